@@ -1,0 +1,32 @@
+"""The entry points: `shoal`, `shoal-agent`, `shoal-manager`.
+
+Each imports only the room that it starts: a client that loaded a daemon's code would take three times as long
+to start, and this is the only file below the rooms that may name them.
+"""
+
+from __future__ import annotations
+
+
+def cli() -> None:
+    """Run the command line; exits the process with docker's exit codes."""
+    from cli.app import main
+
+    main()
+
+
+def agent() -> None:
+    """Run the agent of this host in the foreground."""
+    from agent.daemon import main
+
+    main()
+
+
+def manager() -> None:
+    """Run a manager in the foreground."""
+    from manager.daemon import main
+
+    main()
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,44 @@
+"""Other programs, run as argument lists, never through a shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from shoal.errors import ShoalError
+
+
+class Result(msgspec.Struct, frozen=True):
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+async def run(argv: Sequence[str], *, stdin: bytes = b"", check: bool = True) -> Result:
+    """Run to the end. With `check`, a code other than 0 raises ShoalError with what it said on stderr.
+
+    A cancelled call kills the program and waits for it.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError as error:
+        raise ShoalError(f"{argv[0]} is not installed on this host", hint="install it and try again") from error
+    try:
+        stdout, stderr = await process.communicate(stdin)
+    except asyncio.CancelledError:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        raise
+    result = Result(process.returncode or 0, stdout, stderr)
+    if check and result.code:
+        said = stderr.decode(errors="replace").strip() or f"exit code {result.code}"
+        raise ShoalError(f"{' '.join(argv)}: {said}")
+    return result

@@ -1,0 +1,54 @@
+"""Small files that must be whole or absent, whatever moment the power goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from shoal.errors import Exhausted
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace `path` with `data`: written beside it, synced, renamed, and the folder synced (rename(2), fsync(2)).
+
+    Without `durable` a power cut may leave the old content, never a torn one after a crash of the process alone.
+    Raises Exhausted when the disk is full; the old content then stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        beside.rename(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise Exhausted(f"cannot write {path}: the disk is full", hint="free some space and try again") from error
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def read_optional(path: Path) -> bytes | None:
+    """The content, or None where there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,29 @@
+"""Cluster: the one record that all members share. Its defaults are in `shoal.defaults`."""
+
+from __future__ import annotations
+
+from shoal.model.base import Meta, Value
+
+
+class ClusterSpec(Value, frozen=True):
+    """`node_timeout_ns` without a sign of life makes a node DOWN. Overlays without a subnet take one of
+    `address_pool_prefix` bits from `address_pool`."""
+
+    name: str = ""
+    task_history: int = 0
+    heartbeat_ns: int = 0
+    node_timeout_ns: int = 0
+    certificate_life_ns: int = 0
+    address_pool: str = ""
+    address_pool_prefix: int = 0
+
+
+class Cluster(Value, frozen=True):
+    """Sealed fields are encrypted with the key that only manager hosts have (see `manager/ca/authority.py`)."""
+
+    meta: Meta = Meta()
+    spec: ClusterSpec = ClusterSpec()
+    root_ca_pem: str = ""
+    sealed_ca_key: bytes = b""
+    sealed_worker_secret: bytes = b""
+    sealed_manager_secret: bytes = b""

@@ -1,0 +1,132 @@
+"""Container: one process tree on one host, with its isolation.
+
+`ContainerSpec` is what was asked for and does not depend on a host; a service's tasks and `run` by hand share it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from shoal.model.base import Meta, Resources, Value
+from shoal.model.network import Address, NetworkAttachment, Port
+
+
+class MountType(enum.IntEnum):
+    BIND = 1
+    VOLUME = 2
+    TMPFS = 3
+
+
+class Mount(Value, frozen=True):
+    """`source` is a host path (bind) or a volume's name (empty: anonymous). `create_source` and `propagation`
+    are a bind's, `no_copy` a volume's, `tmpfs_*` a tmpfs's."""
+
+    type: MountType = MountType.VOLUME
+    source: str = ""
+    target: str = ""
+    read_only: bool = False
+    create_source: bool = False
+    propagation: str = ""
+    no_copy: bool = False
+    tmpfs_size_bytes: int = 0
+    tmpfs_mode: int = 0
+
+
+class Ulimit(Value, frozen=True):
+    """One resource limit by docker's name ("nofile"); -1 means unlimited."""
+
+    name: str = ""
+    soft: int = 0
+    hard: int = 0
+
+
+class ContainerSpec(Value, frozen=True):
+    """What runs. `entrypoint` replaces the image's only with `entrypoint_set`; `args` replace its CMD when given."""
+
+    image: str = ""
+    entrypoint: tuple[str, ...] = ()
+    entrypoint_set: bool = False
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    hostname: str = ""
+    workdir: str = ""
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    tty: bool = False
+    open_stdin: bool = False
+    read_only: bool = False
+    init: bool = False
+    privileged: bool = False
+    mounts: tuple[Mount, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: dict[str, str] = {}
+    stop_signal: str = ""
+    stop_grace_ns: int = 0
+    shm_size_bytes: int = 0
+    hosts: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+
+
+class RestartCondition(enum.IntEnum):
+    NONE = 1
+    ON_FAILURE = 2
+    ANY = 3
+    UNLESS_STOPPED = 4
+
+
+class RestartPolicy(Value, frozen=True):
+    """When to start again. `max_attempts` and `window_ns` of 0 mean no limit."""
+
+    condition: RestartCondition = RestartCondition.NONE
+    delay_ns: int = 0
+    max_attempts: int = 0
+    window_ns: int = 0
+
+
+class ContainerState(enum.IntEnum):
+    CREATED = 1
+    RUNNING = 2
+    PAUSED = 3
+    RESTARTING = 4
+    EXITED = 5
+    DEAD = 6
+
+
+class ContainerStatus(Value, frozen=True):
+    """What is. `error` says why the last start failed; `addresses` and `ports` hold while it runs."""
+
+    state: ContainerState = ContainerState.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    started_at_ns: int = 0
+    finished_at_ns: int = 0
+    restart_count: int = 0
+    addresses: tuple[Address, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+class Container(Value, frozen=True):
+    """`argv`, `env`, `workdir`, `user`, `image_id`, `mounts` are what `spec` came to with its image."""
+
+    meta: Meta = Meta()
+    name: str = ""
+    spec: ContainerSpec = ContainerSpec()
+    limits: Resources = Resources()
+    restart: RestartPolicy = RestartPolicy()
+    networks: tuple[NetworkAttachment, ...] = ()
+    ports: tuple[Port, ...] = ()
+    auto_remove: bool = False
+    task_id: str = ""
+    image_id: str = ""
+    argv: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    mounts: tuple[Mount, ...] = ()
+    log_path: str = ""
+    status: ContainerStatus = ContainerStatus()

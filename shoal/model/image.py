@@ -1,0 +1,36 @@
+"""Image: a root filesystem in layers, with how to run it, as one host holds it."""
+
+from __future__ import annotations
+
+from shoal.model.base import Meta, Value
+
+
+class ImageConfig(Value, frozen=True):
+    """What the image says of its containers. `exposed_ports` are "80/tcp"."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    labels: dict[str, str] = {}
+    exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+
+
+class Image(Value, frozen=True):
+    """`meta.id` is "sha256:" and the digest of its config; `tags` are familiar ("busybox:latest"), `digests`
+    "repo@sha256:…"; `diff_ids` the digests of the uncompressed layers, bottom first."""
+
+    meta: Meta = Meta()
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    manifest_digest: str = ""
+    architecture: str = ""
+    os: str = ""
+    author: str = ""
+    comment: str = ""
+    size_bytes: int = 0
+    config: ImageConfig = ImageConfig()
+    diff_ids: tuple[str, ...] = ()

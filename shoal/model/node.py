@@ -1,0 +1,60 @@
+"""Node: a host that is a member of the cluster."""
+
+from __future__ import annotations
+
+import enum
+
+from shoal.model.base import Meta, Resources, Value
+
+
+class Role(enum.IntEnum):
+    WORKER = 1
+    MANAGER = 2
+
+
+class Availability(enum.IntEnum):
+    ACTIVE = 1
+    PAUSE = 2
+    DRAIN = 3
+
+
+class NodeState(enum.IntEnum):
+    UNKNOWN = 1
+    DOWN = 2
+    READY = 3
+
+
+class NodeSpec(Value, frozen=True):
+    """What the operator wants of a node."""
+
+    role: Role = Role.WORKER
+    availability: Availability = Availability.ACTIVE
+    labels: dict[str, str] = {}
+
+
+class NodeDescription(Value, frozen=True):
+    """What its agent says of a host. `address` is where other hosts reach it, without a port."""
+
+    hostname: str = ""
+    os: str = ""
+    architecture: str = ""
+    kernel: str = ""
+    agent_version: str = ""
+    resources: Resources = Resources()
+    engine_labels: dict[str, str] = {}
+    address: str = ""
+
+
+class NodeStatus(Value, frozen=True):
+    """Written by the dispatcher that holds the node's session; by the leader when none does."""
+
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    since_ns: int = 0
+
+
+class Node(Value, frozen=True):
+    meta: Meta = Meta()
+    spec: NodeSpec = NodeSpec()
+    description: NodeDescription = NodeDescription()
+    status: NodeStatus = NodeStatus()

@@ -1,0 +1,239 @@
+"""gRPC plumbing: servers that speak our errors, channels that find their peer, and a relay for whole services.
+
+Errors travel as the status code with the message as details; `shoal-error`, `shoal-hint` and `shoal-exit-code`
+in the trailing metadata carry the rest. Keepalive: gRPC 1.85 ignores `grpc.keepalive_timeout_ms`, the option
+that works is `grpc.http2.ping_timeout_ms`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from shoal import errors
+from shoal.errors import Code, ShoalError
+from shoal.tls import MANAGER_NAME, Identity, channel_credentials
+
+log = logging.getLogger(__name__)
+
+# A message holds at most one blob chunk or one batch; nothing of ours comes near this.
+MAX_MESSAGE_BYTES = 16 << 20
+Metadata = Sequence[tuple[str, str | bytes]]
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Interceptor = grpc.aio.ServerInterceptor
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Channels of one process to the same address must not share a connection: a renewed identity needs a new one.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+]
+_SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
+    # A thousand agents that reconnect at once are normal; gRPC's default turns them away (CANCELLED).
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+]
+
+
+def dial(
+    target: str, *, identity: Identity | None = None, server_name: str = MANAGER_NAME, root_ca_pem: str = ""
+) -> grpc.aio.Channel:
+    """A channel to `unix:/path` (no TLS) or `HOST:PORT` (TLS; the server must prove that it is `server_name`).
+
+    Nothing is connected before the first call.
+    """
+    if target.startswith("unix:"):
+        return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+    options = [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", server_name)]
+    return grpc.aio.secure_channel(target, channel_credentials(identity, root_ca_pem), options=options)
+
+
+def new_server(*, interceptors: Sequence[Interceptor] = ()) -> grpc.aio.Server:
+    """A server whose handlers may raise ShoalError; `interceptors` run inside that translation, in order."""
+    return grpc.aio.server(interceptors=[_Translation(), *interceptors], options=_SERVER_OPTIONS)
+
+
+def error_of(error: grpc.aio.AioRpcError) -> ShoalError:
+    """The error that the server raised, or what the failure of the call itself comes to."""
+    trailing = dict(error.trailing_metadata() or ())
+    kind = errors.TREE.get(str(trailing.get("shoal-error", "")))
+    details = error.details() or error.code().name
+    if kind is None:
+        kind = _KINDS.get(error.code(), ShoalError)
+    hint = trailing.get("shoal-hint-bin", b"")
+    raised = kind(details, hint=hint.decode(errors="replace") if isinstance(hint, bytes) else hint)
+    exit_code = str(trailing.get("shoal-exit-code", ""))
+    if exit_code.isdigit():
+        raised.exit_code = int(exit_code)
+    return raised
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Calls inside raise ShoalError instead of AioRpcError."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from error
+
+
+_KINDS: dict[grpc.StatusCode, type[ShoalError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgument,
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.Conflict,
+    grpc.StatusCode.ALREADY_EXISTS: errors.Conflict,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
+    grpc.StatusCode.UNAUTHENTICATED: errors.PermissionDenied,
+    grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+    grpc.StatusCode.CANCELLED: errors.Unavailable,
+    grpc.StatusCode.UNIMPLEMENTED: errors.Unsupported,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Exhausted,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+}
+_STATUSES = {code: grpc.StatusCode[code.name] for code in Code}
+
+
+async def abort(context: Context, error: ShoalError) -> NoReturn:
+    """End a call with `error`."""
+    trailing = (
+        ("shoal-error", type(error).__name__),
+        ("shoal-hint-bin", error.hint.encode()),
+        ("shoal-exit-code", str(error.exit_code)),
+    )
+    await context.abort(_STATUSES[error.code], error.message, trailing)
+    raise AssertionError("abort returned")
+
+
+# (request streams?, response streams?) → how gRPC wants such a handler made.
+_MAKE: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+class _Translation(grpc.aio.ServerInterceptor):
+    """Wraps every handler so that what it raises reaches the client as what it is."""
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        method = details.method
+        if handler.response_streaming:
+            inner = handler.stream_stream or handler.unary_stream
+            wrapped = _stream(inner, method)
+            make = _MAKE[handler.request_streaming, True]
+        else:
+            inner = handler.stream_unary or handler.unary_unary
+            wrapped = _unary(inner, method)
+            make = _MAKE[handler.request_streaming, False]
+        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+
+
+def _unary(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
+    async def call(request: Any, context: Context) -> Any:
+        try:
+            return await inner(request, context)
+        except Exception as error:  # the boundary: nothing may reach the client untold
+            await _fail(error, context, method)
+
+    return call
+
+
+def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
+    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            produced = inner(request, context)
+            if inspect.isawaitable(produced):
+                await produced
+                return
+            async for response in produced:
+                yield response
+        except Exception as error:  # the boundary: nothing may reach the client untold
+            await _fail(error, context, method)
+
+    return call
+
+
+async def _fail(error: Exception, context: Context, method: str) -> None:
+    if isinstance(error, ShoalError):
+        await abort(context, error)
+    if isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError):
+        raise error
+    if isinstance(error, grpc.aio.AioRpcError):
+        await abort(context, error_of(error))
+    log.error("%s failed", method, exc_info=error)
+    told = ShoalError(f"{method} failed: {type(error).__name__}: {error}", hint="the daemon's log has more")
+    await abort(context, told)
+
+
+class Forward(grpc.GenericRpcHandler):
+    """Relays every method of some services, as raw bytes and in both directions, to a channel chosen per call.
+
+    `services` are full names ("shoal.v1.ContainerService"). `choose` gets the method and the call's metadata and
+    may raise ShoalError. Request metadata whose key begins with "shoal-" is passed on.
+    """
+
+    def __init__(self, services: Sequence[str], choose: Callable[[str, Metadata], Awaitable[grpc.aio.Channel]]) -> None:
+        self._services = frozenset(services)
+        self._choose = choose
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        name = details.method.rsplit("/", 1)[0].lstrip("/")
+        if name not in self._services:
+            return None
+        method, metadata = details.method, details.invocation_metadata
+
+        async def relay(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            channel = await self._choose(method, metadata)
+            passed = [(key, value) for key, value in metadata or () if key.startswith("shoal-")]
+            call: Any = channel.stream_stream(method)(metadata=passed, timeout=_remaining(context))
+            pump = asyncio.create_task(_pump(requests, call))
+            try:
+                async for response in call:
+                    yield response
+            except grpc.aio.AioRpcError as error:
+                await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
+            finally:
+                pump.cancel()
+                call.cancel()
+
+        return grpc.stream_stream_rpc_method_handler(relay)
+
+
+async def _pump(requests: AsyncIterator[bytes], call: Any) -> None:
+    """Pass the client's messages on; a call that has ended meanwhile ends this quietly."""
+    with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+        async for request in requests:
+            await call.write(request)
+        await call.done_writing()
+
+
+def _remaining(context: Context) -> float | None:
+    left: float | None = context.time_remaining()
+    return left

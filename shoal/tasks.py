@@ -1,0 +1,52 @@
+"""Supervised asyncio tasks: every task has a parent, and its error always reaches it.
+
+A daemon's long-lived tasks (`start`) must never end: one that returns is as wrong as one that raises, and takes
+the group down, so that a supervisor restarts a daemon that lost a part instead of running without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any
+
+from shoal.errors import ShoalError
+
+
+class Group:
+    """An asyncio.TaskGroup that tells long-lived tasks from short ones. Leaving the block waits for the short
+    ones and cancels the long-lived ones."""
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._eternal: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def __aenter__(self) -> Group:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        for task in self._eternal:
+            task.cancel()
+        await self._group.__aexit__(kind, error, trace)
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` for the life of the group; its end is an error of the whole group."""
+        task = self._group.create_task(self._forever(name, work), name=name)
+        self._eternal.add(task)
+        task.add_done_callback(self._eternal.discard)
+        return task
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work`, which ends by itself; an exception that escapes it takes the group down."""
+        return self._group.create_task(work, name=name)
+
+    async def _forever(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        await work
+        if not self._closing:
+            raise ShoalError(f"{name} ended, and must not while the daemon runs")

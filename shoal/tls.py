@@ -1,0 +1,181 @@
+"""Who is who on the wire: identities, the credentials made from them, and the peer behind a call.
+
+A node's certificate says CN = node id, O = cluster id, OU = role, and as alternative names the URI
+`spiffe://CLUSTER/node/ID` and the DNS names that peers check it by: `ID.node.shoal`, and `manager.shoal` for
+managers. TLS itself refuses who has no certificate of the cluster (RFC 8446; gRPC offers 1.3 first).
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from shoal.errors import InvalidArgument
+from shoal.files import read_optional, write_atomic
+from shoal.model.node import Role
+
+MANAGER_NAME = "manager.shoal"
+
+
+def node_name(node_id: str) -> str:
+    """The DNS name in a node's certificate."""
+    return f"{node_id}.node.shoal"
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The member of the cluster at the other end, as its certificate says."""
+
+    node_id: str
+    role: Role
+    cluster_id: str
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """A certificate (leaf first, root last), its key, and the root that vouches for others. PEM."""
+
+    certificate_pem: str
+    key_pem: str
+    root_ca_pem: str
+
+    def __repr__(self) -> str:
+        return f"Identity(node_id={self.node_id!r}, key_pem=***)"
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        return _parse(self.certificate_pem)
+
+    @property
+    def peer(self) -> Peer:
+        return _peer_in(self.leaf)
+
+    @property
+    def node_id(self) -> str:
+        return self.peer.node_id
+
+    @property
+    def cluster_id(self) -> str:
+        return self.peer.cluster_id
+
+    @property
+    def role(self) -> Role:
+        return self.peer.role
+
+    @property
+    def not_before(self) -> datetime.datetime:
+        return self.leaf.not_valid_before_utc
+
+    @property
+    def not_after(self) -> datetime.datetime:
+        return self.leaf.not_valid_after_utc
+
+    def save(self, folder: Path) -> None:
+        """Write `identity.json` (0600) into `folder` (0700): one file, so key and certificate always match."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(folder / "identity.json", msgspec.json.encode(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Identity | None:
+        """The identity in `folder`, or None where there is none. Raises InvalidArgument for a damaged one."""
+        data = read_optional(folder / "identity.json")
+        if data is None:
+            return None
+        try:
+            identity = msgspec.json.decode(data, type=cls)
+            _ = identity.peer
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise InvalidArgument(
+                f"the identity in {folder} cannot be read: {error}", hint="leave the cluster and join again"
+            ) from error
+        return identity
+
+
+def new_key_and_csr(common_name: str) -> tuple[str, str]:
+    """A fresh P-256 key and a signing request for it, both PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return key_to_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def key_to_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """Unencrypted PKCS #8."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def channel_credentials(identity: Identity | None, root_ca_pem: str = "") -> grpc.ChannelCredentials:
+    """What a client shows and trusts. Without an identity it shows nothing and trusts `root_ca_pem` alone."""
+    if identity is None:
+        return grpc.ssl_channel_credentials(root_certificates=root_ca_pem.encode())
+    return grpc.ssl_channel_credentials(
+        root_certificates=(root_ca_pem or identity.root_ca_pem).encode(),
+        private_key=identity.key_pem.encode(),
+        certificate_chain=identity.certificate_pem.encode(),
+    )
+
+
+def server_credentials(load: Callable[[], Identity], *, require_client: bool) -> grpc.ServerCredentials:
+    """What a server shows; `load` is asked at every handshake, so a renewed certificate is live at once."""
+
+    def configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(identity.key_pem.encode(), identity.certificate_pem.encode())],
+            root_certificates=identity.root_ca_pem.encode() if require_client else None,
+        )
+
+    shown = load()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
+        newest = load()
+        if newest == shown:
+            return None
+        shown = newest
+        return configuration(newest)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(shown),
+        fetch,  # type: ignore[arg-type]  # gRPC reads None as "no change"; its stub does not know
+        require_client_authentication=require_client,
+    )
+
+
+def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> Peer | None:
+    """The member that calls, or None for a call over a unix socket, which only local root can open.
+
+    Raises InvalidArgument for a certificate that is no node's.
+    """
+    presented = list(context.auth_context().get("x509_pem_cert", ()))
+    if not presented:
+        return None
+    return _peer_in(_parse(presented[0].decode()))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(pem: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pem.encode())
+
+
+@functools.lru_cache(maxsize=4096)
+def _peer_in(certificate: x509.Certificate) -> Peer:
+    def only(oid: x509.ObjectIdentifier) -> str:
+        found = certificate.subject.get_attributes_for_oid(oid)
+        if len(found) != 1:
+            raise InvalidArgument(f"certificate {certificate.subject.rfc4514_string()} is not a node's")
+        return str(found[0].value)
+
+    role = only(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    if role not in ("manager", "worker"):
+        raise InvalidArgument(f"certificate of {only(NameOID.COMMON_NAME)} has the unknown role {role}")
+    return Peer(only(NameOID.COMMON_NAME), Role[role.upper()], only(NameOID.ORGANIZATION_NAME))
