@@ -1,0 +1,72 @@
+"""Which noun stands under which key, and its stored form.
+
+A record of kind "task" is at "/task/ID". Keys outside of KINDS (a leader's lease, a claimed name) are other
+parts' own and no records.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from manager.store.base import Record
+from shoal import codec
+from shoal.model.cluster import Cluster
+from shoal.model.network import Lease, Network
+from shoal.model.node import Node
+from shoal.model.service import Service
+from shoal.model.task import Task
+
+Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease
+
+KINDS: dict[str, type[Noun]] = {
+    "cluster": Cluster,
+    "node": Node,
+    "service": Service,
+    "task": Task,
+    "network": Network,
+    "lease": Lease,
+}
+_NAMES: dict[type[Noun], str] = {kind: name for name, kind in KINDS.items()}
+
+
+def prefix_of(kind: str) -> str:
+    return f"/{kind}/"
+
+
+def key_of(kind: str, id: str) -> str:
+    return f"/{kind}/{id}"
+
+
+def split(key: str) -> tuple[str, str] | None:
+    """The kind and id in a key; None when it holds no record."""
+    _, kind, id = key.split("/", 2) if key.count("/") >= 2 else ("", "", "")
+    return (kind, id) if kind in KINDS and id else None
+
+
+def kind_of(value: Noun) -> str:
+    return _NAMES[type(value)]
+
+
+def key_for(value: Noun) -> str:
+    return key_of(kind_of(value), value.meta.id)
+
+
+def lease_id(network_id: str, node_id: str) -> str:
+    """The id of the lease that a node has in a network."""
+    return f"{network_id}.{node_id}"
+
+
+def encode(value: Noun) -> bytes:
+    return codec.pack(value)
+
+
+def decode(record: Record) -> Noun:
+    """The value at a record's key, with its `meta.version` being the record's revision."""
+    return decode_value(record.key, record.value, record.mod_revision)
+
+
+def decode_value(key: str, value: bytes, revision: int) -> Noun:
+    found = split(key)
+    if found is None:
+        raise KeyError(key)
+    return codec.unpack(KINDS[found[0]], value, version=revision)
