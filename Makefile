@@ -23,3 +23,46 @@ proto:
 ## lock: choose the newest versions that pyproject.toml allows and pin them with their hashes
 lock:
 	$(VENV)/bin/uv pip compile -q pyproject.toml --group dev --generate-hashes --python-version 3.11 --no-header -o requirements.lock
+
+install-test: install
+	deploy/packages test
+
+## demo: three hosts on this machine, one web service, one power cut; make demo-down removes it
+demo: install
+	deploy/demo up
+
+demo-down:
+	deploy/demo down
+
+## test: everything, on real parts; what the tests need is installed first
+test: install-test lint
+	$(VENV)/bin/pytest tests/unit tests/property tests/contract tests/architecture
+	$(MAKE) test-wheel
+	$(VENV)/bin/pytest tests/kernel tests/cluster
+
+lint:
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/buf lint
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+## test-wheel: the unit tests once more, against the wheel as a user would install it
+test-wheel:
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(PY) -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
+	python3 -m venv --without-pip build/wheel/venv
+	realpath $(VENV)/lib/python3*/site-packages > $$(echo build/wheel/venv/lib/python3*/site-packages)/dependencies.pth
+	$(PY) -m pip --python build/wheel/venv/bin/python install -q --disable-pip-version-check --no-deps --ignore-installed build/wheel/*.whl
+	cd build/wheel && SHOAL_FROM_WHEEL=1 venv/bin/python -m pytest -q -c ../../pyproject.toml --rootdir ../.. ../../tests/unit ../../tests/architecture
+
+## bench: every benchmark beside the peers that are installed; build/bench.json
+bench:
+	$(PY) -m tests.bench
+bench-engine:
+	$(PY) -m tests.bench engine
+bench-manager:
+	$(PY) -m tests.bench manager
+
+clean:
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache
