@@ -1,0 +1,208 @@
+"""Authority: the cluster's root certificate and what it signs; and the seal that keeps its key secret at rest.
+
+The root's private key stands in the Cluster record, sealed (AES-GCM) with 32 bytes that lie in the manager's data
+directory alone: a copy of the store without that file signs nothing. What a certificate must say is
+`shoal.tls`'s convention; who may have one is decided in `rpc`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from shoal.errors import InvalidArgument, NotFound
+from shoal.files import read_optional, write_atomic
+from shoal.model.node import Role
+from shoal.tls import MANAGER_NAME, Identity, key_to_pem, new_key_and_csr, node_name
+
+ROOT_LIFE = datetime.timedelta(days=20 * 365)
+# Hosts whose clock is behind must take a certificate that was made just now.
+BACKDATE = datetime.timedelta(hours=1)
+MAX_CSR_BYTES = 16 << 10
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class Seal:
+    """Encrypts small secrets for the store. `purpose` is bound in, so that no secret opens in another's place."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    @classmethod
+    def create(cls, path: Path) -> Seal:
+        """The seal whose key is in `path`, which is made (0600) where there is none."""
+        if read_optional(path) is None:
+            write_atomic(path, os.urandom(_KEY_BYTES))
+        return cls.load(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Seal:
+        """Raises NotFound where there is no key, InvalidArgument where it is damaged."""
+        key = read_optional(path)
+        if key is None:
+            raise NotFound(f"the cluster's seal {path} is missing", hint="restore it from a backup of this manager")
+        if len(key) != _KEY_BYTES:
+            raise InvalidArgument(
+                f"the cluster's seal {path} has {len(key)} bytes, not {_KEY_BYTES}", hint="restore it from a backup"
+            )
+        return cls(key)
+
+    def seal(self, secret: bytes, purpose: str) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, secret, purpose.encode())
+
+    def unseal(self, sealed: bytes, purpose: str) -> bytes:
+        """What `seal` was given. Raises InvalidArgument for anything else."""
+        try:
+            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], purpose.encode())
+        except (InvalidTag, ValueError) as error:
+            raise InvalidArgument(
+                f"the sealed {purpose} of the cluster does not open with this manager's seal",
+                hint="store and seal must come from the same backup",
+            ) from error
+
+
+class Authority:
+    """Signs for one cluster. Times are inputs; serial numbers are chance."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate) -> None:
+        self._key = key
+        self._root = root
+        self.root_ca_pem = _pem(root)
+
+    @classmethod
+    def create(cls, cluster_id: str, now_ns: int) -> Authority:
+        """A new root: P-256, valid for 20 years."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, "shoal-ca"),
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+            ]
+        )
+        now = _time(now_ns)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BACKDATE)
+            .not_valid_after(now + ROOT_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        )
+        return cls(key, builder.sign(key, hashes.SHA256()))
+
+    @classmethod
+    def load(cls, key_pem: bytes, root_ca_pem: str) -> Authority:
+        """Raises InvalidArgument when the two do not belong together."""
+        key = serialization.load_pem_private_key(key_pem, None)
+        root = x509.load_pem_x509_certificate(root_ca_pem.encode())
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != root.public_key():
+            raise InvalidArgument("the cluster's CA key does not belong to its root certificate")
+        return cls(key, root)
+
+    @property
+    def key_pem(self) -> bytes:
+        return key_to_pem(self._key).encode()
+
+    def issue(self, csr_pem: str, *, node_id: str, cluster_id: str, role: Role, life_ns: int, now_ns: int) -> str:
+        """A certificate for the public key in `csr_pem` (nothing else of it counts), leaf first, root last.
+
+        Valid from an hour ago until `life_ns` from now. Raises InvalidArgument for what is no signing request.
+        """
+        public = _public_key(csr_pem)
+        now = _time(now_ns)
+        until = min(now + datetime.timedelta(microseconds=life_ns // 1000), self._root.not_valid_after_utc)
+        names: list[x509.GeneralName] = [
+            x509.UniformResourceIdentifier(f"spiffe://{cluster_id}/node/{node_id}"),
+            x509.DNSName(node_name(node_id)),
+        ]
+        if role is Role.MANAGER:
+            names.append(x509.DNSName(MANAGER_NAME))
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(
+                x509.Name(
+                    [
+                        x509.NameAttribute(NameOID.COMMON_NAME, node_id),
+                        x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+                        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role.name.lower()),
+                    ]
+                )
+            )
+            .issuer_name(self._root.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BACKDATE)
+            .not_valid_after(until)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        return _pem(builder.sign(self._key, hashes.SHA256())) + self.root_ca_pem
+
+    def new_identity(self, *, node_id: str, cluster_id: str, role: Role, life_ns: int, now_ns: int) -> Identity:
+        """A fresh key with its certificate: for the host that the authority itself is on."""
+        key_pem, csr_pem = new_key_and_csr(node_id)
+        certificate_pem = self.issue(
+            csr_pem, node_id=node_id, cluster_id=cluster_id, role=role, life_ns=life_ns, now_ns=now_ns
+        )
+        return Identity(certificate_pem, key_pem, self.root_ca_pem)
+
+
+def _public_key(csr_pem: str) -> ec.EllipticCurvePublicKey:
+    if len(csr_pem) > MAX_CSR_BYTES:
+        raise InvalidArgument(f"the signing request has {len(csr_pem)} bytes, {MAX_CSR_BYTES} are allowed")
+    try:
+        request = x509.load_pem_x509_csr(csr_pem.encode())
+        signed = request.is_signature_valid
+        public = request.public_key()
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise InvalidArgument(
+            "the signing request cannot be read", hint="send PKCS #10 as PEM, made for a P-256 key"
+        ) from error
+    if not signed:
+        raise InvalidArgument("the signing request is not signed by its own key")
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
+        raise InvalidArgument("the signing request is not for a P-256 key", hint="make one with a P-256 key")
+    return public
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _time(now_ns: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(now_ns // 1_000_000_000, tz=datetime.UTC)
