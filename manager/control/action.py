@@ -99,7 +99,7 @@ async def commit(store: Store, actions: Sequence[Action], fence: tuple[Guard, ..
     fence_keys = {guard.key for guard in fence}
     revision = 0
     conflicts: list[Action] = []
-    waiting = list(_chunks(actions, room=2 * base.MAX_OPS - len(fence)))
+    waiting = list(_chunks(actions, room=base.MAX_GUARDS - len(fence)))
     while waiting:
         results = await store.txn_many([_txn(chunk, fence) for chunk in waiting])
         again = []
@@ -110,7 +110,7 @@ async def commit(store: Store, actions: Sequence[Action], fence: tuple[Guard, ..
             in_the_way = set(result.keys)
             if in_the_way & fence_keys:
                 raise LeadershipLost
-            kept = []
+            kept: list[Action] = []
             for action in chunk:
                 stands = in_the_way.isdisjoint(guard.key for guard in _guards(action))
                 (kept if stands else conflicts).append(action)
@@ -136,16 +136,18 @@ def _txn(actions: Sequence[Action], fence: tuple[Guard, ...]) -> Txn:
 def _chunks(actions: Sequence[Action], *, room: int) -> Iterable[list[Action]]:
     """Lists that fit one transaction each by operations, guards and bytes."""
     chunk: list[Action] = []
-    guards = size = 0
+    guards: set[Guard] = set()
+    size = 0
     for unit in _units(actions):
-        more = sum(1 + len(action.rests_on) for action in unit)
+        more = {guard for action in unit for guard in _guards(action)}
         length = sum(_bytes(action) for action in unit)
-        full = len(chunk) + len(unit) > base.MAX_OPS or guards + more > room or size + length > base.MAX_BYTES
-        if chunk and full:
+        ops = len(chunk) + len(unit)
+        if chunk and (ops > base.MAX_OPS or len(guards | more) > room or size + length > base.MAX_BYTES):
             yield chunk
-            chunk, guards, size = [], 0, 0
+            chunk, guards, size = [], set(), 0
         chunk += unit
-        guards, size = guards + more, size + length
+        guards |= more
+        size += length
     if chunk:
         yield chunk
 

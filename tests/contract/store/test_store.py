@@ -1,0 +1,369 @@
+"""What any store promises, whatever is behind it (`manager.store.base`)."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from manager.store.base import MAX_GUARDS, MAX_OPS, Commit, Conflict, Guard, Put, Txn
+from shoal.errors import Compacted, InvalidArgument, NotFound
+
+
+def put(key: str, value: bytes = b"x", *, guard: int | None = None, lease: int = 0) -> Txn:
+    guards = () if guard is None else (Guard(key, guard),)
+    return Txn(guards, (Put(key, value, lease),))
+
+
+async def take(watch, count: int) -> list[Commit]:
+    async with asyncio.timeout(10):
+        return [await anext(watch) for _ in range(count)]
+
+
+# Transactions and guards
+
+
+async def test_each_change_has_a_higher_revision(store):
+    first = await store.txn(put("/a"))
+    second = await store.txn(put("/b"))
+    assert 0 < first < second
+    assert (await store.read("/")).revision == second
+
+
+async def test_a_transaction_is_all_or_nothing(store):
+    await store.txn(put("/a", b"1"))
+    with pytest.raises(Conflict) as refused:
+        await store.txn(Txn((Guard("/a", 999),), (Put("/b", b"2"),), ("/a",)))
+    assert refused.value.keys == ("/a",)
+    assert [(record.key, record.value) for record in (await store.read("/")).records] == [("/a", b"1")]
+
+
+async def test_guard_zero_means_must_not_exist(store):
+    await store.txn(put("/a", guard=0))
+    with pytest.raises(Conflict):
+        await store.txn(put("/a", guard=0))
+
+
+async def test_a_guard_holds_at_the_last_write_only(store):
+    first = await store.txn(put("/a", b"1"))
+    second = await store.txn(put("/a", b"2", guard=first))
+    with pytest.raises(Conflict):
+        await store.txn(put("/a", b"3", guard=first))
+    await store.txn(put("/a", b"3", guard=second))
+
+
+async def test_a_deleted_key_is_as_if_it_never_was(store):
+    await store.txn(put("/a"))
+    await store.txn(Txn(deletes=("/a",)))
+    revision = await store.txn(put("/a", guard=0))
+    record = (await store.read("/a")).records[0]
+    assert record.create_revision == record.mod_revision == revision
+
+
+async def test_a_conflict_names_every_key_in_the_way(store):
+    await store.txn(put("/a"))
+    await store.txn(put("/b"))
+    with pytest.raises(Conflict) as refused:
+        await store.txn(Txn((Guard("/a", 0), Guard("/b", 0), Guard("/c", 0)), (Put("/d", b""),)))
+    assert set(refused.value.keys) == {"/a", "/b"}
+
+
+async def test_a_record_remembers_when_it_was_made(store):
+    created = await store.txn(put("/a", b"1"))
+    changed = await store.txn(put("/a", b"2"))
+    record = (await store.read("/a")).records[0]
+    assert (record.create_revision, record.mod_revision, record.value) == (created, changed, b"2")
+
+
+async def test_without_a_change_the_revision_stays(store):
+    revision = await store.txn(put("/a"))
+    assert await store.txn(Txn((Guard("/a", revision),))) == revision
+    assert await store.txn(Txn(deletes=("/never",))) == revision
+
+
+async def test_what_is_too_much_is_refused_by_name(store):
+    with pytest.raises(InvalidArgument, match="split it"):
+        await store.txn(Txn(puts=tuple(Put(f"/{i}", b"") for i in range(MAX_OPS + 1))))
+    with pytest.raises(InvalidArgument, match="split it"):
+        await store.txn(Txn(tuple(Guard(f"/{i}", 0) for i in range(MAX_GUARDS + 1)), (Put("/a", b""),)))
+    with pytest.raises(InvalidArgument, match="bytes"):
+        await store.txn(put("/a", b"x" * 1_000_001))
+    with pytest.raises(InvalidArgument, match="twice"):
+        await store.txn(Txn(puts=(Put("/a", b""),), deletes=("/a",)))
+    assert (await store.read("/")).records == ()
+
+
+async def test_the_greatest_transaction_is_taken(store):
+    guards = tuple(Guard(f"/{i}", 0) for i in range(MAX_GUARDS))
+    await store.txn(Txn(guards, tuple(Put(f"/{i}", b"") for i in range(MAX_OPS))))
+    assert len((await store.read("/")).records) == MAX_OPS
+
+
+async def test_many_transactions_conflict_each_for_itself(store):
+    taken = await store.txn(put("/b"))
+    results = await store.txn_many([put("/a", guard=0), put("/b", guard=0), put("/c", guard=0)])
+    assert isinstance(results[0], int) and results[0] > taken
+    assert isinstance(results[1], Conflict) and results[1].keys == ("/b",)
+    assert isinstance(results[2], int)
+    assert [record.key for record in (await store.read("/")).records] == ["/a", "/b", "/c"]
+
+
+async def test_many_transactions_are_refused_before_any_happens(store):
+    with pytest.raises(InvalidArgument):
+        await store.txn_many([put("/a"), put("/b", b"x" * 1_000_001)])
+    assert (await store.read("/")).records == ()
+
+
+async def test_of_many_racers_one_wins_each_round(store):
+    async def raise_by_one() -> bool:
+        before = (await store.read("/counter")).records
+        value, guard = (int(before[0].value), before[0].mod_revision) if before else (0, 0)
+        try:
+            await store.txn(put("/counter", str(value + 1).encode(), guard=guard))
+        except Conflict:
+            return False
+        return True
+
+    won = 0
+    for _ in range(10):
+        won += sum(await asyncio.gather(*(raise_by_one() for _ in range(8))))
+    assert int((await store.read("/counter")).records[0].value) == won >= 10
+
+
+# Reading
+
+
+async def test_a_range_is_the_prefix_in_order(store):
+    for key in ("/task/b", "/task/a", "/tas", "/task0", "/tasks/x", "/task/a/1"):
+        await store.txn(put(key))
+    assert [record.key for record in (await store.read("/task/")).records] == ["/task/a", "/task/a/1", "/task/b"]
+
+
+async def test_a_read_goes_back_to_a_kept_revision(store):
+    first = await store.txn(Txn(puts=(Put("/a", b"1"), Put("/b", b"1"))))
+    await store.txn(Txn(puts=(Put("/a", b"2"), Put("/c", b"2")), deletes=("/b",)))
+    await store.txn(put("/a", b"3"))
+    then = await store.read("/", revision=first)
+    assert then.revision == first
+    assert [(each.key, each.value, each.mod_revision) for each in then.records] == [
+        ("/a", b"1", first),
+        ("/b", b"1", first),
+    ]
+
+
+async def test_a_read_of_what_is_to_come_is_refused(store):
+    revision = await store.txn(put("/a"))
+    with pytest.raises(InvalidArgument, match="to come"):
+        await store.read("/", revision=revision + 1)
+
+
+# Watching
+
+
+async def test_a_watch_resumes_after_a_revision(store):
+    first = await store.txn(put("/a", b"1"))
+    second = await store.txn(Txn(puts=(Put("/a", b"2"), Put("/b", b"2"))))
+    third = await store.txn(Txn(deletes=("/a",)))
+    commits = await take(store.watch("/", after=first), 2)
+    assert [commit.revision for commit in commits] == [second, third]
+    assert {(change.key, change.value) for change in commits[0].changes} == {("/a", b"2"), ("/b", b"2")}
+    assert [(change.key, change.value, change.mod_revision) for change in commits[1].changes] == [("/a", None, third)]
+
+
+async def test_a_watch_waits_for_what_comes(store):
+    revision = await store.txn(put("/a"))
+    waiting = asyncio.ensure_future(take(store.watch("/", after=revision), 1))
+    await asyncio.sleep(0)
+    later = await store.txn(put("/b"))
+    assert [commit.revision for commit in await waiting] == [later]
+
+
+async def test_a_watch_shows_its_prefix_only(store):
+    await store.txn(put("/node/1"))
+    await store.txn(Txn(puts=(Put("/task/1", b""), Put("/node/2", b""))))
+    (commit,) = await take(store.watch("/task/", after=0), 1)
+    assert [change.key for change in commit.changes] == ["/task/1"]
+
+
+@pytest.mark.parametrize("begin", ["from the start", "from the middle"])
+async def test_a_watch_has_no_gap_under_concurrent_writers(store, begin):
+    writers, writes = 8, 60
+
+    async def write(writer: int) -> None:
+        for number in range(writes):
+            await store.txn(put(f"/{writer}/{number % 7}", str(number).encode()))
+
+    writing = asyncio.gather(*(write(writer) for writer in range(writers)))
+    if begin == "from the middle":
+        await take(store.watch("/", after=0), 100)
+    start = await store.read("/")
+    state = {record.key: record.value for record in start.records}
+    last, seen = start.revision, 0
+    await writing
+    end = await store.read("/")
+    async with asyncio.timeout(20):
+        async for commit in store.watch("/", after=start.revision):
+            assert commit.revision > last
+            last, seen = commit.revision, seen + 1
+            state |= {change.key: change.value for change in commit.changes}
+            if commit.revision >= end.revision:
+                break
+    assert state == {record.key: record.value for record in end.records}
+
+
+async def test_two_watches_see_the_same(store):
+    watches = [store.watch("/", after=0) for _ in range(2)]
+    await asyncio.gather(*(store.txn(put(f"/{i}")) for i in range(20)))
+    one, other = [
+        [change.key for commit in await take(watch, 20) for change in commit.changes] for watch in watches
+    ]
+    assert one == other and len(one) == 20
+
+
+# Compaction
+
+
+async def test_a_watch_below_the_compacted_revision_is_told(store):
+    for number in range(10):
+        revision = await store.txn(put("/a", str(number).encode()))
+    await store.compact(revision - 2)
+    with pytest.raises(Compacted):
+        await take(store.watch("/", after=1), 1)
+    assert len(await take(store.watch("/", after=revision - 2), 2)) == 2
+
+
+async def test_a_read_below_the_compacted_revision_is_told(store):
+    first = await store.txn(put("/a", b"1"))
+    last = await store.txn(put("/a", b"2"))
+    await store.compact(last)
+    with pytest.raises(Compacted):
+        await store.read("/", revision=first)
+    assert (await store.read("/", revision=last)).records[0].value == b"2"
+
+
+async def test_compaction_keeps_records_and_revisions(store):
+    revision = await store.txn(put("/a", b"1"))
+    await store.compact(revision)
+    await store.compact(revision)  # again is fine
+    record = (await store.read("/")).records[0]
+    assert (record.value, record.mod_revision) == (b"1", revision)
+    await store.txn(put("/a", b"2", guard=revision))
+
+
+async def test_compaction_of_what_is_to_come_is_refused(store):
+    with pytest.raises(InvalidArgument, match="to come"):
+        await store.compact(1000)
+
+
+# Leases
+
+
+async def test_a_lease_that_ends_takes_its_keys(store, clock):
+    lease = await store.grant(10)
+    await store.txn(put("/leader", b"me", lease=lease))
+    kept = await store.txn(put("/other"))
+    await clock.advance(9.9)
+    assert len((await store.read("/")).records) == 2
+    await clock.advance(0.2)
+    (commit,) = await take(store.watch("/", after=kept), 1)
+    assert [(change.key, change.value) for change in commit.changes] == [("/leader", None)]
+
+
+async def test_a_lease_lives_while_it_is_kept_alive(store, clock):
+    lease = await store.grant(10)
+    await store.txn(put("/leader", lease=lease))
+    for _ in range(5):
+        await clock.advance(8)
+        await store.keep_alive(lease)
+    assert len((await store.read("/leader")).records) == 1
+
+
+async def test_a_lease_that_has_ended_cannot_be_revived(store, clock):
+    lease = await store.grant(10)
+    await clock.advance(11)
+    with pytest.raises(NotFound):
+        await store.keep_alive(lease)
+
+
+async def test_a_revoked_lease_takes_its_keys_at_once(store):
+    lease = await store.grant(10)
+    await store.txn(Txn(puts=tuple(Put(f"/{i}", b"", lease) for i in range(MAX_OPS))))
+    await store.txn(Txn(puts=tuple(Put(f"/x{i}", b"", lease) for i in range(MAX_OPS))))
+    await store.revoke(lease)
+    assert (await store.read("/")).records == ()
+    await store.revoke(lease)  # again is fine
+    with pytest.raises(NotFound):
+        await store.txn(put("/leader", lease=lease))
+
+
+async def test_a_key_written_without_its_lease_outlives_it(store):
+    lease = await store.grant(10)
+    await store.txn(put("/a", lease=lease))
+    await store.txn(put("/a", b"kept"))
+    await store.revoke(lease)
+    assert (await store.read("/a")).records[0].value == b"kept"
+
+
+async def test_leases_are_apart(store):
+    one, other = await store.grant(10), await store.grant(10)
+    assert one != other
+    await store.txn(put("/a", lease=one))
+    await store.txn(put("/b", lease=other))
+    await store.revoke(one)
+    assert [record.key for record in (await store.read("/")).records] == ["/b"]
+
+
+# Opened again
+
+
+async def test_what_was_acknowledged_is_there_again(reopen):
+    store = await reopen()
+    first = await store.txn(put("/a", b"1"))
+    last = await store.txn(put("/b", b"2"))
+    store = await reopen()
+    snapshot = await store.read("/")
+    assert snapshot.revision == last
+    assert [(record.key, record.value) for record in snapshot.records] == [("/a", b"1"), ("/b", b"2")]
+    assert [commit.revision for commit in await take(store.watch("/", after=first), 1)] == [last]
+    assert await store.txn(put("/a", b"3", guard=first)) > last
+
+
+async def test_an_opened_lease_has_its_whole_time_again(reopen, clock):
+    store = await reopen()
+    lease = await store.grant(10)
+    await store.txn(put("/leader", lease=lease))
+    await clock.advance(9)
+    store = await reopen()
+    await clock.advance(9)
+    await store.keep_alive(lease)
+    await clock.advance(11)
+    commits = store.watch("/", after=1)
+    assert (await take(commits, 1))[0].changes[0].value is None
+
+
+async def test_history_stays_compacted(reopen):
+    store = await reopen()
+    revisions = [await store.txn(put("/a", bytes([number]))) for number in range(5)]
+    await store.compact(revisions[2])
+    store = await reopen()
+    with pytest.raises(Compacted):
+        await take(store.watch("/", after=revisions[1]), 1)
+    assert [each.revision for each in await take(store.watch("/", after=revisions[2]), 2)] == revisions[3:]
+
+
+async def test_a_random_history_is_remembered_at_every_revision(reopen):
+    """Each revision's state, read back later, is what a plain dict was then."""
+    store = await reopen()
+    states: dict[int, dict[str, bytes]] = {}
+    state: dict[str, bytes] = {}
+    for number in itertools.islice(itertools.count(), 60):
+        key, gone = f"/{number * 7 % 5}", f"/{number * 3 % 5}"
+        puts = (Put(key, str(number).encode()),)
+        deletes = (gone,) if gone != key and number % 3 == 0 else ()
+        revision = await store.txn(Txn((), puts, deletes))
+        state = {each: value for each, value in state.items() if each not in deletes}
+        state[key] = puts[0].value
+        states[revision] = state
+    store = await reopen()
+    for revision, then in states.items():
+        records = (await store.read("/", revision=revision)).records
+        assert {record.key: record.value for record in records} == then
