@@ -98,7 +98,9 @@ def test_unset_message_becomes_the_default() -> None:
 def test_nested_values_travel() -> None:
     container = ContainerSpec(image="web:1", mounts=(Mount(type=MountType.BIND, source="/a", target="/b"),))
     port = Port(PortProtocol.UDP, 80, 8080, mode=PublishMode.HOST)
-    service = Service(meta=Meta(id="x"), spec=ServiceSpec(name="web", task=TaskSpec(container=container), ports=(port,)))
+    service = Service(
+        meta=Meta(id="x"), spec=ServiceSpec(name="web", task=TaskSpec(container=container), ports=(port,))
+    )
     wire = types_pb2.Service.FromString(codec.to_wire(service, types_pb2.Service).SerializeToString())
     assert codec.from_wire(wire, Service) == service
 

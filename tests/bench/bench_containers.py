@@ -1,0 +1,95 @@
+"""What a user waits for: whole command lines, beside docker's on the same lab host.
+
+Both engines run inside one lab host: the same network namespace, the same disk, the same noise. docker is measured
+where Debian's docker.io is installed (`apt-get install docker.io`), with its own client.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench.row import Row, row
+from tests.cluster.conftest import Lab, eventually, web_image
+
+TIMES = 15
+
+# Runs inside the host: one interpreter times the command lines, so that entering the host is not measured.
+TIMER = """
+import json, subprocess, sys, time
+sides, times = json.loads(sys.argv[1]), int(sys.argv[2])
+taken = [[] for _ in sides]
+for count in range(times + 1):
+    for side, argv in enumerate(sides):
+        start = time.perf_counter()
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        if count:
+            taken[side].append((time.perf_counter() - start) * 1000)
+print(json.dumps(taken))
+"""
+
+
+def rows() -> list[Row]:
+    with one_host() as lab:
+        docker = start_docker(lab)
+        compared = {
+            "run_rm.vs_docker": ("run", "--rm", "web:1", "true"),
+            "exec_cli.vs_docker": ("exec", "idle", "true"),
+        }
+        for engine in ["shoal", *docker]:
+            done = lab.on("n1", *engine.split(), "run", "-d", "--name", "idle", "web:1", "sleep", "100000")
+            assert done.returncode == 0, done.stderr
+        measured = [measure(lab, name, argv, docker) for name, argv in compared.items()]
+        if docker:
+            stop_docker(lab)
+        return measured
+
+
+def measure(lab: Lab, name: str, argv: tuple[str, ...], docker: list[str]) -> Row:
+    sides = [[*engine.split(), *argv] for engine in ["shoal", *docker]]
+    done = lab.on("n1", "python3", "-c", TIMER, json.dumps(sides), str(TIMES))
+    assert done.returncode == 0, done.stderr
+    ours, *peer = json.loads(done.stdout)
+    return row(name, ours, peer[0] if peer else [], "ms")
+
+
+@contextmanager
+def one_host() -> Iterator[Lab]:
+    """A lab of one host with the image web:1."""
+    lab = Lab(f"b{os.getpid() % 10000}")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            lab("up", "1")
+            tar = web_image(Path(folder))
+            disk = Path("/var/lib/shoal-lab") / lab.name / "n1" / "shoal"
+            shutil.copy(tar, disk / "web.tar")
+            lab.shoal("n1", "import", "-c", 'CMD ["sh", "/serve"]', "/var/lib/shoal/web.tar", "web:1")
+            yield lab
+        finally:
+            lab("down")
+
+
+DOCKER = "/usr/bin/docker -H unix:///run/docker.sock"
+
+
+def start_docker(lab: Lab) -> list[str]:
+    """dockerd on the host, with the same image; an empty list where it is not installed."""
+    if not (Path("/usr/sbin/dockerd").exists() and Path("/usr/bin/docker").exists()):
+        return []
+    lab.on("n1", "sh", "-c", "dockerd --data-root /var/lib/shoal/docker -H unix:///run/docker.sock "
+           "--exec-root /run/docker -p /run/docker.pid >/var/log/dockerd.log 2>&1 &")  # fmt: skip
+    eventually(lambda: lab.on("n1", *DOCKER.split(), "info").returncode == 0, what="dockerd answers")
+    done = lab.on("n1", *DOCKER.split(), "import", "-c", 'CMD ["sh", "/serve"]', "/var/lib/shoal/web.tar", "web:1")
+    assert done.returncode == 0, done.stderr
+    return [DOCKER]
+
+
+def stop_docker(lab: Lab) -> None:
+    lab.on("n1", *DOCKER.split(), "rm", "-f", "idle")
+    lab.on("n1", "sh", "-c", "kill $(cat /run/docker.pid)")
+    eventually(lambda: not lab.pids("n1", "dockerd"), what="dockerd stopped")
