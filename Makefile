@@ -41,8 +41,8 @@ test: install-test lint
 	$(VENV)/bin/pytest tests/kernel tests/cluster
 
 lint:
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check . deploy/lab
+	$(VENV)/bin/ruff format --check . deploy/lab
 	$(VENV)/bin/buf lint
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
