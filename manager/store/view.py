@@ -14,7 +14,7 @@ from shoal.model.cluster import Cluster
 from shoal.model.network import Lease, Network
 from shoal.model.node import Node
 from shoal.model.service import Service
-from shoal.model.task import Task
+from shoal.model.task import Task, TaskState
 
 N = TypeVar("N", Service, Node, Network)
 
@@ -27,7 +27,7 @@ class View:
         self._records: dict[str, dict[str, Noun]] = {kind: {} for kind in KINDS}
         self._by_service: dict[str, dict[str, Task]] = {}
         self._by_node: dict[str, dict[str, Task]] = {}
-        self._placeless: dict[str, Task] = {}
+        self._unassigned: dict[str, Task] = {}
         self._leases_by_network: dict[str, dict[str, Lease]] = {}
         self._leases_by_node: dict[str, dict[str, Lease]] = {}
         self._names: dict[str, dict[str, dict[str, None]]] = {"service": {}, "node": {}, "network": {}}
@@ -71,8 +71,9 @@ class View:
     def tasks_of_node(self, node_id: str) -> tuple[Task, ...]:
         return tuple(self._by_node.get(node_id, {}).values())
 
-    def tasks_without_node(self) -> tuple[Task, ...]:
-        return tuple(self._placeless.values())
+    def tasks_unassigned(self) -> tuple[Task, ...]:
+        """Those that the scheduler has not sent to a node yet (a global service's know theirs before)."""
+        return tuple(self._unassigned.values())
 
     def services_with_tasks(self) -> tuple[str, ...]:
         """Ids of all services that have tasks, also of services that are gone."""
@@ -121,10 +122,10 @@ class View:
                 before, after = cast("Task | None", old), cast("Task | None", new)
                 _move(self._by_service, meta.id, before, after, "service_id")
                 _move(self._by_node, meta.id, before, after, "node_id")
-                if after is not None and not after.node_id:
-                    self._placeless[meta.id] = after
+                if after is not None and after.status.state < TaskState.ASSIGNED:
+                    self._unassigned[meta.id] = after
                 else:
-                    self._placeless.pop(meta.id, None)
+                    self._unassigned.pop(meta.id, None)
             case Lease(meta=meta):
                 was, now = cast("Lease | None", old), cast("Lease | None", new)
                 _move(self._leases_by_network, meta.id, was, now, "network_id")

@@ -1,0 +1,56 @@
+"""Attachment: which overlays a service stands on, and whether it has what its tasks need before they run.
+
+What the allocator gives, the orchestrator and the scheduler ask for here; they do not know each other.
+"""
+
+from __future__ import annotations
+
+from manager.store.view import View
+from shoal.model.network import Network, NetworkScope, PublishMode
+from shoal.model.service import EndpointMode, Service
+
+# What a container's network may be called that is nobody's record: the host's own kinds.
+_LOCAL = frozenset({"bridge", "host", "none", "default"})
+
+
+def publishes(service: Service) -> bool:
+    """Whether every host answers for one of its ports."""
+    return any(port.mode == PublishMode.INGRESS for port in service.spec.ports)
+
+
+def ingress(view: View) -> Network | None:
+    """The network of services that publish ports and have no overlay of their own."""
+    return next((each for each in view.networks.values() if each.spec.ingress), None)
+
+
+def overlays_of(view: View, service: Service) -> tuple[Network, ...]:
+    """The overlays that its tasks join, in the order of its spec; ports are published through the first."""
+    own = [view.network(each.network) for each in service.spec.task.networks]
+    found = tuple(dict.fromkeys(each.meta.id for each in own if each and each.scope == NetworkScope.SWARM))
+    if not found and publishes(service) and (mesh := ingress(view)):
+        return (mesh,)
+    return tuple(view.networks[id] for id in found)
+
+
+def lacking(view: View, service: Service) -> str:
+    """What its tasks must wait for, in words; empty when there is nothing."""
+    for each in service.spec.task.networks:
+        word = each.network
+        if word not in _LOCAL and not word.startswith("container:") and view.network(word) is None:
+            return f"network {word} does not exist"
+    overlays = overlays_of(view, service)
+    if not overlays and publishes(service):
+        return "there is no ingress network yet"
+    for network in overlays:
+        if not network.vni or not network.subnet:
+            return f"network {network.spec.name} has no subnet yet"
+    if service.spec.endpoint_mode == EndpointMode.VIP:
+        have = {address.network_id for address in service.addresses}
+        for network in overlays:
+            if network.meta.id not in have:
+                return f"no address for service {service.spec.name} on network {network.spec.name} yet"
+    if len(service.ports) != len(service.spec.ports) or any(
+        port.mode == PublishMode.INGRESS and not port.published for port in service.ports
+    ):
+        return f"no published port for service {service.spec.name} yet"
+    return ""

@@ -1,0 +1,195 @@
+"""Loop: runs all controllers, on the leader, from the mirror's events. The only place where decisions meet time.
+
+Controllers run in their order, each over the keys that wait for it; what one of them decides is committed, and
+the mirror has caught up with it, before the next one looks: so every decision sees those made before it, and one
+round takes a change all the way. A key that conflicts, or fails, is tried again; the others do not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Iterable, Sequence
+
+from manager.control.action import Action, LeadershipLost, commit
+from manager.control.controller import Controller, Mint
+from manager.store.base import Guard, Store
+from manager.store.mirror import Mirror, MirrorEvent
+from manager.store.records import KINDS
+from shoal.backoff import Backoff
+from shoal.broadcast import Lagged, Subscription
+from shoal.clock import Clock
+from shoal.errors import ShoalError
+from shoal.ids import new_ids
+
+log = logging.getLogger(__name__)
+_SLICE = 1000  # actions decided before they are committed: keeps the daemon answering meanwhile
+_CONFLICT_NS = 20_000_000
+_FAILED_NS = 5_000_000_000
+
+
+class Loop:
+    """`fence` is the leader's key: every write is guarded by it."""
+
+    def __init__(
+        self,
+        store: Store,
+        mirror: Mirror,
+        controllers: Sequence[Controller],
+        *,
+        clock: Clock,
+        fence: tuple[Guard, ...] = (),
+    ) -> None:
+        self._store = store
+        self._mirror = mirror
+        self._controllers = controllers
+        self._clock = clock
+        self._fence = fence
+        self._due: list[dict[str, None]] = [{} for _ in controllers]
+        self._timers = Timers()
+        self._backoff = Backoff(0.1, 5)
+        self._failing = False
+
+    async def run(self) -> None:
+        """Decide for ever. Ends by LeadershipLost or cancellation; what was decided but not committed is lost,
+        and decided anew by whoever leads next."""
+        with self._mirror.changes.subscribe() as events:
+            await self._mirror.reached(0)
+            self._look_at_everything()
+            while True:
+                await self._round(events)
+                await self._wait(events)
+
+    async def _round(self, events: Subscription[MirrorEvent]) -> None:
+        """Until no key is due."""
+        while True:
+            self._take(events)
+            stage = next((index for index, keys in enumerate(self._due) if keys), None)
+            if stage is None:
+                return
+            try:
+                await self._step(stage)
+            except LeadershipLost:
+                raise
+            except ShoalError as error:
+                if not self._failing:
+                    log.warning("decisions cannot be written, trying again: %s", error)
+                self._failing = True
+                await self._clock.sleep(self._backoff.next())
+            else:
+                if self._failing:
+                    log.info("decisions are written again")
+                self._failing = False
+                self._backoff.reset()
+
+    async def _step(self, stage: int) -> None:
+        """Decide for some of a controller's keys, write it, and wait until the mirror shows it."""
+        decided: dict[str, list[Action]] = {}
+        count = 0
+        for key in list(self._due[stage]):
+            decided[key] = self._decide(stage, key)
+            count += len(decided[key])
+            if count >= _SLICE:
+                break
+        actions = [action for each in decided.values() for action in each]
+        if actions:
+            done = await commit(self._store, actions, self._fence)
+            lost = set(map(id, done.conflicts))
+            for key, wanted in decided.items():
+                if lost and any(id(action) in lost for action in wanted):
+                    self._timers.at_most(stage, key, self._clock.now_ns() + _CONFLICT_NS)
+        for key in decided:
+            del self._due[stage][key]
+        if actions:
+            await self._mirror.reached(done.revision)
+
+    def _decide(self, stage: int, key: str) -> list[Action]:
+        controller = self._controllers[stage]
+        now_ns = self._clock.now_ns()
+        try:
+            decision = controller.reconcile(self._mirror, key, now_ns, _minting())
+        except Exception:  # a decider's bug must stop one key, not the cluster
+            log.exception("controller %s failed on %s; it is left as it is for now", controller.name, key)
+            self._timers.set(stage, key, now_ns + _FAILED_NS)
+            return []
+        self._timers.set(stage, key, decision.requeue_at_ns)
+        return list(decision.actions)
+
+    def _take(self, events: Subscription[MirrorEvent]) -> None:
+        """Queue the keys of what has happened, and of the timers that are due."""
+        try:
+            for event in events.drain():
+                self._queue(event)
+        except Lagged:
+            self._look_at_everything()
+        for stage, key in self._timers.due(self._clock.now_ns()):
+            self._due[stage][key] = None
+
+    def _look_at_everything(self) -> None:
+        for kind in KINDS:
+            for id, value in self._mirror.all(kind).items():
+                self._queue(MirrorEvent(kind, id, None, value, value.meta.version))
+
+    def _queue(self, event: MirrorEvent) -> None:
+        for due, controller in zip(self._due, self._controllers, strict=True):
+            if event.kind in controller.kinds:
+                due.update(dict.fromkeys(controller.keys_for(event, self._mirror)))
+
+    async def _wait(self, events: Subscription[MirrorEvent]) -> None:
+        """Until something happens or a timer is due."""
+        waits: list[asyncio.Future[None]] = [asyncio.ensure_future(events.wait())]
+        if (at_ns := self._timers.next_ns()) is not None:
+            waits.append(asyncio.ensure_future(self._clock.sleep(max(0, at_ns - self._clock.now_ns()) / 1e9)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+class Timers:
+    """When to look at which key again; one time per key."""
+
+    def __init__(self) -> None:
+        self._at: dict[tuple[int, str], int] = {}
+        self._heap: list[tuple[int, int, str]] = []
+
+    def set(self, stage: int, key: str, at_ns: int | None) -> None:
+        """Instead of what was set before; None: never."""
+        if at_ns is None:
+            self._at.pop((stage, key), None)
+            return
+        self._at[stage, key] = at_ns
+        heapq.heappush(self._heap, (at_ns, stage, key))
+
+    def at_most(self, stage: int, key: str, at_ns: int) -> None:
+        """Not later than this."""
+        self.set(stage, key, min(at_ns, self._at.get((stage, key), at_ns)))
+
+    def next_ns(self) -> int | None:
+        while self._heap and self._stale(*self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now_ns: int) -> Iterable[tuple[int, str]]:
+        """Those whose time has come; each is told once."""
+        while (at_ns := self.next_ns()) is not None and at_ns <= now_ns:
+            _, stage, key = heapq.heappop(self._heap)
+            del self._at[stage, key]
+            yield stage, key
+
+    def _stale(self, at_ns: int, stage: int, key: str) -> bool:
+        return self._at.get((stage, key)) != at_ns
+
+
+def _minting() -> Mint:
+    """Fresh ids, a hundred at a time."""
+    stock: list[str] = []
+
+    def mint() -> str:
+        if not stock:
+            stock.extend(new_ids(100))
+        return stock.pop()
+
+    return mint
