@@ -1,0 +1,72 @@
+"""The reaper: forgets tasks. A place keeps its last few finished ones (`task_history`), so that people can see what
+happened and `restart` can count; a task that is to be REMOVEd goes once it has ended.
+
+A task that no node was told of ends by being forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from manager.control.action import delete
+from manager.control.controller import Decision, Mint
+from manager.orchestrator import restart
+from manager.orchestrator.place import outdated
+from manager.orchestrator.slot import Slot, slots_of
+from manager.store.mirror import MirrorEvent
+from manager.store.view import View
+from shoal.model.service import Service, ServiceMode
+from shoal.model.task import Task, TaskState
+
+name = "reaper"
+kinds = frozenset({"cluster", "node", "service", "task"})
+
+
+def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:
+    new = event.new
+    if isinstance(new, Task):
+        return (new.service_id,) if new.finished or new.desired > TaskState.RUNNING else ()
+    if event.kind == "service":
+        return (event.id,)
+    if event.kind == "node":
+        return {task.service_id for task in view.tasks_of_node(event.id)} if new is None else ()
+    return view.services_with_tasks() if event.kind == "cluster" else ()
+
+
+def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noqa: ARG001
+    tasks = view.tasks_of_service(key)
+    service = view.services.get(key)
+    actions = [delete(task, "it was to be removed and has ended") for task in tasks if _removable(view, task)]
+    if service is not None and view.cluster is not None:
+        surplus = _surplus(view, service, tasks, view.cluster.spec.task_history)
+        actions += [delete(task, "its place keeps no more history") for task in surplus]
+    return Decision(tuple(actions))
+
+
+def _removable(view: View, task: Task) -> bool:
+    if task.desired <= TaskState.RUNNING:
+        return False
+    if task.status.state < TaskState.ASSIGNED:
+        return True
+    return task.desired == TaskState.REMOVE and (task.finished or task.node_id not in view.nodes)
+
+
+def _surplus(view: View, service: Service, tasks: tuple[Task, ...], task_history: int) -> Iterator[Task]:
+    by_node = service.spec.mode == ServiceMode.GLOBAL
+    slots = slots_of(tasks, by_node=by_node).values()
+    keep = restart.history(service.spec.task.restart, task_history)
+    if any(outdated(service, slot) for slot in slots):
+        keep = max(keep, 1)  # `update` counts the places it has been to by the outdated task they keep
+    for slot in slots:
+        if by_node and slot.node_id not in view.nodes:
+            yield from (task for task in slot.tasks if task.finished)
+            continue
+        yield from _beyond(slot, keep)
+
+
+def _beyond(slot: Slot, keep: int) -> Iterator[Task]:
+    """All but the last `keep` finished tasks; the last one of a vacant place says why it is vacant."""
+    dead = [task for task in slot.tasks if task.finished and task.desired > TaskState.RUNNING]
+    if not slot.wanted:
+        keep = max(keep, 1)
+    yield from dead[: max(0, len(dead) - keep)]

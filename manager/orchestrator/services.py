@@ -1,0 +1,60 @@
+"""The controller of services: one key per service, from its spec and its tasks to the tasks it needs.
+
+A service that is gone has its tasks told to go (REMOVE); the `reaper` forgets them once they have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from manager.control.action import Action
+from manager.control.controller import Decision, Mint, earliest
+from manager.orchestrator import per_node, replicated, update
+from manager.orchestrator.place import tend
+from manager.orchestrator.slot import told
+from manager.store.mirror import MirrorEvent
+from manager.store.view import View
+from shoal.model.service import ServiceMode
+from shoal.model.task import Task, TaskState
+
+name = "services"
+kinds = frozenset({"service", "task", "node"})
+_AT_ONCE = 2000  # actions decided for one service at a time; the rest follows at once
+
+
+def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:
+    value = event.new or event.old
+    if isinstance(value, Task):
+        return (value.service_id,)
+    if event.kind == "service":
+        return (event.id,)
+    here = {task.service_id for task in view.tasks_of_node(event.id)}
+    return here | {id for id, each in view.services.items() if each.spec.mode == ServiceMode.GLOBAL}
+
+
+def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:
+    service = view.services.get(key)
+    if service is None:
+        orphans = (task for task in view.tasks_of_service(key) if task.desired < TaskState.REMOVE)
+        return Decision(tuple(told(task, TaskState.REMOVE, now_ns, "its service is gone") for task in orphans))
+    actions: list[Action] = []
+    if service.spec.mode == ServiceMode.GLOBAL:
+        slots = per_node.places(view, service)
+    else:
+        slots, actions = replicated.places(view, service, now_ns)
+    if adopted := update.adopt(service, slots, now_ns):
+        return Decision((*actions, *adopted), now_ns)
+    requeue_at_ns = None
+    quiet = []
+    for slot in slots:
+        tended = tend(view, service, slot, now_ns, mint)
+        requeue_at_ns = earliest(requeue_at_ns, tended.requeue_at_ns)
+        actions += tended.actions
+        if not tended.actions:
+            quiet.append(slot)
+        if len(actions) >= _AT_ONCE:
+            return Decision(tuple(actions), now_ns)
+    if len(quiet) < len(slots):
+        return Decision(tuple(actions), requeue_at_ns)
+    updated = update.step(view, service, slots, now_ns, mint)
+    return Decision((*actions, *updated.actions), earliest(requeue_at_ns, updated.requeue_at_ns))

@@ -1,0 +1,96 @@
+"""Rolling update: bringing a service's places to its present spec, `parallelism` at a time, `delay` between.
+
+How far an update is follows from the tasks: a place that had another version and has a present one is *under way*
+until that one runs, and *rests* for the delay after. So a new leader goes on where the last one stopped, and an
+update whose tasks do not come up stops by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from manager.control.action import Action, change, touched
+from manager.control.controller import Decision, Mint, earliest
+from manager.orchestrator import restart
+from manager.orchestrator.place import fill, outdated
+from manager.orchestrator.slot import Slot, new_task, running, since_ns, told, wanted
+from manager.store.view import View
+from shoal.model.container import RestartPolicy
+from shoal.model.service import Placement, Service, TaskSpec, UpdateOrder
+from shoal.model.task import Task, TaskState
+
+
+def restarts(old: TaskSpec, new: TaskSpec) -> bool:
+    """Whether a task of `old` must be replaced to be one of `new`. Where tasks may run and what follows their end
+    is not in them."""
+    return _contained(old) != _contained(new)
+
+
+def adopt(service: Service, slots: Iterable[Slot], now_ns: int) -> list[Action]:
+    """Tasks of the version before which are already what the present spec says are of the present version."""
+    before = service.previous
+    if before is None or restarts(before.task, service.spec.task):
+        return []
+    return [
+        change(touched(task, now_ns, task_version=service.task_version), "the new spec asks nothing else of it")
+        for slot in slots
+        for task in slot.tasks
+        if task.task_version == service.task_version - 1 and (wanted(task) or task is slot.newest)
+    ]
+
+
+def step(view: View, service: Service, slots: Sequence[Slot], now_ns: int, mint: Mint) -> Decision:
+    """The places to bring to the present version now. Those that do not run come first: there is least to lose."""
+    dirty = [slot for slot in slots if outdated(service, slot)]
+    if not dirty:
+        return Decision()
+    policy = service.spec.update
+    resting = [at_ns for slot in slots if (at_ns := _rests_until_ns(service, slot, now_ns)) and at_ns > now_ns]
+    busy = len(resting) + sum(1 for slot in slots if _under_way(service, slot))
+    room = len(dirty) if policy.parallelism == 0 else max(0, policy.parallelism - busy)
+    dirty.sort(key=lambda slot: (any(running(task) for task in slot.wanted), slot.number, slot.node_id))
+    actions: list[Action] = []
+    for slot in dirty:
+        if room == 0:
+            break
+        if found := _replace(view, service, slot, now_ns, mint):
+            actions += found
+            room -= 1
+    return Decision(tuple(actions), earliest(*resting))
+
+
+def _replace(view: View, service: Service, slot: Slot, now_ns: int, mint: Mint) -> list[Action]:
+    if service.spec.update.order == UpdateOrder.START_FIRST:
+        # One that was started already and has ended is under the restart policy, like any other.
+        return [] if restart.over(service, slot, now_ns) else [fill(view, service, slot, now_ns, mint)]
+    (*others, last) = slot.wanted
+    reason = f"version {service.task_version} takes its place"
+    next_task = new_task(
+        view, service, slot, id=mint(), now_ns=now_ns, desired=TaskState.READY, reason=reason, after=last
+    )
+    return [told(task, TaskState.SHUTDOWN, now_ns, reason) for task in (*others, last)] + [next_task]
+
+
+def _present(service: Service, slot: Slot) -> Task | None:
+    """The wanted task of the present version in a place that had another one before."""
+    if all(task.task_version == service.task_version for task in slot.tasks):
+        return None
+    return next((task for task in slot.wanted if task.task_version == service.task_version), None)
+
+
+def _under_way(service: Service, slot: Slot) -> bool:
+    present = _present(service, slot)
+    return present is not None and not running(present)
+
+
+def _rests_until_ns(service: Service, slot: Slot, now_ns: int) -> int:
+    present = _present(service, slot)
+    if present is None or not running(present):
+        return 0
+    return since_ns(present, now_ns) + service.spec.update.delay_ns
+
+
+def _contained(spec: TaskSpec) -> TaskSpec:
+    return msgspec.structs.replace(spec, placement=Placement(), restart=RestartPolicy())

@@ -1,0 +1,98 @@
+"""Filters: what rules a node out. Each can say how many it ruled out, in words that people can act on.
+
+The first one that refuses a node is the one that counts, in the order of `_filters`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from manager.control.constraint import hold
+from manager.scheduler.load import Addresses, Demand, Load
+from shoal.model.node import Availability, Node, NodeState
+from shoal.model.service import Service, TaskSpec
+
+# A filter's words (with the number of nodes put in), and whether the node at a place passes.
+Filter = tuple[str, Callable[[int], bool]]
+
+
+def available(node: Node) -> bool:
+    return node.status.state == NodeState.READY and node.spec.availability == Availability.ACTIVE
+
+
+class Filters:
+    """The filters of one service, over the columns of a load."""
+
+    def __init__(self, load: Load, service: Service, wanted: Demand) -> None:
+        self._load = load
+        self._spec = service.spec.task
+        self._moving = [*_of_resources(load, wanted), *_of_room(load, service, wanted)]
+
+    def candidates(self) -> Iterable[int]:
+        """The nodes that pass the filters which no placement changes."""
+        constraints = self._spec.placement.constraints
+        for place, node in enumerate(self._load.nodes):
+            if available(node) and hold(constraints, node):
+                yield place
+
+    def fits(self, place: int) -> bool:
+        """Whether a candidate can take one more task now."""
+        return all(passes(place) for _, passes in self._moving)
+
+    def explain(self, places: Iterable[int]) -> str:
+        """Why none of these nodes takes the task."""
+        refusals: Counter[str] = Counter()
+        filters = [*_of_availability(self._load), *self._moving, *_of_constraints(self._load, self._spec)]
+        for place in places:
+            words = next((words for words, passes in filters if not passes(place)), "")
+            refusals[words] += bool(words)
+        if not refusals:
+            return "no suitable node (the cluster has no node)"
+        found = (words.format(_nodes(refusals[words])) for words, _ in filters if refusals[words])
+        return f"no suitable node ({'; '.join(dict.fromkeys(found))})"
+
+
+def _of_availability(load: Load) -> list[Filter]:
+    return [("{} not available for new tasks", lambda place: available(load.nodes[place]))]
+
+
+def _of_constraints(load: Load, spec: TaskSpec) -> list[Filter]:
+    constraints = spec.placement.constraints
+    return [("scheduling constraints not satisfied on {}", lambda place: hold(constraints, load.nodes[place]))]
+
+
+def _of_resources(load: Load, wanted: Demand) -> list[Filter]:
+    need, free = wanted.resources, load.free
+    filters: list[Filter] = []
+    if need.nano_cpus:
+        filters.append(("insufficient CPU on {}", lambda place: free[place].nano_cpus >= need.nano_cpus))
+    if need.memory_bytes:
+        filters.append(("insufficient memory on {}", lambda place: free[place].memory_bytes >= need.memory_bytes))
+    if need.pids:
+        filters.append(("insufficient pids on {}", lambda place: free[place].pids >= need.pids))
+    return filters
+
+
+def _of_room(load: Load, service: Service, wanted: Demand) -> list[Filter]:
+    """Ports, addresses and the service's own bound."""
+    filters: list[Filter] = []
+    if wanted.host_ports:
+        taken = [load.host_ports[port] for port in wanted.host_ports]
+        filters.append(
+            ("host-mode port already in use on {}", lambda place: all(place not in each for each in taken))
+        )
+    if most := service.spec.task.placement.max_per_node:
+        count = load.of_service[service.meta.id]
+        filters.append(("max replicas per node reached on {}", lambda place: count[place] < most))
+    filters += [_of_addresses(load.network(id)) for id in wanted.networks]
+    return filters
+
+
+def _of_addresses(network: Addresses) -> Filter:
+    name = network.name.replace("{", "{{").replace("}", "}}")
+    return (f"no free address of network {name} on {{}}", lambda place: network.left(place) > 0)
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node" if count == 1 else f"{count} nodes"
