@@ -1,0 +1,104 @@
+"""Allotment: which addresses and ports of this host its containers have. Decides and remembers; `fabric.py` writes
+the records down and carries them out. In memory, for the event loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv4Address
+
+from agent.network.ipam import Pool
+from agent.network.port import Held, Ports
+from agent.network.record import Attached, Record
+from agent.network.segment import Segment
+from shoal import ids
+from shoal.model.network import NetworkAttachment, Port, PortProtocol
+
+
+class Allotments:
+    """`held` says whether a process of the host has a port, `chance` where random ports begin."""
+
+    def __init__(self, held: Held, chance: Callable[[], float]) -> None:
+        self._ports = Ports(held, chance)
+        self._pools: dict[str, Pool] = {}
+        self._records: dict[str, Record] = {}
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """By container id."""
+        return self._records
+
+    def load(self, records: Iterable[Record]) -> None:
+        """What was given before this process began. `lay` comes after."""
+        for record in records:
+            self._records[record.container_id] = record
+            self._ports.hold(record.container_id, record.ports)
+
+    def lay(self, segments: Iterable[Segment], mesh: Iterable[tuple[PortProtocol, int]]) -> None:
+        """These are the host's networks, and these the ports that the cluster publishes. The pool of a network
+        whose block stayed goes on where it was."""
+        self._ports.mesh(mesh)
+        before, self._pools = self._pools, {}
+        for segment in segments:
+            pool = before.get(segment.network_id)
+            if pool is None or pool.block != segment.block:
+                pool = Pool(segment.name, segment.block, (segment.gateway, segment.block.network_address))
+                for address in self._addresses(segment.network_id):
+                    pool.hold(address)
+            self._pools[segment.network_id] = pool
+
+    def _addresses(self, network_id: str) -> list[IPv4Address]:
+        return [
+            IPv4Address(attached.address)
+            for record in self._records.values()
+            for attached in record.attached
+            if attached.network_id == network_id
+        ]
+
+    def take(
+        self,
+        container_id: str,
+        wanted: Sequence[tuple[Segment, NetworkAttachment]],
+        *,
+        name: str,
+        aliases: Sequence[str],
+        ports: Sequence[Port],
+    ) -> Record:
+        """Addresses, names and ports for a container: all or none. Ports lead nowhere, and are left out, when all
+        of its networks are internal. Raises Exhausted."""
+        names = (name, ids.short(container_id), *aliases)
+        attached: list[Attached] = []
+        try:
+            for segment, attachment in wanted:
+                address = self._pools[segment.network_id].take()
+                known = tuple(dict.fromkeys(filter(None, (*names, *attachment.aliases)))) if segment.named else ()
+                attached.append(Attached(segment.network_id, segment.name, str(address), known))
+            outside = any(not segment.internal for segment, _ in wanted)
+            taken = self._ports.take(container_id, ports) if outside else ()
+        except BaseException:
+            self._release(attached)
+            raise
+        record = Record(container_id, name, tuple(attached), taken)
+        self._records[container_id] = record
+        return record
+
+    def give_back(self, record: Record) -> None:
+        """What `record` says is free, unless it was so already."""
+        if self._records.get(record.container_id) is not record:
+            return
+        del self._records[record.container_id]
+        self._ports.release(record.container_id, record.ports)
+        self._release(record.attached)
+
+    def _release(self, attached: Iterable[Attached]) -> None:
+        for each in attached:
+            if each.network_id in self._pools:
+                self._pools[each.network_id].release(IPv4Address(each.address))
+
+    def users(self, network_id: str) -> list[str]:
+        """The containers on a network, by name."""
+        return sorted(
+            record.name or ids.short(record.container_id)
+            for record in self._records.values()
+            if any(attached.network_id == network_id for attached in record.attached)
+        )

@@ -1,0 +1,188 @@
+"""Fabric: the networks of this host as they are in the kernel and on disk. What `Networks` has decided happens
+here. Blocking; everything but `segments` and `networks` is for one thread, that of `open`.
+
+What is there already is taken over: devices by their names, containers by their records, overlays and services by
+the wish that the cluster said last. So an agent that comes back changes no packet's way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from agent.kernel import netlink as raw
+from agent.kernel.nft import Nft
+from agent.network import bridge, overlay, sysctl
+from agent.network.balance import Balance, balance_of
+from agent.network.bridge import Bridges
+from agent.network.firewall import Published
+from agent.network.netlink import Kernel
+from agent.network.record import Record, Records, Wish
+from agent.network.sandbox import Sandbox, Sandboxes
+from agent.network.segment import Segment
+from agent.network.table import Table
+from shoal.errors import Conflict, InvalidArgument, ShoalError
+from shoal.model.assignment import NetworkAssignment
+from shoal.model.network import Network, NetworkSpec
+
+log = logging.getLogger(__name__)
+
+
+class Fabric:
+    """`wish` is what the cluster said last, carried out or not."""
+
+    def __init__(
+        self, *, data_dir: Path, folder: Path, chance: Callable[[], float], now_ns: Callable[[], int]
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._records = Records(folder)
+        self._overlays: tuple[Segment, ...] = ()
+        self._laid: tuple[NetworkAssignment, ...] | None = None
+        self.wish = self._records.load_wish()
+        with contextlib.ExitStack() as undo:
+            self._kernel = Kernel(raw.Socket())
+            undo.callback(self._kernel.close)
+            self._table = Table(Nft())
+            self._sandboxes = Sandboxes(self._kernel, chance)
+            self._bridges = Bridges(data_dir / "networks", now_ns)
+            undo.callback(self._table.close)
+            undo.pop_all()
+
+    def take_over(self) -> list[Record]:
+        """Make what must be, from what is on disk; the records of containers that were connected."""
+        sysctl.forward_packets()
+        self._bridges.load(self._kernel)
+        self._bridges.ensure(self._kernel)
+        records = self._records.load()
+        try:
+            self._lay(self.wish)
+        except InvalidArgument as error:
+            log.error("a network of the cluster cannot be: %s", error)
+        published = [each for record in records for each in self._published(record)]
+        self._table.replace(self.segments, published, self._services())
+        return records
+
+    def close(self) -> None:
+        """Let go of what only this process holds."""
+        self._sandboxes.close()
+        self._table.close()
+        self._kernel.close()
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return (*self._bridges.segments(), *self._overlays)
+
+    @property
+    def networks(self) -> list[Network]:
+        """Those of this host, then the cluster's that this host takes part in."""
+        return [*self._bridges.networks.values(), *(each.network for each in self.wish.networks)]
+
+    # -- containers -------------------------------------------------------------------------------
+
+    def plug_in(self, record: Record, segments: tuple[Segment, ...]) -> Sandbox:
+        """Record, namespace, addresses, ports, in this order. On failure only the record remains."""
+        self._records.save(record)
+        sandbox = self._sandboxes.make(segments)
+        try:
+            sandbox.configure([IPv4Address(attached.address) for attached in record.attached])
+            self._table.publish(self._published(record))
+        except BaseException:
+            sandbox.close()
+            raise
+        return sandbox
+
+    def unplug(self, record: Record) -> None:
+        """No port leads to the container any more, and it is forgotten. Idempotent."""
+        self._table.unpublish(self._published(record))
+        self._records.remove(record.container_id)
+
+    def lone(self) -> Sandbox:
+        """A namespace with nothing but lo."""
+        sandbox = self._sandboxes.make(())
+        try:
+            sandbox.configure(())
+        except BaseException:
+            sandbox.close()
+            raise
+        return sandbox
+
+    def refill(self) -> None:
+        """Make a namespace on the default network ready for the next start."""
+        default = tuple(segment for segment in self._bridges.segments() if segment.name == bridge.DEFAULT)
+        self._sandboxes.refill(default)
+
+    def _published(self, record: Record) -> list[Published]:
+        """A container's ports lead to its first address on a network with a way outside."""
+        internal = {segment.network_id for segment in self.segments if segment.internal}
+        outside = [attached.address for attached in record.attached if attached.network_id not in internal]
+        return [Published(port, outside[0]) for port in record.ports] if outside else []
+
+    # -- the cluster ------------------------------------------------------------------------------
+
+    def carry_out(self, wish: Wish) -> None:
+        """All that the cluster wants. Raises InvalidArgument for a network that cannot be; the rest is done."""
+        self._records.save_wish(wish)
+        self.wish = wish
+        wrong: InvalidArgument | None = None
+        try:
+            if wish.networks != self._laid:
+                self._lay(wish)
+        except InvalidArgument as error:
+            wrong = error
+        self._table.serve(self.segments, self._services())
+        if wrong:
+            raise wrong
+
+    def _lay(self, wish: Wish) -> None:
+        """The devices and routes of the overlays. Those that cannot be are left out, and the first is raised."""
+        self._laid = None
+        mtu = overlay.underlay_mtu(wish.networks, bridge.outward_mtu(self._kernel))
+        sound: list[NetworkAssignment] = []
+        segments: list[Segment] = []
+        wrong: InvalidArgument | None = None
+        for assignment in wish.networks:
+            try:
+                segments.append(overlay.segment_of(assignment, mtu))
+                sound.append(assignment)
+            except InvalidArgument as error:
+                wrong = wrong or error
+        overlay.converge(self._kernel, sound, segments)
+        self._overlays = tuple(segments)
+        if wrong:
+            raise wrong
+        self._laid = wish.networks
+
+    def _services(self) -> Balance:
+        ingress = [each.network.meta.id for each in self.wish.networks if each.network.spec.ingress]
+        return balance_of(self.wish.endpoints, self._overlays, ingress)
+
+    # -- networks of this host --------------------------------------------------------------------
+
+    def create(self, spec: NetworkSpec) -> Network:
+        """A new bridge network, there when this returns, or not at all."""
+        if any(each.network.spec.name == spec.name for each in self.wish.networks):
+            raise Conflict(f"network with name {spec.name} already exists")
+        network = self._bridges.create(spec, self._kernel, self._cluster_subnets())
+        try:
+            self._bridges.ensure(self._kernel)
+            self._serve()
+        except (OSError, ShoalError):
+            self._bridges.remove(network, self._kernel)
+            raise
+        return network
+
+    def remove(self, network: Network) -> None:
+        """Raises PermissionDenied for a predefined one, Conflict for one of the cluster."""
+        if network.meta.id not in self._bridges.networks:
+            raise Conflict(f"network {network.spec.name} is the cluster's", hint="remove it through a manager")
+        self._bridges.remove(network, self._kernel)
+        self._serve()
+
+    def _serve(self) -> None:
+        self._table.serve(self.segments, self._services())
+
+    def _cluster_subnets(self) -> Iterable[IPv4Network]:
+        return [segment.subnet for segment in self._overlays]

@@ -1,0 +1,80 @@
+"""What this host gave to its containers, one small file each, written before anything is done.
+
+So an agent that was killed at any moment finds every address and port that may be in use. The files are in the
+run directory: after a reboot no container runs and nothing is taken.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from shoal.errors import InvalidArgument
+from shoal.files import read_optional, write_atomic
+from shoal.model.assignment import NetworkAssignment
+from shoal.model.network import Endpoint, Port
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """One interface: where it is, and by which names others on that network find it."""
+
+    network_id: str
+    network_name: str
+    address: str
+    names: tuple[str, ...] = ()
+
+
+class Record(msgspec.Struct, frozen=True):
+    container_id: str
+    name: str = ""
+    attached: tuple[Attached, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What the cluster last asked for."""
+
+    networks: tuple[NetworkAssignment, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class Records:
+    """The files under `folder`. Blocking, but on memory only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._containers = folder / "containers"
+        self._wish = folder / "wish.json"
+
+    def load(self) -> list[Record]:
+        """A file that cannot be read was not written by us, or by another version: it is removed."""
+        found = []
+        for path in sorted(self._containers.glob("*.json")):
+            try:
+                record = msgspec.json.decode(path.read_bytes(), type=Record)
+            except msgspec.MsgspecError:
+                path.unlink(missing_ok=True)
+            else:
+                found.append(record)
+        return found
+
+    def save(self, record: Record) -> None:
+        write_atomic(self._path(record.container_id), msgspec.json.encode(record), durable=False)
+
+    def remove(self, container_id: str) -> None:
+        self._path(container_id).unlink(missing_ok=True)
+
+    def load_wish(self) -> Wish:
+        data = read_optional(self._wish)
+        try:
+            return msgspec.json.decode(data, type=Wish) if data else Wish()
+        except msgspec.MsgspecError:
+            return Wish()  # of another version: the cluster says it again
+
+    def save_wish(self, wish: Wish) -> None:
+        write_atomic(self._wish, msgspec.json.encode(wish), durable=False)
+
+    def _path(self, container_id: str) -> Path:
+        if not container_id.isalnum():
+            raise InvalidArgument(f"container id {container_id!r} is none")
+        return self._containers / f"{container_id}.json"
