@@ -1,0 +1,176 @@
+"""ContainerService: containers of this host over RPC. `agent.api.stream` carries the bytes of attach and exec."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from agent.api.stream import Client, relay, relay_attachment
+from agent.container.containers import Containers, WaitCondition
+from agent.container.exec import ExecRequest
+from agent.container.launch import Size
+from agent.container.settle import warnings_of
+from shoal import codec
+from shoal.errors import InvalidArgument
+from shoal.model.base import Resources
+from shoal.model.container import Container, ContainerSpec, RestartPolicy
+from shoal.model.network import NetworkAttachment, Port
+from shoal.v1 import engine_pb2 as wire
+from shoal.v1 import types_pb2
+from shoal.v1.engine_pb2_grpc import ContainerServiceServicer
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_CONDITIONS = {
+    wire.WAIT_CONDITION_UNSPECIFIED: WaitCondition.NOT_RUNNING,
+    wire.WAIT_CONDITION_NOT_RUNNING: WaitCondition.NOT_RUNNING,
+    wire.WAIT_CONDITION_NEXT_EXIT: WaitCondition.NEXT_EXIT,
+    wire.WAIT_CONDITION_REMOVED: WaitCondition.REMOVED,
+}
+
+
+class ContainerService(ContainerServiceServicer):
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+
+    async def CreateContainer(
+        self, request: wire.CreateContainerRequest, _context: Context
+    ) -> wire.CreateContainerResponse:
+        wanted = Container(
+            name=request.name,
+            spec=codec.from_wire(request.spec, ContainerSpec),
+            limits=codec.from_wire(request.limits, Resources),
+            restart=codec.from_wire(request.restart, RestartPolicy),
+            networks=tuple(codec.from_wire(each, NetworkAttachment) for each in request.networks),
+            ports=tuple(codec.from_wire(each, Port) for each in request.ports),
+            auto_remove=request.auto_remove,
+        )
+        container = await self._containers.create(wanted, publish_all=request.publish_all)
+        return wire.CreateContainerResponse(id=container.meta.id, warnings=warnings_of(container))
+
+    async def StartContainer(
+        self, request: wire.StartContainerRequest, _context: Context
+    ) -> wire.StartContainerResponse:
+        await self._containers.start(request.container)
+        return wire.StartContainerResponse()
+
+    async def StopContainer(
+        self, request: wire.StopContainerRequest, _context: Context
+    ) -> wire.StopContainerResponse:
+        timeout_s = request.timeout_s if request.HasField("timeout_s") else None
+        await self._containers.stop(request.container, timeout_s=timeout_s, signal=request.signal)
+        return wire.StopContainerResponse()
+
+    async def KillContainer(
+        self, request: wire.KillContainerRequest, _context: Context
+    ) -> wire.KillContainerResponse:
+        await self._containers.kill(request.container, request.signal)
+        return wire.KillContainerResponse()
+
+    async def RemoveContainer(
+        self, request: wire.RemoveContainerRequest, _context: Context
+    ) -> wire.RemoveContainerResponse:
+        await self._containers.remove(request.container, force=request.force, volumes=request.volumes)
+        return wire.RemoveContainerResponse()
+
+    async def WaitContainer(
+        self, request: wire.WaitContainerRequest, _context: Context
+    ) -> wire.WaitContainerResponse:
+        if request.condition not in _CONDITIONS:
+            raise InvalidArgument(f"wait condition {request.condition} is not one that this agent knows")
+        ending = await self._containers.wait(request.container, _CONDITIONS[request.condition])
+        return wire.WaitContainerResponse(exit_code=ending.exit_code, error=ending.error)
+
+    async def GetContainer(
+        self, request: wire.GetContainerRequest, _context: Context
+    ) -> wire.GetContainerResponse:
+        container = self._containers.get(request.container)
+        return wire.GetContainerResponse(container=codec.to_wire(container, types_pb2.Container))
+
+    async def ListContainers(
+        self, request: wire.ListContainersRequest, _context: Context
+    ) -> wire.ListContainersResponse:
+        filters = [(each.key, each.value) for each in request.filters]
+        found = await self._containers.list(all=request.all, last=request.last, filters=filters)
+        return wire.ListContainersResponse(containers=[codec.to_wire(each, types_pb2.Container) for each in found])
+
+    async def AttachContainer(
+        self, requests: AsyncIterator[wire.AttachContainerRequest], _context: Context
+    ) -> AsyncIterator[wire.AttachContainerResponse]:
+        opening = (await _first(requests, "attach")).open
+        attachment = await self._containers.attach(
+            opening.container,
+            stdin=opening.stdin,
+            start=opening.start,
+            size=Size(opening.size.rows, opening.size.columns),
+        )
+        try:
+            yield wire.AttachContainerResponse(ready=True)
+            shown = _streams(stdout=opening.stdout, stderr=opening.stderr)
+            async for response in relay_attachment(attachment, requests, shown):
+                yield response
+        finally:
+            await attachment.close()
+
+    async def ExecContainer(
+        self, requests: AsyncIterator[wire.ExecContainerRequest], _context: Context
+    ) -> AsyncIterator[wire.ExecContainerResponse]:
+        opening = (await _first(requests, "exec")).open
+        streams = await self._containers.exec(
+            opening.container,
+            ExecRequest(
+                argv=tuple(opening.argv),
+                env=tuple(opening.env),
+                workdir=opening.workdir,
+                user=opening.user,
+                tty=opening.tty,
+                stdin=opening.stdin and not opening.detach,
+                privileged=opening.privileged,
+                rows=opening.size.rows,
+                columns=opening.size.columns,
+            ),
+        )
+        try:
+            yield wire.ExecContainerResponse(started=streams.pid)
+            if not opening.detach:
+                async for response in relay(streams, requests):
+                    yield response
+        finally:
+            await streams.close()
+
+    async def ReadLogs(
+        self, request: wire.ReadLogsRequest, _context: Context
+    ) -> AsyncIterator[wire.ReadLogsResponse]:
+        shown = _streams(stdout=request.stdout, stderr=request.stderr)
+        async for batch in self._containers.logs(
+            request.container,
+            follow=request.follow,
+            tail=request.tail if request.HasField("tail") else None,
+            since_ns=request.since_ns,
+            until_ns=request.until_ns,
+        ):
+            lines = [
+                wire.LogLine(at_ns=each.at_ns, stderr=each.stderr, data=each.data)
+                for each in batch
+                if (2 if each.stderr else 1) in shown
+            ]
+            if lines:
+                yield wire.ReadLogsResponse(lines=lines)
+
+
+def _streams(*, stdout: bool, stderr: bool) -> Sequence[int]:
+    """Which streams a client wants to see: who asks for none means both."""
+    wanted = [number for number, asked in ((1, stdout), (2, stderr)) if asked]
+    return wanted or (1, 2)
+
+
+async def _first(requests: AsyncIterator[Client], what: str) -> Client:
+    """The message that opens a stream."""
+    async for request in requests:
+        if request.WhichOneof("request") == "open":
+            return request
+        break
+    raise InvalidArgument(f"the first message of {what} must be `open`")

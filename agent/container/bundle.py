@@ -1,0 +1,245 @@
+"""A container as the OCI runtime config that runs it. Pure: `Facts` holds what `launch` found out on this host.
+
+The defaults are docker's: capabilities, masked and read-only paths, mounts, devices, sysctls. The seccomp profile
+is not spelled out; the annotation `shoal.seccomp` = "default" asks the runtime for its built-in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from agent.container.capability import capabilities
+from agent.container.user import User
+from shoal.defaults import PATH_ENV, SHM_SIZE_BYTES
+from shoal.model.base import Resources
+from shoal.model.container import Container, Mount, MountType
+
+Config = dict[str, Any]
+
+SECCOMP = "shoal.seccomp"
+INIT_PATH = "/sbin/docker-init"
+_CPU_PERIOD_US = 100_000
+_MASKED = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_NO = ("nosuid", "noexec", "nodev")
+# Character devices that every container may use: null zero full random urandom tty console ptmx, and its ptys.
+_DEVICE_RULES = (
+    (1, 3, "rwm"), (1, 5, "rwm"), (1, 7, "rwm"), (1, 8, "rwm"), (1, 9, "rwm"), (5, 0, "rwm"), (5, 1, "rwm"),
+    (5, 2, "rwm"), (136, None, "rwm"),
+)
+_NET_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device node of the host that a privileged container gets. `kind` is "c" or "b"."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int = 0
+    gid: int = 0
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """`netns_path` is empty for the host's network, `shares_netns` says that another container owns it.
+    `sources` are the host paths of the container's mounts, in its order (tmpfs: empty); `files` what lies over
+    single paths, target → source. `init_path` is the init program on the host, `cpu_throttles` its thermal files."""
+
+    cgroup: str
+    hostname: str
+    user: User
+    available: frozenset[str]
+    netns_path: str = ""
+    shares_netns: bool = False
+    sources: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    devices: tuple[Device, ...] = ()
+    init_path: str = ""
+    rows: int = 0
+    columns: int = 0
+    cpu_throttles: tuple[str, ...] = ()
+
+
+def bundle(container: Container, facts: Facts) -> Config:
+    """The config of one start."""
+    spec = container.spec
+    granted = capabilities(
+        privileged=spec.privileged, add=spec.cap_add, drop=spec.cap_drop, available=facts.available
+    )
+    return {
+        "ociVersion": "1.2.0",
+        "process": {
+            **process(
+                argv=((INIT_PATH, "--", *container.argv) if spec.init else container.argv),
+                env=environment(container, hostname=facts.hostname, home=facts.user.home, tty=spec.tty),
+                cwd=container.workdir,
+                user=facts.user,
+                granted=granted,
+                tty=spec.tty,
+                size=(facts.rows, facts.columns),
+            ),
+            "rlimits": [
+                {"type": f"RLIMIT_{each.name.upper()}", "soft": each.soft, "hard": each.hard} for each in spec.ulimits
+            ],
+        },
+        "root": {"path": "rootfs", "readonly": spec.read_only},
+        "hostname": facts.hostname,
+        "mounts": _mounts(container, facts),
+        "linux": {
+            "namespaces": _namespaces(facts),
+            "cgroupsPath": facts.cgroup,
+            "resources": resources(container.limits, privileged=spec.privileged),
+            "devices": _devices(facts.devices),
+            "sysctl": _sysctls(container, facts),
+            "maskedPaths": [] if spec.privileged else [*_MASKED, *facts.cpu_throttles],
+            "readonlyPaths": [] if spec.privileged else list(_READ_ONLY),
+            "rootfsPropagation": "rprivate",
+        },
+        "annotations": {} if spec.privileged else {SECCOMP: "default"},
+    }
+
+
+def process(
+    *,
+    argv: Sequence[str],
+    env: Sequence[str],
+    cwd: str,
+    user: User,
+    granted: Sequence[str],
+    tty: bool,
+    size: tuple[int, int] = (0, 0),
+) -> Config:
+    """The `process` of a start or an exec. Who is not root has capabilities to win back (set-user-id programs),
+    none in hand."""
+    in_hand = list(granted) if user.uid == 0 else []
+    console = {"consoleSize": {"height": size[0], "width": size[1]}} if tty and all(size) else {}
+    return {
+        "terminal": tty,
+        **console,
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
+        "args": list(argv),
+        "env": list(env),
+        "cwd": cwd,
+        "capabilities": {"bounding": list(granted), "effective": in_hand, "permitted": in_hand},
+        "noNewPrivileges": False,
+    }
+
+
+def environment(
+    container: Container, *, hostname: str, home: str, tty: bool, extra: Sequence[str] = ()
+) -> list[str]:
+    """PATH, HOSTNAME, TERM, HOME, then the container's own (the image's, the user's), then `extra`; who comes later
+    wins, and a name without "=" takes the variable away."""
+    variables: dict[str, str] = {}
+    base = [PATH_ENV, f"HOSTNAME={hostname}", *(["TERM=xterm"] if tty else []), f"HOME={home}"]
+    for each in (*base, *container.env, *extra):
+        name, equals, value = each.partition("=")
+        if equals:
+            variables[name] = value
+        else:
+            variables.pop(name, None)
+    return [f"{name}={value}" for name, value in variables.items()]
+
+
+def resources(limits: Resources, *, privileged: bool) -> Config:
+    """Docker's rule for swap: as much again as memory."""
+    found: Config = {"devices": _device_rules(privileged)}
+    if limits.nano_cpus:
+        found["cpu"] = {"period": _CPU_PERIOD_US, "quota": limits.nano_cpus * _CPU_PERIOD_US // 10**9}
+    if limits.memory_bytes:
+        found["memory"] = {"limit": limits.memory_bytes, "swap": limits.memory_bytes * 2}
+    if limits.pids > 0:
+        found["pids"] = {"limit": limits.pids}
+    return found
+
+
+def _device_rules(privileged: bool) -> list[Config]:
+    if privileged:
+        return [{"allow": True, "access": "rwm"}]
+    allowed = [
+        {"allow": True, "type": "c", "major": major, "access": access} | ({"minor": minor} if minor is not None else {})
+        for major, minor, access in _DEVICE_RULES
+    ]
+    # Making a node is allowed, since tar does it; opening it is not.
+    made = [{"allow": True, "type": kind, "access": "m"} for kind in ("c", "b")]
+    return [{"allow": False, "access": "rwm"}, *made, *allowed]
+
+
+def _devices(devices: Sequence[Device]) -> list[Config]:
+    return [
+        {
+            "path": each.path, "type": each.kind, "major": each.major, "minor": each.minor,
+            "fileMode": each.mode, "uid": each.uid, "gid": each.gid,
+        }
+        for each in devices
+    ]
+
+
+def _namespaces(facts: Facts) -> list[Config]:
+    made: list[Config] = [{"type": each} for each in ("mount", "pid", "uts", "ipc", "cgroup")]
+    return [*made, {"type": "network", "path": facts.netns_path}] if facts.netns_path else made
+
+
+def _sysctls(container: Container, facts: Facts) -> dict[str, str]:
+    own = facts.netns_path and not facts.shares_netns
+    return {**(_NET_SYSCTLS if own else {}), **container.spec.sysctls}
+
+
+def _mounts(container: Container, facts: Facts) -> list[Config]:
+    """The defaults that nothing of the user's lies over, the user's from the root down, then the single files."""
+    targets = {each.target for each in container.mounts}
+    defaults = [
+        each
+        for each in _default_mounts(container)
+        if each["destination"] not in targets
+        and not ("/dev" in targets and each["destination"].startswith("/dev/"))
+    ]
+    wanted = sorted(
+        zip(container.mounts, facts.sources, strict=True), key=lambda each: each[0].target.count("/")
+    )
+    read_only = ["ro"] if container.spec.read_only else []
+    files = [
+        _bind(source, target, ["rprivate", *read_only]) for target, source in facts.files if target not in targets
+    ]
+    init = [_bind(facts.init_path, INIT_PATH, ["rprivate", "ro"])] if container.spec.init else []
+    return [*defaults, *(_mount(mount, source) for mount, source in wanted), *files, *init]
+
+
+def _default_mounts(container: Container) -> list[Config]:
+    shm_bytes = container.spec.shm_size_bytes or SHM_SIZE_BYTES
+    guard = [] if container.spec.privileged else ["ro"]
+    return [
+        _fs("/proc", "proc", _NO),
+        _fs("/dev", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+        _fs("/dev/pts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+        _fs("/sys", "sysfs", (*_NO, *guard)),
+        _fs("/sys/fs/cgroup", "cgroup", (*guard, *_NO)),
+        _fs("/dev/mqueue", "mqueue", _NO),
+        _fs("/dev/shm", "tmpfs", (*_NO, "mode=1777", f"size={shm_bytes}"), source="shm"),
+    ]
+
+
+def _mount(mount: Mount, source: str) -> Config:
+    guard = ["ro"] if mount.read_only else []
+    if mount.type == MountType.TMPFS:
+        size = [f"size={mount.tmpfs_size_bytes}"] if mount.tmpfs_size_bytes else []
+        mode = f"mode={mount.tmpfs_mode or 0o1777:o}"
+        return _fs(mount.target, "tmpfs", (*_NO, "rprivate", *guard, *size, mode))
+    return _bind(source, mount.target, [mount.propagation or "rprivate", *guard])
+
+
+def _fs(target: str, kind: str, options: Sequence[str], *, source: str = "") -> Config:
+    return {"destination": target, "type": kind, "source": source or kind, "options": list(options)}
+
+
+def _bind(source: str, target: str, options: Sequence[str]) -> Config:
+    return {"destination": target, "type": "bind", "source": source, "options": ["rbind", *options]}

@@ -1,0 +1,299 @@
+"""Containers of this host: what the API and the tasks call. References in, containers out; docker's semantics.
+
+A call that changes something is carried to its end even if its caller goes away, so that a lost connection leaves
+nothing half done. What it takes is in the siblings: `create`, `lifecycle`, `ending`, `restore`, `logs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.container import host, logs
+from agent.container.attach import Attachment
+from agent.container.baselayer import base_layer
+from agent.container.create import Creator
+from agent.container.ending import Ender
+from agent.container.exec import ExecRequest, exec_process
+from agent.container.filter import Known, check_filter, selected, shows_stopped
+from agent.container.held import Ending, Held
+from agent.container.launch import NO_SIZE, Launcher, Size, hostname_of
+from agent.container.lifecycle import ContainerEvent, Lifecycle, Room
+from agent.container.logs import LogLine, Window
+from agent.container.record import Records
+from agent.container.register import Register
+from agent.container.restore import restore
+from agent.image.images import Images
+from agent.network.networks import Networks
+from agent.runtime.runtime import Runtime, Streams
+from agent.volume.volumes import Volumes
+from shoal.broadcast import Broadcast
+from shoal.clock import Clock, SystemClock
+from shoal.errors import Conflict, NotFound
+from shoal.model.container import Container, ContainerState
+from shoal.settings import Paths
+from shoal.tasks import Group
+
+T = TypeVar("T")
+
+
+class WaitCondition(enum.Enum):
+    NOT_RUNNING = "not-running"
+    NEXT_EXIT = "next-exit"
+    REMOVED = "removed"
+
+
+class Containers:
+    """Made by `open`; `close` lets go of everything and leaves the containers running."""
+
+    def __init__(self, room: Room, *, images: Images, networks: Networks, base_layer: str) -> None:
+        self._room = room
+        self._images = images
+        self._launcher = Launcher(
+            records=room.records,
+            runtime=room.runtime,
+            images=images,
+            networks=networks,
+            volumes=room.volumes,
+            base_layer=base_layer,
+            find=room.register.find,
+        )
+        self._lifecycle = Lifecycle(room, self._launcher)
+        self._ender = Ender(room, self._lifecycle)
+        self._creator = Creator(room, images, self._lifecycle)
+        self._available = host.available_capabilities()
+        self._working: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        paths: Paths,
+        runtime: Runtime,
+        images: Images,
+        networks: Networks,
+        volumes: Volumes,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> Containers:
+        """Adopts what runs, settles what ended meanwhile, revives by policy, sweeps what is nobody's.
+
+        Call and `close` it in one task: what goes wrong with the group of its tasks is raised there.
+        """
+        records = Records(paths.containers)
+        await asyncio.to_thread(records.open)
+        room = Room(
+            records=records,
+            register=Register(),
+            runtime=runtime,
+            volumes=volumes,
+            clock=clock or SystemClock(),
+            chance=chance,
+            group=await Group().__aenter__(),
+            events=Broadcast(),
+        )
+        base = await asyncio.to_thread(base_layer, paths.containers)
+        containers = cls(room, images=images, networks=networks, base_layer=base)
+        await restore(room, containers._lifecycle, networks, boot_id=containers._launcher.boot_id)
+        return containers
+
+    async def close(self) -> None:
+        if self._working:
+            await asyncio.wait(self._working)
+        for held in self._room.register:
+            held.unwatch()
+        await self._room.group.__aexit__(None, None, None)
+
+    @property
+    def events(self) -> Broadcast[ContainerEvent]:
+        return self._room.events
+
+    def get(self, ref: str) -> Container:
+        """Raises NotFound ("No such container: x")."""
+        return self._room.register.find(ref).container
+
+    def find(self, name: str) -> Container | None:
+        """The container of exactly this name."""
+        held = self._room.register.named(name)
+        return held.container if held else None
+
+    async def list(
+        self, *, all: bool = False, last: int = 0, filters: Sequence[tuple[str, str]] = ()
+    ) -> list[Container]:
+        """Newest first. `last` counts containers in any state, as `filters` on a state do."""
+        for key, value in filters:
+            check_filter(key, value)
+        held = sorted(self._room.register, key=lambda each: (-each.record.container.meta.created_at_ns, each.id))
+        shown = [each for each in held if all or last or shows_stopped(filters) or each.busy]
+        found = selected((each.container for each in shown), filters, await self._known(filters))
+        return found[:last] if last else found
+
+    async def create(self, wanted: Container, *, publish_all: bool = False) -> Container:
+        """A container that can be started. An empty name is made up.
+
+        Raises NotFound for its image, Conflict for its name, InvalidArgument for what can never run.
+        """
+        return await self._whole(self._creator.create(wanted, publish_all=publish_all))
+
+    async def start(self, ref: str, *, size: Size = NO_SIZE) -> Container:
+        """One that runs is left alone. Raises StartFailed, CommandNotFound, CommandNotExecutable…"""
+        held = self._room.register.find(ref)
+        await self._whole(self._start(held, size))
+        return held.container
+
+    async def stop(self, ref: str, *, timeout_s: int | None = None, signal: str = "") -> Container:
+        """Returns when it has ended. One that does not run is left alone."""
+        held = self._room.register.find(ref)
+        await self._whole(self._ender.stop(held, timeout_s=timeout_s, signal=signal))
+        return held.container
+
+    async def kill(self, ref: str, signal: str = "") -> None:
+        await self._whole(self._ender.kill(self._room.register.find(ref), signal))
+
+    async def pause(self, ref: str) -> None:
+        await self._whole(self._ender.pause(self._room.register.find(ref)))
+
+    async def resume(self, ref: str) -> None:
+        await self._whole(self._ender.resume(self._room.register.find(ref)))
+
+    async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """`volumes`: its anonymous ones that nobody else uses, too."""
+        held = self._room.register.find(ref)
+        await self._whole(self._ender.remove(held, force=force, volumes=volumes))
+
+    async def wait(self, ref: str, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Ending:
+        """NOT_RUNNING: at once if it does not run; NEXT_EXIT: the next one, even of a container not yet started."""
+        held = self._room.register.find(ref)
+        if condition == WaitCondition.REMOVED:
+            return await held.removal()
+        if condition == WaitCondition.NEXT_EXIT:
+            return await held.next_exit()
+        while held.busy and not held.gone:
+            await held.next_exit()
+        return held.ending
+
+    async def attach(
+        self, ref: str, *, stdin: bool = False, start: bool = False, size: Size = NO_SIZE
+    ) -> Attachment:
+        """With `start`, it is started once the streams are in place, so that no byte is lost.
+
+        Raises Conflict if it does not run and is not to be started, and what `start` raises.
+        """
+        held = self._room.register.find(ref)
+        opening = asyncio.ensure_future(self._attach(held, stdin=stdin, start=start, size=size))
+        try:
+            return await self._whole(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._abandon)
+            raise
+
+    async def exec(self, ref: str, request: ExecRequest) -> Streams:
+        """Raises Conflict if it does not run, CommandNotFound and CommandNotExecutable."""
+        held = self._room.register.find(ref)
+        state = held.state.status.state
+        if state == ContainerState.PAUSED:
+            raise Conflict(f"Container {held.name} is paused, unpause the container before exec")
+        if state != ContainerState.RUNNING:
+            raise Conflict(f"Container {held.id} is not running", hint=f"run shoal start {held.name}")
+        container = held.container
+        process = exec_process(
+            request,
+            container,
+            user=self._launcher.user_now(container, request.user or container.user),
+            hostname=hostname_of(container),
+            available=self._available,
+        )
+        return await self._room.runtime.exec(
+            held.id, process, stdin=request.stdin, tty=request.tty, rows=request.rows, columns=request.columns
+        )
+
+    async def logs(
+        self, ref: str, *, follow: bool = False, tail: int | None = None, since_ns: int = 0, until_ns: int = 0
+    ) -> AsyncIterator[Sequence[LogLine]]:
+        """What it wrote, oldest first, in batches; with `follow` until it ends."""
+        held = self._room.register.find(ref)
+        async for batch in logs.batches(
+            Path(held.record.container.log_path),
+            Window(tail=tail, since_ns=since_ns, until_ns=until_ns),
+            clock=self._room.clock,
+            following=lambda: follow and held.busy and not held.gone,
+        ):
+            yield batch
+
+    def volume_users(self, name: str) -> Sequence[str]:
+        """Ids of the containers that mount this volume."""
+        return self._room.register.volume_users(name)
+
+    def image_users(self, image_id: str) -> Sequence[tuple[str, str, bool]]:
+        """(id, name, running) of the containers made from this image."""
+        return self._room.register.image_users(image_id)
+
+    async def _start(self, held: Held, size: Size) -> None:
+        async with held.lock:
+            await self._lifecycle.start(held, size)
+
+    async def _attach(self, held: Held, *, stdin: bool, start: bool, size: Size) -> Attachment:
+        async with held.lock:
+            held.check_there()
+            if not start:
+                _check_attachable(held)
+            ended = held.next_exit()
+            stdin = stdin and held.record.container.spec.open_stdin
+            streams = await self._room.runtime.attach(held.id, stdin=stdin)
+            attachment = Attachment(held, self._room.runtime, streams, ended)
+            if start:
+                try:
+                    await self._lifecycle.start(held, size)
+                except BaseException:
+                    await attachment.close()
+                    raise
+            return attachment
+
+    def _abandon(self, opening: asyncio.Task[Attachment]) -> None:
+        """Its caller went away while it was being opened."""
+        if not opening.cancelled() and opening.exception() is None:
+            self._room.group.spawn("close attachment", opening.result().close())
+
+    async def _whole(self, work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
+        """Do `work` to its end, whatever becomes of the caller."""
+        task = asyncio.ensure_future(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        return await asyncio.shield(task)
+
+    async def _known(self, filters: Sequence[tuple[str, str]]) -> Known:
+        """What the values of these filters stand for. Raises NotFound for an unknown container."""
+        find = self._room.register.find
+        return Known(
+            ancestors={value: await self._descendants(value) for key, value in filters if key == "ancestor"},
+            created_at_ns={
+                value: find(value).record.container.meta.created_at_ns
+                for key, value in filters
+                if key in ("before", "since")
+            },
+        )
+
+    async def _descendants(self, image: str) -> frozenset[str]:
+        """Ids of this image and those that are built on it."""
+        try:
+            base = await self._images.get(image)
+        except NotFound:
+            return frozenset()
+        depth = len(base.diff_ids)
+        return frozenset(
+            each.meta.id for each in await self._images.list() if each.diff_ids[:depth] == base.diff_ids
+        ) | {base.meta.id}
+
+
+def _check_attachable(held: Held) -> None:
+    state = held.state.status.state
+    if state == ContainerState.PAUSED:
+        raise Conflict("You cannot attach to a paused container, unpause it first")
+    if state == ContainerState.RESTARTING:
+        raise Conflict("You cannot attach to a restarting container, wait until it is running")
+    if state != ContainerState.RUNNING:
+        raise Conflict("You cannot attach to a stopped container, start it first")

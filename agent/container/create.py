@@ -1,0 +1,132 @@
+"""Create: from a wish to a container that can be started. What is wrong with it leaves nothing behind.
+
+The order survives a crash at any line: the name is taken in memory, the record is saved (as `pending` while there
+are volumes to make), then the volumes, then the record again. `restore` removes what is still pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+
+import msgspec
+
+from agent.container import place
+from agent.container.held import Held
+from agent.container.lifecycle import Lifecycle, Room
+from agent.container.record import Record, State
+from agent.container.settle import CONTAINER_MODE, settled
+from agent.image.images import Images
+from shoal import ids
+from shoal.errors import NotFound
+from shoal.model.base import Meta
+from shoal.model.container import Container, ContainerStatus, MountType
+from shoal.model.image import Image
+from shoal.model.network import NetworkAttachment
+from shoal.names import check_name, random_name
+
+
+class Creator:
+    def __init__(self, room: Room, images: Images, lifecycle: Lifecycle) -> None:
+        self._room = room
+        self._images = images
+        self._lifecycle = lifecycle
+        self._cpus = os.cpu_count() or 1
+
+    async def create(self, wanted: Container, *, publish_all: bool) -> Container:
+        image = await self._images.get(wanted.spec.image)
+        register = self._room.register
+        container_id = ids.new_container_id()
+        name = wanted.name.removeprefix("/") or random_name(register.names, self._room.chance)
+        check_name(name, "container")
+        register.reserve(name, container_id)
+        try:
+            minted: set[str] = set()
+            container = settled(
+                self._identified(wanted, container_id, name),
+                image.meta.id,
+                image.config,
+                cpus=self._cpus,
+                publish_all=publish_all,
+                mint=lambda: _mint(minted),
+            )
+            place.check_binds(container.mounts)
+            held = await self._make(container, image, frozenset(minted))
+        except BaseException:
+            register.release(name, container_id)
+            raise
+        register.add(held)
+        self._lifecycle.publish(held, "create")
+        return held.container
+
+    def _identified(self, wanted: Container, container_id: str, name: str) -> Container:
+        now = self._room.clock.now_ns()
+        folder = self._room.records.folder(container_id)
+        return msgspec.structs.replace(
+            wanted,
+            meta=Meta(id=container_id, created_at_ns=now, updated_at_ns=now),
+            name=name,
+            networks=tuple(self._resolved(each) for each in wanted.networks),
+            log_path=str(folder / f"{container_id}-json.log"),
+            status=ContainerStatus(),
+        )
+
+    def _resolved(self, attachment: NetworkAttachment) -> NetworkAttachment:
+        """ "container:NAME" by id, so that it outlives a renaming. Raises NotFound."""
+        if not attachment.network.startswith(CONTAINER_MODE):
+            return attachment
+        owner = self._room.register.find(attachment.network.removeprefix(CONTAINER_MODE))
+        return msgspec.structs.replace(attachment, network=CONTAINER_MODE + owner.id)
+
+    async def _make(self, container: Container, image: Image, anonymous: frozenset[str]) -> Held:
+        records = self._room.records
+        container_id = container.meta.id
+        # What goes when it ends, and what a task's runner would make again, is not worth a sync.
+        durable = not (container.auto_remove or container.task_id)
+        volumes = any(each.type == MountType.VOLUME for each in container.mounts)
+        record = Record(
+            container=container,
+            pending=volumes,
+            stop_signal=container.spec.stop_signal or image.config.stop_signal,
+        )
+        try:
+            records.make(container_id)
+            await self._save(record, durable)
+            if volumes:
+                await self._fill(container, anonymous, durable)
+                record = msgspec.structs.replace(record, pending=False)
+                await self._save(record, durable)
+        except BaseException:
+            await self._undo(container_id, anonymous)
+            raise
+        return Held(record, State())
+
+    async def _save(self, record: Record, durable: bool) -> None:
+        if durable:
+            await asyncio.to_thread(self._room.records.save, record, durable=True)
+        else:
+            self._room.records.save(record, durable=False)
+
+    async def _fill(self, container: Container, anonymous: frozenset[str], durable: bool) -> None:
+        await place.prepare(
+            container.mounts,
+            self._room.volumes,
+            layers=self._images.layers(container.image_id),
+            anonymous=anonymous,
+            durable=durable,
+        )
+
+    async def _undo(self, container_id: str, anonymous: frozenset[str]) -> None:
+        for name in anonymous:
+            with contextlib.suppress(NotFound, OSError):
+                await self._room.volumes.remove(name)
+        self._room.records.discard(container_id)
+        await asyncio.to_thread(self._room.records.empty_trash)
+
+
+def _mint(minted: set[str]) -> str:
+    """A name for an anonymous volume."""
+    name = os.urandom(32).hex()
+    minted.add(name)
+    return name

@@ -1,0 +1,114 @@
+"""Held: one container as the agent holds it in memory, with those who wait for what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from agent.container.record import Record, State
+from shoal.errors import Conflict
+from shoal.model.container import Container, ContainerState, RestartCondition
+
+ALIVE = frozenset((ContainerState.RUNNING, ContainerState.PAUSED))
+BUSY = ALIVE | {ContainerState.RESTARTING}
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How the last run ended, for who waited."""
+
+    exit_code: int
+    oom_killed: bool = False
+    error: str = ""
+
+
+class Held:
+    """`lock` is held while the container changes from one state to another, never while it runs.
+
+    `watcher` waits for the exit, or sleeps until the next restart.
+    """
+
+    def __init__(self, record: Record, state: State) -> None:
+        self.record = record
+        self.state = state
+        self.lock = asyncio.Lock()
+        self.watcher: asyncio.Task[None] | None = None
+        self.gone = False
+        self._exits: set[asyncio.Future[Ending]] = set()
+        self._removals: set[asyncio.Future[Ending]] = set()
+
+    @property
+    def id(self) -> str:
+        return self.record.container.meta.id
+
+    @property
+    def name(self) -> str:
+        return self.record.container.name
+
+    @property
+    def container(self) -> Container:
+        return msgspec.structs.replace(self.record.container, status=self.state.status)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has a process now."""
+        return self.state.status.state in ALIVE
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has one, or will have one soon by its restart policy."""
+        return self.state.status.state in BUSY
+
+    @property
+    def auto_remove(self) -> bool:
+        """Whether it goes when it ends."""
+        return self.record.container.auto_remove
+
+    @property
+    def revives(self) -> bool:
+        """Whether its state decides what happens after a power cut, and so must survive one."""
+        return self.record.container.restart.condition != RestartCondition.NONE
+
+    @property
+    def ending(self) -> Ending:
+        status = self.state.status
+        return Ending(exit_code=status.exit_code, oom_killed=status.oom_killed, error=status.error)
+
+    def next_exit(self) -> asyncio.Future[Ending]:
+        return _future(self._exits)
+
+    def removal(self) -> asyncio.Future[Ending]:
+        return _future(self._removals)
+
+    def tell_exit(self) -> None:
+        _resolve(self._exits, self.ending)
+
+    def tell_removal(self) -> None:
+        self.gone = True
+        _resolve(self._exits, self.ending)
+        _resolve(self._removals, self.ending)
+
+    def check_there(self) -> None:
+        """Raises Conflict if it was removed while the caller waited for the lock."""
+        if self.gone:
+            raise Conflict(f"container {self.id} has been removed meanwhile")
+
+    def unwatch(self) -> None:
+        """Stop waiting for a restart, or for the exit when the agent goes. Call with the lock, or at the end."""
+        if self.watcher is not None:
+            self.watcher.cancel()
+            self.watcher = None
+
+
+def _future(waiting: set[asyncio.Future[Ending]]) -> asyncio.Future[Ending]:
+    """A future that leaves the set when its waiter goes."""
+    future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+    waiting.add(future)
+    future.add_done_callback(waiting.discard)
+    return future
+
+
+def _resolve(waiting: set[asyncio.Future[Ending]], ending: Ending) -> None:
+    for future in tuple(waiting):
+        if not future.done():
+            future.set_result(ending)

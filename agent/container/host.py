@@ -1,0 +1,72 @@
+"""What this host has to give to containers. Read when it is asked for; nothing here changes anything."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.container.bundle import Device
+from agent.runtime.capability import NAMES, own_permitted
+from shoal.errors import Unsupported
+
+# Static ones only: nothing of the host's libraries exists inside a container.
+_INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/libexec/podman/catatonit", "/usr/bin/catatonit")
+# What a container has of its own under /dev.
+_OWN_DEV = frozenset(("pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev"))
+
+
+def boot_id() -> str:
+    """Another one after every boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def available_capabilities() -> frozenset[str]:
+    """What this process may hand on."""
+    mask = own_permitted()
+    return frozenset(name for number, name in enumerate(NAMES) if mask >> number & 1)
+
+
+def thermal_files() -> tuple[str, ...]:
+    """Readable by any user, and a side channel, so they are masked."""
+    return tuple(sorted(str(each) for each in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")))
+
+
+def init_program() -> str:
+    """A static program that reaps and forwards signals as PID 1. Raises Unsupported where there is none."""
+    for path in _INIT_PROGRAMS:
+        if os.access(path, os.X_OK):
+            return path
+    raise Unsupported("--init needs a static init program on this host", hint="install Debian's package tini")
+
+
+def devices() -> tuple[Device, ...]:
+    """Every device node of the host, for privileged containers."""
+    return tuple(_devices("/dev"))
+
+
+def _devices(folder: str) -> Iterator[Device]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda each: each.name)
+    except OSError:
+        return
+    for entry in entries:
+        if folder == "/dev" and entry.name in _OWN_DEV:
+            continue
+        try:
+            about = entry.stat(follow_symlinks=False)
+        except OSError:  # unplugged meanwhile
+            continue
+        if stat.S_ISDIR(about.st_mode):
+            yield from _devices(entry.path)
+        elif stat.S_ISCHR(about.st_mode) or stat.S_ISBLK(about.st_mode):
+            yield Device(
+                path=entry.path,
+                kind="c" if stat.S_ISCHR(about.st_mode) else "b",
+                major=os.major(about.st_rdev),
+                minor=os.minor(about.st_rdev),
+                mode=about.st_mode & 0o777,
+                uid=about.st_uid,
+                gid=about.st_gid,
+            )

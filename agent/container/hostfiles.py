@@ -1,0 +1,64 @@
+"""A container's /etc/hosts, /etc/hostname and /etc/resolv.conf: files of the host, mounted over the image's.
+
+`agent.network.hosts` says how such files look; here is what a container's options put into them. On the host's own
+network they begin as the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.container.settle import HOST, HOST_GATEWAY
+from agent.network import hosts
+from agent.network.connection import Connection
+from shoal.model.container import Container
+
+PATHS = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+
+
+def write_host_files(folder: Path, container: Container, hostname: str, connection: Connection) -> None:
+    """Into `folder`, under the last part of their names. In place, not renamed: a container that shares this network
+    has the very file mounted."""
+    on_host = container.networks[0].network == HOST
+    texts = (
+        _hosts(container, connection, on_host=on_host),
+        f"{hostname}\n",
+        _resolv_conf(container, connection, on_host=on_host),
+    )
+    for path, text in zip(PATHS, texts, strict=True):
+        Path(source_of(folder, path)).write_text(text, encoding="utf-8")
+
+
+def source_of(folder: Path, path: str) -> str:
+    """Where in `folder` the file for `path` is."""
+    return str(folder / Path(path).name)
+
+
+def extra_hosts(wanted: Sequence[str], gateway: str) -> list[str]:
+    """Lines for the user's "name:address"; "host-gateway" stands for the host, which is at `gateway`."""
+    pairs = (each.partition(":") for each in wanted)
+    return [f"{gateway if address == HOST_GATEWAY else address}\t{name}" for name, _, address in pairs]
+
+
+def _hosts(container: Container, connection: Connection, *, on_host: bool) -> str:
+    gateway = next((each.gateway for each in connection.addresses if each.gateway), "127.0.0.1")
+    lines = [*extra_hosts(container.spec.hosts, gateway), *connection.hosts]
+    own = _text("/etc/hosts") if on_host else ""
+    if own:
+        return "\n".join((own.rstrip("\n"), *lines)) + "\n"
+    return hosts.hosts_file(lines)
+
+
+def _resolv_conf(container: Container, connection: Connection, *, on_host: bool) -> str:
+    own = _text("/etc/resolv.conf") if on_host and not container.spec.dns else ""
+    return own or hosts.resolv_conf(
+        container.spec.dns or connection.nameservers, connection.search, connection.options
+    )
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,258 @@
+"""Launch: one start of a container. Gathers the facts, connects the network, has the runtime run it; all or nothing.
+
+`bundle` says what is run, `agent.container.lifecycle` when. Nothing here is kept: after a crash between two steps
+the runtime and the network have what nobody's state mentions, and `adopt` sweeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from agent.container import host, place
+from agent.container.bundle import Facts, bundle
+from agent.container.held import Held
+from agent.container.hostfiles import PATHS, source_of, write_host_files
+from agent.container.record import Records
+from agent.container.rootview import RootView
+from agent.container.settle import CONTAINER_MODE, HOST
+from agent.container.user import GROUP, PASSWD, User, user_of
+from agent.image.images import Images
+from agent.network.networks import Networks
+from agent.runtime.runtime import Rootfs, Runtime, Start, Started
+from agent.volume.volumes import Volumes
+from shoal import ids
+from shoal.errors import Conflict, StartFailed
+from shoal.model.container import Container, ContainerState
+from shoal.model.network import Address, Port
+
+log = logging.getLogger(__name__)
+
+
+class Size(msgspec.Struct, frozen=True):
+    """Of a terminal; zeros mean the kernel's default."""
+
+    rows: int = 0
+    columns: int = 0
+
+
+NO_SIZE = Size()
+# Gets addresses and ports.
+Note = Callable[[tuple[Address, ...], tuple[Port, ...]], Awaitable[None]]
+
+
+class _Joined(msgspec.Struct, frozen=True):
+    """The network of one start. `files` are shared with `owner`, the container whose network this is."""
+
+    netns_path: str
+    hostname: str
+    files: Path
+    owner: str = ""
+    addresses: tuple[Address, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+class Launcher:
+    """`find` resolves the other container of a "container:ID" network."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        runtime: Runtime,
+        images: Images,
+        networks: Networks,
+        volumes: Volumes,
+        base_layer: str,
+        find: Callable[[str], Held],
+    ) -> None:
+        self._records = records
+        self._runtime = runtime
+        self._images = images
+        self._networks = networks
+        self._volumes = volumes
+        self._base_layer = base_layer
+        self._find = find
+        self._boot_id = host.boot_id()
+        self._available = host.available_capabilities()
+        self._thermal = host.thermal_files()
+        # Of images that nobody wrote to: reading passwd through the layers costs as much as the rest of a launch.
+        self._users: dict[tuple[str, str, tuple[str, ...]], User] = {}
+
+    @property
+    def boot_id(self) -> str:
+        return self._boot_id
+
+    async def launch(self, held: Held, size: Size, note: Note) -> Started:
+        """Run it. `note` is told what it will have just before it runs, to write it down.
+
+        Raises what the network, the volumes or the runtime raise; then nothing of it is left.
+        """
+        try:
+            return await self._launch(held, size, note)
+        except OSError as error:
+            raise StartFailed(
+                f"container {held.name} cannot be started: {error}", hint="see whether the host's disk is full"
+            ) from error
+
+    async def _launch(self, held: Held, size: Size, note: Note) -> Started:
+        container = held.container
+        first = not held.state.boot_id
+        layers = self._layers(container)
+        user = self.user(container, layers, untouched=first)
+        sources = await place.sources(container.mounts, self._volumes)
+        if _is_volatile(container) and not first:
+            _renew(self._records.folder(held.id), same_boot=held.state.boot_id == self._boot_id)
+        try:
+            joined = await self._join(container)
+            facts = self._facts(container, joined, user=user, sources=sources, size=size)
+            await note(joined.addresses, joined.ports)
+            started = await self._runtime.start(self._start(container, facts, layers))
+        except BaseException:
+            await self.clear(held.id)
+            raise
+        if not joined.owner:
+            await self._networks.started(held.id)
+        return started
+
+    async def clear(self, container_id: str) -> None:
+        """Take away what a run leaves: its network, cgroup, FIFOs. Idempotent; what fails is left to `adopt`."""
+        for ended in await asyncio.gather(
+            self._networks.disconnect(container_id), self._runtime.delete(container_id), return_exceptions=True
+        ):
+            if isinstance(ended, BaseException):
+                log.warning("container %s left something behind: %s", ids.short(container_id), ended)
+
+    def user(self, container: Container, layers: tuple[str, ...], *, untouched: bool) -> User:
+        """Who runs in it. `untouched`: nothing has written to its layer yet."""
+        key = (container.image_id, container.user, container.spec.groups)
+        user = self._users.get(key) if untouched else None
+        if user is None:
+            upper = str(self._records.folder(container.meta.id) / "upper")
+            user = user_in((upper, *layers), container.user, container.spec.groups)
+            if untouched:
+                if len(self._users) > 500:
+                    self._users.clear()
+                self._users[key] = user
+        return user
+
+    def user_now(self, container: Container, wanted: str) -> User:
+        """Who `wanted` (`exec -u`) is, by the files as they are now."""
+        upper = str(self._records.folder(container.meta.id) / "upper")
+        return user_in((upper, *self._layers(container)), wanted, container.spec.groups)
+
+    def _layers(self, container: Container) -> tuple[str, ...]:
+        return (*self._images.layers(container.image_id), self._base_layer)
+
+    async def _join(self, container: Container) -> _Joined:
+        network = container.networks[0].network
+        folder = self._records.folder(container.meta.id)
+        if network.startswith(CONTAINER_MODE):
+            owner = self._find(network.removeprefix(CONTAINER_MODE))
+            return self._join_owner(owner)
+        hostname = hostname_of(container)
+        connection = await self._networks.connect(
+            container.meta.id,
+            name=container.name,
+            hostname=hostname,
+            attachments=container.networks,
+            ports=container.ports,
+        )
+        write_host_files(folder, container, hostname, connection)
+        return _Joined(
+            netns_path=connection.netns_path,
+            hostname=hostname,
+            files=folder,
+            addresses=connection.addresses,
+            ports=connection.ports,
+        )
+
+    def _join_owner(self, owner: Held) -> _Joined:
+        """Share the network of a container that runs: its namespace, and the files that go with it."""
+        status = owner.state.status
+        if status.state not in (ContainerState.RUNNING, ContainerState.PAUSED):
+            raise Conflict(f"cannot join network of a non running container: {owner.id}", hint="start it first")
+        network = owner.record.container.networks[0].network
+        if network.startswith(CONTAINER_MODE):  # it shares one itself; the files are its owner's
+            further = self._find(network.removeprefix(CONTAINER_MODE))
+            files, hostname = self._records.folder(further.id), hostname_of(further.record.container)
+        else:
+            files, hostname = self._records.folder(owner.id), hostname_of(owner.record.container)
+        path = "" if network == HOST else f"/proc/{status.pid}/ns/net"
+        return _Joined(netns_path=path, hostname=hostname, files=files, owner=owner.id)
+
+    def _facts(
+        self, container: Container, joined: _Joined, *, user: User, sources: tuple[str, ...], size: Size
+    ) -> Facts:
+        return Facts(
+            cgroup=container.meta.id,
+            hostname=joined.hostname,
+            user=user,
+            available=self._available,
+            netns_path=joined.netns_path,
+            shares_netns=bool(joined.owner),
+            sources=sources,
+            files=tuple((each, source_of(joined.files, each)) for each in PATHS),
+            devices=host.devices() if container.spec.privileged else (),
+            init_path=host.init_program() if container.spec.init else "",
+            rows=size.rows,
+            columns=size.columns,
+            cpu_throttles=self._thermal,
+        )
+
+    def _start(self, container: Container, facts: Facts, layers: tuple[str, ...]) -> Start:
+        folder = self._records.folder(container.meta.id)
+        return Start(
+            id=container.meta.id,
+            config=bundle(container, facts),
+            rootfs=Rootfs(
+                lower=layers,
+                upper=str(folder / "upper"),
+                work=str(folder / "work"),
+                volatile=_is_volatile(container),
+            ),
+            log_path=container.log_path,
+            tty=container.spec.tty,
+            stdin=container.spec.open_stdin,
+            rows=facts.rows,
+            columns=facts.columns,
+        )
+
+
+def hostname_of(container: Container) -> str:
+    """The user's, else the host's on the host's network, else the short id."""
+    if container.spec.hostname:
+        return container.spec.hostname
+    if container.networks[0].network == HOST:
+        return os.uname().nodename
+    return ids.short(container.meta.id)
+
+
+def user_in(layers: tuple[str, ...], wanted: str, groups: tuple[str, ...]) -> User:
+    """`wanted` by the passwd and group files in these layers, top first."""
+    with RootView(layers) as view:
+        return user_of(
+            wanted, passwd=view.read(PASSWD) or b"", group=view.read(GROUP) or b"", extra_groups=groups
+        )
+
+
+def _is_volatile(container: Container) -> bool:
+    """Whether its writable layer need not survive the power: overlayfs then never syncs (`volatile`)."""
+    return container.auto_remove or bool(container.task_id)
+
+
+def _renew(folder: Path, *, same_boot: bool) -> None:
+    """Make a volatile layer mountable again: the kernel refuses one that was mounted before (overlayfs.rst, "Volatile
+    mount"). In the same boot nothing can be torn; after another one the layer starts empty."""
+    if same_boot:
+        shutil.rmtree(folder / "work/work/incompat", ignore_errors=True)
+        return
+    for name, mode in (("upper", 0o755), ("work", 0o700)):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir(mode=mode, exist_ok=True)

@@ -1,0 +1,277 @@
+"""Lifecycle: how a container passes from created to running, to its end, and perhaps to running again.
+
+Every passage happens under the container's lock and ends with its state saved. One task per running container
+waits for its exit and does what `restart` decides. `launch` does the start itself; `agent.container.ending` is
+what people do to a running one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from agent.container import restart
+from agent.container.held import Held
+from agent.container.launch import NO_SIZE, Launcher, Size
+from agent.container.record import Records, State
+from agent.container.register import Register
+from agent.runtime.runtime import Exit, Runtime
+from agent.volume.volumes import Volumes
+from shoal.broadcast import Broadcast
+from shoal.clock import Clock
+from shoal.errors import Conflict, NotFound, ShoalError, StartFailed, Unavailable
+from shoal.model.container import Container, ContainerState, ContainerStatus, MountType
+from shoal.model.network import Address, Port
+from shoal.tasks import Group
+
+log = logging.getLogger(__name__)
+
+# Docker's code of a container that was found dead: nobody saw how it ended.
+LOST = 255
+# Its code of one that never started because of something other than its command.
+_NOT_STARTED = 128
+_KEEPER_WAIT_S = 1.0
+
+
+class ContainerEvent(msgspec.Struct, frozen=True):
+    """`kind` is create, start, die, stop, kill, destroy, oom, pause or unpause; `container` as it was then."""
+
+    id: str
+    kind: str
+    container: Container
+
+
+class Room(msgspec.Struct, frozen=True):
+    """What the parts of this room share."""
+
+    records: Records
+    register: Register
+    runtime: Runtime
+    volumes: Volumes
+    clock: Clock
+    chance: Callable[[], float]
+    group: Group
+    events: Broadcast[ContainerEvent]
+
+
+class Lifecycle:
+    def __init__(self, room: Room, launcher: Launcher) -> None:
+        self._room = room
+        self._launcher = launcher
+
+    async def start(self, held: Held, size: Size) -> None:
+        """Start it by hand; one that runs is left alone. Call with the lock.
+
+        Raises StartFailed and its kin, or what stands in the way; the container then stays, with the error in its
+        status, unless it is one that goes when it ends.
+        """
+        held.check_there()
+        state = held.state.status.state
+        if state == ContainerState.PAUSED:
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if state == ContainerState.RUNNING:
+            return
+        held.unwatch()
+        held.state = msgspec.structs.replace(held.state, stopped=False, attempts=0, delay_ns=0)
+        try:
+            await self._launch(held, size)
+        except ShoalError as error:
+            await self._not_started(held, error)
+            raise
+
+    def revive(self, held: Held) -> None:
+        """Start it again because its policy says so, after the agent or its host was down."""
+        status = msgspec.structs.replace(held.state.status, state=ContainerState.RESTARTING, pid=0)
+        held.state = msgspec.structs.replace(held.state, status=status, stopped=False)
+        held.watcher = self._spawn(held, self._revive(held, 0.0))
+
+    def settle(self, held: Held, exit: Exit) -> None:
+        """Do what is to be done about an exit that nobody waited for."""
+        held.watcher = self._spawn(held, self._settle(held, exit))
+
+    def adopt(self, held: Held) -> None:
+        """Wait for the end of a container that runs already."""
+        held.watcher = self._spawn(held, self._watch(held))
+
+    def _spawn(self, held: Held, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._room.group.spawn(f"container {held.id[:12]}", _contained(held, work))
+
+    async def change(self, held: Held, **fields: Any) -> None:
+        """Set these fields of its status and save it. Call with the lock."""
+        status = msgspec.structs.replace(held.state.status, **fields)
+        held.state = msgspec.structs.replace(held.state, status=status)
+        await self.save(held, held.state)
+
+    async def save(self, held: Held, state: State) -> None:
+        """Write `state` down. A full disk must not keep anybody from stopping what fills it, so a failure is only
+        logged: what runs is found again without this file."""
+        try:
+            if held.revives:
+                await asyncio.to_thread(self._room.records.save_state, held.id, state, durable=True)
+            else:
+                self._room.records.save_state(held.id, state, durable=False)
+        except (ShoalError, OSError) as error:
+            log.error("state of container %s is not saved: %s", held.name, error)
+
+    def publish(self, held: Held, kind: str) -> None:
+        self._room.events.publish(ContainerEvent(id=held.id, kind=kind, container=held.container))
+
+    async def destroy(self, held: Held, *, volumes: bool) -> None:
+        """Remove a container that does not run, and its anonymous volumes with `volumes`. Call with the lock."""
+        held.unwatch()
+        await self._launcher.clear(held.id)
+        if volumes:
+            await self._remove_volumes(held)
+        self._room.records.discard(held.id)
+        self._room.register.drop(held)
+        self.publish(held, "destroy")
+        held.tell_removal()
+        self._room.group.spawn("empty trash", asyncio.to_thread(self._room.records.empty_trash))
+
+    async def _remove_volumes(self, held: Held) -> None:
+        """Before the record goes: a crash in between leaves a container to remove again, not volumes of nobody."""
+        for mount in held.record.container.mounts:
+            if mount.type != MountType.VOLUME or self._room.register.volume_users(mount.source, but=held.id):
+                continue
+            try:
+                if self._room.volumes.get(mount.source).anonymous:
+                    await self._room.volumes.remove(mount.source, force=True)
+            except NotFound:
+                continue
+            except (ShoalError, OSError) as error:
+                log.warning("volume %s of container %s stays: %s", mount.source, held.name, error)
+
+    async def _launch(self, held: Held, size: Size) -> None:
+        """Run it. Written down before it runs, and not again: who finds it running asks the runtime for the rest."""
+        running = held.state
+
+        async def note(addresses: tuple[Address, ...], ports: tuple[Port, ...]) -> None:
+            nonlocal running
+            status = ContainerStatus(
+                state=ContainerState.RUNNING,
+                started_at_ns=self._room.clock.now_ns(),
+                finished_at_ns=held.state.status.finished_at_ns,
+                restart_count=held.state.attempts,
+                addresses=addresses,
+                ports=ports,
+            )
+            running = msgspec.structs.replace(held.state, status=status, boot_id=self._launcher.boot_id)
+            await self.save(held, running)
+
+        launched = await self._launcher.launch(held, size, note)
+        status = msgspec.structs.replace(running.status, pid=launched.pid, started_at_ns=launched.started_at_ns)
+        held.state = msgspec.structs.replace(running, status=status)
+        self.adopt(held)
+        self.publish(held, "start")
+
+    async def _not_started(self, held: Held, error: ShoalError) -> None:
+        before = held.state.status
+        await self.change(
+            held,
+            state=ContainerState.EXITED if before.started_at_ns else ContainerState.CREATED,
+            pid=0,
+            exit_code=_code_of(error),
+            error=error.message,
+        )
+        if held.auto_remove:
+            await self.destroy(held, volumes=True)
+        else:
+            held.tell_exit()
+
+    async def _watch(self, held: Held) -> None:
+        await self._settle(held, await self._exit(held))
+
+    async def _settle(self, held: Held, exit: Exit) -> None:
+        async with held.lock:
+            delay_s = await self._ended(held, exit)
+        if delay_s is not None:
+            await self._revive(held, delay_s)
+
+    async def _exit(self, held: Held) -> Exit:
+        while True:
+            try:
+                return await self._room.runtime.wait(held.id)
+            except NotFound:
+                return Exit(code=LOST, oom_killed=False, finished_at_ns=self._room.clock.now_ns(), known=False)
+            except Unavailable as error:
+                log.warning("container %s: waiting for its end: %s", held.name, error)
+                await self._room.clock.sleep(_KEEPER_WAIT_S)
+
+    async def _ended(self, held: Held, exit: Exit, *, error: str = "") -> float | None:
+        """Settle an exit; the seconds until it is to run again, or None. Call with the lock."""
+        decision = restart.after_exit(held.record.container.restart, self._run_of(held, exit))
+        held.state = msgspec.structs.replace(held.state, attempts=decision.attempts, delay_ns=decision.delay_ns)
+        await self.change(
+            held,
+            state=ContainerState.RESTARTING if decision.restart else ContainerState.EXITED,
+            pid=0,
+            exit_code=exit.code,
+            oom_killed=exit.oom_killed,
+            error=error,
+            finished_at_ns=exit.finished_at_ns,
+            addresses=(),
+            ports=(),
+        )
+        if exit.oom_killed:
+            self.publish(held, "oom")
+        self.publish(held, "die")
+        # From here on this task is nobody's to cancel unless it waits for a restart.
+        watcher, held.watcher = held.watcher, None
+        if held.auto_remove:
+            await self.destroy(held, volumes=True)
+            return None
+        await self._launcher.clear(held.id)
+        held.tell_exit()
+        if not decision.restart:
+            return None
+        held.watcher = watcher
+        return decision.delay_ns / 1e9
+
+    def _run_of(self, held: Held, exit: Exit) -> restart.Ended:
+        return restart.Ended(
+            exit_code=exit.code,
+            stopped=held.state.stopped,
+            ran_ns=max(0, exit.finished_at_ns - held.state.status.started_at_ns),
+            attempts=held.state.attempts,
+            delay_ns=held.state.delay_ns,
+        )
+
+    async def _revive(self, held: Held, delay_s: float) -> None:
+        """Run it again after the wait. A start that fails counts as a run that failed at once."""
+        waiting: float | None = delay_s
+        while waiting is not None:
+            await self._room.clock.sleep(waiting)
+            async with held.lock:
+                if held.gone or held.state.status.state != ContainerState.RESTARTING:
+                    return
+                try:
+                    await self._launch(held, NO_SIZE)
+                except ShoalError as error:
+                    log.warning("container %s does not start again: %s", held.name, error)
+                    waiting = await self._failed_again(held, error)
+                    continue
+                return
+
+    async def _failed_again(self, held: Held, error: ShoalError) -> float | None:
+        now = self._room.clock.now_ns()
+        status = msgspec.structs.replace(held.state.status, started_at_ns=now)
+        held.state = msgspec.structs.replace(held.state, status=status)
+        exit = Exit(code=_code_of(error), oom_killed=False, finished_at_ns=now)
+        return await self._ended(held, exit, error=error.message)
+
+
+async def _contained(held: Held, work: Coroutine[Any, Any, None]) -> None:
+    """What goes wrong with one container must not end the task group of all."""
+    try:
+        await work
+    except Exception:  # the boundary of one container
+        log.exception("container %s is not watched any more", held.name)
+
+
+def _code_of(error: ShoalError) -> int:
+    """What `inspect` shows of a container that did not start: 126 and 127 say what is wrong with its command."""
+    return error.exit_code if isinstance(error, StartFailed) and error.exit_code != 125 else _NOT_STARTED

@@ -1,0 +1,76 @@
+"""The places on this host that a container's mounts come from: volumes made and seeded, bind sources checked.
+
+`prepare` does it once, when the container is created; `sources` before every start, since a host folder may have
+gone meanwhile. What is mounted where inside is `agent.container.bundle`'s.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.container.seed import seed
+from agent.volume.volumes import Volumes
+from shoal.errors import Exhausted, InvalidArgument, NotFound
+from shoal.model.container import Mount, MountType
+
+
+def check_binds(mounts: Sequence[Mount]) -> None:
+    """Raises InvalidArgument for a source that is not there and may not be made."""
+    for mount in mounts:
+        if mount.type == MountType.BIND and not mount.create_source and not Path(mount.source).exists():
+            raise _missing(mount)
+
+
+async def prepare(
+    mounts: Sequence[Mount], volumes: Volumes, *, layers: Sequence[str], anonymous: frozenset[str], durable: bool
+) -> None:
+    """Make the volumes of a new container and fill the empty ones with what its image has there."""
+    for mount in mounts:
+        if mount.type == MountType.VOLUME:
+            await volumes.create(mount.source, anonymous=mount.source in anonymous, durable=durable)
+            if not mount.no_copy:
+                await volumes.fill(mount.source, functools.partial(seed, layers, mount.target))
+
+
+async def sources(mounts: Sequence[Mount], volumes: Volumes) -> tuple[str, ...]:
+    """Where each mount comes from, "" for tmpfs; missing sources that may be made are made."""
+    return tuple([await _source(mount, volumes) for mount in mounts])
+
+
+async def _source(mount: Mount, volumes: Volumes) -> str:
+    if mount.type == MountType.TMPFS:
+        return ""
+    if mount.type == MountType.BIND:
+        _make_bind(mount)
+        return mount.source
+    try:
+        return str(volumes.path(mount.source))
+    except NotFound:  # removed by force behind our back: an empty one, as docker does
+        return (await volumes.create(mount.source)).mountpoint
+
+
+def _make_bind(mount: Mount) -> None:
+    path = Path(mount.source)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        if not mount.create_source:
+            raise _missing(mount) from None
+        try:
+            path.mkdir(mode=0o755, parents=True)
+        except OSError as error:
+            raise Exhausted(
+                f"error while creating mount source path '{mount.source}': {error.strerror}",
+                hint="make the folder yourself, or mount another one",
+            ) from error
+    except OSError as error:
+        raise InvalidArgument(f"cannot use mount source path '{mount.source}': {error.strerror}") from error
+
+
+def _missing(mount: Mount) -> InvalidArgument:
+    return InvalidArgument(
+        f'invalid mount config for type "bind": bind source path does not exist: {mount.source}',
+        hint="make it first, or use -v, which makes it",
+    )

@@ -1,0 +1,143 @@
+"""A container on disk: `FOLDER/ID/` holds its record, its state, its writable layer and its log.
+
+The record (what was asked for and what it came to) is written once and synced; the state (what is) often and, for
+most containers, without a sync: a state that a power cut tears reads as "created". Containers that go when they
+exit are not worth a sync at all: their record has another name, `TRANSIENT`, and one that cannot be read is swept
+with its folder, where a bad durable record is left for somebody to look at. A folder is deleted by renaming it into
+`.trash` first, so that a container is whole or gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from shoal import codec
+from shoal.errors import ShoalError
+from shoal.files import read_optional, write_atomic
+from shoal.model.base import Value
+from shoal.model.container import Container, ContainerStatus
+
+log = logging.getLogger(__name__)
+
+DURABLE, TRANSIENT, STATE = "container", "transient", "state"
+TRASH = ".trash"
+
+
+class Record(Value, frozen=True):
+    """`pending`: its volumes may not be there yet, so that a crash now means that it was never created.
+    `stop_signal` is the user's or the image's word; empty: neither has one."""
+
+    container: Container = Container()
+    pending: bool = False
+    stop_signal: str = ""
+
+
+class State(Value, frozen=True):
+    """What is, and what the next decision about it needs. `stopped`: by hand. `boot_id` is the host's boot in which
+    it was last started, `attempts` and `delay_ns` what the last decision to restart said."""
+
+    status: ContainerStatus = ContainerStatus()
+    stopped: bool = False
+    attempts: int = 0
+    delay_ns: int = 0
+    boot_id: str = ""
+
+
+class Records:
+    """All methods block on the disk, most for less than a context switch takes; those that sync say so."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder
+        self._trash = folder / TRASH
+
+    def open(self) -> None:
+        """Make the folder where there is none, and finish deletions that a crash interrupted."""
+        self._root.mkdir(mode=0o710, parents=True, exist_ok=True)
+        self.empty_trash()
+        self._trash.mkdir(exist_ok=True)
+
+    def folder(self, container_id: str) -> Path:
+        return self._root / container_id
+
+    def make(self, container_id: str) -> None:
+        """The folders of a new container."""
+        folder = self.folder(container_id)
+        folder.mkdir(mode=0o710)
+        (folder / "upper").mkdir(mode=0o755)
+        (folder / "work").mkdir(mode=0o700)
+
+    def save(self, record: Record, *, durable: bool) -> None:
+        """With `durable`, synced: it survives the power."""
+        folder = self.folder(record.container.meta.id)
+        write_atomic(folder / (DURABLE if durable else TRANSIENT), codec.pack(record), durable=durable)
+        if durable:
+            _sync(self._root)
+
+    def save_state(self, container_id: str, state: State, *, durable: bool) -> None:
+        write_atomic(self.folder(container_id) / STATE, codec.pack(state), durable=durable)
+
+    def load(self) -> list[tuple[Record, State]]:
+        """Every container there is; sweeps folders that never became one."""
+        found = []
+        for folder in sorted(self._root.iterdir()):
+            if folder.name.startswith("."):
+                continue
+            try:
+                loaded = _load(folder)
+            except (ShoalError, OSError) as error:
+                log.error("container %s is left alone: %s", folder.name, error)
+                continue
+            if loaded is None:
+                self.discard(folder.name)
+            else:
+                found.append(loaded)
+        return found
+
+    def discard(self, container_id: str) -> None:
+        """Gone as soon as this returns; `empty_trash` frees the space."""
+        target = self._trash / f"{container_id}.{os.urandom(4).hex()}"
+        try:
+            self.folder(container_id).rename(target)
+        except FileNotFoundError:
+            return
+
+    def empty_trash(self) -> None:
+        """May take long: the writable layers of what was discarded."""
+        if self._trash.is_dir():
+            for doomed in list(self._trash.iterdir()):
+                shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _load(folder: Path) -> tuple[Record, State] | None:
+    durable = read_optional(folder / DURABLE)
+    if durable is not None:
+        return codec.unpack(Record, durable), _load_state(folder)
+    transient = read_optional(folder / TRANSIENT)
+    if transient is None:
+        return None
+    try:
+        return codec.unpack(Record, transient), _load_state(folder)
+    except ShoalError:
+        return None
+
+
+def _load_state(folder: Path) -> State:
+    data = read_optional(folder / STATE)
+    if not data:
+        return State()
+    try:
+        return codec.unpack(State, data)
+    except ShoalError as error:
+        log.warning("state of container %s is lost: %s", folder.name, error)
+        return State()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
