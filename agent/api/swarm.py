@@ -1,0 +1,72 @@
+"""SwarmService: `swarm init`, `join`, `leave` for this host, on its own socket only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc.aio
+
+from agent.standing import Founded, Standing
+from shoal.codec import from_wire
+from shoal.errors import InvalidArgument
+from shoal.model.cluster import ClusterSpec
+from shoal.model.node import Availability
+from shoal.v1 import swarm_pb2 as wire
+from shoal.v1 import types_pb2
+from shoal.v1.swarm_pb2_grpc import SwarmServiceServicer
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Coming(Protocol):
+    """What this needs of `agent.membership.Membership`."""
+
+    async def init(
+        self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec
+    ) -> Founded: ...
+
+    async def join(
+        self, *, token: str, managers: Sequence[str], advertise: str, availability: Availability
+    ) -> Standing: ...
+
+    async def leave(self, *, force: bool) -> None: ...
+
+
+class SwarmApi(SwarmServiceServicer):
+    def __init__(self, membership: Coming) -> None:
+        self._membership = membership
+
+    async def InitSwarm(self, request: wire.InitSwarmRequest, _context: Context) -> wire.InitSwarmResponse:
+        founded = await self._membership.init(
+            advertise=request.advertise_address,
+            listen=request.listen_address,
+            availability=_availability(request.availability),
+            spec=from_wire(request.spec, ClusterSpec),
+        )
+        return wire.InitSwarmResponse(
+            node_id=founded.node_id, worker_token=founded.worker_token, manager_address=founded.manager_address
+        )
+
+    async def JoinSwarm(self, request: wire.JoinSwarmRequest, _context: Context) -> wire.JoinSwarmResponse:
+        standing = await self._membership.join(
+            token=request.token,
+            managers=tuple(request.managers),
+            advertise=request.advertise_address,
+            availability=_availability(request.availability),
+        )
+        role = types_pb2.Role.Value(f"ROLE_{standing.role.name}")
+        return wire.JoinSwarmResponse(node_id=standing.node_id, role=role)
+
+    async def LeaveSwarm(self, request: wire.LeaveSwarmRequest, _context: Context) -> wire.LeaveSwarmResponse:
+        await self._membership.leave(force=request.force)
+        return wire.LeaveSwarmResponse()
+
+
+def _availability(number: int) -> Availability:
+    """ACTIVE where nothing was said."""
+    try:
+        return Availability(number or Availability.ACTIVE)
+    except ValueError as error:
+        raise InvalidArgument(f"availability {number} is not one that this agent knows") from error

@@ -1,0 +1,93 @@
+"""SystemService: versions and state of this host, as `shoal info` and `shoal version` show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc.aio
+import msgspec
+
+from agent import describe
+from agent.standing import Standing, State
+from shoal import __version__
+from shoal.model.container import Container, ContainerState
+from shoal.model.image import Image
+from shoal.settings import Paths
+from shoal.v1 import engine_pb2 as wire
+from shoal.v1 import types_pb2
+from shoal.v1.engine_pb2_grpc import SystemServiceServicer
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+STORAGE_DRIVER = "overlay2"
+_RUNNING = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
+
+
+class ContainerRoom(Protocol):
+    async def list(self, *, all: bool = False) -> list[Container]: ...
+
+
+class ImageRoom(Protocol):
+    async def list(self) -> Sequence[Image]: ...
+
+
+class MembershipRoom(Protocol):
+    def standing(self) -> Standing: ...
+    async def manager_version(self) -> str: ...
+
+
+class System(msgspec.Struct, frozen=True):
+    """What the service asks."""
+
+    paths: Paths
+    containers: ContainerRoom
+    images: ImageRoom
+    membership: MembershipRoom
+
+
+class SystemApi(SystemServiceServicer):
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    async def GetInfo(self, _request: wire.GetInfoRequest, _context: Context) -> wire.GetInfoResponse:
+        host = describe.describe("")
+        containers = await self._system.containers.list(all=True)
+        return wire.GetInfoResponse(
+            version=__version__,
+            hostname=host.hostname,
+            kernel=host.kernel,
+            os=describe.os_name(),
+            architecture=host.architecture,
+            cgroup_version=cgroup_version(),
+            storage_driver=STORAGE_DRIVER,
+            cpus=describe.cpus(),
+            memory_bytes=describe.memory_bytes(),
+            containers=len(containers),
+            running=sum(each.status.state in _RUNNING for each in containers),
+            images=len(await self._system.images.list()),
+            data_dir=str(self._system.paths.data),
+            swarm=_swarm(self._system.membership.standing()),
+            manager_version=await self._system.membership.manager_version(),
+        )
+
+
+def cgroup_version(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """2 where the unified hierarchy has the controllers, else 1 (cgroups(7))."""
+    return 2 if (root / "cgroup.controllers").exists() else 1
+
+
+def _swarm(standing: Standing) -> wire.SwarmState:
+    if standing.state is State.INACTIVE:
+        return wire.SwarmState(state=standing.state.value)
+    return wire.SwarmState(
+        state=standing.state.value,
+        node_id=standing.node_id,
+        cluster_id=standing.cluster_id,
+        role=types_pb2.Role.Value(f"ROLE_{standing.role.name}"),
+        error=standing.error,
+        managers=standing.managers,
+        address=standing.address,
+    )

@@ -1,0 +1,110 @@
+"""Certificate: who this node is, and how it stays so. A certificate lives a day and is renewed between half and
+two thirds of its life, at a moment of chance, so that a thousand nodes that joined together do not ask together.
+
+The first one comes from `agent/join.py`, or from the manager process on the first node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from shoal.backoff import Backoff
+from shoal.clock import Clock
+from shoal.errors import ShoalError, Unavailable
+from shoal.rpc import dial, translated
+from shoal.tls import Identity, new_key_and_csr
+from shoal.v1 import ca_pb2, ca_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+ASK_TIMEOUT_S = 10.0
+# A suspended host wakes late: the wall clock is looked at again at least this often.
+LOOK_S = 60.0
+
+
+class Credentials:
+    """This node's identity, on the disk and in memory. Servers ask `current` at every handshake."""
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self._folder = folder
+        self._current = identity
+        self.renewed = asyncio.Event()
+
+    def current(self) -> Identity:
+        return self._current
+
+    def replace(self, identity: Identity) -> None:
+        """From now on this is who we are. Raises what `Identity.save` raises; then nothing has changed."""
+        identity.save(self._folder)
+        self._current = identity
+        self.renewed.set()
+
+
+class Renewal:
+    """`managers` says whom to ask, best first."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        managers: Callable[[], Sequence[str]],
+        *,
+        clock: Clock,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._credentials = credentials
+        self._managers = managers
+        self._clock = clock
+        self._chance = chance
+
+    async def run(self) -> None:
+        """Renew in time, for as long as the node is a member."""
+        backoff = Backoff(10, 300, chance=self._chance)
+        failing = False
+        while True:
+            await self._until(due_ns(self._credentials.current(), self._chance()))
+            try:
+                self._credentials.replace(await self._renewed())
+                log.info("certificate renewed until=%s", self._credentials.current().not_after.isoformat())
+                backoff.reset()
+                failing = False
+            except ShoalError as error:
+                if not failing:
+                    log.warning("the node's certificate could not be renewed, trying on: %s", error)
+                failing = True
+                await self._clock.sleep(backoff.next())
+
+    async def _until(self, when_ns: int) -> None:
+        while (left_ns := when_ns - self._clock.now_ns()) > 0:
+            await self._clock.sleep(min(LOOK_S, left_ns / 1e9))
+
+    async def _renewed(self) -> Identity:
+        """A new identity from the first manager that answers."""
+        last: ShoalError = Unavailable("no manager is known to ask for a new certificate")
+        for manager in self._managers():
+            try:
+                return await renew(self._credentials.current(), manager)
+            except ShoalError as error:
+                last = error
+        raise last
+
+
+async def renew(identity: Identity, manager: str) -> Identity:
+    """Ask `manager` ("HOST:PORT") for a new certificate over a new key."""
+    key_pem, csr_pem = new_key_and_csr(identity.node_id)
+    async with dial(manager, identity=identity) as channel:
+        with translated():
+            answer = await ca_pb2_grpc.CertificateServiceStub(channel).RenewCertificate(
+                ca_pb2.RenewCertificateRequest(csr_pem=csr_pem), timeout=ASK_TIMEOUT_S
+            )
+    return Identity(answer.certificate_pem, key_pem, answer.root_ca_pem or identity.root_ca_pem)
+
+
+def due_ns(identity: Identity, chance: float) -> int:
+    """When to renew: `chance` (0…1) of the way from half to two thirds of the certificate's life."""
+    begin_ns = int(identity.not_before.timestamp() * 1e9)
+    life_ns = int(identity.not_after.timestamp() * 1e9) - begin_ns
+    return begin_ns + int(life_ns * (1 / 2 + chance / 6))

@@ -1,0 +1,135 @@
+"""Join: from a token to a first certificate.
+
+The token carries the hash of the cluster's root, so the host knows whom it may trust before it says its secret:
+the root is fetched in a handshake that trusts nobody, compared with the token, and only then dialled as the one
+root. The manager's half is `manager/ca`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import socket
+import struct
+
+import msgspec
+from OpenSSL import SSL, crypto
+
+from shoal.errors import InvalidArgument, PermissionDenied, ShoalError, Unavailable
+from shoal.ids import base36
+from shoal.model.node import Availability
+from shoal.rpc import dial, translated
+from shoal.settings import JOIN_PORT_OFFSET, MANAGER_PORT, host_port
+from shoal.tls import Identity, new_key_and_csr
+from shoal.v1 import ca_pb2, ca_pb2_grpc, types_pb2
+
+TIMEOUT_S = 10.0
+_TOKEN = re.compile(r"SHTKN-1-([0-9a-z]{50})-([0-9a-z]{25})")
+
+
+class Token(msgspec.Struct, frozen=True):
+    """`root_hash` is 50 base-36 digits of the SHA-256 of the root's DER."""
+
+    text: str
+    root_hash: str
+
+    def __repr__(self) -> str:
+        return "Token(***)"
+
+
+class Joined(msgspec.Struct, frozen=True):
+    identity: Identity
+    managers: tuple[str, ...]
+
+
+def parse_token(text: str) -> Token:
+    """Raises InvalidArgument for what is no token."""
+    found = _TOKEN.fullmatch(text.strip())
+    if found is None:
+        raise InvalidArgument(
+            "invalid join token", hint='print a valid one with "shoal swarm join-token worker" on a manager'
+        )
+    return Token(found[0], found[1])
+
+
+def root_hash(root: crypto.X509) -> str:
+    """What a token says of a root certificate."""
+    der = crypto.dump_certificate(crypto.FILETYPE_ASN1, root)
+    return base36(int.from_bytes(hashlib.sha256(der).digest()), 50)
+
+
+async def join(token: Token, manager: str, *, availability: Availability, hostname: str) -> Joined:
+    """A certificate for this host from the manager at `manager` ("HOST" or "HOST:PORT", its mTLS port).
+
+    Raises PermissionDenied when the manager is of another cluster or refuses the token, Unavailable when nobody
+    answers there.
+    """
+    host, port = manager_address(manager)
+    port += JOIN_PORT_OFFSET
+    root_ca_pem = await _trusted_root(token, host, port)
+    key_pem, csr_pem = new_key_and_csr(hostname)
+    request = ca_pb2.IssueCertificateRequest(
+        token=token.text,
+        csr_pem=csr_pem,
+        availability=types_pb2.Availability.Value(f"AVAILABILITY_{availability.name}"),
+        hostname=hostname,
+    )
+    async with dial(f"{host}:{port}", root_ca_pem=root_ca_pem) as channel:
+        with translated():
+            answer = await ca_pb2_grpc.JoinServiceStub(channel).IssueCertificate(request, timeout=TIMEOUT_S)
+    identity = Identity(answer.certificate_pem, key_pem, answer.root_ca_pem)
+    if identity.node_id != answer.node_id:
+        raise ShoalError(f"the manager at {manager} issued a certificate for another node ({identity.node_id})")
+    return Joined(identity, tuple(answer.managers) or (f"{host}:{port - JOIN_PORT_OFFSET}",))
+
+
+def manager_address(text: str) -> tuple[str, int]:
+    """ "HOST" or "HOST:PORT" as (host, port). Raises InvalidArgument for anything else."""
+    try:
+        host, port = host_port(text, MANAGER_PORT)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid manager address {text!r}: {error}", hint="give HOST:PORT") from error
+    if not host:
+        raise InvalidArgument(f"invalid manager address {text!r}", hint="give HOST:PORT")
+    return host, port
+
+
+async def _trusted_root(token: Token, host: str, port: int) -> str:
+    root = await asyncio.get_running_loop().run_in_executor(None, _shown_root, host, port)
+    if root_hash(root) != token.root_hash:
+        raise PermissionDenied(
+            f"the root CA of the manager at {host}:{port - JOIN_PORT_OFFSET} is not the one that the join token is for",
+            hint="check the address, and print the token anew on a manager of the swarm to join",
+        )
+    return crypto.dump_certificate(crypto.FILETYPE_PEM, root).decode()
+
+
+def _shown_root(host: str, port: int) -> crypto.X509:
+    """The last certificate of the chain that a server shows; nothing is verified. Blocks, at most 10 s a step."""
+    where = f"{host}:{port}"
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    try:
+        with socket.create_connection((host, port), timeout=TIMEOUT_S) as link:
+            # A Python timeout makes the socket non-blocking, which OpenSSL answers with WantReadError.
+            link.settimeout(None)
+            bound = struct.pack("ll", int(TIMEOUT_S), 0)
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bound)
+            connection = SSL.Connection(context, link)
+            connection.set_alpn_protos([b"h2"])
+            connection.set_connect_state()
+            connection.do_handshake()
+            chain = connection.get_peer_cert_chain()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise Unavailable(
+            f"no manager answers at {where}: {reason}",
+            hint=f"is it up, and are its ports {port - JOIN_PORT_OFFSET} and {port} open to this host?",
+        ) from error
+    except SSL.Error as error:
+        raise Unavailable(f"what answers at {where} is no manager of a swarm: TLS failed") from error
+    if not chain:
+        raise Unavailable(f"what answers at {where} is no manager of a swarm: it shows no certificate")
+    return chain[-1]

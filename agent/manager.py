@@ -1,0 +1,100 @@
+"""Manager: the manager of this host, as its agent sees it: a supervised process behind a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import grpc.aio
+
+from agent.standing import ManagerSettings
+from agent.supervise import Supervised
+from shoal.clock import Clock
+from shoal.errors import ShoalError, Unavailable
+from shoal.rpc import dial, translated
+from shoal.settings import Paths
+from shoal.v1 import control_pb2, control_pb2_grpc, types_pb2
+
+READY_S = 30.0
+ASK_S = 5.0
+
+
+class ManagerProcess:
+    """Started by `run`, which lasts until `stop`; it outlives an agent that dies."""
+
+    def __init__(self, settings: ManagerSettings, paths: Paths, *, clock: Clock) -> None:
+        argv = [*_program(), "--data-dir", str(paths.manager_data), "--identity-dir", str(paths.identity)]
+        argv += ["--socket", str(paths.manager_socket), *settings.argv()]
+        self._process = Supervised(
+            argv, pid_file=paths.run / "manager.pid", log_file=paths.data / "manager.log", clock=clock
+        )
+        self._target = f"unix:{paths.manager_socket}"
+        self._channel: grpc.aio.Channel | None = None
+
+    async def run(self) -> None:
+        await self._process.run()
+
+    async def ready(self) -> None:
+        """Return once it answers. Raises ShoalError with what it said when it dies first, or does not in 30 s."""
+        answering = asyncio.ensure_future(self._ask())
+        dying = asyncio.ensure_future(self._process.died.wait())
+        try:
+            await asyncio.wait((answering, dying), return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                answering.result()
+                return
+        finally:
+            for waiting in (answering, dying):
+                waiting.cancel()
+            await asyncio.gather(answering, dying, return_exceptions=True)
+        raise ShoalError(f"the manager cannot start: {self._process.last_words() or 'it said nothing'}")
+
+    def channel(self) -> grpc.aio.Channel:
+        """Raises Unavailable while its process is not there."""
+        if self._process.running() is None:
+            raise Unavailable(
+                f"the manager of this node is not running: {self._process.last_words() or 'it is being started'}",
+                hint="its agent starts it again; try in a moment",
+            )
+        if self._channel is None:
+            self._channel = dial(self._target)
+        return self._channel
+
+    async def worker_token(self) -> str:
+        request = control_pb2.GetJoinTokenRequest(role=types_pb2.ROLE_WORKER)
+        with translated():
+            answer = await control_pb2_grpc.ControlServiceStub(self.channel()).GetJoinToken(request, timeout=ASK_S)
+        return answer.token
+
+    async def version(self) -> str:
+        """Empty when it does not answer."""
+        try:
+            with translated():
+                answer = await control_pb2_grpc.ControlServiceStub(self.channel()).GetCluster(
+                    control_pb2.GetClusterRequest(), timeout=ASK_S
+                )
+        except ShoalError:
+            return ""
+        return answer.version
+
+    async def stop(self) -> None:
+        """Returns once the process is gone."""
+        await self._process.stop()
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _ask(self) -> None:
+        async with dial(self._target) as channel:
+            with translated():
+                await control_pb2_grpc.ControlServiceStub(channel).GetCluster(
+                    control_pb2.GetClusterRequest(), timeout=READY_S, wait_for_ready=True
+                )
+
+
+def _program() -> list[str]:
+    """The script that stands beside this interpreter, or the same without one."""
+    beside = Path(sys.executable).with_name("shoal-manager")
+    if beside.exists():
+        return [str(beside)]
+    return [sys.executable, "-c", "from shoal.__main__ import manager; manager()"]

@@ -1,0 +1,143 @@
+"""Member: what runs on a host while it is in a cluster: the session, the worker with its tasks, the mesh, the
+renewal of the certificate, and the server that other nodes call.
+
+`agent/membership.py` makes one when the host comes in and ends it when it leaves. A part that dies takes the
+agent down; the agent's end leaves the tasks' containers running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+import grpc.aio
+import msgspec
+
+from agent.certificate import Credentials, Renewal
+from agent.database import Database
+from agent.describe import describe
+from agent.mesh import Mesh, NetworkRoom
+from agent.obtain import ImageStore, Obtain
+from agent.reporter import Reporter
+from agent.session import ImageRoom, Link, Session, Source
+from agent.taskrun import ContainerRoom, Host
+from agent.worker import Worker
+from shoal.clock import Clock
+from shoal.tasks import Group
+
+log = logging.getLogger(__name__)
+
+# Stopping a task takes its grace, 10 s unless it says otherwise; what takes longer is swept by the next agent.
+END_S = 120.0
+STOP_SERVING_S = 2.0
+
+
+class Images(ImageRoom, ImageStore[Any], Protocol):
+    """`agent.image.images.Images`, as a member uses it."""
+
+
+class Rooms(msgspec.Struct, frozen=True):
+    """The agent's parts that a member works with. `serve` starts the server for other nodes; `dial` makes sources
+    of blobs from nodes that hold an image."""
+
+    containers: ContainerRoom
+    images: Images
+    networks: NetworkRoom
+    serve: Callable[[Credentials], Any]
+    dial: Callable[[Sequence[Source], Credentials], AbstractAsyncContextManager[Sequence[Any]]]
+    clock: Clock
+
+
+class Member:
+    """`run` lasts until `leave` is through."""
+
+    def __init__(
+        self, rooms: Rooms, database: Database, credentials: Credentials, *, managers: Sequence[str], address: str
+    ) -> None:
+        self.credentials = credentials
+        self.address = address
+        self._rooms = rooms
+        self._database = database
+        self._mesh = Mesh(rooms.networks)
+        self._reporter = Reporter(database.save_statuses, clock=rooms.clock)
+        self._group = Group()
+        self._host = Host(
+            node_id=credentials.current().node_id,
+            containers=rooms.containers,
+            balance=self._mesh,
+            image=Obtain(rooms.images, locate=self._locate, dial=self._dial),
+            clock=rooms.clock,
+        )
+        self._worker = Worker(
+            self._host, database=database, mesh=self._mesh, reporter=self._reporter, group=self._group
+        )
+        self._session = Session(
+            credentials,
+            managers,
+            worker=self._worker,
+            reporter=self._reporter,
+            images=rooms.images,
+            describe=lambda: describe(address),
+            keep_managers=lambda known: remember_managers(database, known),
+            clock=rooms.clock,
+        )
+        self._restored = asyncio.Event()
+        self._over = asyncio.Event()
+
+    @property
+    def link(self) -> Link:
+        return self._session.link
+
+    @property
+    def managers(self) -> tuple[str, ...]:
+        return self._session.managers
+
+    async def run(self) -> None:
+        """Take up what was assigned, then stay in touch with a manager."""
+        renewal = Renewal(self.credentials, lambda: self._session.managers, clock=self._rooms.clock)
+        async with self._serving(), self._group as group:
+            group.start("mesh", self._mesh.run())
+            group.start("reporter", self._reporter.run())
+            await self._worker.restore()
+            self._restored.set()
+            group.start("session", self._session.run())
+            group.start("renewal", renewal.run())
+            await self._over.wait()
+
+    async def leave(self, *, forget: Callable[[], None]) -> None:
+        """Say goodbye, `forget` who we are, stop and remove every task, take the cluster's networks away. After
+        `forget` there is no way back: whatever is then not finished, the next agent finishes."""
+        await self._restored.wait()
+        await self._session.goodbye()
+        forget()
+        await self._worker.end(timeout_s=END_S)
+        await self._mesh.want((), ())
+        await self._mesh.settled()
+        self._over.set()
+
+    async def _locate(self, reference: str, digest: str) -> list[Source]:
+        own = self.credentials.current().node_id
+        return [source for source in await self._session.locate(reference, digest) if source.node_id != own]
+
+    def _dial(self, sources: Sequence[Source]) -> AbstractAsyncContextManager[Sequence[Any]]:
+        return self._rooms.dial(sources, self.credentials)
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        server: grpc.aio.Server = await self._rooms.serve(self.credentials)
+        try:
+            yield
+        finally:
+            await server.stop(STOP_SERVING_S)
+
+
+async def remember_managers(database: Database, managers: Sequence[str]) -> None:
+    """Keep where managers listen, for the next start of the agent."""
+    await database.set("managers", " ".join(managers))
+
+
+async def remembered_managers(database: Database) -> list[str]:
+    return (await database.setting("managers")).split()

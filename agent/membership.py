@@ -1,0 +1,268 @@
+"""Membership: how a host comes into a cluster, and leaves it. The state machine behind `swarm init|join|leave`.
+
+What it takes to finish or undo a step is written down before the step: the settings of the manager process before
+it is started, the identity before the session. A host without an identity is no member, and whatever a broken-off
+init or leave left on it is removed when the agent starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc.aio
+import msgspec
+
+from agent.address import advertised, towards
+from agent.certificate import Credentials
+from agent.database import Database
+from agent.join import join, manager_address, parse_token
+from agent.manager import ManagerProcess
+from agent.member import Member, Rooms, remember_managers, remembered_managers
+from agent.standing import NOT_A_MEMBER, Founded, ManagerSettings, Standing, State
+from agent.sweep import sweep
+from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable
+from shoal.model.cluster import ClusterSpec
+from shoal.model.node import Availability
+from shoal.settings import MANAGER_PORT, Paths, host_port
+from shoal.tasks import Group
+from shoal.tls import Identity
+
+log = logging.getLogger(__name__)
+
+_ALREADY = 'This node is already part of a swarm. Use "shoal swarm leave" to leave this swarm and join another one.'
+_NO_SWARM = (
+    'This node is not a swarm manager. Use "shoal swarm init" or "shoal swarm join" to connect this node to swarm '
+    "and try again."
+)
+_WORKER = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this "
+    "command on a manager node or promote the current node to a manager."
+)
+_LAST_MANAGER = (
+    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager "
+    "erases all current state of the swarm."
+)
+
+
+class Membership:
+    """`default_address` is the agent's --address. `run` must run for anything else to work."""
+
+    def __init__(self, paths: Paths, database: Database, rooms: Rooms, *, default_address: str = "") -> None:
+        self._paths = paths
+        self._database = database
+        self._rooms = rooms
+        self._default_address = default_address
+        self._group = Group()
+        self._member: Member | None = None
+        self._manager: ManagerProcess | None = None
+        self._ready = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._leaving: asyncio.Future[None] | None = None
+
+    async def run(self) -> None:
+        """Take up the membership that the disk tells of; for as long as the agent lives."""
+        async with self._group:
+            await self._resume()
+            self._ready.set()
+            await asyncio.Event().wait()
+
+    def standing(self) -> Standing:
+        member = self._member
+        if member is None:
+            return Standing()
+        identity = member.credentials.current()
+        link = member.link
+        expired = identity.not_after.timestamp() * 1e9 <= self._rooms.clock.now_ns()
+        if expired:
+            state, error = State.ERROR, f"this node's certificate expired at {identity.not_after.isoformat()}"
+        else:
+            state, error = State.ACTIVE if link.met else State.PENDING, link.error
+        return Standing(
+            state=state,
+            node_id=identity.node_id,
+            cluster_id=identity.cluster_id,
+            role=identity.role,
+            error=error,
+            managers=member.managers,
+            address=member.address,
+        )
+
+    def manager_channel(self) -> grpc.aio.Channel:
+        """To the manager on this host. Raises Unavailable, in docker's words, where there is none."""
+        if self._manager is not None:
+            return self._manager.channel()
+        if self._member is None:
+            raise Unavailable(_NO_SWARM)
+        raise Unavailable(_WORKER, hint=f"managers of this swarm: {', '.join(self._member.managers)}")
+
+    async def manager_version(self) -> str:
+        """Empty where no manager belongs to this host, or it does not answer."""
+        return "" if self._manager is None else await self._manager.version()
+
+    async def init(
+        self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec
+    ) -> Founded:
+        """Make a cluster with this host as its manager and first node. A failure leaves the host as it was."""
+        await self._ready.wait()
+        async with self._turn:
+            self._check_outside()
+            settings = _manager_settings(advertise, listen, availability, spec, default=self._default_address)
+            address, _ = host_port(settings.advertise, MANAGER_PORT)
+            await self._remember([settings.advertise], address)
+            await self._database.set("manager", msgspec.json.encode(settings).decode())
+            self._manager = self._supervise(settings)
+            try:
+                await self._manager.ready()
+                identity = Identity.load(self._paths.identity)
+                if identity is None:
+                    raise ShoalError("the manager is up but gave this host no identity")
+                token = await self._manager.worker_token()
+            except BaseException:
+                await asyncio.shield(self._dissolve())
+                raise
+            self._enter(identity, [settings.advertise], address)
+            log.info("swarm initialised node=%s address=%s", identity.node_id, settings.advertise)
+            return Founded(identity.node_id, token, settings.advertise)
+
+    async def join(
+        self, *, token: str, managers: Sequence[str], advertise: str, availability: Availability
+    ) -> Standing:
+        """Become a node of the cluster that the token is for, by the first manager that answers."""
+        await self._ready.wait()
+        async with self._turn:
+            self._check_outside()
+            parsed = parse_token(token)
+            if not managers:
+                raise InvalidArgument("no manager to join at", hint="give the address of one: HOST:2377")
+            address = advertised(advertise or self._default_address) if advertise or self._default_address else ""
+            last: ShoalError | None = None
+            for manager in managers:
+                try:
+                    own = address or towards(*manager_address(manager))
+                    joined = await join(
+                        parsed, manager, availability=availability, hostname=socket.gethostname()
+                    )
+                except ShoalError as error:
+                    last = error
+                    continue
+                # The identity comes last: with it, the host is a member.
+                await self._remember(joined.managers, own)
+                joined.identity.save(self._paths.identity)
+                self._enter(joined.identity, joined.managers, own)
+                log.info("joined node=%s manager=%s", joined.identity.node_id, manager)
+                return self.standing()
+            assert last is not None
+            raise last
+
+    async def leave(self, *, force: bool) -> None:
+        """Stop and remove the cluster's tasks and networks here, and forget the cluster. Carried to its end even if
+        the caller goes away."""
+        await self._ready.wait()
+        self._leaving = asyncio.ensure_future(self._leave(force))
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self, force: bool) -> None:
+        async with self._turn:
+            if self._member is None:
+                raise Conflict(NOT_A_MEMBER)
+            if self._manager is not None and not force:
+                raise Conflict(_LAST_MANAGER, hint="use --force to ignore this")
+            await self._member.leave(forget=self._forget_identity)
+            self._member = None
+            await self._dissolve()
+            await sweep(self._rooms)
+            log.info("left the swarm")
+
+    async def _resume(self) -> None:
+        """What the disk tells: a member goes on; anything half done is undone."""
+        identity = Identity.load(self._paths.identity)
+        kept = await self._database.setting("manager")
+        if identity is None:
+            if kept:
+                log.warning("an earlier init was broken off; undoing it")
+                self._manager = self._process(_decoded(kept))
+            await self._dissolve()
+            await sweep(self._rooms)
+            return
+        if kept:
+            self._manager = self._supervise(_decoded(kept))
+        managers = await remembered_managers(self._database)
+        self._enter(identity, managers, await self._database.setting("address"))
+
+    async def _remember(self, managers: Sequence[str], address: str) -> None:
+        await self._database.set("address", address)
+        await remember_managers(self._database, managers)
+
+    def _enter(self, identity: Identity, managers: Sequence[str], address: str) -> None:
+        self._member = Member(
+            self._rooms,
+            self._database,
+            Credentials(self._paths.identity, identity),
+            managers=managers,
+            address=address,
+        )
+        self._group.spawn("member", self._member.run())
+
+    async def _dissolve(self) -> None:
+        """Back to a host that never was a member. Idempotent."""
+        if self._manager is not None:
+            await self._manager.stop()
+            self._manager = None
+        self._forget_identity()
+        await asyncio.to_thread(remove_tree, self._paths.manager_data)
+        await self._database.clear()
+
+    def _supervise(self, settings: ManagerSettings) -> ManagerProcess:
+        process = self._process(settings)
+        self._group.spawn("manager process", process.run())
+        return process
+
+    def _process(self, settings: ManagerSettings) -> ManagerProcess:
+        return ManagerProcess(settings, self._paths, clock=self._rooms.clock)
+
+    def _check_outside(self) -> None:
+        if self._member is not None:
+            raise Conflict(_ALREADY)
+
+    def _forget_identity(self) -> None:
+        remove_tree(self._paths.identity)
+
+
+def remove_tree(path: Path) -> None:
+    """Gone, or it was not there."""
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _manager_settings(
+    advertise: str, listen: str, availability: Availability, spec: ClusterSpec, *, default: str
+) -> ManagerSettings:
+    """Raises InvalidArgument for an address that is none."""
+    host, port = _split(advertise, "--advertise-addr") if advertise else ("", 0)
+    listen_host, listen_port = _split(listen or "0.0.0.0", "--listen-addr")
+    return ManagerSettings(
+        listen=f"{listen_host}:{listen_port}",
+        # Without a port of its own, the advertised one is the one that is listened on.
+        advertise=f"{advertised(host, default=default)}:{port or listen_port}",
+        node_name=socket.gethostname(),
+        availability=availability,
+        spec=spec,
+    )
+
+
+def _split(text: str, flag: str) -> tuple[str, int]:
+    try:
+        return host_port(text, MANAGER_PORT)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid {flag} {text!r}: {error}", hint="give ADDR or ADDR:PORT") from error
+
+
+def _decoded(kept: str) -> ManagerSettings:
+    return msgspec.json.decode(kept, type=ManagerSettings)
+
+

@@ -1,0 +1,105 @@
+"""Obtain: the image of a task, from this host, from another node, or from its registry, in this order.
+
+A service is resolved to a digest once, by the manager, so that all its tasks run the same bytes; here that digest
+decides, and a tag that has moved on meanwhile does not. Tasks that need the same image at the same time wait for
+one download.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Protocol, TypeVar
+
+from agent.session import Source
+from shoal.errors import NotFound, ShoalError
+from shoal.model.assignment import Template
+from shoal.model.image import Image
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class ImageStore(Protocol[S_contra]):
+    """What this needs of `agent.image.images.Images`; S is its source of blobs."""
+
+    async def get(self, reference: str) -> Image: ...
+    async def fetch(self, reference: str, manifest_digest: str, sources: Sequence[S_contra]) -> Any: ...
+    async def pull(self, reference: str) -> Any: ...
+
+
+class Obtain(Generic[S]):
+    """`locate` asks a manager who holds an image; `dial` makes sources of blobs from such nodes."""
+
+    def __init__(
+        self,
+        images: ImageStore[S],
+        *,
+        locate: Callable[[str, str], Awaitable[list[Source]]],
+        dial: Callable[[Sequence[Source]], AbstractAsyncContextManager[Sequence[S]]],
+    ) -> None:
+        self._images = images
+        self._locate = locate
+        self._dial = dial
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def __call__(self, template: Template) -> str:
+        """The reference to create the task's container from, once its image is here.
+
+        Raises NotFound with what every place that was tried said.
+        """
+        reference = template.spec.container.image
+        digest = template.image_digest
+        turn = self._turns.setdefault(f"{reference}@{digest}", asyncio.Lock())
+        async with turn:
+            if (here := await self._here(reference, digest)) is not None:
+                return here
+            tried = [f"no image {reference} on this node"]
+            for way in (self._from_peers, self._from_registry):
+                try:
+                    await way(reference, digest)
+                except ShoalError as error:
+                    tried.append(str(error))
+                    continue
+                if (here := await self._here(reference, digest)) is not None:
+                    return here
+        raise NotFound(f"No such image: {reference}: " + "; ".join(tried))
+
+    async def _here(self, reference: str, digest: str) -> str | None:
+        """How to name the image so that it is surely the one meant, if this host has it."""
+        for name in (reference, pinned(reference, digest)):
+            try:
+                image = await self._images.get(name)
+            except NotFound:
+                continue
+            if not digest or image.manifest_digest == digest:
+                return name
+        return None
+
+    async def _from_peers(self, reference: str, digest: str) -> None:
+        found = await self._locate(reference, digest)
+        if not found:
+            raise NotFound("no other node has it")
+        # Nodes may hold different images by the same tag: those that agree with the first are asked.
+        digest = digest or found[0].manifest_digest
+        same = [source for source in found if source.manifest_digest == digest]
+        async with self._dial(same) as sources:
+            await self._images.fetch(reference, digest, sources)
+        log.info("image %s fetched from nodes=%s", reference, ",".join(source.node_id for source in same))
+
+    async def _from_registry(self, reference: str, digest: str) -> None:
+        await self._images.pull(pinned(reference, digest))
+        log.info("image %s pulled", reference)
+
+
+def pinned(reference: str, digest: str) -> str:
+    """`reference` by digest: "web:1" becomes "web@sha256:…"."""
+    if not digest:
+        return reference
+    name = reference.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{digest}"

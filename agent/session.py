@@ -1,0 +1,283 @@
+"""Session: the one stream between this node and a manager; found again, with back-off, whenever it breaks.
+
+Up: who we are, heartbeats at the manager's period, statuses (`agent/reporter.py`), the images that are held here.
+Down: assignments, which the worker carries out in order. What breaks a stream (a manager that dies, a gap, a
+renewed certificate) ends in a new stream to the next manager, where everything is said again; whatever runs here
+goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import grpc.aio
+import msgspec
+
+from agent.certificate import Credentials
+from agent.reporter import Reporter
+from shoal.backoff import Backoff
+from shoal.broadcast import Broadcast, Lagged
+from shoal.clock import Clock
+from shoal.codec import to_wire
+from shoal.errors import ShoalError, Unavailable
+from shoal.model.node import NodeDescription
+from shoal.model.task import TaskStatus
+from shoal.rpc import dial, error_of, translated
+from shoal.v1 import dispatcher_pb2 as wire
+from shoal.v1 import dispatcher_pb2_grpc, types_pb2
+
+log = logging.getLogger(__name__)
+
+WELCOME_S = 10.0
+GOODBYE_S = 2.0
+ASK_S = 5.0
+DESCRIBE_EVERY_S = 20.0
+DEFAULT_HEARTBEAT_S = 2.0
+# More changes of the held images within this time make one message.
+IMAGES_S = 0.2
+
+
+class ImageRoom(Protocol):
+    """What a session needs of `agent.image.images.Images`."""
+
+    changes: Broadcast[None]
+
+    def held(self) -> Sequence[tuple[str, str]]: ...
+
+
+class Told(Protocol):
+    """Who carries assignments out (`agent.worker.Worker`)."""
+
+    def begin_session(self) -> None: ...
+    async def assign(self, message: wire.Assignments) -> None: ...
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A node that holds an image. `address` is "HOST:PORT" of its agent."""
+
+    node_id: str
+    address: str
+    manifest_digest: str
+
+
+class Link(msgspec.Struct, frozen=True):
+    """How the session is: the manager it is connected to, or what is in the way. `met`: one stood once."""
+
+    manager: str = ""
+    error: str = ""
+    met: bool = False
+
+
+class Session:
+    """`managers` are tried in turn; `keep_managers` is told when the cluster names others."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        managers: Sequence[str],
+        *,
+        worker: Told,
+        reporter: Reporter,
+        images: ImageRoom,
+        describe: Callable[[], NodeDescription],
+        keep_managers: Callable[[Sequence[str]], Awaitable[None]],
+        clock: Clock,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._credentials = credentials
+        self._managers = list(managers)
+        self._worker = worker
+        self._reporter = reporter
+        self._images = images
+        self._describe = describe
+        self._keep_managers = keep_managers
+        self._clock = clock
+        self._backoff = Backoff(0.1, 8, chance=chance)
+        self._link = Link()
+        self._channel: grpc.aio.Channel | None = None
+        self._outgoing: asyncio.Queue[wire.SessionRequest | None] | None = None
+        self._leaving = False
+        self._left = asyncio.Event()
+
+    @property
+    def link(self) -> Link:
+        return self._link
+
+    @property
+    def managers(self) -> tuple[str, ...]:
+        """Where managers listen, the one to try next first."""
+        return tuple(self._managers)
+
+    async def run(self) -> None:
+        """Hold a stream, for as long as the node is a member."""
+        while not self._leaving:
+            manager = self._managers[0]
+            try:
+                await self._hold(manager)
+            except ShoalError as error:
+                self._note_lost(manager, error)
+            self._managers.append(self._managers.pop(0))
+            if not self._leaving:
+                await self._clock.sleep(self._backoff.next())
+        self._left.set()
+        await asyncio.Event().wait()
+
+    async def goodbye(self) -> None:
+        """Tell the manager that this node leaves; no new stream is made. Says nothing where there is none."""
+        self._leaving = True
+        if self._outgoing is None:
+            return
+        await self._outgoing.put(wire.SessionRequest(goodbye=wire.Goodbye()))
+        await self._outgoing.put(None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._left.wait()
+
+    async def locate(self, reference: str, manifest_digest: str) -> list[Source]:
+        """The nodes that hold an image. Raises Unavailable where no manager is connected."""
+        if self._channel is None:
+            raise Unavailable("no manager is connected to ask which nodes hold the image")
+        stub = dispatcher_pb2_grpc.DispatcherServiceStub(self._channel)
+        request = wire.LocateImageRequest(reference=reference, manifest_digest=manifest_digest)
+        with translated():
+            answer = await stub.LocateImage(request, timeout=ASK_S)
+        return [Source(each.node_id, each.address, each.manifest_digest) for each in answer.sources]
+
+    async def _hold(self, manager: str) -> None:
+        """One stream, until it ends. Raises ShoalError for how it ended."""
+        self._credentials.renewed.clear()
+        identity = self._credentials.current()
+        async with dial(manager, identity=identity) as channel:
+            outgoing: asyncio.Queue[wire.SessionRequest | None] = asyncio.Queue(maxsize=1)
+            call: Any = dispatcher_pb2_grpc.DispatcherServiceStub(channel).Session(self._requests(outgoing))
+            try:
+                welcome = await self._welcome(call, manager)
+                await self._greeted(manager, welcome)
+                self._channel, self._outgoing = channel, outgoing
+                await self._converse(call, outgoing, welcome)
+            except grpc.aio.AioRpcError as error:
+                raise error_of(error) from error
+            finally:
+                self._channel = self._outgoing = None
+                call.cancel()
+
+    async def _requests(
+        self, outgoing: asyncio.Queue[wire.SessionRequest | None]
+    ) -> AsyncIterator[wire.SessionRequest]:
+        """What goes up, in order: the stream has one writer."""
+        yield wire.SessionRequest(
+            hello=wire.Hello(description=self._description(), images=self._inventory())
+        )
+        while (request := await outgoing.get()) is not None:
+            yield request
+
+    async def _welcome(self, call: Any, manager: str) -> wire.Welcome:
+        try:
+            async with asyncio.timeout(WELCOME_S):
+                response = await call.read()
+        except TimeoutError as error:
+            raise Unavailable(f"the manager at {manager} does not answer") from error
+        if response is grpc.aio.EOF:
+            raise Unavailable(f"the manager at {manager} ended the session") from None
+        if response.WhichOneof("response") != "welcome":
+            raise ShoalError(f"the manager at {manager} began a session without a welcome")
+        return wire.Welcome.FromString(response.welcome.SerializeToString())
+
+    async def _greeted(self, manager: str, welcome: wire.Welcome) -> None:
+        """A stream stands: what the manager says of the cluster holds from now on."""
+        log.info("connected manager=%s session=%s", manager, welcome.session_id)
+        self._link = Link(manager=manager, met=True)
+        self._backoff.reset()
+        self._worker.begin_session()
+        self._reporter.resend_all()
+        if welcome.managers and set(welcome.managers) != set(self._managers):
+            others = [each for each in welcome.managers if each != manager]
+            self._managers = [manager, *others] if manager in welcome.managers else others
+            await self._keep_managers(self._managers)
+        identity = self._credentials.current()
+        if welcome.root_ca_pem and welcome.root_ca_pem != identity.root_ca_pem:
+            self._credentials.replace(msgspec.structs.replace(identity, root_ca_pem=welcome.root_ca_pem))
+
+    async def _converse(
+        self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None], welcome: wire.Welcome
+    ) -> None:
+        period_s = welcome.heartbeat_ns / 1e9 or DEFAULT_HEARTBEAT_S
+        work = [
+            self._receive(call),
+            self._beat(outgoing, period_s),
+            self._send_reports(outgoing),
+            self._send_images(outgoing),
+            self._send_description(outgoing),
+            self._credentials.renewed.wait(),
+        ]
+        tasks = [asyncio.ensure_future(each) for each in work]
+        try:
+            # The first that ends, ends the stream: the reader by its end, the last one by a new certificate.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _receive(self, call: Any) -> None:
+        while (response := await call.read()) is not grpc.aio.EOF:
+            if response.WhichOneof("response") == "assignments":
+                await self._worker.assign(response.assignments)
+        # The end may be an error, which only the call's own status tells.
+        if (code := await call.code()) is not grpc.StatusCode.OK:
+            raise Unavailable(f"the session ended: {await call.details() or code.name}")
+
+    async def _beat(self, outgoing: asyncio.Queue[wire.SessionRequest | None], period_s: float) -> None:
+        while True:
+            await self._clock.sleep(period_s)
+            await outgoing.put(wire.SessionRequest(heartbeat=wire.Heartbeat()))
+
+    async def _send_reports(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+        while True:
+            batch = await self._reporter.next_batch()
+            reports = wire.TaskReports(reports=[_report(task_id, status) for task_id, status in batch])
+            await outgoing.put(wire.SessionRequest(reports=reports))
+
+    async def _send_images(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+        with self._images.changes.subscribe() as changes:
+            while True:
+                await changes.wait()
+                await self._clock.sleep(IMAGES_S)
+                with contextlib.suppress(Lagged):
+                    changes.drain()
+                await outgoing.put(wire.SessionRequest(images=self._inventory()))
+
+    async def _send_description(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+        said = self._description()
+        while True:
+            await self._clock.sleep(DESCRIBE_EVERY_S)
+            now = self._description()
+            if now != said:
+                await outgoing.put(wire.SessionRequest(description=now))
+                said = now
+
+    def _description(self) -> types_pb2.NodeDescription:
+        return to_wire(self._describe(), types_pb2.NodeDescription)
+
+    def _inventory(self) -> wire.ImageInventory:
+        held = [wire.HeldImage(reference=name, manifest_digest=digest) for name, digest in self._images.held()]
+        return wire.ImageInventory(images=held)
+
+    def _note_lost(self, manager: str, error: ShoalError) -> None:
+        """One line per episode, not per attempt."""
+        if self._leaving:
+            return
+        if not self._link.error:
+            log.warning("no session with manager=%s, trying on: %s", manager, error)
+        self._link = Link(error=str(error), met=self._link.met)
+
+
+def _report(task_id: str, status: TaskStatus) -> wire.TaskReport:
+    return wire.TaskReport(task_id=task_id, status=to_wire(status, types_pb2.TaskStatus))
