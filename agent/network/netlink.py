@@ -100,6 +100,13 @@ def veth(name: str, *, master: int, mtu: int, peer: str, peer_namespace: int) ->
     return Message(NEW_LINK, netlink.CREATE | netlink.EXCLUSIVE, body)
 
 
+def hairpin(name: str) -> Message:
+    """Let a bridge send a frame back where it came from: on hosts with br_netfilter a container's packet to its own
+    published port gets its new destination inside the bridge, and would be dropped there."""
+    info = nested(18, text(4, "bridge"), nested(5, attribute(4, b"\1")))
+    return Message(NEW_LINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(3, name) + info)
+
+
 def bridge(name: str, *, mac: str, mtu: int) -> Message:
     """A bridge that is up. With its own MAC it does not change when ports come and go."""
     return _new_link(name, "bridge", mac=mac, mtu=mtu)

@@ -81,15 +81,15 @@ class Sandboxes:
         namespace = netns.create()
         try:
             for number, segment in enumerate(segments):
-                self._kernel.do(
-                    netlink.veth(
-                        f"shv{int(self._chance() * (1 << 48)):012x}",
-                        master=socket.if_nametoindex(segment.device),
-                        mtu=segment.mtu,
-                        peer=_name(number),
-                        peer_namespace=namespace.fd,
-                    )
+                name = f"shv{int(self._chance() * (1 << 48)):012x}"
+                pair = netlink.veth(
+                    name,
+                    master=socket.if_nametoindex(segment.device),
+                    mtu=segment.mtu,
+                    peer=_name(number),
+                    peer_namespace=namespace.fd,
                 )
+                self._kernel.do(pair, netlink.hairpin(name))
             return Sandbox(namespace, segments)
         except BaseException:
             namespace.close()

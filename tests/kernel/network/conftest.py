@@ -52,6 +52,12 @@ def inside(fd: int, work: Callable[[], T]) -> T:
     return results[0]
 
 
+def set_bridge_netfilter(value: str) -> None:
+    path = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if path.exists():
+        path.write_text(value)
+
+
 class Place:
     """Somewhere that sockets can be: a host or a container."""
 
@@ -91,19 +97,23 @@ class Place:
             while data := connection.recv(100):
                 connection.sendall(data)
 
-    def ask(self, address: str, port: int, *, protocol: PortProtocol = PortProtocol.TCP) -> list[str]:
+    def ask(
+        self, address: str, port: int, *, protocol: PortProtocol = PortProtocol.TCP, timeout_s: float = TIMEOUT_S
+    ) -> list[str]:
         """Who answers there, and as whom it sees us."""
-        with self.connection(address, port, protocol=protocol) as connection:
+        with self.dial(address, port, protocol=protocol, timeout_s=timeout_s) as connection:
             if protocol is PortProtocol.UDP:
                 connection.send(b"who?")
             return connection.recv(100).decode().split()
 
-    def connection(self, address: str, port: int, *, protocol: PortProtocol = PortProtocol.TCP) -> socket.socket:
+    def dial(
+        self, address: str, port: int, *, protocol: PortProtocol = PortProtocol.TCP, timeout_s: float = TIMEOUT_S
+    ) -> socket.socket:
         kind = socket.SOCK_STREAM if protocol is PortProtocol.TCP else socket.SOCK_DGRAM
 
         def connect() -> socket.socket:
             connection = socket.socket(socket.AF_INET, kind)
-            connection.settimeout(TIMEOUT_S)
+            connection.settimeout(timeout_s)
             try:
                 connection.connect((address, port))
             except BaseException:
@@ -178,7 +188,7 @@ class Host(Place):
 
     networks: Networks
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, bridge_netfilter: str) -> None:
         self._loop = asyncio.new_event_loop()
         ready: list[int] = []
         came = threading.Event()
@@ -202,6 +212,7 @@ class Host(Place):
         self.containers: list[Place] = []
         with self.kernel() as kernel:
             kernel.do(netlink.link_up(1))
+        inside(self.fd, lambda: set_bridge_netfilter(bridge_netfilter))
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
@@ -257,8 +268,9 @@ class Host(Place):
 class Lab:
     """Hosts on one underlay, 10.99.0.0/24; everything gone when it ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bridge_netfilter: str) -> None:
         self._folder = folder
+        self._bridge_netfilter = bridge_netfilter
         self._switch = netns.create()
         self._kernel = Kernel(self._switch.socket)
         self._kernel.do(netlink.bridge("under0", mac="02:42:0a:63:00:fe", mtu=1500))
@@ -267,7 +279,7 @@ class Lab:
 
     def host(self, name: str) -> Host:
         """A host with an address on the underlay, its `eth0`."""
-        host = Host(name, self._folder / name)
+        host = Host(name, self._folder / name, self._bridge_netfilter)
         self.hosts.append(host)
         number = len(self.hosts)
         host.address = f"10.99.0.{number}"
@@ -287,17 +299,20 @@ class Lab:
 
 
 @pytest.fixture
-def lab(tmp_path: Path):
+def lab(request, tmp_path: Path):
+    """With a parameter "0" or "1": whether bridges of the hosts show their frames to netfilter (br_netfilter)."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    found = Lab(tmp_path)
+    found = Lab(tmp_path, getattr(request, "param", "1"))
     try:
         yield found
     finally:
         found.end()
 
 
-def lookup(place: Place, server: str, name: str, kind: str = "A", *, tcp: bool = False) -> list[str]:
+def lookup(
+    place: Place, server: str, name: str, kind: str = "A", *, tcp: bool = False, timeout_s: float = TIMEOUT_S
+) -> list[str]:
     """What `server` says about `name` when asked from `place`, sorted; ["NXDOMAIN"] and the like otherwise."""
     import dns.message
     import dns.query
@@ -305,7 +320,7 @@ def lookup(place: Place, server: str, name: str, kind: str = "A", *, tcp: bool =
 
     query = dns.message.make_query(name, kind)
     ask = dns.query.tcp if tcp else dns.query.udp
-    answer = inside(place.fd, lambda: ask(query, server, timeout=TIMEOUT_S))
+    answer = inside(place.fd, lambda: ask(query, server, timeout=timeout_s))
     if answer.rcode():
         return [dns.rcode.to_text(answer.rcode())]
     return sorted(str(item) for rrset in answer.answer for item in rrset)
