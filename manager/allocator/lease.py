@@ -1,8 +1,8 @@
 """Leases: which block of an overlay each node hands addresses out of.
 
-A node takes part in a network when it was sent a task of it, and in every network that some service publishes
-ports through, because then each host must reach it. Its lease stays while a task of the network is recorded on the
-node, so that addresses of a host that cannot be heard are not given to another one.
+A node takes part in a network when it was sent a task of it; in the ingress network always, because each host
+answers for published ports. Its lease stays while a task of the network is recorded on the node, so that addresses
+of a host that cannot be heard are not given to another one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shoal.model.base import Meta
 from shoal.model.network import Lease, Network, NetworkScope
 from shoal.model.node import NodeState
 from shoal.model.service import Service
-from shoal.model.task import Task
+from shoal.model.task import Task, TaskState
 
 name = "leases"
 kinds = frozenset({"network", "node", "service", "task"})
@@ -74,7 +74,7 @@ def _of_task(event: MirrorEvent, view: View) -> Iterable[str]:
     task = new if isinstance(new, Task) else old
     if not isinstance(task, Task) or not task.node_id:
         return ()
-    if isinstance(old, Task) and new is not None and old.node_id:
+    if isinstance(new, Task) and (not _sent(new) or (isinstance(old, Task) and _sent(old))):
         return ()
     service = view.services.get(task.service_id)
     if service is not None:
@@ -89,23 +89,23 @@ def _members(view: View, network: Network) -> tuple[list[str], set[str]]:
     """
     running: set[str] = set()
     recorded: set[str] = set()
-    mesh = network.spec.ingress
     for service_id in view.services_with_tasks():
         service = view.services.get(service_id)
         if service is not None and network not in attachment.overlays_of(view, service):
             continue
-        for task in view.tasks_of_service(service_id):
+        for task in filter(_sent, view.tasks_of_service(service_id)):
             recorded.add(task.node_id)
             if service is not None and not task.finished:
                 running.add(task.node_id)
-    for service in view.services.values():
-        if attachment.publishes(service) and network in attachment.overlays_of(view, service):
-            mesh = True
-    known = {id for id in running if id in view.nodes}
-    ready = {id for id, node in view.nodes.items() if mesh and node.status.state == NodeState.READY}
-    if mesh:
-        recorded |= view.nodes.keys()
-    return [*sorted(known), *sorted(ready - known)], recorded & view.nodes.keys()
+    running &= view.nodes.keys()
+    if not network.spec.ingress:
+        return sorted(running), recorded & view.nodes.keys()
+    ready = {id for id, node in view.nodes.items() if node.status.state == NodeState.READY}
+    return [*sorted(running), *sorted(ready - running)], set(view.nodes)
+
+
+def _sent(task: Task) -> bool:
+    return task.status.state >= TaskState.ASSIGNED and bool(task.node_id)
 
 
 def _blocks(view: View, network: Network, leases: Iterable[Lease]) -> Iterator[IPv4Network]:

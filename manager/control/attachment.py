@@ -21,16 +21,16 @@ def publishes(service: Service) -> bool:
 
 
 def ingress(view: View) -> Network | None:
-    """The network of services that publish ports and have no overlay of their own."""
+    """The network that every host answers on for published ports."""
     return next((each for each in view.networks.values() if each.spec.ingress), None)
 
 
 def overlays_of(view: View, service: Service) -> tuple[Network, ...]:
-    """The overlays that its tasks join, in the order of its spec; ports are published through the first."""
+    """The overlays that its tasks join: those of its spec, in order, and the ingress network if it publishes."""
     own = [view.network(each.network) for each in service.spec.task.networks]
-    found = tuple(dict.fromkeys(each.meta.id for each in own if each and each.scope == NetworkScope.SWARM))
-    if not found and publishes(service) and (mesh := ingress(view)):
-        return (mesh,)
+    if publishes(service):
+        own.append(ingress(view))
+    found = dict.fromkeys(each.meta.id for each in own if each and each.scope == NetworkScope.SWARM)
     return tuple(view.networks[id] for id in found)
 
 
@@ -41,7 +41,7 @@ def lacking(view: View, service: Service) -> str:
         if word not in _LOCAL and not word.startswith("container:") and view.network(word) is None:
             return f"network {word} does not exist"
     overlays = overlays_of(view, service)
-    if not overlays and publishes(service):
+    if publishes(service) and ingress(view) is None:
         return "there is no ingress network yet"
     for network in overlays:
         if not network.vni or not network.subnet:

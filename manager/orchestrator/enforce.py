@@ -34,7 +34,7 @@ def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:
             return ()
         return {task.node_id for task in view.tasks_of_service(event.id) if task.node_id}
     # A task counts when it comes to a node: the node may have changed while that was being decided.
-    came = isinstance(new, Task) and new.node_id and not (isinstance(old, Task) and old.node_id)
+    came = isinstance(new, Task) and _sent(new) and not (isinstance(old, Task) and _sent(old))
     return (new.node_id,) if came and isinstance(new, Task) else ()
 
 
@@ -75,6 +75,10 @@ def _unfit(view: View, node: Node, task: Task) -> str:
     if service is not None and not hold(service.spec.task.placement.constraints, node):
         return "its node no longer meets the constraints"
     return ""
+
+
+def _sent(task: Task) -> bool:
+    return task.status.state >= TaskState.ASSIGNED
 
 
 def _given_up(task: Task, now_ns: int, why: str) -> Action:

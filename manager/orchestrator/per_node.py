@@ -5,17 +5,27 @@ A paused node keeps what it has and gets nothing new. Tasks on nodes that may no
 
 from __future__ import annotations
 
+from manager.control.action import Action
 from manager.control.constraint import hold
-from manager.orchestrator.slot import Slot, slots_of
+from manager.orchestrator.slot import Slot, slots_of, told, wanted
 from manager.store.view import View
 from shoal.model.node import Availability, Node, NodeState
 from shoal.model.service import Service
+from shoal.model.task import TaskState
 
 
-def places(view: View, service: Service) -> list[Slot]:
-    slots = slots_of(view.tasks_of_service(service.meta.id), by_node=True)
+def places(view: View, service: Service, now_ns: int) -> tuple[list[Slot], list[Action]]:
+    """The places that the service is to have, and what ends those that no node knows of yet and none shall."""
+    tasks = view.tasks_of_service(service.meta.id)
+    slots = slots_of(tasks, by_node=True)
     nodes = sorted(id for id, node in view.nodes.items() if takes(node, service))
-    return [slots.get(id) or Slot(0, id, ()) for id in nodes]
+    taken = set(nodes)
+    actions = [
+        told(task, TaskState.SHUTDOWN, now_ns, "its node does not take it any more")
+        for task in tasks
+        if wanted(task) and task.status.state < TaskState.ASSIGNED and task.node_id not in taken
+    ]
+    return [slots.get(id) or Slot(0, id, ()) for id in nodes], actions
 
 
 def takes(node: Node, service: Service) -> bool:

@@ -55,18 +55,23 @@ def _surplus(view: View, service: Service, tasks: tuple[Task, ...], task_history
     by_node = service.spec.mode == ServiceMode.GLOBAL
     slots = slots_of(tasks, by_node=by_node).values()
     keep = restart.history(service.spec.task.restart, task_history)
-    if any(outdated(service, slot) for slot in slots):
-        keep = max(keep, 1)  # `update` counts the places it has been to by the outdated task they keep
+    updating = any(outdated(service, slot) for slot in slots)
     for slot in slots:
         if by_node and slot.node_id not in view.nodes:
             yield from (task for task in slot.tasks if task.finished)
             continue
-        yield from _beyond(slot, keep)
+        # `update` knows the places it has been to by the outdated task that they keep.
+        spared = _last_outdated(service, slot) if updating else None
+        yield from (task for task in _beyond(slot, keep) if task is not spared)
 
 
-def _beyond(slot: Slot, keep: int) -> Iterator[Task]:
+def _beyond(slot: Slot, keep: int) -> list[Task]:
     """All but the last `keep` finished tasks; the last one of a vacant place says why it is vacant."""
     dead = [task for task in slot.tasks if task.finished and task.desired > TaskState.RUNNING]
     if not slot.wanted:
         keep = max(keep, 1)
-    yield from dead[: max(0, len(dead) - keep)]
+    return dead[: max(0, len(dead) - keep)]
+
+
+def _last_outdated(service: Service, slot: Slot) -> Task | None:
+    return next((task for task in reversed(slot.tasks) if task.task_version != service.task_version), None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from manager.control.action import Action
 from manager.control.controller import Decision, Mint, earliest
 from manager.orchestrator import per_node, replicated, update
 from manager.orchestrator.place import tend
@@ -37,11 +36,8 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:
     if service is None:
         orphans = (task for task in view.tasks_of_service(key) if task.desired < TaskState.REMOVE)
         return Decision(tuple(told(task, TaskState.REMOVE, now_ns, "its service is gone") for task in orphans))
-    actions: list[Action] = []
-    if service.spec.mode == ServiceMode.GLOBAL:
-        slots = per_node.places(view, service)
-    else:
-        slots, actions = replicated.places(view, service, now_ns)
+    is_global = service.spec.mode == ServiceMode.GLOBAL
+    slots, actions = (per_node if is_global else replicated).places(view, service, now_ns)
     if adopted := update.adopt(service, slots, now_ns):
         return Decision((*actions, *adopted), now_ns)
     requeue_at_ns = None

@@ -18,20 +18,21 @@ from manager.orchestrator.place import fill, outdated
 from manager.orchestrator.slot import Slot, new_task, running, since_ns, told, wanted
 from manager.store.view import View
 from shoal.model.container import RestartPolicy
-from shoal.model.service import Placement, Service, TaskSpec, UpdateOrder
+from shoal.model.network import Port, PublishMode
+from shoal.model.service import Placement, Service, ServiceSpec, TaskSpec, UpdateOrder
 from shoal.model.task import Task, TaskState
 
 
-def restarts(old: TaskSpec, new: TaskSpec) -> bool:
+def restarts(old: ServiceSpec, new: ServiceSpec) -> bool:
     """Whether a task of `old` must be replaced to be one of `new`. Where tasks may run and what follows their end
-    is not in them."""
+    is not in them; that they are on the ingress network, and the ports of their hosts that they hold, are."""
     return _contained(old) != _contained(new)
 
 
 def adopt(service: Service, slots: Iterable[Slot], now_ns: int) -> list[Action]:
     """Tasks of the version before which are already what the present spec says are of the present version."""
     before = service.previous
-    if before is None or restarts(before.task, service.spec.task):
+    if before is None or restarts(before, service.spec):
         return []
     return [
         change(touched(task, now_ns, task_version=service.task_version), "the new spec asks nothing else of it")
@@ -92,5 +93,7 @@ def _rests_until_ns(service: Service, slot: Slot, now_ns: int) -> int:
     return since_ns(present, now_ns) + service.spec.update.delay_ns
 
 
-def _contained(spec: TaskSpec) -> TaskSpec:
-    return msgspec.structs.replace(spec, placement=Placement(), restart=RestartPolicy())
+def _contained(spec: ServiceSpec) -> tuple[TaskSpec, tuple[Port, ...], bool]:
+    task = msgspec.structs.replace(spec.task, placement=Placement(), restart=RestartPolicy())
+    host_ports = tuple(port for port in spec.ports if port.mode == PublishMode.HOST)
+    return task, host_ports, len(host_ports) < len(spec.ports)

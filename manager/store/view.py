@@ -69,10 +69,11 @@ class View:
         return tuple(self._by_service.get(service_id, {}).values())
 
     def tasks_of_node(self, node_id: str) -> tuple[Task, ...]:
+        """Those that the scheduler has sent there."""
         return tuple(self._by_node.get(node_id, {}).values())
 
     def tasks_unassigned(self) -> tuple[Task, ...]:
-        """Those that the scheduler has not sent to a node yet (a global service's know theirs before)."""
+        """Those that the scheduler has not sent to a node yet."""
         return tuple(self._unassigned.values())
 
     def services_with_tasks(self) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ class View:
             case Task(meta=meta):
                 before, after = cast("Task | None", old), cast("Task | None", new)
                 _move(self._by_service, meta.id, before, after, "service_id")
-                _move(self._by_node, meta.id, before, after, "node_id")
+                _move(self._by_node, meta.id, _sent(before), _sent(after), "node_id")
                 if after is not None and after.status.state < TaskState.ASSIGNED:
                     self._unassigned[meta.id] = after
                 else:
@@ -163,6 +164,11 @@ def _move(index: dict[str, dict[str, T]], id: str, old: T | None, new: T | None,
             del index[before]
     if after and new is not None:
         index.setdefault(after, {})[id] = new
+
+
+def _sent(task: Task | None) -> Task | None:
+    """A global service's task knows its node before it is sent there."""
+    return task if task is not None and task.status.state >= TaskState.ASSIGNED else None
 
 
 def _name_of(value: Noun) -> str:
