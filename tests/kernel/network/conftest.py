@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
 from agent.kernel import netns, syscalls
 from agent.kernel.nft import Nft
@@ -189,7 +190,7 @@ class Host(Place):
     networks: Networks
 
     def __init__(self, name: str, folder: Path, bridge_netfilter: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         ready: list[int] = []
         came = threading.Event()
 
