@@ -1,0 +1,163 @@
+"""The executor in plain Python, for machines that `trampoline` has no code for or that forbid generated code.
+
+A raw clone of a process with threads deadlocks now and then (malloc's locks, the GIL), so a helper with one thread does
+it: `Portable` sends the program and the descriptors, the helper clones with CLONE_PARENT (the child is ours, not its),
+the child walks the same table (`table`) with ctypes, and tells through a pipe where it stopped; exec closes the pipe.
+Costs about twice the trampoline's time.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import os
+import pickle
+import socket
+import struct
+import sys
+import threading
+from pathlib import Path
+
+from agent.kernel import syscalls, table
+from agent.kernel.program import Block, Failed, Process, Program
+
+_HEADER = struct.Struct("<IQ")  # length of the program, clone flags
+_ANSWER = struct.Struct("<iiq")  # pid or -errno of clone, index of the op that failed or -1, its result
+_MAX_FDS = 250  # SCM_MAX_FD is 253
+_ROOMS = str(Path(__file__).resolve().parents[2])
+
+
+class Portable:
+    """Starts processes through the helper, one at a time; threads take turns."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._helper = 0
+
+    def start(self, program: Program, flags: int, *, cgroup_fd: int = -1, pid_namespace: int = -1) -> Process:
+        """As `Trampoline.start`."""
+        fds = sorted(program.fds() | {fd for fd in (cgroup_fd, pid_namespace) if fd >= 0})
+        places = {number: place for place, number in enumerate(fds)}
+        body = pickle.dumps((
+            [block.ops for block in program.with_fds(places.__getitem__).blocks],
+            places.get(cgroup_fd, -1), places.get(pid_namespace, -1),
+        ))
+        with self._lock:
+            channel = self._channel()
+            try:
+                channel.sendmsg(
+                    [_HEADER.pack(len(body), flags)],
+                    [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [],
+                )
+                channel.sendall(body)
+                answer, fds_back, _, _ = socket.recv_fds(channel, _ANSWER.size, 1)
+            except OSError:
+                self.close()
+                raise
+            if len(answer) != _ANSWER.size:
+                self.close()
+                raise OSError(0, "clone3: the helper process died")
+        pid, stopped, result = _ANSWER.unpack(answer)
+        if pid < 0:
+            raise OSError(-pid, f"clone3: {os.strerror(-pid)}")
+        if stopped < 0:
+            return Process(pid, fds_back[0])
+        os.waitid(os.P_PIDFD, fds_back[0], os.WEXITED)
+        os.close(fds_back[0])
+        raise Failed(table.op_at(program, stopped), -result)
+
+    def close(self) -> None:
+        """End the helper."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            os.waitpid(self._helper, 0)
+
+    def _channel(self) -> socket.socket:
+        if self._socket is None:
+            ours, theirs = socket.socketpair()
+            code = f"import sys; sys.path.insert(0, {_ROOMS!r}); from agent.kernel.portable import serve; serve()"
+            self._helper = os.posix_spawn(
+                sys.executable, [sys.executable, "-I", "-S", "-E", "-c", code], {},
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)] if theirs.fileno() != 3 else [],
+            )
+            theirs.close()
+            self._socket = ours
+        return self._socket
+
+
+def serve() -> None:
+    """The helper: answer requests on descriptor 3 until the other side closes it."""
+    os.set_inheritable(3, False)
+    channel = socket.socket(fileno=3)
+    while True:
+        header, fds, _, _ = socket.recv_fds(channel, _HEADER.size, _MAX_FDS)
+        if len(header) != _HEADER.size:
+            return
+        length, flags = _HEADER.unpack(header)
+        body = b""
+        while len(body) < length:
+            body += channel.recv(length - len(body))
+        blocks, cgroup, namespace = pickle.loads(body)
+        program = Program(tuple(Block(ops) for ops in blocks)).with_fds(fds.__getitem__)
+        answer, pidfd = _clone(
+            program, flags, fds[cgroup] if cgroup >= 0 else -1, fds[namespace] if namespace >= 0 else -1
+        )
+        socket.send_fds(channel, [answer], [pidfd] if pidfd >= 0 else [])
+        for fd in (*fds, pidfd):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _clone(program: Program, flags: int, cgroup_fd: int, namespace: int) -> tuple[bytes, int]:
+    code = table.link(program)
+    entries = [struct.unpack_from("<Q6qQQqqq", code, at) for at in range(0, len(code), table.SIZE)]
+    pidfd = ctypes.c_int(-1)
+    flags |= syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | syscalls.CLONE_CLEAR_SIGHAND
+    if cgroup_fd >= 0:
+        flags |= syscalls.CLONE_INTO_CGROUP
+    arguments = (ctypes.c_uint64 * 11)(flags, ctypes.addressof(pidfd), 0, 0, 0, 0, 0, 0, 0, 0, max(cgroup_fd, 0))
+    python = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the GIL stays held, so the child's copy of it is held too
+    python.syscall.restype = ctypes.c_long
+    home = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC) if namespace >= 0 else -1
+    if namespace >= 0:
+        syscalls.setns(namespace, syscalls.CLONE_NEWPID)
+    reader, writer = os.pipe()
+    pid = python.syscall(ctypes.c_long(syscalls.NUMBERS["clone3"]), arguments, ctypes.c_long(88))
+    if pid == 0:
+        _walk(entries, writer)
+    errno = ctypes.get_errno()
+    os.close(writer)
+    if home >= 0:
+        syscalls.setns(home, syscalls.CLONE_NEWPID)
+        os.close(home)
+    told = os.read(reader, 16)
+    os.close(reader)
+    stopped, result = struct.unpack("<qq", told) if told else (-1, 0)
+    return _ANSWER.pack(pid if pid > 0 else -errno, stopped, result), pidfd.value
+
+
+def _walk(entries: list[tuple[int, ...]], writer: int) -> None:
+    """In the child: what the trampoline's machine code does."""
+    libc = ctypes.PyDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    results: dict[int, int] = {}
+    index, last = 0, (0, 0)
+    while index < len(entries) - 1:
+        number, *words, refs, ignored, on_success, on_ignored, _ = entries[index]
+        for position in range(6):
+            if refs >> position & 1:
+                words[position] = results[index + (words[position] - table.RESULT) // table.SIZE]
+        result = libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, words))
+        if result < 0:
+            errno = ctypes.get_errno()
+            last = (index, -errno) if number != syscalls.NUMBERS["execve"] or errno != 2 or not last[1] else last
+            if not ignored >> errno & 1:
+                break
+            index += on_ignored // table.SIZE
+        else:
+            results[index] = result
+            index += on_success // table.SIZE
+    os.write(writer, struct.pack("<qq", *last))
+    os._exit(127)

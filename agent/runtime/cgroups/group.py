@@ -1,0 +1,203 @@
+"""One container's group across the host's hierarchies: create with limits, join, freeze, kill, remove.
+
+`Groups` holds what is per host (the layout, loaded device policies); a `Group` is cheap and can be rebuilt from its
+name and the v1 controllers it joined, which is what a container's record keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from agent.runtime.cgroups import base, devices, v1, v2
+from agent.runtime.cgroups.base import DeviceRule, Layout, Limits
+from agent.runtime.failure import Failure
+
+_ON_V2 = {"memory", "pids", "cpu"}  # joined wherever v2 serves them: reports of OOM and statistics cost nothing there
+
+
+class CgroupMount(NamedTuple):
+    """What a container sees below /sys/fs/cgroup: at `directory` ("" for itself) a `kind` with `options`."""
+
+    directory: str
+    kind: str
+    options: str
+
+
+class Groups:
+    """The host's hierarchies and the device policies loaded so far. Threads may share it."""
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        self.layout = layout if layout is not None else base.detect()
+        if not self.layout.v2 and "devices" not in self.layout.v1:
+            raise Failure(
+                "Unsupported", "this host has neither cgroup v2 nor the v1 devices controller under /sys/fs/cgroup",
+                "mount cgroup2 on /sys/fs/cgroup",
+            )
+        self._policies: dict[tuple[DeviceRule, ...], int] = {}
+        self._has_bpf = bool(self.layout.v2)
+
+    def create(self, name: str, limits: Limits) -> Group:
+        """Make the group with its limits. On failure nothing is left; raises Failure naming the limit."""
+        joined: set[str] = set()
+        needed = limits.controllers()
+        for controller in needed - self.layout.v2_controllers:
+            v1_name = base.V1_NAMES.get(controller, controller)
+            if v1_name not in self.layout.v1:
+                raise Failure("Unsupported", f"a {controller} limit needs the {controller} cgroup controller",
+                              "this host has none; drop the limit")
+            joined.add(v1_name)
+        policy = devices.policy(limits.devices)
+        program = self._program(policy) if policy is not None else -1
+        if not self.layout.v2 or (policy is not None and program < 0):
+            joined.add("devices")
+        group = Group(self.layout, name, joined)
+        try:
+            self._fill(group, limits, policy, program)
+        except OSError as error:
+            with contextlib.suppress(OSError, Failure):
+                group.remove()
+            raise Failure("StartFailed", f"cgroup {name}: {error.strerror} ({error.filename})") from error
+        except Failure:
+            with contextlib.suppress(OSError, Failure):
+                group.remove()
+            raise
+        return group
+
+    def find(self, name: str, controllers: Iterable[str]) -> Group:
+        """The group that `create` made in another life."""
+        return Group(self.layout, name, set(controllers))
+
+    def _fill(
+        self, group: Group, limits: Limits, policy: tuple[DeviceRule, ...] | None, program: int
+    ) -> None:
+        if self.layout.v2:
+            wanted = (limits.controllers() | _ON_V2) & self.layout.v2_controllers
+            v2.enable(self.layout.v2, group.name, wanted)
+            base.make(group.v2)
+            for file, value in v2.settings(limits):
+                if file.partition(".")[0] in self.layout.v2_controllers or (file, value) in limits.unified:
+                    base.write(f"{group.v2}/{file}", value)
+            if program >= 0:
+                fd = os.open(group.v2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    devices.attach(program, fd)
+                finally:
+                    os.close(fd)
+        elif limits.unified:
+            raise Failure("Unsupported", "resources.unified needs cgroup v2", "this host has v1 only")
+        for controller in group.controllers:
+            v1.prepare(self.layout.v1[controller].path, group.name)
+        for setting in v1.settings(limits):
+            if setting.controller in group.controllers:
+                path = f"{group.v1(setting.controller)}/{setting.file}"
+                try:
+                    base.write(path, setting.value)
+                except FileNotFoundError:
+                    if not setting.optional:
+                        raise
+        if "devices" in group.controllers and policy is not None:
+            for file, line in devices.v1_lines(policy):
+                base.write(f"{group.v1('devices')}/{file}", line)
+
+    def _program(self, policy: tuple[DeviceRule, ...]) -> int:
+        if policy not in self._policies and self._has_bpf:
+            try:
+                self._policies[policy] = devices.load(policy)
+            except OSError:
+                self._has_bpf = False  # no CONFIG_CGROUP_BPF, or bpf(2) is forbidden here: v1 if there is one
+                if "devices" not in self.layout.v1:
+                    raise
+        return self._policies.get(policy, -1)
+
+
+class Group:
+    """A container's place. `controllers` are the v1 hierarchies it joined."""
+
+    def __init__(self, layout: Layout, name: str, controllers: set[str]) -> None:
+        self.name = name
+        self.controllers = tuple(sorted(controllers))
+        self._layout = layout
+
+    @property
+    def v2(self) -> str:
+        """Its directory in the v2 hierarchy, "" without one."""
+        return f"{self._layout.v2}/{self.name}" if self._layout.v2 else ""
+
+    def v1(self, controller: str) -> str:
+        return f"{self._layout.v1[controller].path}/{self.name}"
+
+    @property
+    def _reference(self) -> str:
+        return self.v2 or self.v1(self.controllers[0])
+
+    def open(self) -> tuple[int, list[int]]:
+        """(directory for CLONE_INTO_CGROUP or -1, `tasks` files to write "0" to). The caller closes them."""
+        directory = os.open(self.v2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if self.v2 else -1
+        tasks = [os.open(f"{self.v1(name)}/tasks", os.O_WRONLY | os.O_CLOEXEC) for name in self.controllers]
+        return directory, tasks
+
+    def mounts(self) -> tuple[CgroupMount, ...]:
+        """What to show inside: the unified hierarchy alone when nothing else was joined, as on a v2 host."""
+        shown = [name for name in self.controllers if name != "devices"]
+        if self.v2 and not shown:
+            return (CgroupMount("", "cgroup2", ""),)
+        mounts = [CgroupMount(name, "cgroup", self._layout.v1[name].options) for name in shown]
+        if self.v2:
+            mounts.append(CgroupMount("unified", "cgroup2", ""))
+        return tuple(mounts)
+
+    def pids(self) -> list[int]:
+        return base.members(self._reference)
+
+    def oom_kills(self) -> int:
+        if "memory" in self.controllers:
+            return v1.oom_kills(self.v1("memory"))
+        return v2.oom_kills(self.v2) if self.v2 else 0
+
+    def freeze(self) -> None:
+        if self.v2:
+            v2.set_frozen(self.v2, frozen=True)
+        elif "freezer" in self._layout.v1:
+            v1.freeze(self.v1("freezer"), self._reference)
+        else:
+            raise Failure("Unsupported", "pause needs cgroup v2 or the v1 freezer controller")
+
+    def thaw(self) -> None:
+        if self.v2:
+            v2.set_frozen(self.v2, frozen=False)
+        elif "freezer" in self._layout.v1:
+            v1.thaw(self.v1("freezer"))
+
+    def kill(self) -> None:
+        """SIGKILL whatever is inside, frozen or not."""
+        if not self._exists():
+            return
+        if not (self.v2 and v2.kill(self.v2)):
+            while pids := self.pids():
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                self.thaw()
+                if self.pids() == pids:
+                    break  # dying already; `remove` waits for them
+        self.thaw_quietly()
+
+    def thaw_quietly(self) -> None:
+        """Killed v1 processes die only when thawed; v2 needs no help, and may be gone already."""
+        if not self.v2:
+            with contextlib.suppress(OSError, Failure):
+                self.thaw()
+
+    def remove(self) -> None:
+        """Remove the directories; waits for dying processes. Idempotent."""
+        paths = [self.v1(name) for name in self.controllers]
+        if not self.v2 and "freezer" in self._layout.v1:
+            paths.append(self.v1("freezer"))
+        base.remove_tree([*paths, self.v2] if self.v2 else paths)
+
+    def _exists(self) -> bool:
+        return os.path.isdir(self._reference)  # noqa: PTH112 - a path in a hot loop of strings

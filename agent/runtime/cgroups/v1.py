@@ -1,0 +1,99 @@
+"""Limits as cgroup v1 has them: pure tables of (controller, file, value), and the freezer.
+
+A starting process joins by writing "0" to `tasks`: a thread that moves itself needs no global lock in the kernel, where
+moving a pid through `cgroup.procs` waits for an RCU grace period in every hierarchy.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.runtime.cgroups import base
+from agent.runtime.cgroups.base import Limits
+
+
+class Setting(NamedTuple):
+    controller: str
+    file: str
+    value: str
+    optional: bool = False  # the file may be missing: swap accounting, the BFQ scheduler
+
+
+def settings(limits: Limits) -> list[Setting]:
+    """What to write, in order."""
+    found: list[Setting] = []
+    if limits.memory_bytes:
+        found.append(Setting("memory", "memory.limit_in_bytes", str(limits.memory_bytes)))
+    if limits.swap_bytes:
+        found.append(Setting("memory", "memory.memsw.limit_in_bytes", str(limits.swap_bytes), optional=True))
+    if limits.reservation_bytes:
+        found.append(Setting("memory", "memory.soft_limit_in_bytes", str(limits.reservation_bytes)))
+    if limits.swappiness is not None:
+        found.append(Setting("memory", "memory.swappiness", str(limits.swappiness)))
+    if limits.cpu_shares:
+        found.append(Setting("cpu", "cpu.shares", str(limits.cpu_shares)))
+    if limits.cpu_period_us:
+        found.append(Setting("cpu", "cpu.cfs_period_us", str(limits.cpu_period_us)))
+    if limits.cpu_quota_us:
+        found.append(Setting("cpu", "cpu.cfs_quota_us", str(limits.cpu_quota_us)))
+    if limits.cpus:
+        found.append(Setting("cpuset", "cpuset.cpus", limits.cpus))
+    if limits.mems:
+        found.append(Setting("cpuset", "cpuset.mems", limits.mems))
+    if limits.pids:
+        found.append(Setting("pids", "pids.max", str(limits.pids)))
+    if limits.io_weight:
+        found.append(Setting("blkio", "blkio.bfq.weight", str(limits.io_weight), optional=True))
+    for throttle in limits.throttles:
+        kind = throttle.kind.replace("_", "_device:").split(":")
+        file = f"blkio.throttle.{kind[0].removesuffix('_device')}_{kind[1]}_device"
+        found.append(Setting("blkio", file, f"{throttle.major}:{throttle.minor} {throttle.rate}"))
+    return found
+
+
+def prepare(mount: str, group: str) -> str:
+    """Create the group below `mount`; a cpuset gets its parent's processors, or nothing could join it."""
+    path = f"{mount}/{group}"
+    base.make(path)
+    if os.path.exists(f"{path}/cpuset.cpus"):  # noqa: PTH110 - a hot path, and strings all around
+        directory = mount
+        for part in group.split("/"):
+            parent, directory = directory, f"{directory}/{part}"
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if not Path(directory, name).read_text(encoding="ascii").strip():
+                    base.write(f"{directory}/{name}", Path(parent, name).read_text(encoding="ascii").strip())
+    return path
+
+
+def oom_kills(memory_group: str) -> int:
+    """How many processes of the group the kernel killed for want of memory."""
+    return base.counter(f"{memory_group}/memory.oom_control", "oom_kill")
+
+
+def freeze(freezer_group: str, reference_group: str) -> None:
+    """Move everything that is in `reference_group` into the freezer and stop it."""
+    base.make(freezer_group)
+    while strangers := set(base.members(reference_group)) - set(base.members(freezer_group)):
+        for pid in strangers:
+            try:
+                base.write(f"{freezer_group}/cgroup.procs", str(pid))
+            except ProcessLookupError:
+                continue
+    _set_state(freezer_group, "FROZEN")
+
+
+def thaw(freezer_group: str) -> None:
+    """Let it run again; a group that was never frozen is fine."""
+    if Path(freezer_group).exists():
+        _set_state(freezer_group, "THAWED")
+
+
+def _set_state(group: str, state: str) -> None:
+    for _ in range(1000):  # FREEZING becomes FROZEN only while somebody reads or writes the file
+        base.write(f"{group}/freezer.state", state)
+        if Path(group, "freezer.state").read_text(encoding="ascii").strip() == state:
+            return
+        os.sched_yield()
+    raise OSError(f"{group}: freezer.state does not become {state}")

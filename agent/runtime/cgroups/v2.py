@@ -1,0 +1,107 @@
+"""Limits as cgroup v2 has them: a pure table of (file, value); controllers from the root down; freeze and kill."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import time
+from pathlib import Path
+
+from agent.runtime.cgroups import base
+from agent.runtime.cgroups.base import Limits
+from agent.runtime.failure import Failure
+
+_FREEZE_TIMEOUT_S = 10.0
+_THROTTLES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
+
+
+def settings(limits: Limits) -> list[tuple[str, str]]:
+    """What to write, in order. Shares and weights are converted as systemd and runc do."""
+    found: list[tuple[str, str]] = []
+    if limits.memory_bytes:
+        found.append(("memory.max", str(limits.memory_bytes)))
+    if limits.swap_bytes is not None and limits.swap_bytes < 0:
+        found.append(("memory.swap.max", "max"))
+    elif limits.swap_bytes and limits.memory_bytes:
+        found.append(("memory.swap.max", str(max(limits.swap_bytes - limits.memory_bytes, 0))))
+    if limits.reservation_bytes:
+        found.append(("memory.low", str(limits.reservation_bytes)))
+    if limits.cpu_shares:
+        found.append(("cpu.weight", str(1 + (max(limits.cpu_shares, 2) - 2) * 9999 // 262142)))
+    if limits.cpu_quota_us or limits.cpu_period_us:
+        found.append(("cpu.max", f"{limits.cpu_quota_us or 'max'} {limits.cpu_period_us or 100000}"))
+    if limits.cpus:
+        found.append(("cpuset.cpus", limits.cpus))
+    if limits.mems:
+        found.append(("cpuset.mems", limits.mems))
+    if limits.pids:
+        found.append(("pids.max", str(limits.pids)))
+    if limits.io_weight:
+        found.append(("io.weight", str(1 + (max(limits.io_weight, 10) - 10) * 9999 // 990)))
+    found += [("io.max", f"{t.major}:{t.minor} {_THROTTLES[t.kind]}={t.rate}") for t in limits.throttles]
+    for name, value in limits.unified:
+        if "/" in name:
+            raise Failure("InvalidArgument", f"cgroup file {name!r} is not a file name")
+        found.append((name, value))
+    return found
+
+
+def enable(mount: str, group: str, controllers: set[str]) -> None:
+    """Switch controllers on for `group` in every ancestor's subtree_control."""
+    directory = mount
+    for part in group.split("/"):
+        base.make(directory)
+        control = Path(directory, "cgroup.subtree_control")
+        missing = controllers - set(control.read_text(encoding="ascii").split())
+        if missing:
+            _switch_on(directory, " ".join(f"+{name}" for name in sorted(missing)))
+        directory = f"{directory}/{part}"
+
+
+def _switch_on(directory: str, text: str) -> None:
+    """A group with processes may not have controllers below it (but for the real root): move ours to a leaf."""
+    try:
+        base.write(f"{directory}/cgroup.subtree_control", text)
+        return
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+    leaf = f"{directory}/shoal-init"
+    base.make(leaf)
+    for pid in Path(directory, "cgroup.procs").read_text(encoding="ascii").split():
+        with contextlib.suppress(ProcessLookupError):
+            base.write(f"{leaf}/cgroup.procs", pid)
+    base.write(f"{directory}/cgroup.subtree_control", text)
+
+
+def oom_kills(group: str) -> int:
+    """How many processes of the group the kernel killed for want of memory."""
+    return base.counter(f"{group}/memory.events", "oom_kill")
+
+
+def kill(group: str) -> bool:
+    """SIGKILL every process of the group at once; False on kernels before 5.14, where there is no such file."""
+    try:
+        base.write(f"{group}/cgroup.kill", "1")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def set_frozen(group: str, *, frozen: bool) -> None:
+    """Stop or go on, and return when it is so. Raises Failure when the kernel does not get there in time."""
+    base.write(f"{group}/cgroup.freeze", "1" if frozen else "0")
+    events = os.open(f"{group}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        poll = select.poll()
+        poll.register(events, select.POLLPRI)
+        deadline = time.monotonic() + _FREEZE_TIMEOUT_S
+        while f"frozen {int(frozen)}".encode() not in os.pread(events, 4096, 0):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Failure("DeadlineExceeded", f"cgroup {group} does not {'freeze' if frozen else 'thaw'}")
+            poll.poll(left * 1000)
+    finally:
+        os.close(events)

@@ -1,0 +1,146 @@
+"""The end of every program, for start and exec alike: limits, identity, capabilities, seccomp, the command itself.
+
+Order matters: the bounding set shrinks while CAP_SETPCAP is there; ids change with KEEPCAPS so that a user other than
+root can be given capabilities; a filter without no_new_privs needs CAP_SYS_ADMIN to the last, so the final capset
+follows it. Nothing but capset and execve runs under the filter.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from functools import lru_cache
+from typing import NamedTuple
+
+from agent.kernel import syscalls as sys
+from agent.kernel.program import Block, Fd, Op, Ref, Struct, Vector
+from agent.runtime import capability
+from agent.runtime.mounts import directory, opened
+from agent.runtime.seccomp import Filter
+from agent.runtime.spec import Process
+
+_CAPABILITY_VERSION_3 = 0x20080522
+_TRY_NEXT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
+_UNLIMITED = (1 << 64) - 1
+
+
+class Bounds(NamedTuple):
+    """What this host can give: nobody gets more than the keeper has."""
+
+    permitted: int
+    hard_limits: tuple[tuple[int, int], ...]  # resource number, hard limit (unlimited as 2**64 - 1)
+    default_limits: tuple[tuple[int, int, int], ...]  # for resources that a config does not name
+
+
+def working_directory(process: Process, *, make: bool) -> list[Op]:
+    """Go to the process's cwd as root; a magic link out of the container is refused."""
+    if make:
+        return [*directory(process.cwd, "cwd"), Op(f"enter {process.cwd}", "fchdir", (Ref("cwd"),))]
+    return [
+        opened(process.cwd, "cwd", flags=os.O_DIRECTORY, step=f"enter the working directory {process.cwd}"),
+        Op(f"enter {process.cwd}", "fchdir", (Ref("cwd"),)),
+    ]
+
+
+def confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block:
+    """Limits, ids, capabilities and seccomp."""
+    return _confined(process._replace(args=(), env=(), cwd=""), bounds, filter_)
+
+
+@lru_cache(maxsize=128)
+def _confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block:
+    ops = [
+        Op(f"set limit {number}", "prlimit64", (0, number, struct.pack("<QQ", soft, hard), 0))
+        for number, soft, hard in limits(process.rlimits, bounds)
+    ]
+    bounding = process.bounding & bounds.permitted
+    ops.append(Op(
+        "make a session keyring", "keyctl", (sys.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0),
+        ignore=(errno.ENOSYS, errno.EPERM, errno.EACCES),
+    ))
+    ops += [
+        Op(f"drop {name}", "prctl", (sys.PR_CAPBSET_DROP, number, 0, 0, 0), ignore=(errno.EINVAL, errno.EPERM))
+        for number, name in enumerate(capability.NAMES) if not bounding >> number & 1
+    ]
+    groups = struct.pack(f"<{len(process.groups)}I", *process.groups)
+    ops += [
+        Op("keep capabilities over the change of user", "prctl", (sys.PR_SET_KEEPCAPS, 1, 0, 0, 0)),
+        Op("set the additional groups", "setgroups", (len(process.groups), groups)),
+        Op("set the group", "setresgid", (process.gid,) * 3),
+        Op("set the user", "setresuid", (process.uid,) * 3),
+        Op("forget to keep capabilities", "prctl", (sys.PR_SET_KEEPCAPS, 0, 0, 0, 0)),
+        Op("clear the ambient capabilities", "prctl", (sys.PR_CAP_AMBIENT, sys.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0),
+           ignore=(errno.EINVAL,)),
+    ]
+    permitted, effective = process.permitted & bounds.permitted, process.effective & bounds.permitted
+    inheritable = process.inheritable & permitted
+    final = [_capset(permitted, effective & permitted, inheritable)]
+    final += [
+        Op(f"raise ambient {name}", "prctl", (sys.PR_CAP_AMBIENT, sys.PR_CAP_AMBIENT_RAISE, number, 0, 0))
+        for number, name in enumerate(capability.NAMES) if process.ambient & inheritable >> number & 1
+    ]
+    quiet = [
+        Op("mark descriptors close-on-exec", "close_range", (3, (1 << 32) - 1, sys.CLOSE_RANGE_CLOEXEC)),
+        Op("unblock signals", "rt_sigprocmask", (2, bytes(8), 0, 8)),
+        Op(f"set umask {process.umask:o}", "umask", (process.umask,)),
+    ]
+    if process.no_new_privileges:
+        ops.append(Op("forbid new privileges", "prctl", (sys.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
+    if filter_ is None:
+        return Block([*ops, *quiet, *final])
+    install = Op(
+        "install the seccomp filter", "seccomp",
+        (sys.SECCOMP_SET_MODE_FILTER, filter_.flags, Struct((filter_.length, filter_.code))),
+    )
+    if process.no_new_privileges:
+        return Block([*ops, *quiet, *final, install])
+    # Dropping from the bounding set does not touch what the process itself still holds.
+    keep = _capset(permitted | capability.SYS_ADMIN, permitted | capability.SYS_ADMIN, inheritable)
+    return Block([*ops, *quiet, keep, install, *final])
+
+
+def _capset(permitted: int, effective: int, inheritable: int) -> Op:
+    low = (1 << 32) - 1
+    data = struct.pack(
+        "<6I", effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32
+    )
+    return Op("set capabilities", "capset", (struct.pack("<II", _CAPABILITY_VERSION_3, 0), data))
+
+
+def limits(wanted: tuple[tuple[int, int, int], ...], bounds: Bounds) -> list[tuple[int, int, int]]:
+    """(resource, soft, hard): what was asked for, cut to what this host may give, and the host's defaults."""
+    hard_limits = dict(bounds.hard_limits)
+    chosen = {number: (number, soft, hard) for number, soft, hard in bounds.default_limits}
+    for number, soft, hard in wanted:
+        ceiling = hard_limits.get(number, _UNLIMITED)
+        chosen[number] = (number, min(soft, hard, ceiling), min(hard, ceiling))
+    return list(chosen.values())
+
+
+def command(process: Process) -> list[Op]:
+    """The execve itself, once per directory of PATH for a plain name."""
+    arguments = Vector(tuple(os.fsencode(text) for text in process.args))
+    environment = Vector(tuple(os.fsencode(text) for text in process.env))
+    name = process.args[0]
+    step = f'exec "{name}"'
+    if "/" in name:
+        return [Op(step, "execve", (os.fsencode(name), arguments, environment))]
+    places = [place for place in process.path.split(":") if place.startswith("/")]
+    return [
+        Op(step, "execve", (os.fsencode(f"{place.rstrip('/')}/{name}"), arguments, environment), ignore=_TRY_NEXT)
+        for place in places or ["/nonexistent"]
+    ]
+
+
+def standard_streams(stdin: int, stdout: int, stderr: int) -> list[Op]:
+    """Put three descriptors of the keeper on 0, 1 and 2."""
+    return [
+        Op(f"set descriptor {number}", "dup3", (Fd(fd), number, 0))
+        for number, fd in enumerate((stdin, stdout, stderr))
+    ]
+
+
+def entered(tasks: tuple[int, ...]) -> list[Op]:
+    """Join v1 cgroups through their open `tasks` files."""
+    return [Op("join the cgroup", "write", (Fd(fd), b"0", 1)) for fd in tasks]

@@ -1,0 +1,467 @@
+"""The keeper: one small process per host that starts containers, is their parent, holds their stdio and reaps them.
+
+It answers the agent over a unix socket (`wire`, `connection`), does what blocks in worker threads (`starter`) and keeps
+its state in `record`s, so that neither the agent's death nor its own touches a container: the next keeper adopts what
+runs (`adopt`, `holder`). SIGTERM ends it and leaves the containers; SIGHUP replaces its code by exec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agent.kernel import pidfd as pidfds
+from agent.kernel import syscalls
+from agent.kernel.portable import Portable
+from agent.kernel.program import Executor
+from agent.kernel.trampoline import Trampoline, supported
+from agent.runtime import adopt, wire
+from agent.runtime.cgroups.group import Groups
+from agent.runtime.connection import Connection, Stream, error_message
+from agent.runtime.container import Container, Reply
+from agent.runtime.failure import Failure
+from agent.runtime.holder import Holder
+from agent.runtime.loop import ERR, HUP, IN, Loop
+from agent.runtime.record import RUNNING, STARTING, ExitRecord, Records
+from agent.runtime.starter import Executed, Running, Starter
+from agent.runtime.stdio import Stdio, Streams
+
+WORKERS = 4  # more gain nothing on few cores: starts are bound by the kernel
+_EXIT_CODES = {"CommandNotFound": 127, "CommandNotExecutable": 126}
+
+
+class Keeper:
+    """All state belongs to the loop's thread."""
+
+    def __init__(self, loop: Loop, records: Records, groups: Groups, starter: Starter, holder: Holder) -> None:
+        self._loop = loop
+        self._records = records
+        self._groups = groups
+        self._starter = starter
+        self._holder = holder
+        self._containers: dict[str, Container] = {}
+        self._orders: dict[str, Callable[[dict[str, Any], Reply], None]] = {
+            "start": self._start, "wait": self._wait, "list": self._list, "signal": self._signal,
+            "pause": self._pause, "resume": self._resume, "resize": self._resize, "delete": self._delete,
+        }
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing is remembered."""
+        return not self._containers
+
+    @property
+    def starting(self) -> bool:
+        return any(container.phase == STARTING for container in self._containers.values())
+
+    def adopt(self) -> None:
+        """Take over what the keeper before us left; then watch the holder."""
+        for found in adopt.adopt(self._records, self._groups, self._holder.open()):
+            container = Container(found.record.id, Stdio(self._loop), found.record, found.group)
+            self._containers[container.id] = container
+            if found.pidfd >= 0:
+                self._run(container, found.pidfd, found.streams)
+        self._hold_everything()
+
+    def serve(self, listener: socket.socket) -> None:
+        self._loop.watch(listener.fileno(), IN, lambda _: self._accept(listener))
+
+    def _accept(self, listener: socket.socket) -> None:
+        connected, _ = listener.accept()
+        connection = Connection(self._loop, connected)
+        connection.on_frame = lambda kind, payload: self._first(connection, kind, payload)
+
+    def _first(self, connection: Connection, kind: int, payload: bytes) -> None:
+        """A connection's first frame says what it is."""
+        if kind != wire.JSON:
+            connection.close()
+            return
+        request = json.loads(payload)
+        if request["op"] == "control":
+            connection.on_frame = lambda kind, payload: self._order(connection, kind, payload)
+        elif request["op"] == "attach":
+            self._attach(connection, request)
+        elif request["op"] == "exec":
+            self._exec(connection, request)
+        else:
+            connection.close()
+
+    def _order(self, connection: Connection, kind: int, payload: bytes) -> None:
+        if kind != wire.JSON:
+            connection.close()
+            return
+        request = json.loads(payload)
+
+        def reply(result: Any, error: BaseException | None = None) -> None:
+            if error is not None:
+                connection.send(wire.message(error_message(request["seq"], error)))
+            else:
+                connection.send(wire.message({"seq": request["seq"], "result": result}))
+
+        try:
+            self._orders[request["op"]](request, reply)
+        except Exception as error:  # the boundary: a bad request is answered, not fatal
+            reply(None, error)
+
+    # Orders on a control connection
+
+    def _start(self, request: dict[str, Any], reply: Reply) -> None:
+        container_id = request["container"]["id"]
+        self._records.path(container_id)  # refuses what cannot be an id
+        container = self._containers.get(container_id)
+        if container is None:
+            container = self._containers[container_id] = Container(container_id, Stdio(self._loop))
+        if container.busy:
+            raise Failure("Conflict", f"container {container_id} is {container.phase}", "stop it first")
+        earlier = container.group
+        before, container.record, container.starting = container.record, None, True
+
+        def job() -> Running:
+            if before is not None:
+                self._starter.discard(container_id, earlier)
+            return self._starter.start(request["container"])
+
+        def done(running: Running | None, error: BaseException | None) -> None:
+            container.starting = False
+            if running is None:
+                self._not_started(container, error)
+                reply(None, error)
+                return
+            container.record, container.group = running.record, running.group
+            self._hold(container.id, running)
+            self._run(container, running.pidfd, running.streams)
+            reply({"pid": running.record.pid, "started_at_ns": running.record.started_at_ns})
+            if container.deleting:
+                self._kill(container)
+
+        self._loop.submit(job, done)
+
+    def _not_started(self, container: Container, error: BaseException | None) -> None:
+        kind = error.kind if isinstance(error, Failure) else ""
+        exit_ = ExitRecord(_EXIT_CODES.get(kind, 125), False, time.time_ns())
+        del self._containers[container.id]
+        container.stdio.finish(exit_)
+        for waiter in (*container.waiters, *container.deleting):
+            waiter(asdict(exit_))
+
+    def _wait(self, request: dict[str, Any], reply: Reply) -> None:
+        container = self._find(request["id"])
+        if container.record is not None and container.record.exit is not None:
+            reply(asdict(container.record.exit))
+        else:
+            container.waiters.append(reply)
+
+    def _list(self, _: dict[str, Any], reply: Reply) -> None:
+        reply({
+            container.id: {
+                "pid": container.record.pid, "started_at_ns": container.record.started_at_ns,
+                "exit": asdict(container.record.exit) if container.record.exit else None,
+            }
+            for container in self._containers.values() if container.record is not None
+        })
+
+    def _signal(self, request: dict[str, Any], reply: Reply) -> None:
+        container = self._running(request["id"])
+        number = request["number"]
+        if request["all"] and container.group is not None:
+            for pid in container.group.pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        elif not pidfds.send_signal(container.pidfd, number):
+            raise _not_running(container.id)
+        reply(None)
+
+    def _pause(self, request: dict[str, Any], reply: Reply) -> None:
+        container = self._running(request["id"])
+        group = container.group
+        self._loop.submit(lambda: group.freeze() if group else None, reply)
+
+    def _resume(self, request: dict[str, Any], reply: Reply) -> None:
+        container = self._running(request["id"])
+        group = container.group
+        self._loop.submit(lambda: group.thaw() if group else None, reply)
+
+    def _resize(self, request: dict[str, Any], reply: Reply) -> None:
+        self._running(request["id"]).stdio.resize(request["rows"], request["columns"])
+        reply(None)
+
+    def _delete(self, request: dict[str, Any], reply: Reply) -> None:
+        container = self._containers.get(request["id"])
+        if container is None:
+            reply(None)
+            return
+        container.deleting.append(reply)
+        if container.phase == RUNNING:
+            self._kill(container)
+        elif container.phase != STARTING and len(container.deleting) == 1:
+            self._discard(container)
+
+    # Streams
+
+    def _attach(self, connection: Connection, request: dict[str, Any]) -> None:
+        container_id = request["id"]
+        container = self._containers.get(container_id)
+        if container is None:  # attached before its start, so that nothing is missed
+            container = self._containers[container_id] = Container(container_id, Stdio(self._loop))
+        attached = container
+
+        def send_signal(number: int) -> None:
+            if attached.phase == RUNNING:
+                pidfds.send_signal(attached.pidfd, number)
+
+        stream = Stream(connection, container.stdio, stdin=request["stdin"], signal=send_signal)
+        stream.abandoned = lambda: self._forget_awaited(attached)
+        stream.answer({"pid": container.record.pid if container.record else 0})
+
+    def _exec(self, connection: Connection, request: dict[str, Any]) -> None:
+        stdio = Stdio(self._loop)
+        child: list[Executed] = []
+
+        def send_signal(number: int) -> None:
+            if child:
+                pidfds.send_signal(child[0].pidfd, number)
+
+        stream = Stream(connection, stdio, stdin=request["stdin"], signal=send_signal)
+        try:
+            container = self._running(request["id"])
+        except Failure as error:
+            stream.refuse(error)
+            return
+        record, group = container.record, container.group
+        if record is None or group is None:
+            raise ValueError("a running container has a record and a group")
+        pidfd = os.dup(container.pidfd)  # the container may end, and its pidfd be closed, while the worker works
+
+        def job() -> Executed:
+            try:
+                return self._starter.execute(record, pidfd, group, request)
+            finally:
+                os.close(pidfd)
+
+        def done(executed: Executed | None, error: BaseException | None) -> None:
+            if executed is None:
+                stream.refuse(error or ValueError("no result"))
+                return
+            child.append(executed)
+            stream.answer({"pid": executed.pid})
+            stdio.open(executed.streams)
+            self._loop.watch(executed.pidfd, IN, lambda _: self._exec_ended(executed, stdio, child))
+
+        self._loop.submit(job, done)
+
+    def _exec_ended(self, executed: Executed, stdio: Stdio, child: list[Executed]) -> None:
+        self._loop.forget(executed.pidfd)
+        status = pidfds.exit_status(executed.pidfd, executed.pid)
+        os.close(executed.pidfd)
+        child.clear()
+        stdio.finish(_exit(status, oom_killed=False))
+
+    # A container's life
+
+    def _run(self, container: Container, pidfd: int, streams: Streams) -> None:
+        """It runs: watch its end, move its bytes."""
+        record = container.record
+        if record is None:
+            raise ValueError("a running container has a record")
+        container.pidfd = pidfd
+        container.stdio.stdin_closed = lambda: self._hold_call(lambda: self._holder.drop(f"{container.id}/stdin"))
+        container.stdio.open(streams, container.log(self._records))
+        self._loop.watch(pidfd, IN, lambda _: self._ended(container))
+
+    def _ended(self, container: Container) -> None:
+        record, group, pidfd = container.record, container.group, container.pidfd
+        if record is None or group is None:
+            raise ValueError("a running container has a record and a group")
+        self._loop.forget(pidfd)
+        status = pidfds.exit_status(pidfd, record.pid)
+        os.close(pidfd)
+        container.pidfd = -1
+        exit_ = _exit(status, oom_killed=group.oom_kills() > 0)
+        container.record = record.with_exit(exit_)
+        self._records.save(container.record)
+        stdio, container.stdio = container.stdio, Stdio(self._loop)  # whoever attaches from now on awaits a new start
+        stdio.finish(exit_)
+        self._hold_call(lambda: self._holder.drop(f"{container.id}/"))
+        waiters, container.waiters = container.waiters, []
+        for waiter in waiters:
+            waiter(asdict(exit_))
+        if container.deleting:
+            self._discard(container)
+        elif not record.own_pids:
+            self._loop.submit(group.kill, _ignored)  # others of a shared pid namespace outlive the first process
+
+    def _kill(self, container: Container) -> None:
+        group = container.group
+        pidfds.send_signal(container.pidfd, signal.SIGKILL)
+        if group is not None:
+            self._loop.submit(group.kill, _ignored)
+
+    def _discard(self, container: Container) -> None:
+        def done(_: None, error: BaseException | None) -> None:
+            if error is None:
+                self._containers.pop(container.id, None)
+                container.stdio.finish(ExitRecord(0, False, time.time_ns(), known=False))
+            replies, container.deleting = container.deleting, []
+            for reply in replies:
+                reply(None, error)
+
+        group = container.group
+        self._loop.submit(lambda: self._starter.discard(container.id, group), done)
+
+    def _forget_awaited(self, container: Container) -> None:
+        """The last one who awaited a start has left."""
+        if container.awaited and not container.stdio.attached and self._containers.get(container.id) is container:
+            del self._containers[container.id]
+
+    def _find(self, container_id: str) -> Container:
+        container = self._containers.get(container_id)
+        if container is None or container.awaited:
+            raise Failure("NotFound", f"No such container: {container_id}")
+        return container
+
+    def _running(self, container_id: str) -> Container:
+        container = self._find(container_id)
+        if container.phase != RUNNING:
+            raise _not_running(container_id)
+        return container
+
+    # Descriptors held by the holder
+
+    def _hold(self, container_id: str, running: Running) -> None:
+        record, streams = running.record, running.streams
+
+        def give() -> None:
+            self._holder.put(f"{container_id}/pidfd", running.pidfd)
+            if record.terminal:
+                self._holder.put(f"{container_id}/terminal", streams.terminal)
+                return
+            for fd, stream in streams.sources.items():
+                self._holder.put(f"{container_id}/{'stdout' if stream == 1 else 'stderr'}", fd)
+            if streams.stdin >= 0:
+                self._holder.put(f"{container_id}/stdin", streams.stdin)
+
+        self._hold_call(give)
+
+    def _hold_call(self, function: Callable[[], None]) -> None:
+        """A dead holder is replaced when its connection tells; until then there is nobody to tell."""
+        with contextlib.suppress(OSError):
+            function()
+
+    def _hold_everything(self) -> None:
+        """Give a holder all there is, and replace it when it dies."""
+        for container in self._containers.values():
+            record = container.record
+            if container.phase == RUNNING and record is not None and container.group is not None:
+                streams = container.stdio.descriptors()
+                self._hold(container.id, Running(record, container.pidfd, container.group, streams))
+        fd = self._holder.fileno()
+
+        def died(_: int) -> None:
+            self._loop.forget(fd)
+            for stale in self._holder.open().values():
+                os.close(stale)
+            self._hold_everything()
+
+        self._loop.watch(fd, HUP | ERR | IN, died)
+
+
+def _ignored(_result: Any, _error: BaseException | None) -> None:
+    """For a job whose outcome the next step finds out by itself."""
+
+
+def _not_running(container_id: str) -> Failure:
+    return Failure("Conflict", f"container {container_id} is not running")
+
+
+def _exit(status: int | None, *, oom_killed: bool) -> ExitRecord:
+    """A wait status as docker counts: 128 + n for signal n."""
+    if status is None:
+        return ExitRecord(adopt.UNKNOWN_CODE, oom_killed, time.time_ns(), known=False)
+    code = os.waitstatus_to_exitcode(status & ~0x80)
+    return ExitRecord(code if code >= 0 else 128 - code, oom_killed, time.time_ns())
+
+
+def _default_signals() -> None:
+    """Children inherit what is ignored, whatever clone is told: ignore nothing, handle what Python ignores."""
+    for number in signal.valid_signals():
+        with contextlib.suppress(OSError):
+            if signal.getsignal(number) == signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, lambda _number, _frame: None)
+
+
+def _lock(directory: Path) -> int:
+    """One keeper per directory; the other one that was started at the same moment gives way."""
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(0)
+    return fd
+
+
+def main() -> None:
+    """argv: the state directory, the socket's path. Returns in the parent once the keeper listens."""
+    directory, path = Path(sys.argv[1]), Path(sys.argv[2])
+    reader, writer = os.pipe()
+    if os.environ.get("SHOAL_KEEPER_REEXEC") != "1":
+        if os.fork():
+            os.close(writer)
+            sys.exit(0 if os.read(reader, 1) else 1)
+        os.setsid()
+    os.close(reader)
+    os.chdir("/")
+    os.umask(0o022)
+    records = Records(directory)
+    lock = _lock(directory)
+    _default_signals()
+    syscalls.forbid_dumps()
+    syscalls.set_process_name("shoal-keeper")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    executor: Executor = _executor()
+    groups = Groups()
+    loop = Loop(WORKERS)
+    holder = Holder(directory)
+    keeper = Keeper(loop, records, groups, Starter(records, groups, executor, nofile=soft), holder)
+    keeper.adopt()
+    listener = wire.listen(path)
+    keeper.serve(listener)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call(loop.stop))
+    signal.signal(signal.SIGHUP, lambda _number, _frame: loop.call(lambda: _reexec(loop, keeper)))
+    os.write(writer, b"1")
+    os.close(writer)
+    loop.run()
+    if keeper.idle:
+        holder.quit()
+    path.unlink(missing_ok=True)
+    os.close(lock)
+
+
+def _executor() -> Executor:
+    if supported() and os.environ.get("SHOAL_EXECUTOR") != "portable":
+        with contextlib.suppress(OSError):
+            return Trampoline()
+    return Portable()
+
+
+def _reexec(loop: Loop, keeper: Keeper) -> None:
+    """Replace our code, keeping our pid and so our children; descriptors come back from the holder."""
+    if keeper.starting:
+        loop.call(lambda: _reexec(loop, keeper))  # its result comes through this same queue
+        return
+    os.environ["SHOAL_KEEPER_REEXEC"] = "1"
+    os.execv(sys.executable, [*sys.orig_argv])
+

@@ -1,0 +1,135 @@
+"""A container's log in docker's json-file form: one JSON object per line, rotated by size.
+
+Lines longer than 16 KiB are cut there, as docker does; a reader joins pieces that do not end in a newline. The piece of
+a line that has not ended yet is kept in a small file of its own, so that a keeper's crash does not lose it. A full disk
+loses lines but never leaves half a one, and never stops the container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import time
+from json.encoder import encode_basestring as quoted
+from pathlib import Path
+
+LINE_LIMIT = 16 * 1024
+_NAMES = {1: '"stdout"', 2: '"stderr"'}
+_LENGTH = struct.Struct("<I")
+
+
+def timestamp(time_ns: int) -> str:
+    """RFC 3339 with nanoseconds, UTC."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
+
+
+class LogFile:
+    """Appends to `path`; keeps `path.1` … `path.N-1` besides it when `max_bytes` is reached (0: never)."""
+
+    def __init__(self, path: str, max_bytes: int, max_files: int, *, partials: str = "") -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._max_files = max(max_files, 1)
+        self._partials = partials
+        self._fd, self._size = self._open()
+        self._pending = {stream: self._load(stream) for stream in _NAMES}
+        self._kept = dict.fromkeys(_NAMES, -1)
+
+    def write(self, stream: int, data: bytes, time_ns: int) -> None:
+        """Log what came out of `stream`."""
+        data = self._pending[stream] + data
+        pieces = []
+        at = 0
+        while (end := data.find(b"\n", at, at + LINE_LIMIT)) >= 0 or len(data) - at >= LINE_LIMIT:
+            stop = end + 1 if end >= 0 else at + LINE_LIMIT
+            pieces.append(data[at:stop])
+            at = stop
+        self._pending[stream] = data[at:]
+        self._log(stream, pieces, time_ns)
+        self._keep(stream)
+
+    def flush(self, time_ns: int) -> None:
+        """Log the lines that will never end."""
+        for stream, rest in self._pending.items():
+            if rest:
+                self._pending[stream] = b""
+                self._log(stream, [rest], time_ns)
+                self._keep(stream)
+
+    def close(self) -> None:
+        for fd in (self._fd, *self._kept.values()):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = -1
+        self._kept = dict.fromkeys(_NAMES, -1)
+
+    def _log(self, stream: int, pieces: list[bytes], time_ns: int) -> None:
+        if not pieces:
+            return
+        tail = f',"stream":{_NAMES[stream]},"time":"{timestamp(time_ns)}"}}\n'
+        batch: list[bytes] = []
+        length = 0
+        for piece in pieces:
+            line = ('{"log":' + quoted(piece.decode("utf-8", "replace")) + tail).encode()
+            if self._max_bytes and self._size + length >= self._max_bytes:
+                self._append(b"".join(batch))
+                batch, length = [], 0
+                self._rotate()
+            batch.append(line)
+            length += len(line)
+        self._append(b"".join(batch))
+
+    def _append(self, data: bytes) -> None:
+        if not data or self._fd < 0:
+            return
+        try:
+            written = os.write(self._fd, data)
+        except OSError:
+            return  # a full disk, a quota: these lines are lost
+        if written < len(data):
+            complete = data.rfind(b"\n", 0, written) + 1
+            os.ftruncate(self._fd, self._size + complete)
+            written = complete
+        self._size += written
+
+    def _rotate(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        with contextlib.suppress(OSError):
+            if self._max_files == 1:
+                os.unlink(self._path)  # noqa: PTH108 - a reader that follows keeps the old file
+            for number in range(self._max_files - 1, 0, -1):
+                older = f"{self._path}.{number - 1}" if number > 1 else self._path
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(older, f"{self._path}.{number}")  # noqa: PTH105 - strings all around
+        self._fd, self._size = self._open()
+
+    def _open(self) -> tuple[int, int]:
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError:
+            return -1, 0  # no log without its directory; the container runs all the same
+        return fd, os.fstat(fd).st_size
+
+    def _keep(self, stream: int) -> None:
+        """Note the unfinished line. Written only when there is one, or was one."""
+        rest = self._pending[stream]
+        if not self._partials or (not rest and self._kept[stream] < 0):
+            return
+        with contextlib.suppress(OSError):
+            if self._kept[stream] < 0:
+                self._kept[stream] = os.open(
+                    f"{self._partials}.{stream}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
+                )
+            os.pwrite(self._kept[stream], _LENGTH.pack(len(rest)) + rest, 0)
+
+    def _load(self, stream: int) -> bytes:
+        if not self._partials:
+            return b""
+        try:
+            data = Path(f"{self._partials}.{stream}").read_bytes()
+        except FileNotFoundError:
+            return b""
+        return data[4:4 + _LENGTH.unpack_from(data)[0]] if len(data) >= 4 else b""

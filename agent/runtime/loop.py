@@ -1,0 +1,93 @@
+"""The keeper's event loop: epoll with a callback per descriptor, and workers for what may block.
+
+Callbacks run in the loop's thread and never block. A worker's result comes back into the loop's thread too, so that the
+keeper's state needs no lock.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+IN, OUT, HUP, ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP, select.EPOLLERR
+
+Callback = Callable[[int], None]
+
+
+class Loop:
+    """Runs until `stop`."""
+
+    def __init__(self, workers: int) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callback] = {}
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._running = True
+        self.watch(self._wake, IN, self._woken)
+        for _ in range(workers):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def watch(self, fd: int, events: int, callback: Callback) -> None:
+        """Call `callback(events)` when `fd` is ready; HUP and ERR always count."""
+        self._callbacks[fd] = callback
+        self._epoll.register(fd, events)
+
+    def change(self, fd: int, events: int) -> None:
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching; do this before the descriptor is closed."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        """Run `job` in a worker, then `done(result, error)` here."""
+
+        def run() -> None:
+            try:
+                result, error = job(), None
+            except BaseException as caught:  # carried over to the loop's thread
+                result, error = None, caught
+            self.call(lambda: done(result, error))
+
+        self._jobs.put(run)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run `function` in the loop's thread, soon. Any thread may ask."""
+        self._done.put(function)
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        self._running = False
+
+    def run(self) -> None:
+        while self._running:
+            for fd, events in self._epoll.poll():
+                callback = self._callbacks.get(fd)
+                if callback is not None:  # an earlier callback of this round may have forgotten it
+                    self._guarded(partial(callback, events))
+
+    def _woken(self, _: int) -> None:
+        os.eventfd_read(self._wake)
+        while not self._done.empty():
+            self._guarded(self._done.get_nowait())
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
+
+    def _guarded(self, function: Callable[[], None]) -> None:
+        """The boundary: one container's trouble must not take the parent of all of them down."""
+        try:
+            function()
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            sys.stderr.flush()

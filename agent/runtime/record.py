@@ -1,0 +1,107 @@
+"""A container's state on disk, below the keeper's run directory, so that the next keeper finds everything again.
+
+    ID/state.json    what is below as `Record`; replaced by rename, never half written
+    ID/config.json   the OCI config, which an exec needs
+    ID/stdin, stdout, stderr    FIFOs;   ID/root    where the root is mounted, inside the container's namespace only
+    ID/partial.1, .2 the unfinished line of each stream, for the log
+
+It lives on a tmpfs and need not survive a reboot: the boot id tells. A record in phase "starting" belongs to a start
+whose answer nobody got; what it left is removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agent.runtime.failure import Failure
+
+STARTING, RUNNING, EXITED = "starting", "running", "exited"
+_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    code: int  # 128 + n when killed by signal n
+    oom_killed: bool
+    finished_at_ns: int
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    id: str
+    phase: str
+    boot: str
+    cgroup: str
+    controllers: tuple[str, ...]
+    own_pids: bool  # a pid namespace of its own: the end of its first process is the end of all
+    log_path: str
+    log_max_bytes: int
+    log_max_files: int
+    terminal: bool
+    pid: int = 0
+    start_time: int = 0  # in ticks since boot; with the pid it names one process
+    inode: int = 0
+    started_at_ns: int = 0
+    exit: ExitRecord | None = None
+
+    def with_exit(self, exit_: ExitRecord) -> Record:
+        return replace(self, phase=EXITED, exit=exit_)
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+class Records:
+    """The directory of all records."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, container: str, name: str = "") -> str:
+        if not _ID.fullmatch(container):
+            raise Failure("InvalidArgument", f"{container!r} cannot be the id of a container")
+        return f"{self.directory}/{container}/{name}".rstrip("/")
+
+    def save(self, record: Record) -> None:
+        path = self.path(record.id, "state.json")
+        with open(path + ".new", "w", encoding="utf-8") as file:  # noqa: PTH123 - the hot path of a start
+            json.dump(asdict(record), file)
+        os.rename(path + ".new", path)  # noqa: PTH104 - likewise
+
+    def save_config(self, container: str, config: dict[str, Any]) -> None:
+        with open(self.path(container, "config.json"), "w", encoding="utf-8") as file:  # noqa: PTH123 - likewise
+            file.write(json.dumps(config))
+
+    def config(self, container: str) -> dict[str, Any]:
+        config: dict[str, Any] = json.loads(Path(self.path(container, "config.json")).read_text(encoding="utf-8"))
+        return config
+
+    def all(self) -> Iterator[tuple[str, Record | None]]:
+        """Every container's id, with None for one whose record cannot be read."""
+        for entry in sorted(self.directory.iterdir()):
+            if entry.is_dir():
+                yield entry.name, _load(entry / "state.json")
+
+    def remove(self, container: str) -> None:
+        """Forget a container and delete its files. Idempotent."""
+        shutil.rmtree(self.path(container), ignore_errors=True)
+
+
+def _load(path: Path) -> Record | None:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields["controllers"] = tuple(fields["controllers"])
+        fields["exit"] = ExitRecord(**fields["exit"]) if fields["exit"] else None
+        return Record(**fields)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

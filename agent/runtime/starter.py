@@ -1,0 +1,311 @@
+"""Starts containers and execs: everything that blocks, done in the keeper's worker threads.
+
+The order is save, make, run, save: a record in phase "starting" is on disk before anything is made, so that a keeper
+which dies in between leaves nothing that the next one does not know how to remove. On failure everything is undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import shutil
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from agent.kernel import pidfd as pidfds
+from agent.kernel import syscalls as sys
+from agent.kernel.program import Executor, Failed, Process, Program
+from agent.runtime import blocks, capability, console, seccomp, spec
+from agent.runtime.blocks import Wiring
+from agent.runtime.cgroups.group import Group, Groups
+from agent.runtime.confine import Bounds
+from agent.runtime.console import Console
+from agent.runtime.failure import Failure
+from agent.runtime.mounts import Root
+from agent.runtime.record import RUNNING, STARTING, Record, Records, boot_id
+from agent.runtime.spec import Spec
+from agent.runtime.stdio import Streams
+
+_ENTERED = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
+_LOOKED_UP = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+class Running(NamedTuple):
+    record: Record
+    pidfd: int
+    group: Group
+    streams: Streams
+
+
+class Executed(NamedTuple):
+    pid: int
+    pidfd: int
+    streams: Streams
+
+
+class Starter:
+    """Threads may share it."""
+
+    def __init__(self, records: Records, groups: Groups, executor: Executor, *, nofile: int) -> None:
+        self._records = records
+        self._groups = groups
+        self._executor = executor
+        self._boot = boot_id()
+        self._bounds = _bounds(nofile)
+        self._can_mknod = _can_mknod(f"{records.directory}/mknod-{os.getpid()}")
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+    def start(self, request: Mapping[str, Any]) -> Running:
+        """Start a container. Raises Failure in docker's words; then nothing of it is left."""
+        container = request["id"]
+        config = spec.parse(request["config"])
+        filter_ = _filter(config)
+        directory = self._records.path(container)
+        name = config.cgroup.lstrip("/") if config.cgroup.startswith("/") else (
+            f"{request['cgroup_parent']}/{config.cgroup or container}"
+        )
+        shutil.rmtree(directory, ignore_errors=True)
+        os.makedirs(f"{directory}/root", mode=0o700)  # noqa: PTH103 - the hot path of a start
+        record = Record(
+            id=container, phase=STARTING, boot=self._boot, cgroup=name, controllers=(),
+            own_pids=config.namespaces.get(sys.CLONE_NEWPID) == "", log_path=request["log_path"],
+            log_max_bytes=request["log_max_bytes"], log_max_files=request["log_max_files"], terminal=request["tty"],
+        )
+        group: Group | None = None
+        try:
+            self._records.save(record)
+            self._records.save_config(container, request["config"])
+            group = self._groups.create(name, config.limits)
+            record = replace(record, controllers=group.controllers)
+            running = self._run(request, config, filter_, record, group)
+            self._records.save(running.record)
+        except BaseException as error:
+            with contextlib.suppress(OSError, Failure):
+                if group is not None:
+                    group.kill()
+                    group.remove()
+            self._records.remove(container)
+            raise _failure(error) from error
+        return running
+
+    def _run(
+        self, request: Mapping[str, Any], config: Spec, filter_: seccomp.Filter | None, record: Record, group: Group
+    ) -> Running:
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+            cgroup_fd, tasks = group.open()
+            for fd in (cgroup_fd, *tasks):
+                if fd >= 0:
+                    opened.callback(os.close, fd)
+            joins, pid_namespace = [], -1
+            for kind, path in config.namespaces.items():
+                if path:
+                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    opened.callback(os.close, fd)
+                    if kind == sys.CLONE_NEWPID:
+                        pid_namespace = fd
+                    else:
+                        joins.append((fd, kind))
+            terminal: Console | None = None
+            stdio: tuple[int, int, int] | None = None
+            streams = Streams({}, -1, -1)
+            if record.terminal:
+                terminal = console.new(request["rows"], request["columns"])
+                opened.callback(terminal.close)
+            else:
+                stdio, streams = self._fifos(record.id, config, opened, wants_stdin=request["stdin"])
+                undo.callback(streams.close)
+            program = blocks.start(config, Wiring(
+                bounds=self._bounds, filter=filter_, tasks=tuple(tasks), stdio=stdio, console=terminal,
+                joins=tuple(joins), mount_point=self._records.path(record.id, "root"),
+                root=Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])}), cgroups=group.mounts(),
+                directories=frozenset(
+                    mount.source for mount in config.mounts
+                    if mount.kind == "bind" and os.path.isdir(mount.source)  # noqa: PTH112 - the hot path
+                ),
+                can_mknod=self._can_mknod,
+            ))
+            process = self._execute(
+                program, config.process, blocks.clone_flags(config.namespaces), cgroup_fd, pid_namespace
+            )
+            started_at_ns = time.time_ns()
+            undo.callback(_kill, process)
+            if terminal is not None:
+                streams = terminal_streams(terminal.receive())
+                undo.callback(streams.close)
+            record = replace(
+                record, phase=RUNNING, pid=process.pid, start_time=pidfds.start_time(process.pid),
+                inode=pidfds.inode(process.pidfd), started_at_ns=started_at_ns,
+            )
+            undo.pop_all()
+            return Running(record, process.pidfd, group, streams)
+
+    def execute(self, record: Record, pidfd: int, group: Group, request: Mapping[str, Any]) -> Executed:
+        """Start another process in a running container: its namespaces, cgroup, seccomp, capabilities."""
+        raw = self._records.config(record.id)
+        config = spec.parse(raw)
+        process = spec.parse_process({**raw["process"], **request["process"]})
+        try:
+            with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+                cgroup_fd, tasks = group.open()
+                for fd in (cgroup_fd, *tasks):
+                    if fd >= 0:
+                        opened.callback(os.close, fd)
+                terminal: Console | None = None
+                stdio: tuple[int, int, int] | None = None
+                streams = Streams({}, -1, -1)
+                if request["tty"]:
+                    terminal = console.new(request["rows"], request["columns"])
+                    opened.callback(terminal.close)
+                else:
+                    stdio, streams = self._pipes(process, opened, wants_stdin=request["stdin"])
+                    undo.callback(streams.close)
+                kinds = sum(kind for kind in config.namespaces if kind & _ENTERED)
+                program = blocks.execute(process, Wiring(
+                    bounds=self._bounds, filter=_filter(config), tasks=tuple(tasks), stdio=stdio, console=terminal,
+                    joins=((pidfd, kinds),),
+                ))
+                own_pids = sys.CLONE_NEWPID in config.namespaces
+                child = self._execute(program, process, 0, cgroup_fd, pidfd if own_pids else -1)
+                undo.callback(_kill, child)
+                if terminal is not None:
+                    streams = terminal_streams(terminal.receive())
+                undo.pop_all()
+                return Executed(child.pid, child.pidfd, streams)
+        except BaseException as error:
+            raise _failure(error) from error
+
+    def discard(self, container: str, group: Group | None) -> None:
+        """Remove what a dead container left: processes, cgroups, files. Idempotent; waits for the dying."""
+        if group is not None:
+            group.kill()
+            group.remove()
+        self._records.remove(container)
+
+    def _execute(
+        self, program: Program, process: spec.Process, flags: int, cgroup_fd: int, pid_namespace: int
+    ) -> Process:
+        try:
+            return self._executor.start(program, flags, cgroup_fd=cgroup_fd, pid_namespace=pid_namespace)
+        except Failed as error:
+            raise _translated(error, process) from error
+
+    def _fifos(
+        self, container: str, config: Spec, opened: contextlib.ExitStack, *, wants_stdin: bool
+    ) -> tuple[tuple[int, int, int], Streams]:
+        """(the container's ends, ours). The container's output ends are read-write: without a keeper it blocks, when
+        the FIFO is full, but never gets SIGPIPE."""
+        theirs, sources = [self._null], dict[int, int]()
+        stdin = -1
+        process = config.process
+        for stream, name in ((1, "stdout"), (2, "stderr")):
+            path = self._records.path(container, name)
+            os.mkfifo(path, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            opened.callback(os.close, fd)
+            os.fchown(fd, process.uid, process.gid)  # so that it may open /dev/stdout again
+            theirs.append(fd)
+            sources[os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)] = stream
+        if wants_stdin:
+            path = self._records.path(container, "stdin")
+            os.mkfifo(path, 0o600)
+            both = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            opened.callback(os.close, both)
+            os.fchown(both, process.uid, process.gid)
+            theirs[0] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, theirs[0])
+            stdin = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return (theirs[0], theirs[1], theirs[2]), Streams(sources, stdin, -1)
+
+    def _pipes(
+        self, process: spec.Process, opened: contextlib.ExitStack, *, wants_stdin: bool
+    ) -> tuple[tuple[int, int, int], Streams]:
+        theirs, sources = [self._null], dict[int, int]()
+        stdin = -1
+        for stream in (1, 2):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(reader, False)
+            os.fchown(writer, process.uid, process.gid)
+            opened.callback(os.close, writer)
+            theirs.append(writer)
+            sources[reader] = stream
+        if wants_stdin:
+            theirs[0], stdin = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(stdin, False)
+            os.fchown(theirs[0], process.uid, process.gid)
+            opened.callback(os.close, theirs[0])
+        return (theirs[0], theirs[1], theirs[2]), Streams(sources, stdin, -1)
+
+
+def terminal_streams(master: int) -> Streams:
+    """One descriptor to read, one to write and one to resize: the loop watches each for itself."""
+    return Streams({master: 1}, os.dup(master), os.dup(master))
+
+
+def _filter(config: Spec) -> seccomp.Filter | None:
+    if config.seccomp is None:
+        return None
+    try:
+        return seccomp.compile_profile(config.seccomp)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure("InvalidArgument", f"config: linux.seccomp: {error}") from error
+
+
+def _kill(process: Process) -> None:
+    pidfds.send_signal(process.pidfd, 9)
+    os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
+    os.close(process.pidfd)
+
+
+def _bounds(nofile: int) -> Bounds:
+    hard = []
+    for name in dir(resource):
+        if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE":
+            number = getattr(resource, name)
+            limit = resource.getrlimit(number)[1]
+            hard.append((number, limit if limit != resource.RLIM_INFINITY else (1 << 64) - 1))
+    most = dict(hard)[resource.RLIMIT_NOFILE]
+    return Bounds(capability.own_permitted(), tuple(hard), ((resource.RLIMIT_NOFILE, min(nofile, most), most),))
+
+
+def _can_mknod(path: str) -> bool:
+    """In a host that is itself a container, making device nodes may be forbidden: then they are bind mounts."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        return False
+    os.unlink(path)  # noqa: PTH108 - one line of strings
+    return True
+
+
+def _translated(failed: Failed, process: spec.Process) -> Failure:
+    """A failed program in docker's words, with the step and errno that tell what happened."""
+    name, number = process.args[0], failed.errno
+    detail = f"({failed.op.call}, errno {number})"
+    if failed.op.call != "execve" or not number:
+        hint = "the path contains a symbolic link where none is allowed" if number == errno.ELOOP else ""
+        return Failure("StartFailed", f"unable to start container process: {failed}", hint)
+    if "/" not in name and number in _LOOKED_UP:
+        return Failure("CommandNotFound", f'exec: "{name}": executable file not found in $PATH {detail}')
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return Failure(
+            "CommandNotFound", f'exec: "{name}": stat {name}: no such file or directory {detail}',
+            "if the file is there, the interpreter that its first line names is not",
+        )
+    if number == errno.EACCES:
+        return Failure("CommandNotExecutable", f'exec: "{name}": permission denied {detail}')
+    if number == errno.ENOEXEC:
+        return Failure("CommandNotExecutable", f'exec: "{name}": exec format error {detail}')
+    return Failure("StartFailed", f'exec: "{name}": {os.strerror(number)} {detail}')
+
+
+def _failure(error: BaseException) -> BaseException:
+    """What the agent is told: a Failure as it is, an OSError with its words, a bug as itself."""
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return Failure("StartFailed", f"unable to start container process: {error.strerror or error}{where}")
+    return error

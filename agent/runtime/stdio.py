@@ -1,0 +1,234 @@
+"""What flows in and out of one container or exec: to its log, to whoever is attached, and back in.
+
+Output is read once and given to the log and to every attachment. An attachment that does not keep up is given 256 KiB;
+then this container's output (nobody else's) is left in the kernel until it has caught up, so that nothing is lost and
+nothing grows. Input from attachments is queued the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from agent.runtime import console
+from agent.runtime.logfile import LogFile
+from agent.runtime.loop import ERR, HUP, IN, OUT, Loop
+from agent.runtime.record import ExitRecord
+
+
+class Streams(NamedTuple):
+    """The keeper's ends of a process's stdio: output by descriptor, input and terminal or -1."""
+
+    sources: dict[int, int]
+    stdin: int
+    terminal: int
+
+    def close(self) -> None:
+        for fd in (*self.sources, self.stdin, self.terminal):
+            if fd >= 0:
+                os.close(fd)
+
+
+_CHUNK = 64 * 1024
+HIGH, LOW = 256 * 1024, 64 * 1024
+
+
+class Attachment(Protocol):
+    """Somebody who gets the output: a connection (`connection.Stream`)."""
+
+    @property
+    def pending(self) -> int: ...
+
+    def output(self, stream: int, data: bytes) -> None: ...
+
+    def ended(self, exit_: ExitRecord) -> None: ...
+
+    def input_drained(self) -> None: ...
+
+
+class Stdio:
+    """Owned by the loop's thread. Attachments may come before `open`: they miss nothing."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._attachments: list[Attachment] = []
+        self._sources: dict[int, int] = {}  # descriptor to stream number
+        self._stdin = -1
+        self._input = bytearray()
+        self._stdin_ending = False
+        self._writing = False
+        self._paused = False
+        self._terminal = -1
+        self._log: LogFile | None = None
+        self.stdin_closed: Callable[[], None] = lambda: None
+
+    def open(self, streams: Streams, log: LogFile | None = None) -> None:
+        """Begin to move bytes. The descriptors become ours."""
+        self._log = log
+        self._stdin = streams.stdin
+        self._terminal = streams.terminal
+        for fd, stream in streams.sources.items():
+            self._sources[fd] = stream
+            self._loop.watch(fd, IN, self._reader(fd))
+        self._pause_or_go()
+        if self._input or self._stdin_ending:
+            self._push()
+
+    @property
+    def attached(self) -> bool:
+        return bool(self._attachments)
+
+    def descriptors(self) -> Streams:
+        """What is open now, still ours."""
+        return Streams(dict(self._sources), self._stdin, self._terminal)
+
+    def attach(self, attachment: Attachment) -> None:
+        self._attachments.append(attachment)
+
+    def detach(self, attachment: Attachment) -> None:
+        if attachment in self._attachments:
+            self._attachments.remove(attachment)
+            self._pause_or_go()
+
+    def caught_up(self) -> None:
+        """An attachment's buffer shrank."""
+        if self._paused:
+            self._pause_or_go()
+
+    def resize(self, rows: int, columns: int) -> None:
+        if self._terminal >= 0:
+            console.resize(self._terminal, rows, columns)
+
+    def write(self, data: bytes) -> bool:
+        """Queue input; False asks the sender to pause until `input_drained`."""
+        if self._stdin_ending:
+            return True
+        self._input += data
+        if self._stdin >= 0:
+            self._push()
+        return len(self._input) < HIGH
+
+    def end_input(self) -> None:
+        """Close stdin after what is queued; a terminal gets its end-of-file character instead."""
+        if self._terminal >= 0:
+            self.write(b"\x04")
+            return
+        self._stdin_ending = True
+        if self._stdin >= 0:
+            self._push()
+
+    def finish(self, exit_: ExitRecord) -> None:
+        """The process is dead: take what is left in the kernel, end the log and every attachment."""
+        for fd in tuple(self._sources):
+            self._loop.forget(fd)
+            while data := self._read(fd):
+                self._emit(self._sources[fd], data)
+            self._drop(fd)
+        self.close()
+        for attachment in self._attachments:
+            attachment.ended(exit_)
+        self._attachments.clear()
+
+    def close(self) -> None:
+        """Close everything; the log gets its last unfinished line."""
+        for fd in tuple(self._sources):
+            self._loop.forget(fd)
+            self._drop(fd)
+        self._close_stdin()
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
+        if self._log is not None:
+            self._log.flush(time.time_ns())
+            self._log.close()
+            self._log = None
+
+    def _reader(self, fd: int) -> Callable[[int], None]:
+        def readable(_: int) -> None:
+            data = self._read(fd)
+            if data:
+                self._emit(self._sources[fd], data)
+                self._pause_or_go()
+            elif data is not None:
+                self._loop.forget(fd)
+                self._drop(fd)
+
+        return readable
+
+    @staticmethod
+    def _read(fd: int) -> bytes | None:
+        """What is there; b"" at the end, None when there is nothing now."""
+        try:
+            return os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return None
+        except OSError:  # EIO: nobody has the terminal open any more
+            return b""
+
+    def _drop(self, fd: int) -> None:
+        del self._sources[fd]
+        os.close(fd)
+
+    def _emit(self, stream: int, data: bytes) -> None:
+        if self._log is not None:
+            self._log.write(stream, data, time.time_ns())
+        for attachment in self._attachments:
+            attachment.output(stream, data)
+
+    def _pause_or_go(self) -> None:
+        most = max((attachment.pending for attachment in self._attachments), default=0)
+        should_pause = most > (LOW if self._paused else HIGH)
+        if should_pause != self._paused:
+            self._paused = should_pause
+            for fd in self._sources:
+                if should_pause:
+                    self._loop.forget(fd)  # a hang-up would be reported even with no events asked for
+                else:
+                    self._loop.watch(fd, IN, self._reader(fd))
+
+    def _push(self, events: int = 0) -> None:
+        """Write queued input as far as it goes."""
+        if self._stdin < 0:
+            return
+        try:
+            while self._input:
+                written = os.write(self._stdin, self._input[:_CHUNK])
+                del self._input[:written]
+        except BlockingIOError:
+            pass
+        except OSError:  # EPIPE: the process closed its stdin
+            self._input.clear()
+            self._close_stdin()
+            self._drained()
+            return
+        if events & (HUP | ERR) and not self._input:
+            self._set_writing(wanted=False)
+            return
+        self._set_writing(wanted=bool(self._input))
+        if not self._input and self._stdin_ending:
+            self._close_stdin()
+        if len(self._input) < LOW:
+            self._drained()
+
+    def _drained(self) -> None:
+        for attachment in self._attachments:
+            attachment.input_drained()
+
+    def _set_writing(self, *, wanted: bool) -> None:
+        if wanted != self._writing:
+            self._writing = wanted
+            if wanted:
+                self._loop.watch(self._stdin, OUT, self._push)
+            else:
+                self._loop.forget(self._stdin)
+
+    def _close_stdin(self) -> None:
+        if self._stdin >= 0:
+            self._set_writing(wanted=False)
+            os.close(self._stdin)
+            self._stdin = -1
+            self._input.clear()
+            self.stdin_closed()
+        self._stdin_ending = True
