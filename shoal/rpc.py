@@ -19,7 +19,6 @@ import grpc.aio
 
 from shoal import errors
 from shoal.errors import Code, ShoalError
-from shoal.tls import MANAGER_NAME, Identity, channel_credentials
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +26,8 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 16 << 20
 Metadata = Sequence[tuple[str, str | bytes]]
 if TYPE_CHECKING:
+    from shoal.tls import Identity
+
     Context = grpc.aio.ServicerContext[Any, Any]
     Interceptor = grpc.aio.ServerInterceptor
 
@@ -57,15 +58,18 @@ _SERVER_OPTIONS = [
 
 
 def dial(
-    target: str, *, identity: Identity | None = None, server_name: str = MANAGER_NAME, root_ca_pem: str = ""
+    target: str, *, identity: Identity | None = None, server_name: str = "", root_ca_pem: str = ""
 ) -> grpc.aio.Channel:
-    """A channel to `unix:/path` (no TLS) or `HOST:PORT` (TLS; the server must prove that it is `server_name`).
+    """A channel to `unix:/path` (no TLS) or `HOST:PORT` (TLS; the server must prove that it is `server_name`, or
+    else a manager).
 
     Nothing is connected before the first call.
     """
     if target.startswith("unix:"):
         return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
-    options = [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", server_name)]
+    from shoal.tls import MANAGER_NAME, channel_credentials  # cryptography: 60 ms that a local client does not owe
+
+    options = [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", server_name or MANAGER_NAME)]
     return grpc.aio.secure_channel(target, channel_credentials(identity, root_ca_pem), options=options)
 
 
