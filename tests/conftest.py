@@ -26,6 +26,8 @@ from shoal.model.service import Placement, Service, ServiceMode, ServiceSpec, Ta
 from shoal.model.task import Task, TaskState
 
 SECOND = 1_000_000_000
+ANYWHERE = Placement()
+NOTHING = Resources()
 CONTROLLERS: tuple[Controller, ...] = (allocator, enforce, services, reaper, scheduler, lease)
 
 
@@ -90,8 +92,8 @@ class World:
         *,
         restart: RestartPolicy = defaults.TASK_RESTART,
         update: UpdatePolicy = defaults.UPDATE,
-        placement: Placement = Placement(),
-        reservations: Resources = Resources(),
+        placement: Placement = ANYWHERE,
+        reservations: Resources = NOTHING,
         networks: tuple[Any, ...] = (),
         force: int = 0,
         **spec: Any,

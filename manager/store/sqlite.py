@@ -161,7 +161,7 @@ class SqliteStore:
         if self._closed:
             raise Unavailable("the store is closed")
         if self._broken is not None:
-            raise Unavailable(f"the store's writer has ended: {self._broken}") from self._broken
+            raise Unavailable(f"the store's writer has ended: {self._broken!r}") from self._broken
 
     async def _commits(self, after: int) -> list[Commit]:
         """Some of the commits above `after`, the next one first; empty when there is none yet."""
@@ -210,9 +210,8 @@ class SqliteStore:
                     self._write(writer, requests)
                 if None in group:
                     break
-        except BaseException as error:  # a thread's death must be heard: callers would wait for ever
+        except BaseException as error:  # a thread has nobody above it: those who wait must hear, and the mirror
             self._tell(self._break, error, group)
-            raise
         finally:
             writer.close()
 
@@ -280,7 +279,8 @@ class SqliteStore:
         self._broken = error
         while not self._requests.empty():
             group.append(self._requests.get())
-        broken = Unavailable(f"the store's writer has ended: {error}")
+        broken = Unavailable(f"the store's writer has ended: {error!r}")
+        broken.__cause__ = error
         self._fail([each for each in group if each is not None], broken, self._revision, self._compacted)
 
     def _wake(self) -> None:
