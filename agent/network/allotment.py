@@ -64,8 +64,8 @@ class Allotments:
         aliases: Sequence[str],
         ports: Sequence[Port],
     ) -> Record:
-        """Addresses, names and ports for a container: all or none. Ports lead nowhere, and are left out, when all
-        of its networks are internal. Raises Exhausted."""
+        """Addresses, names and ports for a container: all or none. Its ports lead to the first network with a way
+        outside, and are left out where there is none. Raises Exhausted."""
         names = (name, ids.short(container_id), *aliases)
         attached: list[Attached] = []
         try:
@@ -73,12 +73,13 @@ class Allotments:
                 address = self._pools[segment.network_id].take()
                 known = tuple(dict.fromkeys(filter(None, (*names, *attachment.aliases)))) if segment.named else ()
                 attached.append(Attached(segment.network_id, segment.name, str(address), known))
-            outside = any(not segment.internal for segment, _ in wanted)
-            taken = self._ports.take(container_id, ports) if outside else ()
+            internal = {segment.network_id for segment, _ in wanted if segment.internal}
+            reached = next((each.address for each in attached if each.network_id not in internal), "")
+            taken = self._ports.take(container_id, ports) if reached else ()
         except BaseException:
             self._release(attached)
             raise
-        record = Record(container_id, name, tuple(attached), taken)
+        record = Record(container_id, name, tuple(attached), taken, reached)
         self._records[container_id] = record
         return record
 

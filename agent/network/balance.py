@@ -13,7 +13,8 @@ from ipaddress import IPv4Address
 import msgspec
 
 from agent.network.segment import Segment
-from shoal.model.network import Backend, Endpoint, Port, PortProtocol, PublishMode
+from shoal.errors import InvalidArgument
+from shoal.model.network import Endpoint, Port, PortProtocol, PublishMode
 
 TABLE = "ip shoal"
 
@@ -56,14 +57,13 @@ def balance_of(endpoints: Iterable[Endpoint], segments: Sequence[Segment], ingre
     order = sorted(endpoints, key=lambda each: (each.network_id not in favoured, each.network_id, each.service_id))
     for endpoint in order:
         segment = parts.get(endpoint.network_id)
-        backends = _answering(endpoint.backends)
-        if segment is None or not backends:
+        addresses = _answering(endpoint)
+        if segment is None or not addresses:
             continue
-        addresses = [IPv4Address(backend.address) for backend in backends]
         hairpin.update(address for address in addresses if address in segment.block)
         found = [_mesh(port, addresses) for port in endpoint.ports if port.mode is PublishMode.INGRESS]
         if endpoint.address:
-            found.append(_vip(endpoint.address, segment, addresses))
+            found.append(_vip(_parsed(endpoint.address, endpoint), segment, addresses))
         for entry in found:
             entries.setdefault(entry.chain, entry)
     return Balance(entries=entries, hairpin=frozenset(hairpin))
@@ -114,18 +114,26 @@ def _hairpin(verb: str, addresses: Iterable[IPv4Address]) -> str:
     return f"{verb} element {TABLE} hairpin {{ {pairs} }}\n" if pairs else ""
 
 
-def _answering(backends: Iterable[Backend]) -> list[Backend]:
-    """In an order that every host and every restart agrees on, each address once."""
-    found = {backend.address: backend for backend in backends if backend.address}
-    return sorted(found.values(), key=lambda each: (each.slot, each.task_id, each.address))
+def _answering(endpoint: Endpoint) -> list[IPv4Address]:
+    """In an order that every host and every restart agrees on, each once."""
+    found = {backend.address: backend for backend in endpoint.backends if backend.address}
+    order = sorted(found.values(), key=lambda each: (each.slot, each.task_id, each.address))
+    return [_parsed(backend.address, endpoint) for backend in order]
 
 
-def _vip(vip: str, segment: Segment, addresses: Sequence[IPv4Address]) -> Entry:
+def _parsed(address: str, endpoint: Endpoint) -> IPv4Address:
+    try:
+        return IPv4Address(address)
+    except ValueError as error:
+        raise InvalidArgument(f"service {endpoint.service_name}: the manager sent address {address!r}") from error
+
+
+def _vip(vip: IPv4Address, segment: Segment, addresses: Sequence[IPv4Address]) -> Entry:
     choices = ", ".join(f"{number} : {address}" for number, address in enumerate(addresses))
     target = f"numgen inc mod {len(addresses)} map {{ {choices} }}" if len(addresses) > 1 else str(addresses[0])
     return Entry(
         map="vips",
-        key=f'"{segment.device}" . {IPv4Address(vip)}',
+        key=f'"{segment.device}" . {vip}',
         chain=f"vip-{segment.device}-{vip}",
         rule=f"dnat ip to {target}",
     )

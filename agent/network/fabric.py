@@ -61,7 +61,7 @@ class Fabric:
             self._lay(self.wish)
         except InvalidArgument as error:
             log.error("a network of the cluster cannot be: %s", error)
-        published = [each for record in records for each in self._published(record)]
+        published = [each for record in records for each in _published(record)]
         self._table.replace(self.segments, published, self._services())
         return records
 
@@ -88,7 +88,7 @@ class Fabric:
         sandbox = self._sandboxes.make(segments)
         try:
             sandbox.configure([IPv4Address(attached.address) for attached in record.attached])
-            self._table.publish(self._published(record))
+            self._table.publish(_published(record))
         except BaseException:
             sandbox.close()
             raise
@@ -96,7 +96,7 @@ class Fabric:
 
     def unplug(self, record: Record) -> None:
         """No port leads to the container any more, and it is forgotten. Idempotent."""
-        self._table.unpublish(self._published(record))
+        self._table.unpublish(_published(record))
         self._records.remove(record.container_id)
 
     def lone(self) -> Sandbox:
@@ -114,16 +114,10 @@ class Fabric:
         default = tuple(segment for segment in self._bridges.segments() if segment.name == bridge.DEFAULT)
         self._sandboxes.refill(default)
 
-    def _published(self, record: Record) -> list[Published]:
-        """A container's ports lead to its first address on a network with a way outside."""
-        internal = {segment.network_id for segment in self.segments if segment.internal}
-        outside = [attached.address for attached in record.attached if attached.network_id not in internal]
-        return [Published(port, outside[0]) for port in record.ports] if outside else []
-
     # -- the cluster ------------------------------------------------------------------------------
 
     def carry_out(self, wish: Wish) -> None:
-        """All that the cluster wants. Raises InvalidArgument for a network that cannot be; the rest is done."""
+        """All that the cluster wants. Raises InvalidArgument for what cannot be; the rest is done."""
         self._records.save_wish(wish)
         self.wish = wish
         wrong: InvalidArgument | None = None
@@ -137,7 +131,7 @@ class Fabric:
             raise wrong
 
     def _lay(self, wish: Wish) -> None:
-        """The devices and routes of the overlays. Those that cannot be are left out, and the first is raised."""
+        """The devices and routes of the overlays. What cannot be is left out, and the first such raised."""
         self._laid = None
         mtu = overlay.underlay_mtu(wish.networks, bridge.outward_mtu(self._kernel))
         sound: list[NetworkAssignment] = []
@@ -145,10 +139,14 @@ class Fabric:
         wrong: InvalidArgument | None = None
         for assignment in wish.networks:
             try:
-                segments.append(overlay.segment_of(assignment, mtu))
-                sound.append(assignment)
+                segment = overlay.segment_of(assignment, mtu)
             except InvalidArgument as error:
                 wrong = wrong or error
+                continue
+            known, unknown = overlay.reachable_peers(assignment)
+            sound.append(known)
+            segments.append(segment)
+            wrong = wrong or unknown
         overlay.converge(self._kernel, sound, segments)
         self._overlays = tuple(segments)
         if wrong:
@@ -186,3 +184,7 @@ class Fabric:
 
     def _cluster_subnets(self) -> Iterable[IPv4Network]:
         return [segment.subnet for segment in self._overlays]
+
+
+def _published(record: Record) -> list[Published]:
+    return [Published(port, record.reached) for port in record.ports]

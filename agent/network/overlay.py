@@ -17,7 +17,9 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable, Sequence
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import msgspec
 
 from agent.network import netlink, sysctl
 from agent.network.netlink import Forward, Kernel, Link, Neighbour, Route
@@ -38,9 +40,7 @@ def segment_of(assignment: NetworkAssignment, mtu: int) -> Segment:
     name = network.spec.name or network.meta.id
     try:
         subnet, block = IPv4Network(network.subnet), IPv4Network(assignment.block)
-        for peer in assignment.peers:
-            IPv4Address(peer.address), IPv4Network(peer.block)
-    except (AddressValueError, ValueError) as error:
+    except ValueError as error:
         raise InvalidArgument(f"network {name}: the manager sent an address that is none: {error}") from error
     if not block.subnet_of(subnet) or block.prefixlen > 30 or not 0 < network.vni < 1 << 24:
         raise InvalidArgument(f"network {name}: block {block} of {subnet} with VNI {network.vni} is none")
@@ -55,6 +55,23 @@ def segment_of(assignment: NetworkAssignment, mtu: int) -> Segment:
         internal=network.spec.internal,
         tunnel=f"shx{network.vni}",
     )
+
+
+def reachable_peers(assignment: NetworkAssignment) -> tuple[NetworkAssignment, InvalidArgument | None]:
+    """The same without the peers that a tunnel cannot lead to, and what is wrong with the first of those."""
+    peers = []
+    wrong: InvalidArgument | None = None
+    for peer in assignment.peers:
+        try:
+            IPv4Address(peer.address), IPv4Network(peer.block)
+            peers.append(peer)
+        except ValueError as error:
+            name = assignment.network.spec.name
+            wrong = wrong or InvalidArgument(
+                f"network {name}: node {peer.node_id} at {peer.address} is not reached: {error}",
+                hint="give the node an IPv4 address with --advertise-addr",
+            )
+    return msgspec.structs.replace(assignment, peers=tuple(peers)), wrong
 
 
 def routes(assignment: NetworkAssignment, segment: Segment, *, bridge: int, tunnel: int) -> set[Route]:

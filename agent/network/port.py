@@ -44,20 +44,24 @@ class Ports:
             self._taken.setdefault((port.protocol, port.published), {})[port.host_address] = container_id
 
     def take(self, container_id: str, wanted: Iterable[Port]) -> tuple[Port, ...]:
-        """All of `wanted`, with a free number for each 0, or none.
+        """All of `wanted`, in their order, with a free number for each 0, or none.
 
         Raises Exhausted for a busy port, naming it, and InvalidArgument for an address that is not this host's.
         """
-        taken: list[Port] = []
+        checked = [_checked(port) for port in wanted]
+        taken: dict[int, Port] = {}
+        # Numbers asked for first, so that a free one cannot take them.
+        order = sorted(range(len(checked)), key=lambda number: checked[number].published == 0)
         try:
-            for port in sorted(map(_checked, wanted), key=lambda port: port.published == 0):
+            for number in order:
+                port = checked[number]
                 found = self._fixed(port) if port.published else self._free(port)
                 self.hold(container_id, (found,))
-                taken.append(found)
+                taken[number] = found
         except BaseException:
-            self.release(container_id, taken)
+            self.release(container_id, taken.values())
             raise
-        return tuple(taken)
+        return tuple(taken[number] for number in range(len(checked)))
 
     def release(self, container_id: str, ports: Iterable[Port]) -> None:
         """Give back; what another container has meanwhile stays."""

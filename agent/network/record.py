@@ -26,10 +26,13 @@ class Attached(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
+    """`reached` is the address that its ports lead to."""
+
     container_id: str
     name: str = ""
     attached: tuple[Attached, ...] = ()
     ports: tuple[Port, ...] = ()
+    reached: str = ""
 
 
 class Wish(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from shoal.errors import ShoalError, Unavailable
 log = logging.getLogger(__name__)
 
 _PROGRAM = Path(__file__).with_name("resolver.py")
-_PARTS = (_PROGRAM, _PROGRAM.with_name("message.py"), _PROGRAM.with_name("zone.py"))
+_PARTS = [_PROGRAM.with_name(f"{name}.py") for name in ("resolver", "source", "message", "zone")]
 _ANSWER_S = 10.0
 
 

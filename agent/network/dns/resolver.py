@@ -9,9 +9,10 @@ goes needs a word over the control socket (standard input):
 
     hello → {"version", "pid"}      reload → {"failed": {gateway: why}}      stop → ends
 
-It ends by itself when no gateway is left, or the folder is gone. Standard library only; UDP in one loop, the few
-TCP connections in threads. What it cannot understand it does not answer; what it does not know it asks the host's
-nameservers, each question from a port of its own with an id of its own, so that a forged answer has to guess both.
+It ends by itself when no gateway is left, or the folder is gone. Standard library and siblings only; UDP in one
+loop, the few TCP connections in threads. What it cannot understand it does not answer; what it does not know it asks
+the host's nameservers, each question from a port of its own with an id of its own, so that a forged answer has to
+guess both.
 """
 
 from __future__ import annotations
@@ -34,67 +35,13 @@ if not __package__:  # run as a program: its siblings are found from where it st
 
 from agent.network.dns import message, zone
 from agent.network.dns.message import Query
-from agent.network.dns.zone import Zone
+from agent.network.dns.source import PORT, UPSTREAM_TIMEOUT_S, Upstreams, Zones, connect
 
-PORT = 53
 MOST_PENDING = 512
 MOST_CONNECTIONS = 32
-UPSTREAM_TIMEOUT_S = 2.0
 IDLE_TIMEOUT_S = 5.0
 LOOK_AGAIN_S = 5.0
 _IP_FREEBIND = 15
-
-
-class Zones:
-    """The zone files, each read again when it was replaced. Used by several threads: values are only replaced."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._read: dict[str, tuple[tuple[int, int, int], Zone]] = {}
-
-    def gateways(self) -> set[str]:
-        """Raises FileNotFoundError when the folder is gone."""
-        return {path.name.removesuffix(".json") for path in self._folder.iterdir() if path.name[0] != "."}
-
-    def get(self, gateway: str) -> Zone | None:
-        path = self._folder / f"{gateway}.json"
-        try:
-            found = path.stat()
-            identity = (found.st_ino, found.st_mtime_ns, found.st_size)
-            known = self._read.get(gateway)
-            if known is None or known[0] != identity:
-                known = self._read[gateway] = (identity, zone.load(path.read_bytes()))
-        except (OSError, ValueError):
-            return None
-        return known[1]
-
-    def for_client(self, gateway: str, client: str) -> list[Zone]:
-        """The zones that `client` may look into when it asks `gateway`."""
-        own = self.get(gateway)
-        if own is None:
-            return []
-        return [own, *filter(None, map(self.get, own.clients.get(client, ())))]
-
-
-class Upstreams:
-    """The host's nameservers, read again when its resolv.conf changes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._identity: tuple[int, int] | None = None
-        self._servers: list[str] = []
-
-    def get(self, own: set[str]) -> list[str]:
-        """Without our own addresses, which would ask us again."""
-        try:
-            found = self._path.stat()
-            if self._identity != (found.st_ino, found.st_mtime_ns):
-                self._identity = (found.st_ino, found.st_mtime_ns)
-                words = [line.split() for line in self._path.read_text(errors="replace").splitlines()]
-                self._servers = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
-        except OSError:
-            return []
-        return [server for server in self._servers if server not in own][:3]
 
 
 class Forwarded:
@@ -248,7 +195,7 @@ class Resolver:
         asked.reply(message.respond(asked.query, message.SERVER_FAILURE))
 
     def _send(self, server: str, asked: Forwarded) -> None:
-        upstream = _upstream(server, socket.SOCK_DGRAM)
+        upstream = connect(server, socket.SOCK_DGRAM)
         try:
             upstream.setblocking(False)
             upstream.send(asked.data)
@@ -317,7 +264,7 @@ class Resolver:
     def _ask_over_tcp(self, query: Query, data: bytes) -> bytes:
         for server in self._upstreams.get(set(self._listening)):
             try:
-                with _upstream(server, socket.SOCK_STREAM) as upstream:
+                with connect(server, socket.SOCK_STREAM) as upstream:
                     upstream.sendall(len(data).to_bytes(2) + data)
                     answer = _receive(upstream)
             except OSError:
@@ -325,19 +272,6 @@ class Resolver:
             if message.answers(answer, data):
                 return answer
         return message.respond(query, message.SERVER_FAILURE)
-
-
-def _upstream(server: str, kind: socket.SocketKind) -> socket.socket:
-    """Connected, so that the kernel drops what comes from anybody else."""
-    family = socket.AF_INET6 if ":" in server else socket.AF_INET
-    upstream = socket.socket(family, kind)
-    try:
-        upstream.settimeout(UPSTREAM_TIMEOUT_S)
-        upstream.connect((server, PORT))
-    except OSError:
-        upstream.close()
-        raise
-    return upstream
 
 
 def _receive(connection: socket.socket) -> bytes:
