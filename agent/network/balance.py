@@ -45,6 +45,17 @@ def mesh_ports(endpoints: Iterable[Endpoint]) -> frozenset[tuple[PortProtocol, i
     )
 
 
+def addresses(endpoints: Iterable[Endpoint]) -> frozenset[IPv4Address]:
+    """All backends' addresses. Raises InvalidArgument for one that is none, or such a VIP: what has passed here may
+    stand in a ruleset."""
+    found: set[IPv4Address] = set()
+    for endpoint in endpoints:
+        found.update(_answering(endpoint))
+        if endpoint.address:
+            _parsed(endpoint.address, endpoint)
+    return frozenset(found)
+
+
 def balance_of(endpoints: Iterable[Endpoint], segments: Sequence[Segment], ingress: Iterable[str] = ()) -> Balance:
     """What this host balances: endpoints on networks that it has a part of and that somebody answers on.
 
@@ -57,13 +68,13 @@ def balance_of(endpoints: Iterable[Endpoint], segments: Sequence[Segment], ingre
     order = sorted(endpoints, key=lambda each: (each.network_id not in favoured, each.network_id, each.service_id))
     for endpoint in order:
         segment = parts.get(endpoint.network_id)
-        addresses = _answering(endpoint)
-        if segment is None or not addresses:
+        answering = _answering(endpoint)
+        if segment is None or not answering:
             continue
-        hairpin.update(address for address in addresses if address in segment.block)
-        found = [_mesh(port, addresses) for port in endpoint.ports if port.mode is PublishMode.INGRESS]
+        hairpin.update(address for address in answering if address in segment.block)
+        found = [_mesh(port, answering) for port in endpoint.ports if port.mode is PublishMode.INGRESS]
         if endpoint.address:
-            found.append(_vip(_parsed(endpoint.address, endpoint), segment, addresses))
+            found.append(_vip(_parsed(endpoint.address, endpoint), segment, answering))
         for entry in found:
             entries.setdefault(entry.chain, entry)
     return Balance(entries=entries, hairpin=frozenset(hairpin))

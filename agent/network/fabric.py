@@ -15,9 +15,10 @@ from pathlib import Path
 
 from agent.kernel import netlink as raw
 from agent.kernel.nft import Nft
-from agent.network import bridge, overlay, sysctl
-from agent.network.balance import Balance, balance_of
+from agent.network import balance, bridge, overlay, sysctl
+from agent.network.balance import Balance
 from agent.network.bridge import Bridges
+from agent.network.conntrack import Conntrack
 from agent.network.firewall import Published
 from agent.network.netlink import Kernel
 from agent.network.record import Record, Records, Wish
@@ -26,7 +27,7 @@ from agent.network.segment import Segment
 from agent.network.table import Table
 from shoal.errors import Conflict, InvalidArgument, ShoalError
 from shoal.model.assignment import NetworkAssignment
-from shoal.model.network import Network, NetworkSpec
+from shoal.model.network import Network, NetworkSpec, Port, PortProtocol
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +43,16 @@ class Fabric:
         self._overlays: tuple[Segment, ...] = ()
         self._laid: tuple[NetworkAssignment, ...] | None = None
         self.wish = self._records.load_wish()
+        self._backends = balance.addresses(self.wish.endpoints)
         with contextlib.ExitStack() as undo:
             self._kernel = Kernel(raw.Socket())
             undo.callback(self._kernel.close)
+            self._conntrack = Conntrack()
+            undo.callback(self._conntrack.close)
             self._table = Table(Nft())
+            undo.callback(self._table.close)
             self._sandboxes = Sandboxes(self._kernel, chance)
             self._bridges = Bridges(data_dir / "networks", now_ns)
-            undo.callback(self._table.close)
             undo.pop_all()
 
     def take_over(self) -> list[Record]:
@@ -69,6 +73,7 @@ class Fabric:
         """Let go of what only this process holds."""
         self._sandboxes.close()
         self._table.close()
+        self._conntrack.close()
         self._kernel.close()
 
     @property
@@ -89,6 +94,7 @@ class Fabric:
         try:
             sandbox.configure([IPv4Address(attached.address) for attached in record.attached])
             self._table.publish(_published(record))
+            self._conntrack.forget((), _udp(record.ports))
         except BaseException:
             sandbox.close()
             raise
@@ -97,6 +103,8 @@ class Fabric:
     def unplug(self, record: Record) -> None:
         """No port leads to the container any more, and it is forgotten. Idempotent."""
         self._table.unpublish(_published(record))
+        if _udp(record.ports):
+            self._conntrack.forget([IPv4Address(record.reached)])
         self._records.remove(record.container_id)
 
     def lone(self) -> Sandbox:
@@ -117,16 +125,20 @@ class Fabric:
     # -- the cluster ------------------------------------------------------------------------------
 
     def carry_out(self, wish: Wish) -> None:
-        """All that the cluster wants. Raises InvalidArgument for what cannot be; the rest is done."""
+        """All that the cluster wants. Raises InvalidArgument for what cannot be: a network without the others, a
+        service's address that is none before anything is done."""
+        backends = balance.addresses(wish.endpoints)
         self._records.save_wish(wish)
-        self.wish = wish
+        before, self.wish = self.wish, wish
         wrong: InvalidArgument | None = None
         try:
             if wish.networks != self._laid:
                 self._lay(wish)
         except InvalidArgument as error:
             wrong = error
-        self._table.serve(self.segments, self._services())
+        self._serve()
+        self._conntrack.forget(self._backends - backends, _mesh(wish) - _mesh(before))
+        self._backends = backends
         if wrong:
             raise wrong
 
@@ -155,7 +167,7 @@ class Fabric:
 
     def _services(self) -> Balance:
         ingress = [each.network.meta.id for each in self.wish.networks if each.network.spec.ingress]
-        return balance_of(self.wish.endpoints, self._overlays, ingress)
+        return balance.balance_of(self.wish.endpoints, self._overlays, ingress)
 
     # -- networks of this host --------------------------------------------------------------------
 
@@ -188,3 +200,12 @@ class Fabric:
 
 def _published(record: Record) -> list[Published]:
     return [Published(port, record.reached) for port in record.ports]
+
+
+def _mesh(wish: Wish) -> set[int]:
+    """The UDP ports that every host publishes."""
+    return {number for protocol, number in balance.mesh_ports(wish.endpoints) if protocol is PortProtocol.UDP}
+
+
+def _udp(ports: Iterable[Port]) -> list[int]:
+    return [port.published for port in ports if port.protocol is PortProtocol.UDP]

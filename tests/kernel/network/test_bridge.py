@@ -64,6 +64,21 @@ def test_published_udp_port(lab, host):
     assert outside.ask(host.address, 5353, protocol=udp) == ["dns", outside.address]
 
 
+def test_a_udp_asker_who_was_there_first_is_heard(lab, host):
+    outside = lab.host("outside")
+    udp = PortProtocol.UDP
+    with outside.dial(host.address, 5353, protocol=udp) as asker:
+        asker.send(b"too early")
+        with pytest.raises(ConnectionRefusedError):
+            asker.recv(100)
+        for name in ("first", "second"):
+            container = host.container(name, ports=(Port(protocol=udp, target=53, published=5353),))
+            container.serve(53, protocol=udp)
+            asker.send(b"who?")
+            assert asker.recv(100).decode().split()[0] == name
+            host.do(host.networks.disconnect(container.id))
+
+
 def test_port_published_on_one_address_only(lab, host):
     outside = lab.host("outside")
     web = host.container("web", ports=(Port(target=80, published=8080, host_address="127.0.0.1"),))

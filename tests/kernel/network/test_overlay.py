@@ -153,6 +153,23 @@ def test_vip_over_udp(pair):
     assert answers(n1.container("client", "web"), VIP, 53, protocol=udp) == {"t1", "t2"}
 
 
+def test_a_udp_conversation_moves_on_when_its_backend_is_gone(pair):
+    n1, n2 = pair.hosts
+    udp = PortProtocol.UDP
+    t1, t2 = n1.container("t1", "web"), n2.container("t2", "web")
+    for task in (t1, t2):
+        task.serve(53, protocol=udp)
+    pair.assign(endpoint(t1, t2))
+    client = n1.container("client", "web")
+    with client.dial(VIP, 53, protocol=udp) as conversation:
+        served = []
+        for left in ((t1, t2), (t2,), (t1,)):
+            pair.assign(endpoint(*left))
+            conversation.send(b"who?")
+            served.append(conversation.recv(100).decode().split()[0])
+    assert served[1:] == ["t2", "t1"]
+
+
 def test_open_connections_survive_a_change_of_backends(pair):
     n1, n2 = pair.hosts
     t1, t2 = n1.container("t1", "web"), n2.container("t2", "web")
@@ -342,3 +359,17 @@ def test_a_network_that_cannot_be_does_not_take_the_others_with_it(pair):
         n1.do(n1.networks.assign([bad, good], []))
     one, two = n1.container("one", "web"), n2.container("two", "web")
     assert one.ping(two.address)
+
+
+def test_a_service_that_cannot_be_changes_nothing(pair):
+    n1, _ = pair.hosts
+    t1 = n1.container("t1", "web")
+    t1.serve(80)
+    pair.assign(endpoint(t1))
+    before = n1.nft()
+    t1.address = "10.0.1.66 }; flush ruleset"
+    with pytest.raises(InvalidArgument, match="service shop: the manager sent address"):
+        n1.do(n1.networks.assign([assignment(n1, pair.hosts)], [endpoint(t1)]))
+    n1.close()
+    n1.open()
+    assert words(n1.nft()) == words(before)

@@ -92,10 +92,12 @@ def test_a_port_of_two_endpoints_goes_to_the_ingress_network():
 
 
 def test_what_is_no_address_never_reaches_the_firewall():
-    with pytest.raises(InvalidArgument, match="service shop: the manager sent address"):
-        balance_of([endpoint("10.0.1.66 }; flush ruleset")], [SEGMENT])
-    with pytest.raises(InvalidArgument, match="service shop: the manager sent address"):
-        balance_of([endpoint("10.0.1.66", vip="x")], [SEGMENT])
+    for bad in (endpoint("10.0.1.66 }; flush ruleset"), endpoint("10.0.1.66", vip="x")):
+        with pytest.raises(InvalidArgument, match="service shop: the manager sent address"):
+            balance_of([bad], [SEGMENT])
+        with pytest.raises(InvalidArgument, match="service shop: the manager sent address"):
+            balance.addresses([bad])
+    assert balance.addresses([endpoint("10.0.1.66", "")]) == {IPv4Address("10.0.1.66")}
 
 
 def test_delta_touches_only_what_changed():
