@@ -76,7 +76,7 @@ class ResolverProcess:
         self.zones = folder / "zones"
         self._folder = folder
         self.resolv_conf = resolv_conf
-        self._version = hashlib.sha256(b"".join(path.read_bytes() for path in _PARTS)).hexdigest()[:16]
+        self.version = hashlib.sha256(b"".join(path.read_bytes() for path in _PARTS)).hexdigest()[:16]
         self._backoff = Backoff(0.1, 10, chance=chance)
         self._lock = asyncio.Lock()
         self._control: _Control | None = None
@@ -115,7 +115,7 @@ class ResolverProcess:
         control = await self._connect()
         if control is not None:
             with contextlib.suppress(Unavailable):
-                if (await control.ask("hello")).get("version") == self._version:
+                if (await control.ask("hello")).get("version") == self.version:
                     return control
                 log.info("replacing the resolver, which is of another version")
                 await self._end("stop")
@@ -143,7 +143,7 @@ class ResolverProcess:
                 return subprocess.Popen(
                     [
                         sys.executable, "-I", "-S", "-E", str(_PROGRAM),
-                        str(self.zones), str(self.resolv_conf), self._version,
+                        str(self.zones), str(self.resolv_conf), self.version,
                     ],
                     stdin=listening.fileno(), stdout=output, stderr=output, cwd="/", env={}, start_new_session=True,
                 )  # fmt: skip
