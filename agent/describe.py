@@ -36,7 +36,7 @@ def memory_bytes() -> int:
 
 
 def os_name() -> str:
-    """"Debian GNU/Linux 12 (bookworm)" (os-release(5))."""
+    """ "Debian GNU/Linux 12 (bookworm)" (os-release(5))."""
     return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
 
 

@@ -104,9 +104,7 @@ class Membership:
         """Empty where no manager belongs to this host, or it does not answer."""
         return "" if self._manager is None else await self._manager.version()
 
-    async def init(
-        self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec
-    ) -> Founded:
+    async def init(self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec) -> Founded:
         """Make a cluster with this host as its manager and first node. A failure leaves the host as it was."""
         await self._ready.wait()
         async with self._turn:
@@ -144,9 +142,7 @@ class Membership:
             for manager in managers:
                 try:
                     own = address or towards(*manager_address(manager))
-                    joined = await join(
-                        parsed, manager, availability=availability, hostname=socket.gethostname()
-                    )
+                    joined = await join(parsed, manager, availability=availability, hostname=socket.gethostname())
                 except ShoalError as error:
                     last = error
                     continue
@@ -264,5 +260,3 @@ def _split(text: str, flag: str) -> tuple[str, int]:
 
 def _decoded(kept: str) -> ManagerSettings:
     return msgspec.json.decode(kept, type=ManagerSettings)
-
-

@@ -100,8 +100,7 @@ class Session:
         self._backoff = Backoff(0.1, 8, chance=chance)
         self._link = Link()
         self._channel: grpc.aio.Channel | None = None
-        self._outgoing: asyncio.Queue[wire.SessionRequest | None] | None = None
-        self._leaving = False
+        self._leaving = asyncio.Event()
         self._left = asyncio.Event()
 
     @property
@@ -115,25 +114,20 @@ class Session:
 
     async def run(self) -> None:
         """Hold a stream, for as long as the node is a member."""
-        while not self._leaving:
+        while not self._leaving.is_set():
             manager = self._managers[0]
             try:
                 await self._hold(manager)
             except ShoalError as error:
                 self._note_lost(manager, error)
             self._managers.append(self._managers.pop(0))
-            if not self._leaving:
-                await self._clock.sleep(self._backoff.next())
+            await self._pause(self._backoff.next())
         self._left.set()
         await asyncio.Event().wait()
 
     async def goodbye(self) -> None:
-        """Tell the manager that this node leaves; no new stream is made. Says nothing where there is none."""
-        self._leaving = True
-        if self._outgoing is None:
-            return
-        await self._outgoing.put(wire.SessionRequest(goodbye=wire.Goodbye()))
-        await self._outgoing.put(None)
+        """Tell the manager that this node leaves, if one can be reached at all; no new stream is made. At most 2 s."""
+        self._leaving.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._left.wait()
@@ -158,21 +152,19 @@ class Session:
             try:
                 welcome = await self._welcome(call, manager)
                 await self._greeted(manager, welcome)
-                self._channel, self._outgoing = channel, outgoing
+                self._channel = channel
                 await self._converse(call, outgoing, welcome)
             except grpc.aio.AioRpcError as error:
                 raise error_of(error) from error
             finally:
-                self._channel = self._outgoing = None
+                self._channel = None
                 call.cancel()
 
     async def _requests(
         self, outgoing: asyncio.Queue[wire.SessionRequest | None]
     ) -> AsyncIterator[wire.SessionRequest]:
         """What goes up, in order: the stream has one writer."""
-        yield wire.SessionRequest(
-            hello=wire.Hello(description=self._description(), images=self._inventory())
-        )
+        yield wire.SessionRequest(hello=wire.Hello(description=self._description(), images=self._inventory()))
         while (request := await outgoing.get()) is not None:
             yield request
 
@@ -213,6 +205,7 @@ class Session:
             self._send_reports(outgoing),
             self._send_images(outgoing),
             self._send_description(outgoing),
+            self._say_goodbye(outgoing),
             self._credentials.renewed.wait(),
         ]
         tasks = [asyncio.ensure_future(each) for each in work]
@@ -263,6 +256,23 @@ class Session:
                 await outgoing.put(wire.SessionRequest(description=now))
                 said = now
 
+    async def _say_goodbye(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+        """Once this node leaves; the manager then ends the stream."""
+        await self._leaving.wait()
+        await outgoing.put(wire.SessionRequest(goodbye=wire.Goodbye()))
+        await outgoing.put(None)
+        await asyncio.Event().wait()
+
+    async def _pause(self, wait_s: float) -> None:
+        """Between two streams, but not when this node leaves."""
+        leaving = asyncio.ensure_future(self._leaving.wait())
+        waiting = asyncio.ensure_future(self._clock.sleep(wait_s))
+        try:
+            await asyncio.wait((leaving, waiting), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            waiting.cancel()
+
     def _description(self) -> types_pb2.NodeDescription:
         return to_wire(self._describe(), types_pb2.NodeDescription)
 
@@ -272,7 +282,7 @@ class Session:
 
     def _note_lost(self, manager: str, error: ShoalError) -> None:
         """One line per episode, not per attempt."""
-        if self._leaving:
+        if self._leaving.is_set():
             return
         if not self._link.error:
             log.warning("no session with manager=%s, trying on: %s", manager, error)

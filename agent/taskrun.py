@@ -202,5 +202,3 @@ class TaskRun:
                 await asyncio.gather(doing, return_exceptions=True)
         if doing.done() and not doing.cancelled():
             doing.result()
-
-

@@ -27,9 +27,7 @@ log = logging.getLogger(__name__)
 class Worker:
     """Runs in `group`. `restore` first, then any number of `assign`, at last perhaps `end`."""
 
-    def __init__(
-        self, host: Host, *, database: Database, mesh: Mesh, reporter: Reporter, group: Group
-    ) -> None:
+    def __init__(self, host: Host, *, database: Database, mesh: Mesh, reporter: Reporter, group: Group) -> None:
         self._host = host
         self._database = database
         self._mesh = mesh
@@ -156,5 +154,3 @@ class Worker:
             self._take_up(again, None)
         elif not self._runs:
             self._idle.set()
-
-

@@ -48,9 +48,7 @@ async def serve_local(path: Path, services: Sequence[Service], relay: grpc.Gener
     return server
 
 
-async def serve_peers(
-    address: str, load: Callable[[], Identity], services: Sequence[Service]
-) -> grpc.aio.Server:
+async def serve_peers(address: str, load: Callable[[], Identity], services: Sequence[Service]) -> grpc.aio.Server:
     """Serve other hosts on "ADDR:PORT" as whoever `load` says we are now. Raises RuntimeError for a busy port."""
     server = new_server(interceptors=(Doorkeeper(),))
     for add in services:

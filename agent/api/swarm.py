@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 class Coming(Protocol):
     """What this needs of `agent.membership.Membership`."""
 
-    async def init(
-        self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec
-    ) -> Founded: ...
+    async def init(self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec) -> Founded: ...
 
     async def join(
         self, *, token: str, managers: Sequence[str], advertise: str, availability: Availability

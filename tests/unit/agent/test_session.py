@@ -1,0 +1,239 @@
+"""The session against a manager over real mutual TLS: what is said, in which order, and what a break changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.certificate import Credentials
+from agent.describe import describe
+from agent.reporter import Reporter
+from agent.session import Session, Source
+from shoal.broadcast import Broadcast
+from shoal.clock import SystemClock
+from shoal.errors import Conflict, Unavailable
+from shoal.model.task import TaskState, TaskStatus
+from shoal.v1 import dispatcher_pb2 as wire
+from tests.unit.agent.conftest import Authority, Manager, eventually
+
+RUNNING = TaskStatus(state=TaskState.RUNNING, pid=7)
+
+
+class Images:
+    def __init__(self) -> None:
+        self.changes: Broadcast[None] = Broadcast()
+        self.there = [("docker.io/library/web:1", "sha256:1")]
+
+    def held(self) -> list[tuple[str, str]]:
+        return self.there
+
+
+class Worker:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.sessions = 0
+        self.messages: list[wire.Assignments] = []
+        self.refuse: list[Conflict] = []
+
+    def begin_session(self) -> None:
+        self.sessions += 1
+
+    async def assign(self, message: wire.Assignments) -> None:
+        if self.refuse:
+            raise self.refuse.pop()
+        self.messages.append(message)
+
+
+class Agent:
+    """A session with its parts."""
+
+    def __init__(self, credentials: Credentials, managers: Sequence[str]) -> None:
+        self.credentials = credentials
+        self.images = Images()
+        self.worker = Worker()
+        self.reporter = Reporter(self._save, clock=SystemClock())
+        self.kept: list[list[str]] = []
+        self.session = Session(
+            credentials,
+            managers,
+            worker=self.worker,
+            reporter=self.reporter,
+            images=self.images,
+            describe=lambda: describe("10.0.0.1"),
+            keep_managers=self._keep,
+            clock=SystemClock(),
+            chance=lambda: 0.1,
+        )
+
+    async def _save(self, statuses: object) -> None:
+        return None
+
+    async def _keep(self, managers: Sequence[str]) -> None:
+        self.kept.append(list(managers))
+
+
+Connect = Callable[..., Agent]
+
+
+@pytest.fixture
+async def connect(authority: Authority, manager: Manager, tmp_path: Path) -> AsyncIterator[Connect]:
+    """Starts an agent's session to these managers."""
+    tasks = []
+
+    def start(*managers: str) -> Agent:
+        credentials = Credentials(tmp_path / "identity", authority.identity("node1"))
+        agent = Agent(credentials, managers or (manager.address,))
+        tasks.extend([asyncio.create_task(agent.reporter.run()), asyncio.create_task(agent.session.run())])
+        return agent
+
+    yield start
+    for each in tasks:
+        if each.done():
+            each.result()
+        each.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await each
+
+
+async def test_says_hello_first_then_beats_at_the_managers_period(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    hello = (await stream.received.get()).hello
+    assert stream.node_id == "node1"
+    assert hello.description.address == "10.0.0.1"
+    assert [(image.reference, image.manifest_digest) for image in hello.images.images] == agent.images.there
+    began = asyncio.get_running_loop().time()
+    for _ in range(3):
+        await stream.next("heartbeat")
+    assert asyncio.get_running_loop().time() - began >= 0.1
+    assert agent.session.link.manager == manager.address
+    assert agent.worker.sessions == 1
+
+
+async def test_hands_assignments_to_the_worker_in_order(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    await stream.assign(sequence=1, complete=True)
+    await stream.assign(sequence=2)
+    await eventually(lambda: len(agent.worker.messages) == 2)
+    assert [message.sequence for message in agent.worker.messages] == [1, 2]
+
+
+async def test_reports_are_batched_and_sent_again_over_a_new_stream(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    agent.reporter.report("t1", TaskStatus(state=TaskState.PREPARING))
+    agent.reporter.report("t1", RUNNING)
+    agent.reporter.report("t2", RUNNING)
+    reports = (await stream.next("reports")).reports
+    assert [(each.task_id, each.status.pid) for each in reports] == [("t1", 7), ("t2", 7)]
+    await stream.end()
+    again = await manager.session()
+    assert [each.task_id for each in (await again.next("reports")).reports] == ["t1", "t2"]
+
+
+async def test_comes_back_after_the_manager_died(connect: Connect, manager: Manager, authority: Authority) -> None:
+    agent = connect()
+    await manager.session()
+    port = int(manager.address.rpartition(":")[2])
+    await manager.stop()
+    await eventually(lambda: agent.session.link.error)
+    second = Manager(authority)
+    await second.start(port)
+    await second.session()
+    await eventually(lambda: not agent.session.link.error)
+    assert agent.worker.sessions == 2
+    await second.stop()
+
+
+async def test_goes_to_the_next_manager(connect: Connect, manager: Manager) -> None:
+    connect("127.0.0.1:1", manager.address)
+    await manager.session()
+
+
+async def test_keeps_the_managers_that_the_cluster_names(connect: Connect, manager: Manager) -> None:
+    manager.named = [manager.address, "10.9.9.9:2377"]
+    agent = connect()
+    await manager.session()
+    await eventually(lambda: agent.kept == [[manager.address, "10.9.9.9:2377"]])
+    assert agent.session.managers == (manager.address, "10.9.9.9:2377")
+
+
+async def test_a_gap_opens_a_new_session(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    agent.worker.refuse.append(Conflict("assignment 9 does not follow 1"))
+    await stream.assign(sequence=9)
+    await manager.session()
+    await eventually(lambda: agent.worker.sessions == 2)
+
+
+async def test_new_images_are_told_once_per_burst(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    await eventually(lambda: agent.images.changes._listeners)
+    for number in range(5):
+        agent.images.there.append((f"docker.io/library/x:{number}", "sha256:2"))
+        agent.images.changes.publish(None)
+    assert len((await stream.next("images")).images) == 6
+
+
+async def test_says_goodbye_and_does_not_come_back(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    await agent.session.goodbye()
+    await stream.next("goodbye")
+    await asyncio.sleep(0.1)
+    assert manager.streams.empty()
+
+
+async def test_goodbye_without_a_manager_returns_at_once(connect: Connect) -> None:
+    agent = connect("127.0.0.1:1")
+    async with asyncio.timeout(1):
+        await agent.session.goodbye()
+
+
+async def test_a_renewed_certificate_makes_a_new_stream(
+    connect: Connect, manager: Manager, authority: Authority
+) -> None:
+    agent = connect()
+    await manager.session()
+    agent.credentials.replace(authority.identity("node1"))
+    await manager.session()
+
+
+async def test_asks_who_holds_an_image(connect: Connect, manager: Manager) -> None:
+    manager.sources = [wire.ImageSource(node_id="n2", address="10.0.0.2:2376", manifest_digest="sha256:1")]
+    agent = connect()
+    with pytest.raises(Unavailable, match="no manager is connected"):
+        await agent.session.locate("web:1", "")
+    await manager.session()
+    await eventually(lambda: agent.session.link.manager)
+    assert await agent.session.locate("web:1", "") == [Source("n2", "10.0.0.2:2376", "sha256:1")]
+
+
+async def test_a_manager_of_another_cluster_is_refused(
+    connect: Connect, manager: Manager, authority: Authority
+) -> None:
+    stranger = Manager(Authority())
+    await stranger.start()
+    agent = connect(stranger.address)
+    await eventually(lambda: agent.session.link.error)
+    assert stranger.streams.empty()
+    await stranger.stop()
+
+
+async def test_an_expired_certificate_gets_no_session(manager: Manager, authority: Authority, tmp_path: Path) -> None:
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    identity = authority.identity("node1", not_before=past - datetime.timedelta(hours=24), not_after=past)
+    agent = Agent(Credentials(tmp_path, identity), (manager.address,))
+    running = asyncio.create_task(agent.session.run())
+    await eventually(lambda: agent.session.link.error)
+    assert manager.streams.empty()
+    running.cancel()
