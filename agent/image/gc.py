@@ -1,0 +1,54 @@
+"""What may be deleted: blobs and layers that no image in the catalog needs, and only while nothing is on its way in.
+
+An operation that brings content in holds `working()`; the last one to end collects what all of them left. So a pull
+never loses a blob between finding it here and entering it in the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from agent.image.catalog import Catalog
+from agent.image.content import Content
+from agent.image.snapshot import Snapshots, name_of
+
+
+class Collector:
+    """Decides on the event loop, by renames; freeing the bytes is `Content.empty_trash`, in a worker."""
+
+    def __init__(self, content: Content, snapshots: Snapshots, catalog: Callable[[], Catalog]) -> None:
+        self._content = content
+        self._snapshots = snapshots
+        self._catalog = catalog
+        self._working = 0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Nothing is deleted while the block runs."""
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+            self.collect()
+
+    def collect(self) -> None:
+        """Throw away what is not needed, unless somebody is working: then they will."""
+        if self._working:
+            return
+        blobs, layers = needed(self._catalog())
+        for digest in self._content.digests():
+            if digest not in blobs:
+                self._content.discard(digest)
+        for name in self._snapshots.names():
+            if name not in layers:
+                self._snapshots.discard(name)
+
+
+def needed(catalog: Catalog) -> tuple[set[str], set[str]]:
+    """Digests of the blobs and names of the layer directories that the images of `catalog` consist of."""
+    records = catalog.images.values()
+    blobs = {digest for record in records for digest in record.blobs}
+    layers = {name_of(chain_id) for record in records for chain_id in record.chain_ids}
+    return blobs, layers

@@ -1,0 +1,79 @@
+"""Which image somebody means, and how it is shown. Pure, over the catalog."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from agent.image import reference as references
+from agent.image.catalog import Catalog, Record
+from agent.image.manifest import Document
+from agent.image.reference import Reference
+from shoal import ids
+from shoal.errors import InvalidArgument, NotFound
+from shoal.model.base import Meta
+from shoal.model.image import Image
+
+_ID = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An image, the manifest or index digest by which it was meant, and the canonical name that was given, empty
+    when it was an id."""
+
+    record: Record
+    digest: str
+    name: str = ""
+
+
+def find(catalog: Catalog, text: str) -> Found:
+    """The image of a name, of an id, or of a unique prefix of an id; a name counts first, a whole id before it.
+
+    Raises NotFound, Conflict for an ambiguous prefix, InvalidArgument for what can be neither.
+    """
+    image_id = "sha256:" + text.removeprefix("sha256:")
+    if image_id in catalog.images:
+        return Found(catalog.images[image_id], catalog.images[image_id].digest)
+    is_id = _ID.fullmatch(text) is not None
+    try:
+        reference = references.parse(text).with_default_tag()
+    except InvalidArgument:
+        if not is_id:
+            raise
+        missing = NotFound(f"No such image: {text}")
+    else:
+        if (named := _named(catalog, reference)) is not None:
+            return named
+        missing = NotFound(f"No such image: {reference.familiar}")
+    if not is_id or not any(each.startswith(image_id) for each in catalog.images):
+        raise missing
+    record = catalog.images[ids.resolve(image_id, catalog.images, kind="image")]
+    return Found(record, record.digest)
+
+
+def _named(catalog: Catalog, reference: Reference) -> Found | None:
+    name = catalog.names.get(reference.key)
+    if name is not None:
+        return Found(catalog.images[name.image_id], name.digest, reference.key)
+    # A digest says which image is meant, whatever it is called here.
+    record = catalog.holder(reference.digest) if reference.digest else None
+    return Found(record, reference.digest) if record is not None else None
+
+
+def image_of(catalog: Catalog, record: Record, document: Document, *, digest: str) -> Image:
+    """The image as users see it."""
+    names = [references.parse(name) for name in catalog.names_of(record.id)]
+    return Image(
+        meta=Meta(id=record.id, created_at_ns=document.created_at_ns, updated_at_ns=record.kept_at_ns),
+        tags=tuple(name.familiar for name in names if not name.digest),
+        digests=tuple(name.familiar for name in names if name.digest),
+        manifest_digest=digest,
+        architecture=document.architecture,
+        os=document.os,
+        author=document.author or "",
+        comment=document.last_comment,
+        size_bytes=record.size_bytes,
+        config=document.image_config(),
+        diff_ids=record.diff_ids,
+    )

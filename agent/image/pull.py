@@ -1,0 +1,177 @@
+"""Pull: from a manifest to an image that is on disk, layers in parallel, from any BlobSources.
+
+Layers are unpacked in order, each as soon as it and those below are there, while later ones still come. Nothing is
+entered in the catalog here: that is for `images`, once all of this has succeeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import msgspec
+
+from agent.image import digest as digests
+from agent.image import manifest as manifests
+from agent.image.catalog import Record
+from agent.image.content import Content
+from agent.image.download import Downloader
+from agent.image.manifest import Descriptor, Document, Index, Manifest
+from agent.image.platform import Platform
+from agent.image.snapshot import Snapshots
+from agent.image.source import BlobSource, Progress, Report, silent
+from agent.image.threads import Threads
+from shoal.clock import Clock
+from shoal.errors import InvalidArgument, NotFound, ShoalError
+
+PARALLEL = 3
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The manifest or index by which the image was named."""
+
+    data: bytes
+    media_type: str = ""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """From where, for which platform (`strict`: the image must say it), and who hears how it goes."""
+
+    sources: Sequence[BlobSource]
+    platform: Platform
+    strict: bool
+    report: Report
+
+
+class Puller:
+    """Brings images into `content` and `snapshots`."""
+
+    def __init__(self, content: Content, snapshots: Snapshots, *, threads: Threads, clock: Clock) -> None:
+        self._content = content
+        self._snapshots = snapshots
+        self._threads = threads
+        self._clock = clock
+        self.downloader = Downloader(content, threads=threads, clock=clock)
+
+    async def pull(self, target: Target, wanted: Wanted) -> Record:
+        """The image, complete on disk. Raises ShoalError; what did arrive is garbage then."""
+        digest = await self.downloader.keep(target.data)
+        blobs = {digest: target.media_type}
+        found = manifests.parse(target.data, media_type=target.media_type)
+        if isinstance(found, Index):
+            chosen = manifests.choose(found, wanted.platform)
+            data = await self.downloader.document(chosen, wanted.sources)
+            blobs[chosen.digest] = chosen.media_type
+            found = manifests.parse(data, media_type=chosen.media_type)
+        if isinstance(found, Index):
+            raise InvalidArgument(f"the image {digest} is an index inside an index")
+        return await self._manifest(found, wanted, digest, blobs)
+
+    async def _manifest(self, found: Manifest, wanted: Wanted, digest: str, blobs: dict[str, str]) -> Record:
+        document = manifests.parse_document(await self.downloader.document(found.config, wanted.sources))
+        if wanted.strict and not wanted.platform.accepts(document.platform):
+            raise NotFound(f"the image was found but is for {document.platform}, not for {wanted.platform}")
+        blobs[found.config.digest] = found.config.media_type
+        blobs.update({layer.digest: layer.media_type for layer in found.layers})
+        sizes = await self.layers(found.layers, document, wanted)
+        return Record(
+            id=found.config.digest,
+            digest=digest,
+            blobs=blobs,
+            diff_ids=tuple(document.rootfs.diff_ids),
+            chain_ids=digests.chain_ids(document.rootfs.diff_ids),
+            layer_sizes=tuple(sizes),
+            kept_at_ns=self._clock.now_ns(),
+        )
+
+    async def layers(self, layers: Sequence[Descriptor], document: Document, wanted: Wanted) -> list[int]:
+        """Fetch and unpack; the size of each."""
+        diff_ids = document.rootfs.diff_ids
+        if len(diff_ids) != len(layers):
+            raise InvalidArgument(f"the image has {len(layers)} layers, its configuration speaks of {len(diff_ids)}")
+        chain = digests.chain_ids(diff_ids)
+        slots = asyncio.Semaphore(PARALLEL)
+        sizes: list[int] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                coming = [
+                    group.create_task(self._arrive(layer, chain_id, wanted, slots))
+                    for layer, chain_id in zip(layers, chain, strict=True)
+                ]
+                for position, layer in enumerate(layers):
+                    fresh = await coming[position]
+                    sizes.append(await self._have(layer, diff_ids[position], chain[: position + 1], fresh, wanted))
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from group_error
+        return sizes
+
+    async def _arrive(self, layer: Descriptor, chain_id: str, wanted: Wanted, slots: asyncio.Semaphore) -> bool:
+        """Have the layer's blob; true when it was not here before."""
+        if layer.digest in self._content and chain_id in self._snapshots:
+            wanted.report(Progress(layer.short, "Already exists"))
+            return False
+        wanted.report(Progress(layer.short, "Pulling fs layer"))
+        if slots.locked():
+            wanted.report(Progress(layer.short, "Waiting"))
+        async with slots:
+            fresh = await self.downloader.fetch(
+                layer,
+                wanted.sources,
+                lambda done: wanted.report(Progress(layer.short, "Downloading", done, layer.size)),
+            )
+        wanted.report(Progress(layer.short, "Download complete"))
+        return fresh
+
+    async def _have(
+        self, layer: Descriptor, diff_id: str, chain: tuple[str, ...], fresh: bool, wanted: Wanted
+    ) -> int:
+        """Have the layer unpacked on top of those below; the size of its files."""
+        *below, chain_id = chain
+        async with self._content.alone(chain_id):
+            if chain_id in self._snapshots and not fresh:
+                return self._snapshots.size(chain_id)
+            stop = threading.Event()
+            if chain_id in self._snapshots:
+                # Other bytes for a layer that is here: other nodes will get them from us, so they must be right.
+                wanted.report(Progress(layer.short, "Verifying Checksum"))
+                await self._threads.run(
+                    lambda: self._snapshots.verify(layer.digest, diff_id, stop=stop), stop=stop.set
+                )
+            else:
+                await self._unpack(layer, diff_id, chain_id, below, stop, wanted.report)
+        wanted.report(Progress(layer.short, "Pull complete"))
+        return self._snapshots.size(chain_id)
+
+    async def _unpack(
+        self, layer: Descriptor, diff_id: str, chain_id: str, below: list[str], stop: threading.Event, report: Report
+    ) -> None:
+        loop = asyncio.get_running_loop()
+
+        def progress(done: int) -> None:
+            loop.call_soon_threadsafe(report, Progress(layer.short, "Extracting", done, layer.size))
+
+        await self._threads.run(
+            lambda: self._snapshots.unpack(
+                layer.digest, below=below, diff_id=diff_id, chain_id=chain_id, stop=stop, progress=progress
+            ),
+            stop=stop.set,
+        )
+
+
+def at_hand(platform: Platform, source: BlobSource) -> Wanted:
+    """For an image whose content is in the store already; `source` is asked for what is missing."""
+    return Wanted((source,), platform, strict=False, report=silent)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to tell of several that came together: the first of ours, else the first."""
+    flat: list[BaseException] = []
+    waiting: list[BaseException] = [group]
+    while waiting:
+        error = waiting.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            waiting.extend(error.exceptions)
+        else:
+            flat.append(error)
+    return next((error for error in flat if isinstance(error, ShoalError)), flat[0])

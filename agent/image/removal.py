@@ -1,0 +1,90 @@
+"""What `rmi` does: docker's rules, decided apart from doing.
+
+A name given: that name goes, and with the last name the image. An id given: all names go, if they belong to one
+repository. A container that uses the image holds it: a stopped one until `-f`, a running one always; what a
+container still uses stays on disk as a nameless image, so that the container can start again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from agent.image import reference as references
+from agent.image.catalog import Catalog, Record
+from shoal import ids
+from shoal.errors import Conflict
+
+# (container id, name, running)
+User = tuple[str, str, bool]
+
+
+class Removal(msgspec.Struct, frozen=True):
+    """Canonical names to take away, and whether the image itself goes."""
+
+    untag: tuple[str, ...] = ()
+    delete: bool = False
+
+
+def decide(
+    catalog: Catalog, record: Record, *, named: str, force: bool, users: Sequence[User]
+) -> Removal:
+    """`named` is the canonical name that the user gave, empty when it was an id; `users` the containers made from the
+    image. Raises Conflict in docker's words."""
+    names = catalog.names_of(record.id)
+    if named:
+        return _by_name(record, names, named=named, force=force, users=users)
+    if not force and not _one_repository(names):
+        raise _refusal(record, "must be forced", "image is referenced in multiple repositories")
+    _check_users(record, names, force=force, users=users)
+    return Removal(tuple(names), delete=not users)
+
+
+def _by_name(record: Record, names: list[str], *, named: str, force: bool, users: Sequence[User]) -> Removal:
+    if users and not force and _one_repository(names):
+        container_id = users[0][0]
+        raise Conflict(
+            f'conflict: unable to remove repository reference "{references.parse(named).familiar}" (must force) - '
+            f"container {ids.short(container_id)} is using its referenced image {ids.short(record.id)}",
+            hint="remove the container first, or add -f",
+        )
+    untag = [named]
+    repository, tagged = references.parse(named).name, not references.parse(named).digest
+    rest = [name for name in names if name != named]
+    if tagged and not any(_is_tag_of(name, repository) for name in rest):
+        # The last tag of a repository takes its names by digest along.
+        untag += [name for name in rest if references.parse(name).name == repository]
+    gone = len(untag) == len(names)
+    return Removal(tuple(untag), delete=gone and not users)
+
+
+def _check_users(record: Record, names: list[str], *, force: bool, users: Sequence[User]) -> None:
+    for container_id, _, running in users:
+        if running:
+            why = f"image is being used by running container {ids.short(container_id)}"
+            raise _refusal(record, "cannot be forced", why)
+    for container_id, _, _ in users:
+        why = f"image is being used by stopped container {ids.short(container_id)}"
+        if not force:
+            raise _refusal(record, "must be forced", why)
+        if not names:
+            raise _refusal(record, "cannot be forced", why)
+
+
+def _refusal(record: Record, force: str, why: str) -> Conflict:
+    return Conflict(f"conflict: unable to delete {ids.short(record.id)} ({force}) - {why}")
+
+
+def _one_repository(names: list[str]) -> bool:
+    """True for at most one tag, with names by digest only of the same repository."""
+    if len(names) <= 1:
+        return True
+    parsed = [references.parse(name) for name in names]
+    tags = [each for each in parsed if not each.digest]
+    return len(tags) <= 1 and len({each.name for each in parsed}) == 1
+
+
+def _is_tag_of(name: str, repository: str) -> bool:
+    parsed = references.parse(name)
+    return parsed.name == repository and not parsed.digest
