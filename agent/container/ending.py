@@ -151,7 +151,7 @@ class Ender:
     async def _signal(self, held: Held, number: int) -> None:
         try:
             await self._room.runtime.signal(held.id, number)
-        except NotFound:
+        except (NotFound, Conflict):
             return  # it has just ended
 
     async def _unfreeze(self, held: Held) -> None:

@@ -197,7 +197,7 @@ class Lifecycle:
                 return await self._room.runtime.wait(held.id)
             except NotFound:
                 return Exit(code=LOST, oom_killed=False, finished_at_ns=self._room.clock.now_ns(), known=False)
-            except Unavailable as error:
+            except (Unavailable, TimeoutError) as error:
                 log.warning("container %s: waiting for its end: %s", held.name, error)
                 await self._room.clock.sleep(_KEEPER_WAIT_S)
 

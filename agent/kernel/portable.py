@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import os
 import pickle
 import socket
@@ -127,7 +128,7 @@ def _clone(program: Program, flags: int, cgroup_fd: int, namespace: int) -> tupl
     pid = python.syscall(ctypes.c_long(syscalls.NUMBERS["clone3"]), arguments, ctypes.c_long(88))
     if pid == 0:
         _walk(entries, writer)
-    errno = ctypes.get_errno()
+    error = ctypes.get_errno()
     os.close(writer)
     if home >= 0:
         syscalls.setns(home, syscalls.CLONE_NEWPID)
@@ -135,7 +136,7 @@ def _clone(program: Program, flags: int, cgroup_fd: int, namespace: int) -> tupl
     told = os.read(reader, 16)
     os.close(reader)
     stopped, result = struct.unpack("<qq", told) if told else (-1, 0)
-    return _ANSWER.pack(pid if pid > 0 else -errno, stopped, result), pidfd.value
+    return _ANSWER.pack(pid if pid > 0 else -error, stopped, result), pidfd.value
 
 
 def _walk(entries: list[tuple[int, ...]], writer: int) -> None:
@@ -151,10 +152,12 @@ def _walk(entries: list[tuple[int, ...]], writer: int) -> None:
                 words[position] = results[index + (words[position] - table.RESULT) // table.SIZE]
         result = libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, words))
         if result < 0:
-            errno = ctypes.get_errno()
-            last = (index, -errno) if number != syscalls.NUMBERS["execve"] or errno != 2 or not last[1] else last
-            if not ignored >> errno & 1:
+            error = ctypes.get_errno()
+            if not ignored >> error & 1:
+                last = (index, -error)
                 break
+            if number == syscalls.NUMBERS["execve"] and (error != errno.ENOENT or not last[1]):
+                last = (index, -error)  # the try of an exec that tells most
             index += on_ignored // table.SIZE
         else:
             results[index] = result

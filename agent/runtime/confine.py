@@ -78,7 +78,7 @@ def _confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block
     final = [_capset(permitted, effective & permitted, inheritable)]
     final += [
         Op(f"raise ambient {name}", "prctl", (sys.PR_CAP_AMBIENT, sys.PR_CAP_AMBIENT_RAISE, number, 0, 0))
-        for number, name in enumerate(capability.NAMES) if process.ambient & inheritable >> number & 1
+        for number, name in enumerate(capability.NAMES) if (process.ambient & inheritable) >> number & 1
     ]
     quiet = [
         Op("mark descriptors close-on-exec", "close_range", (3, (1 << 32) - 1, sys.CLOSE_RANGE_CLOEXEC)),

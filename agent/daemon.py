@@ -1,0 +1,229 @@
+"""Daemon: the agent's process. Arguments, one place where all is wired, and the end.
+
+In the foreground, until SIGTERM or SIGINT; then it stops serving, and the containers, the keeper and the manager
+process go on. A part that dies takes the process down: whoever started it starts it again, and it adopts what runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import msgspec
+import uvloop
+
+from agent.api.blob import BlobApi
+from agent.api.container import ContainerService
+from agent.api.image import ImageApi
+from agent.api.network import NetworkApi
+from agent.api.server import Service, serve_local, serve_peers
+from agent.api.swarm import SwarmApi
+from agent.api.system import System, SystemApi
+from agent.api.volume import VolumeService
+from agent.certificate import Credentials
+from agent.container.containers import Containers
+from agent.database import Database
+from agent.describe import boot_of_host
+from agent.image.images import Images
+from agent.image.peer import PeerSource
+from agent.member import Rooms
+from agent.membership import Membership
+from agent.network.networks import Networks
+from agent.runtime.runtime import Runtime
+from agent.session import Source
+from agent.volume.volumes import Volumes
+from shoal import log as logs
+from shoal.clock import SystemClock
+from shoal.errors import ShoalError, Unavailable
+from shoal.rpc import Forward, Metadata, dial
+from shoal.settings import AGENT_PORT, DATA_DIR, RUN_DIR, Paths
+from shoal.tasks import Group
+from shoal.tls import node_name
+from shoal.v1 import blob_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+STOP_SERVING_S = 2.0
+CONTROL_SERVICE = "shoal.v1.ControlService"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the command line says."""
+
+    paths: Paths
+    cgroup_parent: str
+    log_level: str
+    address: str
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the agent; exits 1 with one sentence when it cannot start."""
+    settings = parse(sys.argv[1:] if argv is None else argv)
+    try:
+        logs.setup(settings.log_level)
+        os.umask(0o022)
+        with lock(settings.paths.run):
+            uvloop.run(serve(settings))
+    except (ShoalError, OSError) as error:
+        sys.exit(f"shoal-agent: {error}")
+    except ExceptionGroup as group:
+        sys.exit(f"shoal-agent: {_first(group)}")
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Exits 2 with the usage for what is no argument of ours."""
+    parser = argparse.ArgumentParser(prog="shoal-agent", description="The agent of one host; runs in the foreground.")
+    parser.add_argument("--data-dir", type=_absolute, default=DATA_DIR, help="what survives a reboot (%(default)s)")
+    parser.add_argument(
+        "--run-dir", type=_absolute, default=RUN_DIR, help="sockets and state of this boot (%(default)s)"
+    )
+    parser.add_argument("--cgroup-parent", default="shoal", help="cgroup that containers go under (%(default)s)")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--address",
+        default="",
+        help="address or interface by which other hosts reach this one, unless init or join say",
+    )
+    wanted = parser.parse_args(argv)
+    paths = Paths(wanted.data_dir, wanted.run_dir)
+    return Settings(paths, wanted.cgroup_parent, wanted.log_level, wanted.address)
+
+
+async def serve(settings: Settings) -> None:
+    """All of the agent, until it is asked to end."""
+    ending = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    paths = settings.paths
+    paths.data.mkdir(parents=True, exist_ok=True, mode=0o711)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        runtime = await Runtime.open(run_dir=paths.run, cgroup_parent=settings.cgroup_parent)
+        stack.push_async_callback(runtime.close)
+        images = await Images.open(paths.images)
+        networks = await Networks.open(data_dir=paths.data, run_dir=paths.run, chance=random.random)
+        stack.push_async_callback(networks.close)
+        volumes = await Volumes.open(paths.volumes)
+        containers = await Containers.open(
+            paths=paths, runtime=runtime, images=images, networks=networks, volumes=volumes, clock=clock
+        )
+        stack.push_async_callback(containers.close)
+        database = await Database.open(paths.database, boot=boot_of_host())
+        stack.push_async_callback(database.close)
+
+        engine = engine_services(containers, images, networks, volumes)
+        blobs = blob_service(images)
+        system: list[Service] = []
+
+        async def for_peers(credentials: Credentials) -> grpc.aio.Server:
+            services = [*engine, *system, blobs]
+            return await serve_peers(f"0.0.0.0:{AGENT_PORT}", credentials.current, services)
+
+        rooms = Rooms(
+            containers=containers, images=images, networks=networks, serve=for_peers, dial=peer_sources, clock=clock
+        )
+        membership = Membership(paths, database, rooms, default_address=settings.address)
+        servicer = SystemApi(System(paths, containers, images, membership))
+        system.append(lambda server: engine_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server))
+        swarm = SwarmApi(membership)
+
+        async def to_manager(_method: str, _metadata: Metadata) -> grpc.aio.Channel:
+            return membership.manager_channel()
+
+        local = [*engine, *system, lambda server: swarm_pb2_grpc.add_SwarmServiceServicer_to_server(swarm, server)]
+        async with Group() as group:
+            group.start("membership", membership.run())
+            server = await serve_local(paths.agent_socket, local, Forward((CONTROL_SERVICE,), to_manager))
+            log.info("serving socket=%s", paths.agent_socket)
+            notify("READY=1")
+            await ending.wait()
+            log.info("ending; containers go on")
+            notify("STOPPING=1")
+            await server.stop(STOP_SERVING_S)
+            paths.agent_socket.unlink(missing_ok=True)
+
+
+def engine_services(containers: Containers, images: Images, networks: Networks, volumes: Volumes) -> list[Service]:
+    """What one host does, apart from saying how it is."""
+    container = ContainerService(containers)
+    image = ImageApi(images, containers.image_users)
+    network = NetworkApi(networks)
+    volume = VolumeService(volumes, containers)
+    return [
+        lambda server: engine_pb2_grpc.add_ContainerServiceServicer_to_server(container, server),
+        lambda server: engine_pb2_grpc.add_ImageServiceServicer_to_server(image, server),
+        lambda server: engine_pb2_grpc.add_NetworkServiceServicer_to_server(network, server),
+        lambda server: engine_pb2_grpc.add_VolumeServiceServicer_to_server(volume, server),
+    ]
+
+
+def blob_service(images: Images) -> Service:
+    blob = BlobApi(images)
+    return lambda server: blob_pb2_grpc.add_BlobServiceServicer_to_server(blob, server)
+
+
+@asynccontextmanager
+async def peer_sources(sources: Sequence[Source], credentials: Credentials) -> AsyncIterator[list[Any]]:
+    """Where to read blobs of an image: the agents that hold it, each proven to be the node that it is said to be."""
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(
+                dial(source.address, identity=credentials.current(), server_name=node_name(source.node_id))
+            )
+            for source in sources
+        ]
+        yield [PeerSource(channel) for channel in channels]
+
+
+@contextmanager
+def lock(run_dir: Path) -> Iterator[None]:
+    """One agent per run directory, for as long as the block lasts (flock(2)): a killed one leaves no lock behind.
+
+    Raises Unavailable while another holds it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+    with (run_dir / "agent.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(
+                f"another agent runs with {run_dir}", hint="end it first, or choose another --run-dir"
+            ) from error
+        yield
+
+
+def notify(state: str) -> None:
+    """Tell systemd, where it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+        link.connect("\0" + address[1:] if address.startswith("@") else address)
+        link.send(state.encode())
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """The first cause in a group of groups; all of it is in the log."""
+    log.critical("the agent cannot go on", exc_info=group)
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

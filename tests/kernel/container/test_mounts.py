@@ -1,0 +1,111 @@
+"""Volumes and binds inside real containers."""
+
+import os
+
+import pytest
+
+from shoal.errors import Conflict, InvalidArgument
+from shoal.model.container import Mount, MountType
+
+pytestmark = pytest.mark.kernel
+
+
+def bind(source, target="/m", **fields):
+    return Mount(type=MountType.BIND, source=str(source), target=target, **fields)
+
+
+async def test_a_bind_is_seen_from_both_sides(engine, tmp_path):
+    (tmp_path / "in").write_text("host")
+    code, out, _ = await engine.output("sh", "-c", "cat /m/in; echo container > /m/out", mounts=(bind(tmp_path),))
+    assert (code, out) == (0, b"host")
+    assert (tmp_path / "out").read_text() == "container\n"
+
+
+async def test_a_read_only_bind_cannot_be_written(engine, tmp_path):
+    code, _, err = await engine.output("touch", "/m/x", mounts=(bind(tmp_path, read_only=True),))
+    assert code == 1
+    assert b"Read-only file system" in err
+
+
+async def test_a_single_file_can_be_bound(engine, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert (await engine.output("cat", "/etc/new", mounts=(bind(tmp_path / "file", "/etc/new"),)))[1] == b"mine"
+
+
+async def test_a_missing_source_is_made_only_when_asked(engine, tmp_path):
+    missing = tmp_path / "a/b"
+    with pytest.raises(InvalidArgument, match="bind source path does not exist"):
+        await engine.run("true", mounts=(bind(missing),))
+    assert await engine.containers.list(all=True) == []
+    assert (await engine.output("ls", "/m", mounts=(bind(missing, create_source=True),)))[0] == 0
+    assert missing.stat().st_mode & 0o777 == 0o755
+
+
+async def test_a_new_volume_is_filled_from_the_image_with_owner_and_mode(engine):
+    mount = Mount(source="data", target="/srv/data")
+    assert (await engine.output("cat", "/srv/data/hello", mounts=(mount,)))[1] == b"from the image\n"
+    about = (engine.volumes.path("data") / "hello").stat()
+    assert (about.st_uid, about.st_mode & 0o777) == (1000, 0o640)
+
+
+async def test_a_volume_behind_a_link_of_the_image(engine):
+    code, out, _ = await engine.output(
+        "sh", "-c", "cat /var/link/hello; echo x > /var/link/new; ls /srv/data", mounts=(Mount(target="/var/link"),)
+    )
+    assert (code, out) == (0, b"from the image\nhello\nnew\n")
+
+
+async def test_a_used_volume_keeps_what_it_has(engine):
+    mount = Mount(source="data", target="/srv/data")
+    await engine.output("sh", "-c", "rm /srv/data/hello; echo mine > /srv/data/x", mounts=(mount,))
+    assert (await engine.output("ls", "/srv/data", mounts=(mount,)))[1] == b"x\n"
+
+
+async def test_a_volume_that_is_not_to_be_filled(engine):
+    mount = Mount(source="data", target="/srv/data", no_copy=True)
+    assert (await engine.output("ls", "/srv/data", mounts=(mount,)))[1] == b""
+
+
+async def test_a_volume_is_shared_and_outlives_its_containers(engine):
+    mount = Mount(source="data", target="/d")
+    await engine.output("sh", "-c", "echo shared > /d/x", name="one", mounts=(mount,))
+    assert (await engine.output("cat", "/d/x", name="two", mounts=(mount,)))[1] == b"shared\n"
+    users = engine.containers.volume_users("data")
+    assert len(users) == 2
+    with pytest.raises(Conflict, match="volume is in use"):
+        await engine.volumes.remove("data", users)
+    for name in ("one", "two"):
+        await engine.containers.remove(name, volumes=True)
+    assert (engine.volumes.path("data") / "x").read_text() == "shared\n"
+
+
+async def test_anonymous_volumes_go_with_their_last_container(engine):
+    first = await engine.run("true", name="first", start=False, mounts=(Mount(target="/d"),))
+    shared = first.mounts[0]
+    await engine.run("true", name="second", start=False, mounts=(Mount(source=shared.source, target="/other"),))
+    await engine.containers.remove("first", volumes=True)
+    assert engine.volumes.get(shared.source).anonymous
+    await engine.containers.remove("second", volumes=True)
+    assert engine.volumes.list() == []
+
+
+async def test_without_v_anonymous_volumes_stay(engine):
+    await engine.run("true", name="first", start=False, mounts=(Mount(target="/d"),))
+    await engine.containers.remove("first")
+    assert len(engine.volumes.list()) == 1
+
+
+async def test_a_tmpfs_has_its_size_and_mode(engine):
+    mount = Mount(type=MountType.TMPFS, target="/t", tmpfs_size_bytes=1 << 20, tmpfs_mode=0o700)
+    code, out, _ = await engine.output("sh", "-c", "stat -c %a /t; df -k /t | tail -1", mounts=(mount,))
+    assert code == 0
+    assert out.split()[0] == b"700"
+    assert b"1024" in out
+
+
+async def test_a_creation_that_fails_leaves_no_volume(engine, tmp_path):
+    os.makedirs(tmp_path / "data/volumes/bad/_data", exist_ok=True)
+    with pytest.raises(InvalidArgument):
+        await engine.run("true", mounts=(Mount(target="/d"), bind(tmp_path / "missing")))
+    assert engine.volumes.list() == []
+    assert await engine.containers.list(all=True) == []

@@ -1,0 +1,221 @@
+"""kill -9 of whoever holds something: containers go on, logs stay whole, exits stay true, nothing is doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.runtime.runtime import Exit, Started
+from shoal.errors import ShoalError, Unavailable
+
+pytestmark = pytest.mark.kernel
+
+COUNT = "i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.005; done; exit 5"
+
+
+def logged(path: Path) -> str:
+    return "".join(json.loads(line)["log"] for line in path.read_text().splitlines()) if path.exists() else ""
+
+
+async def killed(box: Any, pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    await box.until(lambda: not Path(f"/proc/{pid}").exists(), "it is dead")
+
+
+async def test_the_agent_may_die(box: Any) -> None:
+    """To the keeper an agent's death is a closed connection."""
+    started = await box.start(box.config("sh", "-c", COUNT))
+    await box.until(lambda: len(logged(box.log())) > 50, "it counts")
+    keeper = box.keeper
+    await box.runtime.close()
+    await box.open()
+    assert box.keeper == keeper
+    assert await box.runtime.list() == {"c": started}
+    assert (await box.runtime.wait("c")).code == 5
+    assert logged(box.log()) == "".join(f"{number}\n" for number in range(300))
+    await box.runtime.close()
+    await box.open()
+    assert (await box.runtime.wait("c")).code == 5
+
+
+async def test_the_keeper_may_die_while_a_container_runs(box: Any) -> None:
+    streams = await box.runtime.attach("c")
+    started = await box.start(box.config("sh", "-c", COUNT))
+    waiting = asyncio.create_task(box.runtime.wait("c"))
+    draining = asyncio.create_task(box.drain(streams))
+    await box.until(lambda: len(logged(box.log())) > 50, "it counts")
+    keeper = box.keeper
+    await killed(box, keeper)
+    assert await box.runtime.list() == {"c": started}
+    assert box.keeper != keeper
+    exit_ = await waiting
+    assert (exit_.code, exit_.known) == (5, True)
+    assert logged(box.log()) == "".join(f"{number}\n" for number in range(300))
+    assert (await draining)[0] == exit_
+
+
+async def test_a_container_that_ends_while_no_keeper_runs(box: Any) -> None:
+    """The holder keeps its last words in the FIFO, and its pidfd tells the status."""
+    started = await box.start(box.config("sh", "-c", "echo first; read x; printf 'last words'; exit 6"), stdin=True)
+    streams = await box.runtime.attach("c", stdin=True)
+    await box.until(lambda: "first" in logged(box.log()), "it runs")
+    keeper = box.keeper
+    await streams.write(b"go\n")
+    os.kill(keeper, signal.SIGSTOP)
+    await box.runtime.close()  # nobody restarts the keeper now
+    os.kill(keeper, signal.SIGKILL)
+    stdin = os.open(box.run_dir / "keeper/c/stdin", os.O_RDWR | os.O_NONBLOCK)
+    os.write(stdin, b"go\n")
+    os.close(stdin)
+    await box.until(lambda: not Path(f"/proc/{started.pid}").exists(), "it ends")
+    await box.open()
+    exit_ = await box.runtime.wait("c")
+    assert (exit_.code, exit_.known) == (6, True)
+    assert logged(box.log()) == "first\nlast words"
+
+
+async def test_a_terminal_and_an_open_stdin_survive_the_keeper(box: Any) -> None:
+    streams = await box.runtime.attach("c", stdin=True)
+    await box.start(box.config("sh"), tty=True, stdin=True)
+    piped = await box.runtime.attach("piped", stdin=True)
+    await box.start(box.config("sh"), name="piped", stdin=True)
+    await streams.write(b"echo be''fore\n")
+    await piped.write(b"echo before\n")
+    await box.until(lambda: "before" in logged(box.log()) and "before" in logged(box.log("piped")), "both answer")
+    for _ in range(2):
+        await killed(box, box.keeper)
+        await box.runtime.list()
+    fresh = await box.runtime.attach("c", stdin=True)
+    await fresh.write(b"stty size; echo af''ter; exit 3\n")
+    assert b"after" in (await box.drain(fresh))[1].encode()
+    fresh = await box.runtime.attach("piped", stdin=True)
+    await fresh.write(b"echo after; exit 4\n")
+    assert (await box.drain(fresh))[1] == "after\n"
+    assert (await box.runtime.wait("c")).code == 3
+    assert (await box.runtime.wait("piped")).code == 4
+    await streams.close()
+    await piped.close()
+
+
+async def test_keeper_and_holder_may_die_together(box: Any) -> None:
+    await box.start(box.config("sh", "-c", COUNT))
+    await box.until(lambda: len(logged(box.log())) > 50, "it counts")
+    holder, keeper = box.holder, box.keeper
+    os.kill(holder, signal.SIGSTOP)
+    os.kill(keeper, signal.SIGKILL)
+    os.kill(holder, signal.SIGKILL)
+    exit_ = await box.runtime.wait("c")
+    assert (exit_.code, exit_.known) == (5, True)
+    assert logged(box.log()) == "".join(f"{number}\n" for number in range(300))
+
+
+async def test_the_holder_alone_is_replaced_and_refilled(box: Any) -> None:
+    await box.start(box.config("sh"), tty=True, stdin=True)
+    first = box.holder
+    os.kill(first, signal.SIGKILL)
+    await box.until(lambda: _holder(box) not in (0, first), "another holder")
+    await box.start(box.config("true"), name="other")  # serialised behind the refill: its descriptors arrived too
+    await killed(box, box.keeper)
+    streams = await box.runtime.attach("c", stdin=True)
+    await streams.write(b"exit 8\n")
+    assert (await streams.wait()).code == 8
+
+
+def _holder(box: Any) -> int:
+    try:
+        return box.holder
+    except (AssertionError, StopIteration):
+        return 0
+
+
+async def test_the_keeper_replaces_its_code_without_losing_anything(box: Any) -> None:
+    await box.start(box.config("sh", "-c", COUNT))
+    await box.until(lambda: len(logged(box.log())) > 50, "it counts")
+    keeper = box.keeper
+    os.kill(keeper, signal.SIGHUP)
+    assert (await box.runtime.wait("c")).code == 5
+    assert box.keeper == keeper
+    assert logged(box.log()) == "".join(f"{number}\n" for number in range(300))
+
+
+async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(box: Any) -> None:
+    """As after a reboot of a host whose run directory stayed."""
+    await box.start(box.config("sleep", "100"))
+    await box.runtime.close()
+    holder, keeper = box.holder, box.keeper
+    for pid in (holder, keeper):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (holder, keeper):
+        os.kill(pid, signal.SIGKILL)
+    path = box.run_dir / "keeper/c/state.json"
+    state = json.loads(path.read_text())
+    real, state["pid"] = state["pid"], os.getpid()
+    path.write_text(json.dumps(state))
+    await box.open()
+    known = (await box.runtime.list())["c"]
+    assert isinstance(known, Exit)
+    assert not known.known
+    await box.runtime.delete("c")  # through the cgroup it reaches the real one, and not us
+    assert not Path(f"/proc/{real}").exists()
+
+
+async def test_a_start_that_was_never_finished_is_undone(box: Any) -> None:
+    started = await box.start(box.config("sleep", "100"))
+    path = box.run_dir / "keeper/c/state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "phase": "starting", "pid": 0, "controllers": []}))
+    await killed(box, box.keeper)
+    assert await box.runtime.list() == {}
+    assert not (box.run_dir / "keeper/c").exists()
+    await box.until(lambda: not Path(f"/proc/{started.pid}").exists(), "its process is killed")
+    assert box.groups() == []
+
+
+async def test_killing_the_keeper_again_and_again_during_starts_leaves_no_orphan(box: Any) -> None:
+    async def start(number: int) -> Started | ShoalError:
+        try:
+            return await box.start(box.config("sleep", "1000"), name=f"c{number}")
+        except ShoalError as error:
+            return error
+
+    for round_ in range(3):
+        starting = [asyncio.create_task(start(round_ * 10 + number)) for number in range(6)]
+        await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
+        await killed(box, box.keeper)
+        results = await asyncio.gather(*starting)
+        assert all(isinstance(result, (Started, Unavailable)) for result in results)
+        known = await box.runtime.list()
+        pids = {pid for group in box.groups() for pid in _members(group)}
+        assert pids == {entry.pid for entry in known.values() if isinstance(entry, Started)}
+        for name in known:
+            await box.runtime.delete(name)
+
+
+def _members(group: Path) -> list[int]:
+    return [int(word) for word in (group / "cgroup.procs").read_text().split()]
+
+
+async def test_an_exec_says_that_its_keeper_died(box: Any) -> None:
+    await box.start(box.config("sleep", "100"))
+    streams = await box.runtime.exec("c", {"args": ["sleep", "100"]}, stdin=False, tty=False)
+    await killed(box, box.keeper)
+    with pytest.raises(Unavailable, match="the keeper died"):
+        await streams.wait()
+    assert isinstance((await box.runtime.list())["c"], Started)
+
+
+async def test_two_agents_that_open_at_once_share_one_keeper(box: Any) -> None:
+    from agent.runtime.runtime import Runtime
+
+    await killed(box, box.keeper)
+    others = await asyncio.gather(*(Runtime.open(run_dir=box.run_dir, cgroup_parent=box.parent) for _ in range(3)))
+    await box.start(box.config("sleep", "100"))
+    for other in others:
+        assert list(await other.list()) == ["c"]
+        await other.close()

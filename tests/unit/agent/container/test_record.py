@@ -1,0 +1,86 @@
+"""Containers on disk: what a crash or a power cut leaves is a container or nothing."""
+
+import os
+
+import msgspec
+import pytest
+
+from agent.container.record import Record, Records, State
+from shoal.model.base import Meta
+from shoal.model.container import Container, ContainerState, ContainerStatus
+
+ID = "a" * 64
+
+
+@pytest.fixture
+def records(tmp_path):
+    made = Records(tmp_path / "containers")
+    made.open()
+    return made
+
+
+def record(container_id=ID, **fields):
+    return Record(container=Container(meta=Meta(id=container_id), name="web", **fields))
+
+
+def save(records, made=None, *, durable=True):
+    made = made or record()
+    records.make(made.container.meta.id)
+    records.save(made, durable=durable)
+    return made
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_is_saved_is_loaded(records, durable):
+    made = save(records, durable=durable)
+    assert records.load() == [(made, State())]
+    state = State(status=ContainerStatus(state=ContainerState.EXITED, exit_code=3), stopped=True, boot_id="b")
+    records.save_state(ID, state, durable=False)
+    assert records.load() == [(made, state)]
+
+
+def test_a_folder_without_record_is_swept(records):
+    records.make(ID)
+    assert records.load() == []
+    assert not records.folder(ID).exists()
+
+
+def test_a_torn_record_of_a_passing_container_is_swept_and_a_durable_one_left(records):
+    save(records, durable=False)
+    (records.folder(ID) / "transient").write_bytes(b"")
+    save(records, record("b" * 64))
+    (records.folder("b" * 64) / "container").write_bytes(b"\x09 newer")
+    assert records.load() == []
+    assert not records.folder(ID).exists()
+    assert records.folder("b" * 64).exists()
+
+
+def test_a_torn_state_reads_as_created(records):
+    made = save(records)
+    for torn in (b"", b"\x01\x93"):
+        (records.folder(ID) / "state").write_bytes(torn)
+        assert records.load() == [(made, State())]
+
+
+def test_discarded_is_gone_at_once_and_its_space_later(records):
+    save(records)
+    (records.folder(ID) / "upper/big").write_text("x")
+    records.discard(ID)
+    assert records.load() == []
+    records.discard(ID)
+    records.empty_trash()
+    assert os.listdir(records.folder(".trash")) == []
+
+
+def test_opening_finishes_a_deletion(records, tmp_path):
+    save(records)
+    records.discard(ID)
+    again = Records(tmp_path / "containers")
+    again.open()
+    assert os.listdir(records.folder(".trash")) == []
+
+
+def test_pending_is_kept(records):
+    made = msgspec.structs.replace(record(), pending=True)
+    save(records, made)
+    assert records.load()[0][0].pending
