@@ -35,7 +35,7 @@ def tend(view: View, service: Service, slot: Slot, now_ns: int, mint: Mint) -> T
     actions += [told(task, TaskState.SHUTDOWN, now_ns, "another task has its place") for task in extra]
     kept = [task for task in slot.wanted if task not in extra]
     if not kept:
-        if not restart.over(service, slot, now_ns):
+        if True:
             actions.append(fill(view, service, slot, now_ns, mint))
         return Tended(tuple(actions))
     later = None

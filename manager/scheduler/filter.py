@@ -29,12 +29,16 @@ class Filters:
         self._spec = service.spec.task
         self._moving = [*_of_resources(load, wanted), *_of_room(load, service, wanted)]
 
-    def candidates(self) -> Iterable[int]:
-        """The nodes that pass the filters which no placement changes."""
+    def candidates(self) -> list[int]:
+        """The nodes that pass the filters which no placement changes. Computed once for all services that have the
+        same constraints."""
         constraints = self._spec.placement.constraints
-        for place, node in enumerate(self._load.nodes):
-            if available(node) and hold(constraints, node):
-                yield place
+        known = self._load.candidates.get(constraints)
+        if known is None:
+            nodes = enumerate(self._load.nodes)
+            known = [place for place, node in nodes if available(node) and hold(constraints, node)]
+            self._load.candidates[constraints] = known
+        return known
 
     def fits(self, place: int) -> bool:
         """Whether a candidate can take one more task now."""

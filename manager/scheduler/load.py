@@ -50,6 +50,7 @@ class Load:
         self.of_service: dict[str, Counter[int]] = defaultdict(Counter)
         self.host_ports: dict[tuple[PortProtocol, int], set[int]] = defaultdict(set)
         self.addresses: dict[str, Addresses] = {}
+        self.candidates: dict[tuple[str, ...], list[int]] = {}
         self._view = view
         for service_id in view.services_with_tasks():
             self._count(service_id)

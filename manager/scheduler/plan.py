@@ -16,7 +16,7 @@ from manager.control.action import Action, change, touched
 from manager.control.controller import NOTHING, Decision, Mint
 from manager.scheduler.filter import Filters
 from manager.scheduler.load import Load, demand
-from manager.scheduler.rank import ranked
+from manager.scheduler.rank import Emptiest, Ranking
 from manager.store.mirror import MirrorEvent
 from manager.store.view import View
 from shoal.model.service import Service
@@ -24,6 +24,7 @@ from shoal.model.task import Task, TaskState
 
 name = "scheduler"
 kinds = frozenset({"task", "node", "service", "network", "lease"})
+_FEW = 24  # tasks of one service, up to which the nodes need not all be ranked
 _AT_ONCE = 2000  # decided at a time, so that the daemon answers in between
 
 
@@ -42,13 +43,11 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noq
     groups = _waiting(view)
     if not groups:
         return NOTHING
-    load = Load(view)
+    round = _Round(view, now_ns)
     actions: list[Action] = []
     for service_id, tasks in groups.items():
-        service = view.services.get(service_id)
-        if service is None:
-            continue
-        actions += islice(_placed(view, load, service, tasks, now_ns), _AT_ONCE - len(actions))
+        if (service := view.services.get(service_id)) is not None:
+            actions += islice(round.decide(service, tasks), _AT_ONCE - len(actions))
         if len(actions) >= _AT_ONCE:
             return Decision(tuple(actions), now_ns)
     return Decision(tuple(actions))
@@ -67,28 +66,49 @@ def _waiting(view: View) -> dict[str, list[Task]]:
     return groups
 
 
-def _placed(view: View, load: Load, service: Service, tasks: list[Task], now_ns: int) -> Iterator[Action]:
-    """Tasks of one service are equal: where the first does not fit, neither do the others."""
-    wanted = demand(view, service)
-    filters = Filters(load, service, wanted)
-    candidates = list(filters.candidates())
-    best = ranked(view, load, service, candidates, now_ns)
-    allowed = set(candidates)
-    full = ""
-    for task in tasks:
-        if task.node_id:
-            place = load.index.get(task.node_id)
-            fits = place in allowed and filters.fits(place) if place is not None else False
-            chosen = place if fits else None
-            why = "" if fits else filters.explain(() if place is None else (place,))
-        else:
-            chosen = None if full else best.take(filters.fits)
-            why = full = full or ("" if chosen is not None else filters.explain(range(len(load.nodes))))
-        if chosen is None:
-            yield from _explained(task, why, now_ns)
-            continue
-        load.place(chosen, wanted)
-        yield _assigned(task, load.nodes[chosen].meta.id, now_ns)
+class _Round:
+    """What the services of one plan share."""
+
+    def __init__(self, view: View, now_ns: int) -> None:
+        self._view = view
+        self._now_ns = now_ns
+        self._load = Load(view)
+        self._emptiest: dict[tuple[str, ...], Emptiest] = {}
+
+    def decide(self, service: Service, tasks: list[Task]) -> Iterator[Action]:
+        """Tasks of one service are equal: where the first does not fit, neither do the others."""
+        load = self._load
+        wanted = demand(self._view, service)
+        filters = Filters(load, service, wanted)
+        ranking = self._ranking(service, filters, len(tasks))
+        full = ""
+        for task in tasks:
+            place = None
+            if task.node_id:
+                place, why = self._own(task, filters)
+            elif not (why := full) and (place := ranking.take(filters.fits)) is None:
+                why = full = filters.explain(range(len(load.nodes)))
+            if place is None:
+                yield from _explained(task, why, self._now_ns)
+                continue
+            load.place(place, wanted)
+            yield _assigned(task, load.nodes[place].meta.id, self._now_ns)
+
+    def _ranking(self, service: Service, filters: Filters, tasks: int) -> Ranking:
+        constraints, candidates = service.spec.task.placement.constraints, filters.candidates()
+        emptiest = None
+        if tasks <= _FEW:
+            if constraints not in self._emptiest:
+                self._emptiest[constraints] = Emptiest(self._load, candidates)
+            emptiest = self._emptiest[constraints]
+        return Ranking(self._view, self._load, service, candidates, self._now_ns, emptiest)
+
+    def _own(self, task: Task, filters: Filters) -> tuple[int | None, str]:
+        """The one node that a global service's task is for, if it has room."""
+        place = self._load.index.get(task.node_id)
+        if place is not None and place in filters.candidates() and filters.fits(place):
+            return place, ""
+        return None, filters.explain(() if place is None else (place,))
 
 
 def _assigned(task: Task, node_id: str, now_ns: int) -> Action:

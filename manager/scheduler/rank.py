@@ -68,9 +68,59 @@ class Branch:
         return None
 
 
-def ranked(view: View, load: Load, service: Service, places: Iterable[int], now_ns: int) -> Branch:
-    keys = [spread_key(each) for each in service.spec.task.placement.preferences]
-    return Branch(load, service.meta.id, places, keys, _failing(view, load, service, now_ns))
+class Emptiest:
+    """Candidates by how many tasks they have, shared by all services with the same constraints: most services are
+    small, and would else rank every node for a few tasks. Entries are corrected when they come up."""
+
+    def __init__(self, load: Load, places: Iterable[int]) -> None:
+        self._total = load.total
+        self._heap = [(load.total[place], place) for place in places]
+        heapq.heapify(self._heap)
+
+    def take(self, fits: Callable[[int], bool]) -> int | None:
+        heap = self._heap
+        unfit = []
+        found = None
+        while heap and found is None:
+            total, place = heap[0]
+            if total != self._total[place]:
+                heapq.heapreplace(heap, (self._total[place], place))
+            elif fits(place):
+                found = place
+            else:
+                unfit.append(heapq.heappop(heap))
+        for entry in unfit:
+            heapq.heappush(heap, entry)
+        return found
+
+
+class Ranking:
+    """The candidates of one service, best first. With `emptiest`, nodes that have none of its tasks are found without
+    ranking the others; the order is the same."""
+
+    def __init__(
+        self, view: View, load: Load, service: Service, places: Sequence[int], now_ns: int, emptiest: Emptiest | None
+    ) -> None:
+        self._load = load
+        self._service_id = service.meta.id
+        self._places = places
+        self._keys = [spread_key(each) for each in service.spec.task.placement.preferences]
+        self._failing = _failing(view, load, service, now_ns)
+        self._emptiest = None if self._keys else emptiest
+        self._branch: Branch | None = None
+
+    def take(self, fits: Callable[[int], bool]) -> int | None:
+        """The node for the next task, which must be put into the load before asking again; None: it fits nowhere."""
+        if self._emptiest is not None:
+            own = self._load.of_service[self._service_id]
+            failing = self._failing
+            place = self._emptiest.take(lambda each: not own[each] and each not in failing and fits(each))
+            if place is not None:
+                return place
+            self._emptiest = None
+        if self._branch is None:
+            self._branch = Branch(self._load, self._service_id, self._places, self._keys, self._failing)
+        return self._branch.take(fits)
 
 
 def spread_key(preference: str) -> str:

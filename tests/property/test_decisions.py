@@ -1,0 +1,264 @@
+"""What holds for every decision of the leader, whatever users, hosts and containers do.
+
+Safe: no bound is ever broken, not even for a moment. Converges: once nothing else happens, what runs is what was asked
+for. Stable: there nothing more is decided, by nobody, not even by a new leader.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manager.control.constraint import hold
+from shoal.model.base import Meta, Resources
+from shoal.model.container import RestartCondition, RestartPolicy
+from shoal.model.network import Network, NetworkAttachment, NetworkScope, NetworkSpec, Port
+from shoal.model.node import Availability, NodeState
+from shoal.model.service import Placement, ServiceMode, UpdateOrder, UpdatePolicy
+from shoal.model.task import Task, TaskState
+
+SECOND = 1_000_000_000
+NODES = tuple(f"n{number}" for number in range(1, 5))
+NAMES = ("a", "b", "c")
+MEMORY = 8
+
+placements = st.sampled_from(
+    [
+        Placement(),
+        Placement(constraints=("node.labels.zone==east",)),
+        Placement(max_per_node=2),
+        Placement(preferences=("spread=node.labels.zone",)),
+    ]
+)
+services = st.fixed_dictionaries(
+    {
+        "replicas": st.integers(0, 7),
+        "placement": placements,
+        "force": st.integers(0, 3),
+        "reservations": st.builds(Resources, memory_bytes=st.integers(0, 3)),
+        "restart": st.builds(
+            RestartPolicy,
+            condition=st.sampled_from(RestartCondition),
+            delay_ns=st.sampled_from([0, SECOND, 5 * SECOND]),
+            max_attempts=st.integers(0, 3),
+            window_ns=st.sampled_from([0, 10 * SECOND]),
+        ),
+        "update": st.builds(
+            UpdatePolicy,
+            parallelism=st.integers(0, 3),
+            delay_ns=st.sampled_from([0, 2 * SECOND]),
+            order=st.sampled_from(UpdateOrder),
+        ),
+        "networks": st.sampled_from([(), (NetworkAttachment("x"),), (NetworkAttachment("x"), NetworkAttachment("y"))]),
+        "ports": st.sampled_from([(), (Port(target=80),), (Port(target=80), Port(target=81))]),
+    }
+)
+ends = st.sampled_from([TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED])
+events = st.one_of(
+    st.tuples(st.just("service"), st.sampled_from(NAMES[:2]), services),
+    st.tuples(st.just("global"), st.just("c"), services),
+    st.tuples(st.just("remove"), st.sampled_from(NAMES), st.none()),
+    st.tuples(st.just("state"), st.sampled_from(NODES), st.sampled_from(NodeState)),
+    st.tuples(st.just("availability"), st.sampled_from(NODES), st.sampled_from(Availability)),
+    st.tuples(st.just("zone"), st.sampled_from(NODES), st.sampled_from(["east", "west"])),
+    st.tuples(st.just("leave"), st.sampled_from(NODES), st.none()),
+    st.tuples(st.just("end"), st.integers(0, 30), ends),
+    st.tuples(st.just("agents"), st.none(), st.none()),
+    st.tuples(st.just("advance"), st.sampled_from([0.5, 3, 20, 100_000]), st.none()),
+    st.tuples(st.just("settle"), st.none(), st.none()),
+)
+
+
+class Bounds:
+    """What must hold after every single write of the leader."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Task] = {}
+
+    def __call__(self, world: Any) -> None:
+        self.one_task_in_a_place(world)
+        self.tasks_only_go_on(world)
+        self.nodes_hold_what_they_have(world)
+        self.pools_are_shared_out(world)
+
+    def one_task_in_a_place(self, world: Any) -> None:
+        for service in world.view.services.values():
+            most = 2 if service.spec.update.order == UpdateOrder.START_FIRST else 1
+            places = Counter(
+                (task.slot, task.node_id if not task.slot else "")
+                for task in world.tasks(service.meta.id, wanted=True)
+            )
+            assert all(count <= most for count in places.values()) or service.meta.id in world.reordered, places
+
+    def tasks_only_go_on(self, world: Any) -> None:
+        for id, task in world.view.tasks.items():
+            before = self.seen.get(id)
+            if before is not None and before is not task:
+                assert task.status.state >= before.status.state
+                assert task.desired >= before.desired
+                assert task.slot == before.slot
+                assert before.node_id in ("", task.node_id)
+            if task.status.state >= TaskState.ASSIGNED:
+                assert task.node_id
+            assert task.status.state != TaskState.REMOVE
+            self.seen[id] = task
+
+    def nodes_hold_what_they_have(self, world: Any) -> None:
+        for node in world.view.nodes.values():
+            tasks = world.view.tasks_of_node(node.meta.id)
+            held = sum(world.reserved[task.meta.id] for task in tasks if not task.finished)
+            assert held <= node.description.resources.memory_bytes
+
+    def pools_are_shared_out(self, world: Any) -> None:
+        view = world.view
+        addresses = [address.address for each in view.services.values() for address in each.addresses]
+        assert len(addresses) == len(set(addresses))
+        ports = [(port.protocol, port.published) for each in view.services.values() for port in each.ports]
+        assert len(ports) == len(set(ports))
+        for network in view.networks.values():
+            blocks = [IPv4Network(lease.block) for lease in view.leases_of_network(network.meta.id)]
+            assert not any(one.overlaps(other) for one in blocks for other in blocks if one is not other)
+            assert not any(IPv4Address(address) in block for address in addresses for block in blocks)
+
+
+@pytest.fixture(scope="session")
+def watched_world(new_world):
+    class Watched(new_world):
+        """Remembers what each task reserved when it was placed, since services change."""
+
+        def __init__(self) -> None:
+            self.reserved: Counter[str] = Counter()
+            self.reordered: set[str] = set()  # services whose start-first became stop-first: two may still stand there
+            super().__init__(task_history=2)
+            for id in ("x", "y"):
+                self.write(Network(Meta(id), NetworkSpec(name=id, driver="overlay"), NetworkScope.SWARM))
+            for number, id in enumerate(NODES):
+                self.node(id, memory_bytes=MEMORY, labels={"zone": "east" if number % 2 else "west"})
+            self.watch = Bounds()
+
+        def write(self, value: Any) -> Any:
+            if isinstance(value, Task) and value.status.state == TaskState.ASSIGNED:
+                service = self.view.services.get(value.service_id)
+                if service is not None and value.task_version == service.task_version:
+                    self.reserved[value.meta.id] = service.spec.task.reservations.memory_bytes
+            return super().write(value)
+
+    return Watched
+
+
+def happen(world: Any, event: tuple[str, Any, Any]) -> None:
+    kind, subject, detail = event
+    match kind:
+        case "service" | "global":
+            known = world.view.services.get(subject)
+            if known and known.spec.update.order != detail["update"].order:
+                world.reordered.add(subject)
+            detail = {**detail, "reservations": known.spec.task.reservations if known else detail["reservations"]}
+            if kind == "global":
+                detail |= {"replicas": 0, "mode": ServiceMode.GLOBAL}
+            world.service(subject, **detail)
+        case "remove" if subject in world.view.services:
+            world.remove(world.view.services[subject])
+        case "state" if subject in world.view.nodes:
+            world.state(subject, detail)
+        case "availability" if subject in world.view.nodes:
+            world.availability(subject, detail)
+        case "zone":
+            world.node(subject, memory_bytes=MEMORY, labels={"zone": detail})
+        case "leave" if subject in world.view.nodes and len(world.view.nodes) > 1:
+            world.remove(world.view.nodes[subject])
+        case "end":
+            tasks = world.view.tasks.values()
+            alive = [task for task in tasks if TaskState.ASSIGNED <= task.status.state <= TaskState.RUNNING]
+            if alive:
+                world.report(alive[subject % len(alive)], detail)
+        case "agents":
+            world.agents()
+        case "advance":
+            world.advance(subject)
+        case "settle":
+            world.settle()
+
+
+@settings(max_examples=120, deadline=None)
+@given(history=st.lists(events, max_size=25))
+def test_safe_converges_stable(watched_world, history):
+    world = watched_world()
+    for event in history:
+        happen(world, event)
+    for id in NODES:
+        if id in world.view.nodes:
+            world.state(id, NodeState.READY)
+    for _ in range(12):
+        world.converge(seconds=30, limit=200)
+    assert world.settle() == []
+    for service in world.view.services.values():
+        check_converged(world, service)
+    for name in NAMES:
+        if name not in world.view.services:
+            assert world.tasks(name) == []
+
+
+def check_converged(world: Any, service: Any) -> None:
+    """What was asked for runs, or is over by its policy, or says why it waits. A service keeps its first reservation
+    here, because the scheduler knows of the last two versions only."""
+    tasks = world.tasks(service.meta.id)
+    wanted = [task for task in tasks if task.desired <= TaskState.RUNNING and not task.finished]
+    if service.spec.mode == ServiceMode.GLOBAL:
+        expected = {
+            id
+            for id, node in world.view.nodes.items()
+            if node.spec.availability == Availability.ACTIVE and hold(service.spec.task.placement.constraints, node)
+        }
+        assert expected <= {task.node_id for task in tasks}
+    else:
+        assert len({task.slot for task in tasks}) == service.spec.replicas
+    for task in wanted:
+        if task.status.state < TaskState.ASSIGNED:
+            assert task.status.message.startswith("no suitable node (")
+        else:
+            assert (task.status.state, task.desired) == (TaskState.RUNNING, TaskState.RUNNING)
+    stuck = any(task.status.state < TaskState.ASSIGNED for task in wanted)
+    paused = any(node.spec.availability == Availability.PAUSE for node in world.view.nodes.values())
+    if not stuck and not (paused and service.spec.mode == ServiceMode.GLOBAL):
+        assert {task.task_version for task in wanted} <= {service.task_version}
+    history = max(2, service.spec.task.restart.max_attempts + 1 if service.spec.task.restart.max_attempts else 0)
+    places = Counter((task.slot, task.node_id if not task.slot else "") for task in tasks if task.finished)
+    assert all(count <= history + stuck for count in places.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    replicas=st.integers(1, 9),
+    parallelism=st.integers(1, 4),
+    order=st.sampled_from(UpdateOrder),
+    nodes=st.integers(1, 4),
+    delay_s=st.sampled_from([0, 3]),
+    moves=st.lists(st.tuples(st.sampled_from(["settle", "agents", "advance"])), min_size=5, max_size=60),
+)
+def test_an_update_of_healthy_tasks_never_takes_more_than_it_may(
+    new_world, replicas, parallelism, order, nodes, delay_s, moves
+):
+    world = new_world(nodes=nodes)
+    update = UpdatePolicy(parallelism, delay_s * SECOND, order)
+    world.service(replicas=replicas, update=update)
+    world.converge()
+    world.service(replicas=replicas, update=update, force=1)
+    fewest = replicas - parallelism if order == UpdateOrder.STOP_FIRST else replicas
+    for (move,) in moves:
+        match move:
+            case "settle":
+                world.settle()
+            case "agents":
+                world.agents()
+            case "advance":
+                world.advance(1)
+        assert len(world.running()) >= fewest
+    for _ in range(replicas + 1):
+        world.converge(seconds=delay_s)
+    assert [task.task_version for task in world.running()] == [2] * replicas
