@@ -1,0 +1,117 @@
+"""Stubs whose calls carry the client's metadata and raise ShoalError. `client` decides where they go.
+
+It stands between a generated stub and its channel, where gRPC's own interceptors would cost each call an extra task.
+Streams in both directions are handed out raw; who uses one reads it inside `translated()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+import grpc.aio
+
+from shoal import rpc
+from shoal.errors import ShoalError, Unavailable
+from shoal.v1 import control_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc
+
+if TYPE_CHECKING:
+    from shoal.tls import Identity
+
+_CONTROL = "/shoal.v1.ControlService/"
+
+
+class Calls:
+    """A channel with what every call on it shares. `unreachable` makes the error of a call that found nobody."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        identity: Identity | None,
+        metadata: Sequence[tuple[str, str]],
+        unreachable: Callable[[str], Unavailable],
+    ) -> None:
+        self._channel = rpc.dial(target, identity=identity)
+        self._metadata = tuple(metadata)
+        self._unreachable = unreachable
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    def containers(self) -> engine_pb2_grpc.ContainerServiceAsyncStub:
+        return engine_pb2_grpc.ContainerServiceStub(self._as_channel())
+
+    def images(self) -> engine_pb2_grpc.ImageServiceAsyncStub:
+        return engine_pb2_grpc.ImageServiceStub(self._as_channel())
+
+    def networks(self) -> engine_pb2_grpc.NetworkServiceAsyncStub:
+        return engine_pb2_grpc.NetworkServiceStub(self._as_channel())
+
+    def volumes(self) -> engine_pb2_grpc.VolumeServiceAsyncStub:
+        return engine_pb2_grpc.VolumeServiceStub(self._as_channel())
+
+    def system(self) -> engine_pb2_grpc.SystemServiceAsyncStub:
+        return engine_pb2_grpc.SystemServiceStub(self._as_channel())
+
+    def swarm(self) -> swarm_pb2_grpc.SwarmServiceAsyncStub:
+        return swarm_pb2_grpc.SwarmServiceStub(self._as_channel())
+
+    def control(self) -> control_pb2_grpc.ControlServiceAsyncStub:
+        return control_pb2_grpc.ControlServiceStub(self._as_channel())
+
+    def unary_unary(self, method: str, **kwargs: Any) -> Any:
+        inner: Any = self._channel.unary_unary(method, **kwargs)
+
+        async def call(request: Any, timeout: float | None = None) -> Any:
+            with self.translated(method):
+                return await inner(request, metadata=self._metadata, timeout=timeout)
+
+        return call
+
+    def unary_stream(self, method: str, **kwargs: Any) -> Any:
+        inner: Any = self._channel.unary_stream(method, **kwargs)
+
+        async def call(request: Any) -> AsyncIterator[Any]:
+            with self.translated(method):
+                async for response in inner(request, metadata=self._metadata):
+                    yield response
+
+        return call
+
+    def stream_unary(self, method: str, **kwargs: Any) -> Any:
+        inner: Any = self._channel.stream_unary(method, **kwargs)
+
+        async def call(requests: AsyncIterator[Any]) -> Any:
+            with self.translated(method):
+                return await inner(requests, metadata=self._metadata)
+
+        return call
+
+    def stream_stream(self, method: str, **kwargs: Any) -> Any:
+        inner: Any = self._channel.stream_stream(method, **kwargs)
+        return lambda: inner(metadata=self._metadata)
+
+    @contextlib.contextmanager
+    def translated(self, method: str = "") -> Iterator[None]:
+        """Calls inside raise ShoalError instead of AioRpcError."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error, method) from error
+
+    def _error(self, error: grpc.aio.AioRpcError, method: str) -> ShoalError:
+        raised = dict(error.trailing_metadata() or ()).get("shoal-error")
+        if raised is None and error.code() == grpc.StatusCode.UNAVAILABLE:
+            return self._unreachable(error.details() or "no answer")
+        if raised is None and error.code() == grpc.StatusCode.UNIMPLEMENTED and method.startswith(_CONTROL):
+            return Unavailable(
+                "This node is not a swarm manager",
+                hint="run it on one, or use 'shoal swarm init' or 'shoal swarm join' to make this node part of a cluster",
+            )
+        return rpc.error_of(error)
+
+    def _as_channel(self) -> grpc.aio.Channel:
+        return cast("grpc.aio.Channel", self)

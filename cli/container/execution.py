@@ -1,0 +1,67 @@
+"""`exec`: another process in a container that runs."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.command import Flags, command, flag, switch
+from cli.container.foreground import DETACHED, check_terminal
+from cli.foreground import Manners, follow, window
+from cli.parse import pair
+from cli.parse.process import detach_keys
+from cli.terminal import DEFAULT_DETACH_KEYS
+from shoal.v1 import engine_pb2
+
+
+class ExecFlags(Flags):
+    """What `exec` adds to the container's own process."""
+
+    detach: Annotated[bool, switch("-d", "--detach", help="Detached mode: run command in the background")] = False
+    detach_keys: Annotated[
+        bytes, flag("--detach-keys", parse=detach_keys, help="Override the key sequence for detaching a container")
+    ] = DEFAULT_DETACH_KEYS
+    env: Annotated[list[str], flag("-e", "--env", metavar="list", help="Set environment variables")] = []
+    env_file: Annotated[list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")] = []
+    interactive: Annotated[bool, switch("-i", "--interactive", help="Keep STDIN open even if not attached")] = False
+    privileged: Annotated[bool, switch("--privileged", help="Give extended privileges to the command")] = False
+    tty: Annotated[bool, switch("-t", "--tty", help="Allocate a pseudo-TTY")] = False
+    user: Annotated[str, flag("-u", "--user", help='Username or UID (format: "<name|uid>[:<group|gid>]")')] = ""
+    workdir: Annotated[str, flag("-w", "--workdir", help="Working directory inside the container")] = ""
+
+
+@command(
+    "[OPTIONS] CONTAINER COMMAND [ARG...]",
+    examples=["shoal exec -it web sh", "shoal exec -e LEVEL=debug web env", "shoal --node n2 exec web ls /"],
+    interspersed=False,
+)
+async def execute(
+    client: Client,
+    flags: ExecFlags,
+    container: Annotated[str, typer.Argument()],
+    command: Annotated[list[str], typer.Argument()],
+) -> int:
+    """Execute a command in a running container"""
+    if not flags.detach:
+        check_terminal(stdin=flags.interactive, tty=flags.tty)
+    opening = engine_pb2.ExecOpen(
+        container=container,
+        argv=command,
+        env=pair.environment(flags.env, flags.env_file, pair.own_environment()),
+        workdir=flags.workdir,
+        user=flags.user,
+        tty=flags.tty,
+        stdin=flags.interactive and not flags.detach,
+        privileged=flags.privileged,
+        detach=flags.detach,
+        size=window() if flags.tty else None,
+    )
+    manners = Manners(
+        stdin=opening.stdin, tty=flags.tty, proxy_signals=False, detach_keys=flags.detach_keys, until_started=flags.detach
+    )
+    call = client.containers.ExecContainer()
+    ended = await follow(client, call, engine_pb2.ExecContainerRequest(open=opening), manners)
+    if ended.code is None and not flags.detach:
+        print(DETACHED, file=sys.stderr)
+    return ended.code or 0

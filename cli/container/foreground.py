@@ -1,0 +1,156 @@
+"""`run`, `start`, `attach`: verbs that may stay with the container, and then end with its exit code."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import terminal
+from cli.client import Client
+from cli.command import Arguments, Flags, command, flag, switch
+from cli.container.flags import ContainerFlags
+from cli.container.lifecycle import complain, each_in_turn, make
+from cli.container.request import create_request
+from cli.foreground import Ended, Manners, follow, window
+from cli.grammar import UsageError
+from cli.parse.process import detach_keys
+from shoal.errors import Conflict, ShoalError
+from shoal.v1 import engine_pb2
+from shoal.v1.types_pb2 import CONTAINER_STATE_PAUSED, CONTAINER_STATE_RUNNING, Container
+
+DETACHED = "read escape sequence"
+_OURS = 125
+
+
+class ForegroundFlags(Flags):
+    """How the terminal behaves while it stays."""
+
+    detach_keys: Annotated[
+        bytes, flag("--detach-keys", parse=detach_keys, help="Override the key sequence for detaching a container")
+    ] = terminal.DEFAULT_DETACH_KEYS
+    sig_proxy: Annotated[
+        bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Proxy received signals to the process (default true)")
+    ] = True
+
+
+@command(
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    examples=[
+        "shoal run -it --rm busybox sh",
+        "shoal run -d --name web -p 8080:80 --restart always web:1",
+        "shoal run --rm -v $PWD:/work -w /work busybox ls",
+    ],
+    interspersed=False,
+)
+async def run(
+    client: Client,
+    flags: ContainerFlags,
+    manners: ForegroundFlags,
+    image: Annotated[str, typer.Argument()],
+    args: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    detach: Annotated[bool, switch("-d", "--detach", help="Run container in background and print container ID")] = False,
+) -> int:
+    """Create and run a new container from an image"""
+    request = create_request(flags, image, args)
+    if not detach:
+        check_terminal(stdin=flags.interactive, tty=flags.tty)
+    try:
+        made = await make(client, flags, request)
+        if detach:
+            await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=made))
+            print(made)
+            return 0
+        ended = await _attach(client, made, _manners(manners, stdin=flags.interactive, tty=flags.tty), start=True)
+    except ShoalError as error:
+        # docker: whatever keeps a container from running is 125, 126 or 127, so that it is not taken for its own code
+        error.exit_code = error.exit_code if error.exit_code in (126, 127) else _OURS
+        raise
+    return _code(ended)
+
+
+@command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal start web", "shoal start -ai shell"])
+async def start(
+    client: Client,
+    manners: ForegroundFlags,
+    containers: Arguments,
+    attach: Annotated[bool, switch("-a", "--attach", help="Attach STDOUT/STDERR and forward signals")] = False,
+    interactive: Annotated[bool, switch("-i", "--interactive", help="Attach container's STDIN")] = False,
+) -> int:
+    """Start one or more stopped containers"""
+    if attach or interactive:
+        if len(containers) > 1:
+            raise Conflict("you cannot start and attach multiple containers at once")
+        spec = (await _get(client, containers[0])).spec
+        stdin = interactive and spec.open_stdin
+        check_terminal(stdin=stdin, tty=spec.tty)
+        return _code(await _attach(client, containers[0], _manners(manners, stdin=stdin, tty=spec.tty), start=True))
+
+    async def one(container: str) -> None:
+        await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=container))
+
+    failed = []
+
+    async def one_of_many(container: str) -> None:
+        try:
+            await one(container)
+        except ShoalError:
+            failed.append(container)
+            raise
+
+    code = await each_in_turn(containers, one_of_many)
+    if failed:
+        complain(ShoalError(f"failed to start containers: {', '.join(failed)}"))
+    return code
+
+
+@command("[OPTIONS] CONTAINER", examples=["shoal attach shell        (ctrl-p ctrl-q leaves it running)"])
+async def attach(
+    client: Client,
+    manners: ForegroundFlags,
+    container: Annotated[str, typer.Argument()],
+    no_stdin: Annotated[bool, switch("--no-stdin", help="Do not attach STDIN")] = False,
+) -> int:
+    """Attach local standard input, output, and error streams to a running container"""
+    found = await _get(client, container)
+    if found.status.state == CONTAINER_STATE_PAUSED:
+        raise Conflict("You cannot attach to a paused container, unpause it first")
+    if found.status.state != CONTAINER_STATE_RUNNING:
+        raise Conflict("You cannot attach to a stopped container, start it first")
+    stdin = found.spec.open_stdin and not no_stdin
+    check_terminal(stdin=stdin, tty=found.spec.tty)
+    return _code(await _attach(client, container, _manners(manners, stdin=stdin, tty=found.spec.tty), start=False))
+
+
+def check_terminal(*, stdin: bool, tty: bool) -> None:
+    """A container's terminal needs one of ours to be typed at."""
+    if stdin and tty and not terminal.is_terminal(terminal.STDIN):
+        raise UsageError("the input device is not a TTY", hint="leave -t out to read from a pipe", exit_code=1)
+
+
+async def _attach(client: Client, container: str, manners: Manners, *, start: bool) -> Ended:
+    opening = engine_pb2.AttachOpen(
+        container=container,
+        stdin=manners.stdin,
+        stdout=True,
+        stderr=True,
+        start=start,
+        size=window() if manners.tty else None,
+    )
+    call = client.containers.AttachContainer()
+    return await follow(client, call, engine_pb2.AttachContainerRequest(open=opening), manners)
+
+
+def _manners(flags: ForegroundFlags, *, stdin: bool, tty: bool) -> Manners:
+    return Manners(stdin=stdin, tty=tty, proxy_signals=flags.sig_proxy, detach_keys=flags.detach_keys)
+
+
+def _code(ended: Ended) -> int:
+    if ended.code is None:
+        print(DETACHED, file=sys.stderr)
+        return 0
+    return ended.code
+
+
+async def _get(client: Client, container: str) -> Container:
+    answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=container))
+    return answer.container

@@ -1,0 +1,168 @@
+"""`create`, `stop`, `kill`, `rm`, `wait`: verbs that change a container and do not stay with it."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.command import Arguments, command, flag, switch
+from cli.container.flags import ContainerFlags
+from cli.container.request import check_signal, create_request
+from cli.image import pull_first, with_tag
+from cli.parse.number import integer
+from shoal.errors import Conflict, NotFound, ShoalError
+from shoal.v1 import engine_pb2
+
+_NOT_RUNNING = engine_pb2.WAIT_CONDITION_NOT_RUNNING
+
+
+@command(
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    examples=["shoal create --name web -p 8080:80 web:1", "shoal start web"],
+    interspersed=False,
+)
+async def create(
+    client: Client,
+    flags: ContainerFlags,
+    image: Annotated[str, typer.Argument()],
+    args: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+) -> None:
+    """Create a new container, without starting it"""
+    print(await make(client, flags, create_request(flags, image, args)))
+
+
+async def make(client: Client, flags: ContainerFlags, request: engine_pb2.CreateContainerRequest) -> str:
+    """The id of a new container; its image is pulled first when `--pull` says so or it is missing."""
+    with _cidfile(flags.cidfile) as record:
+        if flags.pull == "always":
+            await pull_first(client, request.spec.image, quiet=flags.quiet, platform=flags.platform)
+        try:
+            answer = await client.containers.CreateContainer(request)
+        except NotFound as error:
+            if flags.pull != "missing" or not error.message.startswith("No such image"):
+                raise
+            print(f"Unable to find image '{with_tag(request.spec.image)}' locally", file=sys.stderr)
+            await pull_first(client, request.spec.image, quiet=flags.quiet, platform=flags.platform)
+            answer = await client.containers.CreateContainer(request)
+        record(answer.id)
+    for warning in answer.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    return answer.id
+
+
+@command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal stop web", "shoal stop -t 1 web db"])
+async def stop(
+    client: Client,
+    containers: Arguments,
+    timeout: Annotated[
+        int | None,
+        flag("-t", "--timeout", "--time", metavar="int", parse=integer, help="Seconds to wait before killing the container"),
+    ] = None,
+    signal: Annotated[str, flag("-s", "--signal", parse=check_signal, help="Signal to send to the container")] = "",
+) -> int:
+    """Stop one or more running containers"""
+
+    async def one(container: str) -> None:
+        request = engine_pb2.StopContainerRequest(container=container, timeout_s=timeout, signal=signal)
+        await client.containers.StopContainer(request)
+
+    return await each_in_turn(containers, one)
+
+
+@command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal kill web", "shoal kill -s HUP web"])
+async def kill(
+    client: Client,
+    containers: Arguments,
+    signal: Annotated[
+        str, flag("-s", "--signal", parse=check_signal, help="Signal to send to the container (default SIGKILL)")
+    ] = "",
+) -> int:
+    """Kill one or more running containers"""
+
+    async def one(container: str) -> None:
+        await client.containers.KillContainer(engine_pb2.KillContainerRequest(container=container, signal=signal))
+
+    return await each_in_turn(containers, one)
+
+
+@command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal rm web", "shoal rm -f $(shoal ps -aq)"])
+async def remove(
+    client: Client,
+    containers: Arguments,
+    force: Annotated[bool, switch("-f", "--force", help="Force the removal of a running container (uses SIGKILL)")] = False,
+    volumes: Annotated[bool, switch("-v", "--volumes", help="Remove anonymous volumes associated with the container")] = False,
+) -> int:
+    """Remove one or more containers"""
+
+    async def one(container: str) -> None:
+        request = engine_pb2.RemoveContainerRequest(container=container, force=force, volumes=volumes)
+        await client.containers.RemoveContainer(request)
+
+    return await each_in_turn(containers, one, missing_is_fine=force)
+
+
+@command("CONTAINER [CONTAINER...]", examples=["shoal wait job"])
+async def wait(client: Client, containers: Arguments) -> int:
+    """Block until one or more containers stop, then print their exit codes"""
+    failed = 0
+    for container in containers:
+        try:
+            request = engine_pb2.WaitContainerRequest(container=container, condition=_NOT_RUNNING)
+            answer = await client.containers.WaitContainer(request)
+        except ShoalError as error:
+            failed = complain(error)
+            continue
+        print(answer.exit_code)
+        if answer.error:
+            print(f"Error: {answer.error}", file=sys.stderr)
+    return failed
+
+
+async def each_in_turn(
+    names: Sequence[str], act: Callable[[str], Awaitable[None]], *, missing_is_fine: bool = False
+) -> int:
+    """Do `act` to each and print its name; what fails is told and does not keep the others. The exit code."""
+    failed = 0
+    for name in names:
+        try:
+            await act(name)
+        except ShoalError as error:
+            code = complain(error)
+            failed = failed if missing_is_fine and isinstance(error, NotFound) else code
+            continue
+        print(name)
+    return failed
+
+
+def complain(error: ShoalError) -> int:
+    """Tell of one failure among several; the exit code of the whole."""
+    print(f"Error: {error}", file=sys.stderr)
+    return 1
+
+
+@contextlib.contextmanager
+def _cidfile(path: str) -> Iterator[Callable[[str], None]]:
+    """A file that gets the id, and goes again when there comes to be none."""
+    if not path:
+        yield lambda _: None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError as error:
+        raise Conflict(
+            f"container ID file found, make sure the other container isn't running or delete {path}"
+        ) from error
+    except OSError as error:
+        raise Conflict(f"failed to create the container ID file {path}: {error.strerror}") from error
+    try:
+        yield lambda made: None if os.write(descriptor, made.encode()) else None
+    finally:
+        empty = os.fstat(descriptor).st_size == 0
+        os.close(descriptor)
+        if empty:
+            Path(path).unlink(missing_ok=True)

@@ -1,0 +1,155 @@
+"""`ps` and `port`: containers as rows."""
+
+import ipaddress
+import time
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.command import command, flag, switch
+from cli.listing import ListFlags
+from cli.output import table, words
+from cli.output.table import Row
+from cli.parse import pair
+from cli.parse.number import integer
+from cli.parse.port import port_and_protocol
+from shoal.errors import ShoalError
+from shoal.ids import short
+from shoal.v1 import engine_pb2, types_pb2
+from shoal.v1.types_pb2 import Container, MountType, Port
+
+_COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+_COMMAND_WIDTH = 20
+_MOUNT_WIDTH = 15
+PROTOCOLS = {types_pb2.PORT_PROTOCOL_TCP: "tcp", types_pb2.PORT_PROTOCOL_UDP: "udp"}
+
+
+@command(
+    "[OPTIONS]",
+    examples=["shoal ps -a", "shoal ps --filter status=exited -q", "shoal ps --format '{{.Names}}: {{.Status}}'"],
+)
+async def ls(
+    client: Client,
+    flags: ListFlags,
+    all: Annotated[bool, switch("-a", "--all", help="Show all containers (default shows just running)")] = False,
+    last: Annotated[
+        int, flag("-n", "--last", metavar="int", parse=integer, help="Show n last created containers (includes all states)")
+    ] = -1,
+    latest: Annotated[bool, switch("-l", "--latest", help="Show the latest created container (includes all states)")] = False,
+) -> None:
+    """List containers"""
+    last = 1 if latest and last < 0 else last
+    request = engine_pb2.ListContainersRequest(
+        all=all or last > 0, last=max(last, 0), filters=pair.filters(flags.filter)
+    )
+    answer = await client.containers.ListContainers(request)
+    now_ns = time.time_ns()
+    rows = [row(each, now_ns=now_ns, whole=flags.no_trunc) for each in answer.containers]
+    print(flags.draw(rows, columns=_COLUMNS), end="")
+
+
+@command("CONTAINER [PRIVATE_PORT[/PROTO]]", examples=["shoal port web", "shoal port web 80/tcp"])
+async def port(
+    client: Client,
+    container: Annotated[str, typer.Argument()],
+    private: Annotated[str, typer.Argument()] = "",
+) -> None:
+    """List port mappings or a specific mapping for the container"""
+    answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=container))
+    published = sorted(answer.container.status.ports, key=lambda each: (each.target, each.protocol))
+    if not private:
+        for each in published:
+            print(f"{each.target}/{PROTOCOLS[each.protocol]} -> {_host_side(each)}")
+        return
+    wanted = port_and_protocol(private)
+    found = [each for each in published if (each.target, each.protocol) == wanted]
+    if not found:
+        number, protocol = wanted
+        shown = private if "/" in private else f"{number}/{PROTOCOLS[protocol]}"
+        raise ShoalError(f"No public port '{shown}' published for {container}")
+    for each in found:
+        print(_host_side(each))
+
+
+def row(container: Container, *, now_ns: int, whole: bool) -> Row:
+    """One container as docker's fields."""
+    argv = " ".join(f"'{each}'" if " " in each else each for each in container.argv)
+    mounts = [each.source or "tmpfs" for each in container.mounts if each.type != MountType.MOUNT_TYPE_TMPFS]
+    return {
+        "ID": container.meta.id if whole else short(container.meta.id),
+        "Image": container.spec.image or (container.image_id if whole else short(container.image_id)),
+        "Command": words.quoted(argv if whole else words.short(argv, _COMMAND_WIDTH)),
+        "CreatedAt": words.local_time(container.meta.created_at_ns),
+        "RunningFor": words.ago(container.meta.created_at_ns, now_ns),
+        "Status": status(container, now_ns=now_ns),
+        "State": state(container),
+        "Ports": ports_text(container.status.ports),
+        "Names": container.name,
+        "Labels": table.labels_text(container.spec.labels),
+        "Label": table.label_method(container.spec.labels),
+        "Mounts": ",".join(each if whole else words.short(each, _MOUNT_WIDTH) for each in mounts),
+        "LocalVolumes": str(sum(1 for each in container.mounts if each.type == MountType.MOUNT_TYPE_VOLUME)),
+        "Networks": ",".join(each.network for each in container.networks),
+    }
+
+
+def state(container: Container) -> str:
+    """"running", "exited"…"""
+    return types_pb2.ContainerState.Name(container.status.state).removeprefix("CONTAINER_STATE_").lower()
+
+
+def status(container: Container, *, now_ns: int) -> str:
+    """Docker's sentence: "Up 3 minutes", "Exited (137) 2 hours ago"."""
+    now = container.status
+    up = f"Up {words.span(now_ns - now.started_at_ns)}"
+    ended = words.ago(now.finished_at_ns, now_ns)
+    if now.state == types_pb2.CONTAINER_STATE_RUNNING:
+        return up
+    if now.state == types_pb2.CONTAINER_STATE_PAUSED:
+        return f"{up} (Paused)"
+    if now.state == types_pb2.CONTAINER_STATE_RESTARTING:
+        return f"Restarting ({now.exit_code}) {ended}"
+    if now.state == types_pb2.CONTAINER_STATE_DEAD:
+        return "Dead"
+    if now.state == types_pb2.CONTAINER_STATE_EXITED and now.finished_at_ns:
+        return f"Exited ({now.exit_code}) {ended}"
+    return "Created"
+
+
+def ports_text(ports: Iterable[Port]) -> str:
+    """Docker's PORTS: neighbours that keep their number become a range."""
+    groups: list[list[int | str]] = []  # [address/protocol, first, last]
+    open_groups: dict[str, list[int | str]] = {}
+    moved = []
+    for each in sorted(ports, key=lambda port: (port.target, port.host_address, port.published, port.protocol)):
+        protocol = PROTOCOLS[each.protocol]
+        if each.published and each.published != each.target:
+            moved.append(f"{_host_side(each)}->{each.target}/{protocol}")
+            continue
+        key = f"{_address(each) if each.published else ''}/{protocol}"
+        group = open_groups.get(key)
+        if group is not None and group[2] == each.target - 1:
+            group[2] = each.target
+            continue
+        open_groups[key] = [key, each.target, each.target]
+        groups.append(open_groups[key])
+    return ", ".join([*(_group(str(key), int(first), int(last)) for key, first, last in groups), *moved])
+
+
+def _group(key: str, first: int, last: int) -> str:
+    address, _, protocol = key.rpartition("/")
+    numbers = f"{first}-{last}" if first != last else str(first)
+    return f"{address}:{numbers}->{numbers}/{protocol}" if address else f"{numbers}/{protocol}"
+
+
+def _host_side(port: Port) -> str:
+    return f"{_address(port)}:{port.published}"
+
+
+def _address(port: Port) -> str:
+    address = port.host_address or "0.0.0.0"
+    return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
+
+

@@ -1,0 +1,52 @@
+"""`logs`: what a container wrote, each stream to its own."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.command import command, flag, switch
+from cli.output.screen import write_stderr, write_stdout
+from cli.output.words import rfc3339_padded
+from cli.parse.duration import moment
+from cli.parse.number import tail as tail_lines
+from shoal.v1 import engine_pb2
+
+
+@command(
+    "[OPTIONS] CONTAINER",
+    examples=["shoal logs -f --tail 100 web", "shoal logs --since 10m -t web"],
+)
+async def logs(
+    client: Client,
+    container: Annotated[str, typer.Argument()],
+    follow: Annotated[bool, switch("-f", "--follow", help="Follow log output")] = False,
+    since: Annotated[
+        str, flag("--since", help='Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")')
+    ] = "",
+    until: Annotated[str, flag("--until", help="Show logs before a timestamp or relative (e.g. \"42m\")")] = "",
+    tail: Annotated[
+        int, flag("-n", "--tail", parse=tail_lines, help='Number of lines to show from the end of the logs (default "all")')
+    ] = -1,
+    timestamps: Annotated[bool, switch("-t", "--timestamps", help="Show timestamps")] = False,
+) -> None:
+    """Fetch the logs of a container"""
+    now_ns = time.time_ns()
+    request = engine_pb2.ReadLogsRequest(
+        container=container,
+        follow=follow,
+        tail=tail if tail >= 0 else None,
+        since_ns=moment(since, now_ns=now_ns) if since else 0,
+        until_ns=moment(until, now_ns=now_ns) if until else 0,
+        stdout=True,
+        stderr=True,
+    )
+    begun = {False: True, True: True}  # per stream: the next byte begins a line
+    async for batch in client.containers.ReadLogs(request):
+        for line in batch.lines:
+            data = line.data
+            if timestamps and begun[line.stderr]:
+                data = f"{rfc3339_padded(line.at_ns)} ".encode() + data
+            begun[line.stderr] = line.data.endswith(b"\n")
+            (write_stderr if line.stderr else write_stdout)(data)

@@ -1,0 +1,143 @@
+"""From the flags of `run` and `create` to the container that is asked for. Pure, but for env files."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Sequence
+
+from cli.container.flags import ContainerFlags
+from cli.parse import pair
+from shoal.errors import InvalidArgument
+from shoal.v1.engine_pb2 import CreateContainerRequest
+from shoal.v1.types_pb2 import (
+    RESTART_CONDITION_NONE,
+    ContainerSpec,
+    Mount,
+    NetworkAttachment,
+    Port,
+    Resources,
+    RestartPolicy,
+)
+
+_SECOND_NS = 10**9
+
+
+def create_request(flags: ContainerFlags, image: str, args: Sequence[str]) -> CreateContainerRequest:
+    """Raises InvalidArgument for flags that contradict each other."""
+    policy = flags.restart or RestartPolicy(condition=RESTART_CONDITION_NONE)
+    if flags.rm and policy.condition != RESTART_CONDITION_NONE:
+        raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
+    if flags.pull not in ("always", "missing", "never"):
+        raise InvalidArgument(f"invalid pull option: '{flags.pull}': must be one of \"always\", \"missing\" or \"never\"")
+    ports = [port for group in flags.publish for port in group]
+    networks = _networks(flags)
+    _check_modes(networks, ports, flags)
+    return CreateContainerRequest(
+        name=flags.name,
+        spec=_spec(flags, image, args),
+        limits=Resources(nano_cpus=flags.cpus, memory_bytes=flags.memory, pids=max(flags.pids_limit, 0)),
+        restart=policy,
+        networks=networks,
+        ports=ports,
+        auto_remove=flags.rm,
+        publish_all=flags.publish_all,
+    )
+
+
+def stop_grace(timeout_s: int | None) -> int:
+    """Nanoseconds for the spec, where 0 means the default: no patience at all is the least above it."""
+    if timeout_s is None:
+        return 0
+    if timeout_s < 0:
+        raise InvalidArgument(f"--stop-timeout {timeout_s} is negative", hint="0 kills at once")
+    return timeout_s * _SECOND_NS or 1
+
+
+def check_signal(text: str) -> str:
+    """A signal by name or number, as it was given. Raises InvalidArgument."""
+    name = text.upper()
+    known = name if name.startswith("SIG") else f"SIG{name}"
+    number = int(text) if text.isdecimal() and text.isascii() else 0
+    realtime = name.removeprefix("SIG").startswith(("RTMIN", "RTMAX"))
+    if text and known not in signal.Signals.__members__ and not 0 < number <= 64 and not realtime:
+        raise InvalidArgument(f"invalid signal: {text}")
+    return text
+
+
+def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSpec:
+    return ContainerSpec(
+        image=image,
+        entrypoint=[flags.entrypoint] if flags.entrypoint else [],
+        entrypoint_set=flags.entrypoint is not None,
+        args=args,
+        env=pair.environment(flags.env, flags.env_file, pair.own_environment()),
+        labels=pair.labels(flags.label),
+        hostname=flags.hostname,
+        workdir=_workdir(flags.workdir),
+        user=flags.user,
+        groups=flags.group_add,
+        tty=flags.tty,
+        open_stdin=flags.interactive,
+        read_only=flags.read_only,
+        init=flags.init,
+        privileged=flags.privileged,
+        mounts=mounts([*flags.volume, *flags.mount, *flags.tmpfs]),
+        cap_add=flags.cap_add,
+        cap_drop=flags.cap_drop,
+        ulimits=flags.ulimit,
+        sysctls=pair.sysctls(flags.sysctl),
+        stop_signal=check_signal(flags.stop_signal),
+        stop_grace_ns=stop_grace(flags.stop_timeout),
+        shm_size_bytes=flags.shm_size,
+        hosts=flags.add_host,
+        dns=flags.dns,
+    )
+
+
+def _workdir(path: str) -> str:
+    if path and not path.startswith("/"):
+        raise InvalidArgument(f"the working directory '{path}' is invalid, it needs to be an absolute path")
+    return path
+
+
+def mounts(wanted: Iterable[Mount]) -> list[Mount]:
+    """`wanted`, each target once."""
+    held: dict[str, Mount] = {}
+    for each in wanted:
+        if each.target in held:
+            raise InvalidArgument(f"Duplicate mount point: {each.target}")
+        held[each.target] = each
+    return list(held.values())
+
+
+def _networks(flags: ContainerFlags) -> list[NetworkAttachment]:
+    networks = list(flags.network) or [NetworkAttachment(network="bridge")]
+    if flags.network_alias:
+        if len(networks) > 1:
+            raise InvalidArgument(
+                "conflicting options: cannot specify both --network-alias and several --network",
+                hint="give each its own: --network name=NET,alias=ALIAS",
+            )
+        networks[0].aliases.extend(flags.network_alias)
+    return networks
+
+
+def _check_modes(networks: Sequence[NetworkAttachment], ports: Sequence[Port], flags: ContainerFlags) -> None:
+    """Docker's conflicts of a network that is not the container's own."""
+    for network in networks:
+        special = network.network in ("host", "none") or network.network.startswith("container:")
+        if special and len(networks) > 1:
+            raise InvalidArgument(f"conflicting options: cannot attach both {network.network} and other networks")
+        if not network.network.startswith("container:"):
+            continue
+        what = ""
+        if ports or flags.publish_all:
+            what = "port publishing"
+        elif flags.hostname:
+            what = "hostname"
+        elif flags.add_host:
+            what = "custom host-to-IP mapping"
+        elif flags.dns:
+            what = "dns"
+        if what:
+            raise InvalidArgument(f"conflicting options: {what} and the container type network mode")

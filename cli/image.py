@@ -1,0 +1,227 @@
+"""Commands on images: `images`, `pull`, `import`, `load`, `tag`, `rmi`."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import IO, Annotated, Any
+
+import typer
+
+from cli import credentials
+from cli.client import Client
+from cli.command import Arguments, command, flag, switch
+from cli.listing import ListFlags
+from cli.output import words
+from cli.output.pulling import Pulling
+from cli.output.table import Row
+from cli.parse import pair
+from shoal.errors import InvalidArgument, NotFound, ShoalError, Unsupported
+from shoal.ids import short
+from shoal.v1 import engine_pb2
+from shoal.v1.types_pb2 import Image
+
+_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
+_WITH_DIGEST = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
+_HEADERS = {"ID": "IMAGE ID"}
+_NONE = "<none>"
+_CHUNK = 1 << 20
+
+
+def with_tag(reference: str) -> str:
+    """`reference` with the tag that is meant when none is given."""
+    last = reference.rsplit("/", 1)[-1]
+    return reference if ":" in last or "@" in last else f"{reference}:latest"
+
+
+@command("[OPTIONS] [REPOSITORY[:TAG]]", examples=["shoal images", "shoal images --filter dangling=true -q"])
+async def ls(
+    client: Client,
+    flags: ListFlags,
+    repository: Annotated[str, typer.Argument()] = "",
+    all: Annotated[bool, switch("-a", "--all", help="Show all images (default hides intermediate images)")] = False,
+    digests: Annotated[bool, switch("--digests", help="Show digests")] = False,
+) -> None:
+    """List images"""
+    request = engine_pb2.ListImagesRequest(filters=pair.filters(flags.filter), reference=repository, all=all)
+    answer = await client.images.ListImages(request)
+    now_ns = time.time_ns()
+    images = sorted(answer.images, key=lambda each: (-each.meta.created_at_ns, each.meta.id))
+    out = [row for each in images for row in rows(each, now_ns=now_ns, whole=flags.no_trunc)]
+    if flags.quiet:  # an image with several names is still one image
+        out = list({row["ID"]: row for row in out}.values())
+    print(flags.draw(out, columns=_WITH_DIGEST if digests else _COLUMNS, headers=_HEADERS), end="")
+
+
+def rows(image: Image, *, now_ns: int, whole: bool) -> list[Row]:
+    """An image as docker's fields, once per tag."""
+    digests = {each.partition("@")[0]: each.partition("@")[2] for each in image.digests}
+    names = []
+    for tag in image.tags:
+        repository, _, name = tag.rpartition(":")
+        names.append((repository, name, digests.get(repository, _NONE)))
+    untagged = [(repository, _NONE, digest) for repository, digest in digests.items()]
+    return [
+        {
+            "ID": image.meta.id if whole else short(image.meta.id),
+            "Repository": repository,
+            "Tag": name,
+            "Digest": digest,
+            "CreatedSince": words.ago(image.meta.created_at_ns, now_ns),
+            "CreatedAt": words.local_time(image.meta.created_at_ns),
+            "Size": words.decimal_size(image.size_bytes),
+        }
+        for repository, name, digest in names or untagged or [(_NONE, _NONE, _NONE)]
+    ]
+
+
+@command("[OPTIONS] NAME[:TAG|@DIGEST]", examples=["shoal pull busybox", "shoal pull localhost:5000/web:1"])
+async def pull(
+    client: Client,
+    reference: Annotated[str, typer.Argument()],
+    quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress verbose output")] = False,
+    platform: Annotated[str, flag("--platform", help="Pull the image for this platform (linux/amd64)")] = "",
+) -> None:
+    """Download an image from a registry"""
+    done = await _pull(client, reference, quiet=quiet, platform=platform, out=sys.stdout)
+    print(done.reference)
+
+
+async def pull_first(client: Client, reference: str, *, quiet: bool, platform: str) -> None:
+    """A pull on the way to something else: all that it says goes to stderr."""
+    await _pull(client, reference, quiet=quiet, platform=platform, out=sys.stderr)
+
+
+async def _pull(client: Client, reference: str, *, quiet: bool, platform: str, out: Any) -> engine_pb2.PullDone:
+    known = credentials.find(reference)
+    request = engine_pb2.PullImageRequest(
+        reference=reference, platform=platform, username=known.username, password=known.password
+    )
+    if not quiet:
+        _announce(reference, out)
+    drawn = Pulling(out)
+    async for response in client.images.PullImage(request):
+        if response.WhichOneof("response") == "done":
+            if not quiet:
+                state = "Image is up to date" if response.done.up_to_date else "Downloaded newer image"
+                print(f"Digest: {response.done.digest}\nStatus: {state} for {with_tag(reference)}", file=out)
+            return response.done
+        if not quiet:
+            drawn.layer(response.layer)
+    raise ShoalError(f"the pull of {reference} ended early", hint="try again; what is there already is kept")
+
+
+def _announce(reference: str, out: Any) -> None:
+    whole = with_tag(reference)
+    if whole != reference:
+        print("Using default tag: latest", file=out)
+    name, at, digest = whole.partition("@")
+    tag = digest if at else name.rpartition(":")[2]
+    repository = name if at else name.rpartition(":")[0]
+    if credentials.registry_of(reference) == "docker.io":
+        path = repository.removeprefix("docker.io/")
+        repository = path if "/" in path else f"library/{path}"
+    else:
+        repository = repository.partition("/")[2]
+    print(f"{tag}: Pulling from {repository}", file=out)
+
+
+@command(
+    "[OPTIONS] file|- [REPOSITORY[:TAG]]",
+    examples=["shoal import rootfs.tar base:1", "shoal export c | shoal import -c 'CMD [\"sh\"]' - base:2"],
+)
+async def import_(
+    client: Client,
+    file: Annotated[str, typer.Argument()],
+    reference: Annotated[str, typer.Argument()] = "",
+    message: Annotated[str, flag("-m", "--message", help="Set commit message for imported image")] = "",
+    change: Annotated[list[str], flag("-c", "--change", metavar="list", help="Apply Dockerfile instruction to the created image")] = [],  # noqa: B006
+    platform: Annotated[str, flag("--platform", help="Set the platform of the image (linux/amd64)")] = "",
+) -> None:
+    """Import the contents from a tarball to create a filesystem image"""
+    if "://" in file:
+        raise Unsupported(f"import from a URL is not supported yet: {file}", hint=f"curl -L {file} | shoal import -")
+    opening = engine_pb2.ImportOpen(
+        reference=reference, message=message or f"Imported from {file}", changes=change, platform=platform
+    )
+    with _archive(file) as source:
+
+        async def requests() -> AsyncIterator[engine_pb2.ImportImageRequest]:
+            yield engine_pb2.ImportImageRequest(open=opening)
+            async for chunk in _chunks(source):
+                yield engine_pb2.ImportImageRequest(chunk=chunk)
+
+        answer = await client.images.ImportImage(requests())
+    print(answer.image_id)
+
+
+@command("[OPTIONS]", examples=["shoal load -i images.tar", "shoal load < images.tar"])
+async def load(
+    client: Client,
+    input: Annotated[str, flag("-i", "--input", help="Read from tar archive file, instead of STDIN")] = "-",
+    quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress the load output")] = False,
+) -> None:
+    """Load images from a tar archive or STDIN"""
+    if input == "-" and sys.stdin.isatty():
+        raise InvalidArgument("requested load from stdin, but stdin is empty", hint="give a file with -i")
+    with _archive(input) as source:
+
+        async def requests() -> AsyncIterator[engine_pb2.LoadImagesRequest]:
+            async for chunk in _chunks(source):
+                yield engine_pb2.LoadImagesRequest(chunk=chunk)
+
+        answer = await client.images.LoadImages(requests())
+    if not quiet:
+        for each in answer.images:
+            print(f"Loaded image: {each.reference}" if each.reference else f"Loaded image ID: {each.image_id}")
+
+
+@command("SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", examples=["shoal tag web:1 registry.local/web:1"])
+async def tag(
+    client: Client, source: Annotated[str, typer.Argument()], target: Annotated[str, typer.Argument()]
+) -> None:
+    """Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"""
+    await client.images.TagImage(engine_pb2.TagImageRequest(source=source, target=target))
+
+
+@command("[OPTIONS] IMAGE [IMAGE...]", examples=["shoal rmi web:1", "shoal rmi -f $(shoal images -q)"])
+async def remove(
+    client: Client,
+    images: Arguments,
+    force: Annotated[bool, switch("-f", "--force", help="Force removal of the image")] = False,
+) -> int:
+    """Remove one or more images"""
+    failed = 0
+    for image in images:
+        try:
+            answer = await client.images.RemoveImage(engine_pb2.RemoveImageRequest(reference=image, force=force))
+        except ShoalError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            failed = failed if force and isinstance(error, NotFound) else 1
+            continue
+        for name in answer.untagged:
+            print(f"Untagged: {name}")
+        for digest in answer.deleted:
+            print(f"Deleted: {digest}")
+    return failed
+
+
+@contextlib.contextmanager
+def _archive(path: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, or of stdin for "-"."""
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115, PTH123  (only a failure to open is told in these words)
+    except OSError as error:
+        raise ShoalError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
+    with file:
+        yield file
+
+
+async def _chunks(source: IO[bytes]) -> AsyncIterator[bytes]:
+    read: Callable[[int], bytes] = source.read
+    while chunk := await asyncio.to_thread(read, _CHUNK):
+        yield chunk

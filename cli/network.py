@@ -1,0 +1,166 @@
+"""Commands on networks. A bridge belongs to one host and is its agent's; an overlay is the cluster's.
+
+Lists show both; a host that is no manager shows its own and what it was told of the cluster's.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.command import Arguments, command, flag, switch
+from cli.container.lifecycle import each_in_turn
+from cli.listing import ListFlags
+from cli.output import table, words
+from cli.output.table import Row
+from cli.parse import pair
+from shoal.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unavailable, Unsupported
+from shoal.ids import short
+from shoal.v1 import control_pb2, engine_pb2
+from shoal.v1.types_pb2 import NETWORK_SCOPE_SWARM, Network, NetworkSpec
+
+_COLUMNS = ("ID", "Name", "Driver", "Scope")
+_HEADERS = {"ID": "NETWORK ID"}
+_FILTERS = frozenset({"id", "name", "driver", "scope", "label"})
+
+
+@command(
+    "[OPTIONS] NETWORK",
+    examples=["shoal network create backend", "shoal network create -d overlay --subnet 10.9.0.0/16 app"],
+)
+async def create(
+    client: Client,
+    network: Annotated[str, typer.Argument()],
+    driver: Annotated[str, flag("-d", "--driver", help="Driver to manage the Network: bridge or overlay")] = "bridge",
+    subnet: Annotated[list[str], flag("--subnet", metavar="strings", help="Subnet in CIDR format that represents a network segment")] = [],  # noqa: B006
+    internal: Annotated[bool, switch("--internal", help="Restrict external access to the network")] = False,
+    attachable: Annotated[bool, switch("--attachable", help="Enable manual container attachment")] = False,
+    label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata on a network")] = [],  # noqa: B006
+) -> None:
+    """Create a network"""
+    if driver not in ("bridge", "overlay"):
+        raise Unsupported(f"network driver {driver} is not supported yet", hint="use bridge or overlay")
+    if len(subnet) > 1:
+        raise Unsupported("several subnets for one network are not supported yet")
+    if attachable and driver == "bridge":
+        raise InvalidArgument("--attachable is for overlays", hint="containers attach to a bridge anyway")
+    spec = NetworkSpec(
+        name=network,
+        driver=driver,
+        labels=pair.labels(label),
+        subnet=subnet[0] if subnet else "",
+        internal=internal,
+        attachable=attachable,
+    )
+    if driver == "overlay":
+        made = (await client.control.CreateNetwork(control_pb2.CreateNetworkRequest(spec=spec))).network
+    else:
+        made = (await client.networks.CreateLocalNetwork(engine_pb2.CreateLocalNetworkRequest(spec=spec))).network
+    print(made.meta.id)
+
+
+@command("[OPTIONS]", examples=["shoal network ls", "shoal network ls --filter driver=overlay"])
+async def ls(client: Client, flags: ListFlags) -> None:
+    """List networks"""
+    wanted = await all_networks(client)
+    for each in pair.filters(flags.filter):
+        if each.key not in _FILTERS:
+            raise InvalidArgument(f"invalid filter '{each.key}'", hint=f"known are {', '.join(sorted(_FILTERS))}")
+    chosen = [network for network in wanted if _matches(network, pair.filters(flags.filter))]
+    rows = [row(each, whole=flags.no_trunc) for each in sorted(chosen, key=lambda each: each.spec.name)]
+    print(flags.draw(rows, columns=_COLUMNS, headers=_HEADERS), end="")
+
+
+async def all_networks(client: Client) -> list[Network]:
+    """Those of the host and those of the cluster, each once; without the latter where no manager answers."""
+    found = {each.meta.id: each for each in await _of_cluster(client)}
+    try:
+        local = await client.networks.ListLocalNetworks(engine_pb2.ListLocalNetworksRequest())
+    except Unavailable:
+        if not found:
+            raise
+        return list(found.values())
+    for each in local.networks:
+        found.setdefault(each.meta.id, each)
+    return list(found.values())
+
+
+async def _of_cluster(client: Client) -> Iterable[Network]:
+    try:
+        return (await client.control.ListNetworks(control_pb2.ListNetworksRequest())).networks
+    except (Unavailable, Conflict, PermissionDenied, Unsupported):  # no manager here: its own networks are an answer
+        return ()
+
+
+async def find(client: Client, name: str) -> Network:
+    """By name, id or unique prefix of an id. Raises NotFound or Conflict."""
+    known = await all_networks(client)
+    for exact in (
+        [each for each in known if each.meta.id == name],
+        [each for each in known if each.spec.name == name],
+        [each for each in known if name and each.meta.id.startswith(name)],
+    ):
+        if len(exact) == 1:
+            return exact[0]
+        if exact:
+            raise Conflict(f"network {name} is ambiguous ({len(exact)} matches found)", hint="give an id")
+    raise NotFound(f"No such network: {name}")
+
+
+def row(network: Network, *, whole: bool) -> Row:
+    """A network as docker's fields."""
+    return {
+        "ID": network.meta.id if whole else short(network.meta.id),
+        "Name": network.spec.name,
+        "Driver": network.spec.driver,
+        "Scope": scope(network),
+        "CreatedAt": words.local_time(network.meta.created_at_ns),
+        "Internal": str(network.spec.internal).lower(),
+        "IPv4": "true",
+        "IPv6": "false",
+        "Labels": table.labels_text(network.spec.labels),
+        "Label": table.label_method(network.spec.labels),
+    }
+
+
+def scope(network: Network) -> str:
+    """"swarm" or "local"."""
+    return "swarm" if network.scope == NETWORK_SCOPE_SWARM else "local"
+
+
+def _matches(network: Network, filters: list[engine_pb2.Filter]) -> bool:
+    """Docker's rule: within a key any may match, every key must."""
+    facts = {
+        "id": lambda value: network.meta.id.startswith(value),
+        "name": lambda value: value in network.spec.name,
+        "driver": lambda value: network.spec.driver == value,
+        "scope": lambda value: scope(network) == value,
+        "label": lambda value: _has_label(network, value),
+    }
+    keys = {each.key for each in filters}
+    return all(any(facts[key](each.value) for each in filters if each.key == key) for key in keys)
+
+
+def _has_label(network: Network, text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in network.spec.labels and (not equals or network.spec.labels[key] == value)
+
+
+@command("[OPTIONS] NETWORK [NETWORK...]", examples=["shoal network rm backend"])
+async def remove(
+    client: Client,
+    networks: Arguments,
+    force: Annotated[bool, switch("-f", "--force", help="Do not error if the network does not exist")] = False,
+) -> int:
+    """Remove one or more networks"""
+
+    async def one(name: str) -> None:
+        network = await find(client, name)
+        if network.scope == NETWORK_SCOPE_SWARM:
+            await client.control.RemoveNetwork(control_pb2.RemoveNetworkRequest(network=network.meta.id))
+        else:
+            request = engine_pb2.RemoveLocalNetworkRequest(network=network.meta.id)
+            await client.networks.RemoveLocalNetwork(request)
+
+    return await each_in_turn(networks, one, missing_is_fine=force)

@@ -1,0 +1,1 @@
+"""How answers look: tables, templates, words for times and sizes, progress."""

@@ -1,0 +1,20 @@
+"""What every `inspect` prints: a JSON list of documents, or a template over each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cli.output.functions import to_json
+from cli.output.template import Template
+
+
+def render(documents: Sequence[dict[str, Any]], template: str) -> str:
+    """The text for `documents`, newline included."""
+    if template == "json":
+        return "".join(f"{to_json(each)}\n" for each in documents)
+    if template:
+        parsed = Template(template)
+        return "".join(f"{parsed.render(each)}\n" for each in documents)
+    return json.dumps(list(documents), indent=4, ensure_ascii=False) + "\n"

@@ -1,0 +1,41 @@
+"""How a pull looks while it runs: a line per layer, redrawn on a terminal, each change once elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TextIO
+
+from cli.output.screen import Screen, bar
+from cli.output.words import decimal_size
+from shoal.v1 import engine_pb2
+
+_BAR = 50
+_WIDE = 110
+
+
+class Pulling:
+    """Feed it each layer's progress."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._screen = Screen(out)
+        self._layers: dict[str, engine_pb2.LayerProgress] = {}
+
+    def layer(self, progress: engine_pb2.LayerProgress) -> None:
+        """Show that a layer came further."""
+        before = self._layers.get(progress.id)
+        self._layers[progress.id] = progress
+        if self._screen.live:
+            wide = shutil.get_terminal_size().columns > _WIDE
+            self._screen.draw([line(each, wide=wide) for each in self._layers.values()])
+        elif before is None or before.status != progress.status:
+            self._screen.say(f"{progress.id}: {progress.status}")
+
+
+def line(progress: engine_pb2.LayerProgress, *, wide: bool) -> str:
+    """One layer's line; with a bar while bytes move."""
+    text = f"{progress.id}: {progress.status}"
+    if not progress.total_bytes or progress.status not in ("Downloading", "Extracting"):
+        return text
+    amount = f"{decimal_size(progress.current_bytes, 4):>8}/{decimal_size(progress.total_bytes, 4)}"
+    drawn = f" {bar(progress.current_bytes, progress.total_bytes, _BAR)}" if wide else ""
+    return f"{text}{drawn} {amount}"

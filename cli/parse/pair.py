@@ -1,0 +1,86 @@
+"""`key=value` in its many uses: labels, sysctls, filters, environment variables and files of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from shoal.errors import InvalidArgument
+from shoal.v1 import engine_pb2
+
+
+def labels(texts: Iterable[str]) -> dict[str, str]:
+    """`key=value` or `key` (an empty value); the last one of a key wins."""
+    out = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not key:
+            raise InvalidArgument(f"invalid label '{text}': empty name")
+        out[key] = value
+    return out
+
+
+def sysctls(texts: Iterable[str]) -> dict[str, str]:
+    """`key=value`, both needed."""
+    out = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InvalidArgument(f"invalid sysctl '{text}'", hint="it looks like net.core.somaxconn=1024")
+        out[key] = value
+    return out
+
+
+def filters(texts: Iterable[str]) -> list[engine_pb2.Filter]:
+    """`key=value`; keys count in lower case."""
+    out = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InvalidArgument(f"bad format of filter '{text}' (expected name=value)")
+        out.append(engine_pb2.Filter(key=key.strip().lower(), value=value.strip()))
+    return out
+
+
+def environment(texts: Iterable[str], files: Iterable[str], own: Mapping[str, str]) -> list[str]:
+    """`KEY=value` of files first, then of flags, which win. A `KEY` alone is copied from `own`, or left out."""
+    held: dict[str, str] = {}
+    for path in files:
+        for line in _lines(path):
+            key, equals, value = line.partition("=")
+            if not key.strip():
+                raise InvalidArgument(f"{path}: no variable name on line '{line}'")
+            if len(key.split()) > 1 or key != key.strip():
+                raise InvalidArgument(f"{path}: poorly formatted environment: variable '{key}' contains whitespaces")
+            _put(held, key, value if equals else None, own)
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key:
+            raise InvalidArgument(f"invalid environment variable: {text}")
+        _put(held, key, value if equals else None, own)
+    return [f"{key}={value}" for key, value in held.items()]
+
+
+def _put(held: dict[str, str], key: str, value: str | None, own: Mapping[str, str]) -> None:
+    value = own.get(key) if value is None else value
+    if value is not None:
+        held.pop(key, None)
+        held[key] = value
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of an env file that say something."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
+            text = file.read()
+    except OSError as error:
+        raise InvalidArgument(f"open {path}: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"env file {path} contains invalid utf8 bytes") from error
+    lines = (line.lstrip() for line in text.split("\n"))
+    return [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#")]
+
+
+def own_environment() -> Mapping[str, str]:
+    """The client's own variables."""
+    return os.environ

@@ -1,0 +1,30 @@
+"""Sizes ("512m", "1.5g") in bytes, and CPUs ("1.5") in nano-CPUs."""
+
+from __future__ import annotations
+
+import re
+
+from shoal.errors import InvalidArgument
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP]?)[iI]?[bB]?", re.ASCII)
+_CPUS = re.compile(r"(\d*)(?:\.(\d*))?", re.ASCII)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+
+
+def size(text: str) -> int:
+    """Bytes; the units are powers of 1024, as docker's are for limits."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise InvalidArgument(f"invalid size: '{text}'")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def cpus(text: str) -> int:
+    """Nano-CPUs, exact to the ninth decimal."""
+    found = _CPUS.fullmatch(text)
+    if found is None or not (found[1] or found[2]):
+        raise InvalidArgument(f"failed to parse {text} as a rational number")
+    fraction = found[2] or ""
+    if len(fraction.rstrip("0")) > 9:
+        raise InvalidArgument("value is too precise")
+    return int(found[1] or "0") * 10**9 + int(fraction[:9].ljust(9, "0"))

@@ -1,0 +1,169 @@
+"""The table of all commands: path → where its function is, which section of the help it stands in, and its line.
+
+It is data so that `shoal --help` and completion import nothing else. `NOT_YET` are docker's commands that are
+refused by name, each with what to do instead; flags of docker's that are refused stand in `refused`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+COMMON, MANAGEMENT, CLUSTER, OTHER = "Common Commands", "Management Commands", "Swarm Commands", "Commands"
+
+
+class Entry(NamedTuple):
+    """`function` is "module:name"; empty for a group."""
+
+    section: str
+    text: str
+    function: str = ""
+    hidden: bool = False
+
+
+GROUPS = {
+    "container": Entry(MANAGEMENT, "Manage containers"),
+    "context": Entry(MANAGEMENT, "Manage contexts: which daemon the commands speak to"),
+    "image": Entry(MANAGEMENT, "Manage images"),
+    "network": Entry(MANAGEMENT, "Manage networks"),
+    "system": Entry(MANAGEMENT, "Manage the host's agent"),
+    "volume": Entry(MANAGEMENT, "Manage volumes"),
+    "node": Entry(CLUSTER, "Manage the nodes of the cluster"),
+    "service": Entry(CLUSTER, "Manage services"),
+    "swarm": Entry(CLUSTER, "Manage the cluster: init, join, leave"),
+}
+
+_CONTAINER = {
+    "run": (COMMON, "Create and run a new container from an image", "foreground:run"),
+    "exec": (COMMON, "Execute a command in a running container", "execution:execute"),
+    "attach": (OTHER, "Attach local standard input, output, and error streams to a running container",
+               "foreground:attach"),
+    "create": (OTHER, "Create a new container", "lifecycle:create"),
+    "start": (OTHER, "Start one or more stopped containers", "foreground:start"),
+    "stop": (OTHER, "Stop one or more running containers", "lifecycle:stop"),
+    "kill": (OTHER, "Kill one or more running containers", "lifecycle:kill"),
+    "rm": (OTHER, "Remove one or more containers", "lifecycle:remove"),
+    "wait": (OTHER, "Block until one or more containers stop, then print their exit codes", "lifecycle:wait"),
+    "port": (OTHER, "List port mappings or a specific mapping for the container", "listing:port"),
+    "logs": (COMMON, "Fetch the logs of a container", "logs:logs"),
+}
+_IMAGE = {
+    "pull": (COMMON, "Download an image from a registry", "pull"),
+    "import": (OTHER, "Import the contents from a tarball to create a filesystem image", "import_"),
+    "load": (OTHER, "Load images from a tar archive or STDIN", "load"),
+    "tag": (OTHER, "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "tag"),
+}
+_VERBS = {
+    "container": {
+        "ls": ("List containers", "cli.container.listing:ls"),
+        "inspect": ("Display detailed information on one or more containers", "cli.inspect:container"),
+    },
+    "image": {
+        "ls": ("List images", "cli.image:ls"),
+        "rm": ("Remove one or more images", "cli.image:remove"),
+        "inspect": ("Display detailed information on one or more images", "cli.inspect:image"),
+    },
+    "network": {
+        "create": ("Create a network", "cli.network:create"),
+        "inspect": ("Display detailed information on one or more networks", "cli.inspect:network"),
+        "ls": ("List networks", "cli.network:ls"),
+        "rm": ("Remove one or more networks", "cli.network:remove"),
+    },
+    "volume": {
+        "create": ("Create a volume", "cli.volume:create"),
+        "inspect": ("Display detailed information on one or more volumes", "cli.inspect:volume"),
+        "ls": ("List volumes", "cli.volume:ls"),
+        "rm": ("Remove one or more volumes", "cli.volume:remove"),
+    },
+    "node": {
+        "inspect": ("Display detailed information on one or more nodes", "cli.node:inspect"),
+        "ls": ("List nodes in the cluster", "cli.node:ls"),
+        "ps": ("List tasks running on one or more nodes, defaults to current node", "cli.node:ps"),
+        "rm": ("Remove one or more nodes from the cluster", "cli.node:remove"),
+        "update": ("Update a node", "cli.node:update"),
+        "promote": ("Promote one or more nodes to manager", "cli.node:promote"),
+        "demote": ("Demote one or more nodes from manager", "cli.node:demote"),
+    },
+    "service": {
+        "create": ("Create a new service", "cli.service.change:create"),
+        "inspect": ("Display detailed information on one or more services", "cli.service.inspection:inspect"),
+        "ls": ("List services", "cli.service.listing:ls"),
+        "ps": ("List the tasks of one or more services", "cli.service.listing:ps"),
+        "rm": ("Remove one or more services", "cli.service.change:remove"),
+        "scale": ("Scale one or multiple replicated services", "cli.service.change:scale"),
+        "update": ("Update a service", "cli.service.change:update"),
+    },
+    "swarm": {
+        "init": ("Initialize a cluster on this host", "cli.swarm:init"),
+        "join": ("Join a cluster as a worker or manager", "cli.swarm:join"),
+        "join-token": ("Print the command that joins a host, or rotate its token", "cli.swarm:join_token"),
+        "leave": ("Leave the cluster", "cli.swarm:leave"),
+        "update": ("Update the cluster's settings", "cli.swarm:update"),
+    },
+    "system": {"info": ("Display system-wide information", "cli.system:info")},
+    "context": {
+        "create": ("Create a context", "cli.context:create"),
+        "inspect": ("Display detailed information on one or more contexts", "cli.context:inspect"),
+        "ls": ("List contexts", "cli.context:ls"),
+        "rm": ("Remove one or more contexts", "cli.context:remove"),
+        "show": ("Print the name of the current context", "cli.context:show"),
+        "use": ("Set the current context", "cli.context:use"),
+    },
+}
+# Other names of a verb: shown as an alias in its help, and nowhere else.
+_ALIASES = {"ls": ("list",), "rm": ("remove",)}
+
+
+def _table() -> dict[str, Entry]:
+    table = {
+        "ps": Entry(COMMON, "List containers", "cli.container.listing:ls"),
+        "images": Entry(COMMON, "List images", "cli.image:ls"),
+        "version": Entry(COMMON, "Show the version of client, agent and manager", "cli.system:version"),
+        "info": Entry(COMMON, "Display system-wide information", "cli.system:info"),
+        "rmi": Entry(OTHER, "Remove one or more images", "cli.image:remove"),
+        "inspect": Entry(OTHER, "Return low-level information on any kind of object", "cli.inspect:inspect"),
+        "completion": Entry(OTHER, "Print the completion script for bash, zsh or fish", "cli.completion:completion"),
+        "container ps": Entry(OTHER, "List containers", "cli.container.listing:ls", hidden=True),
+    }
+    for name, (section, text, function) in _CONTAINER.items():
+        table[name] = Entry(section, text, f"cli.container.{function}")
+        table[f"container {name}"] = Entry(OTHER, text, f"cli.container.{function}")
+    for name, (section, text, function) in _IMAGE.items():
+        table[name] = Entry(section, text, f"cli.image:{function}")
+        table[f"image {name}"] = Entry(OTHER, text, f"cli.image:{function}")
+    for noun, verbs in _VERBS.items():
+        for verb, (text, function) in verbs.items():
+            table[f"{noun} {verb}"] = Entry(OTHER, text, function)
+            for alias in _ALIASES.get(verb, ()):
+                table[f"{noun} {alias}"] = Entry(OTHER, text, function, hidden=True)
+    return table
+
+
+COMMANDS = _table()
+
+EXAMPLES = {
+    "": (
+        "shoal run -d --name web -p 8080:80 web:1     one container on this host",
+        "shoal swarm init                             make this host a cluster of one",
+        "shoal service create --name web --replicas 6 -p 80:80 web:1",
+        "shoal -H ssh://root@n2 ps                    the same on another host",
+    ),
+    "service": ("shoal service create --name web --replicas 3 -p 80:80 web:1", "shoal service scale web=6"),
+    "swarm": ("shoal swarm init --advertise-addr 10.0.0.1", "shoal swarm join-token worker"),
+    "context": ("shoal context create rack --host ssh://root@n1", "shoal context use rack"),
+}
+
+_LATER = "it comes with a later version"
+NOT_YET = dict.fromkeys(
+    [
+        prefix + name
+        for prefix in ("", "container ")
+        for name in ("commit", "cp", "diff", "export", "pause", "rename", "restart", "stats", "top", "unpause", "update")
+    ]
+    + ["build", "builder", "buildx", "compose", "config", "events", "history", "login", "logout", "machine"]
+    + ["plugin", "push", "save", "search", "secret", "stack", "container prune", "image build", "image history"]
+    + ["image prune", "image push", "image save", "network connect", "network disconnect", "network prune"]
+    + ["volume prune", "volume update", "service logs", "service rollback", "swarm ca", "swarm unlock"]
+    + ["swarm unlock-key", "system df", "system events", "system prune", "context export", "context import"]
+    + ["context update"],
+    _LATER,
+)

@@ -1,0 +1,70 @@
+"""Commands on volumes."""
+
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.command import Arguments, command, flag, switch
+from cli.container.lifecycle import each_in_turn
+from cli.listing import ListFlags
+from cli.output import table
+from cli.output.table import Row
+from cli.parse import pair
+from shoal.errors import InvalidArgument, Unsupported
+from shoal.v1 import engine_pb2
+from shoal.v1.types_pb2 import Volume
+
+_COLUMNS = ("Driver", "Name")
+_HEADERS = {"Name": "VOLUME NAME"}
+
+
+@command("[OPTIONS] [VOLUME]", examples=["shoal volume create data", "shoal run -v data:/data busybox ls /data"])
+async def create(
+    client: Client,
+    volume: Annotated[str, typer.Argument()] = "",
+    name: Annotated[str, flag("--name", help="Specify volume name", hidden=True)] = "",
+    label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata for a volume")] = [],  # noqa: B006
+    driver: Annotated[str, flag("-d", "--driver", help="Specify volume driver name")] = "local",
+) -> None:
+    """Create a volume"""
+    if name and volume:
+        raise InvalidArgument("conflicting options: cannot specify a volume-name through both --name and as a positional arg")
+    if driver != "local":
+        raise Unsupported(f"volume driver {driver} is not supported yet", hint="use local")
+    request = engine_pb2.CreateVolumeRequest(name=volume or name, labels=pair.labels(label))
+    print((await client.volumes.CreateVolume(request)).volume.name)
+
+
+@command("[OPTIONS]", examples=["shoal volume ls", "shoal volume ls --filter dangling=true -q"])
+async def ls(client: Client, flags: ListFlags) -> None:
+    """List volumes"""
+    answer = await client.volumes.ListVolumes(engine_pb2.ListVolumesRequest(filters=pair.filters(flags.filter)))
+    rows = [row(each) for each in sorted(answer.volumes, key=lambda each: each.name)]
+    print(flags.draw(rows, columns=_COLUMNS, key="Name", headers=_HEADERS), end="")
+
+
+def row(volume: Volume) -> Row:
+    """A volume as docker's fields."""
+    return {
+        "Name": volume.name,
+        "Driver": volume.driver or "local",
+        "Scope": "local",
+        "Mountpoint": volume.mountpoint,
+        "Labels": table.labels_text(volume.labels),
+        "Label": table.label_method(volume.labels),
+    }
+
+
+@command("[OPTIONS] VOLUME [VOLUME...]", examples=["shoal volume rm data"])
+async def remove(
+    client: Client,
+    volumes: Arguments,
+    force: Annotated[bool, switch("-f", "--force", help="Force the removal of one or more volumes")] = False,
+) -> int:
+    """Remove one or more volumes"""
+
+    async def one(volume: str) -> None:
+        await client.volumes.RemoveVolume(engine_pb2.RemoveVolumeRequest(name=volume, force=force))
+
+    return await each_in_turn(volumes, one, missing_is_fine=force)
