@@ -18,26 +18,25 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc.aio
 import msgspec
 import uvloop
 
-from agent.api.blob import BlobApi
+from agent.api.blob import BlobService
 from agent.api.container import ContainerService
-from agent.api.image import ImageApi
-from agent.api.network import NetworkApi
+from agent.api.image import ImageService
+from agent.api.network import NetworkService
 from agent.api.server import Service, serve_local, serve_peers
-from agent.api.swarm import SwarmApi
-from agent.api.system import System, SystemApi
+from agent.api.swarm import SwarmService
+from agent.api.system import System, SystemService
 from agent.api.volume import VolumeService
 from agent.certificate import Credentials
 from agent.container.containers import Containers
 from agent.database import Database
 from agent.describe import boot_of_host
 from agent.image.images import Images
-from agent.image.peer import PeerSource
+from agent.image.peer import Peer
 from agent.member import Rooms
 from agent.membership import Membership
 from agent.network.networks import Networks
@@ -47,10 +46,9 @@ from agent.volume.volumes import Volumes
 from shoal import log as logs
 from shoal.clock import SystemClock
 from shoal.errors import ShoalError, Unavailable
-from shoal.rpc import Forward, Metadata, dial
+from shoal.rpc import Forward, Metadata
 from shoal.settings import AGENT_PORT, DATA_DIR, RUN_DIR, Paths
 from shoal.tasks import Group
-from shoal.tls import node_name
 from shoal.v1 import blob_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -115,6 +113,7 @@ async def serve(settings: Settings) -> None:
         runtime = await Runtime.open(run_dir=paths.run, cgroup_parent=settings.cgroup_parent)
         stack.push_async_callback(runtime.close)
         images = await Images.open(paths.images)
+        stack.callback(images.close)
         networks = await Networks.open(data_dir=paths.data, run_dir=paths.run, chance=random.random)
         stack.push_async_callback(networks.close)
         volumes = await Volumes.open(paths.volumes)
@@ -137,9 +136,9 @@ async def serve(settings: Settings) -> None:
             containers=containers, images=images, networks=networks, serve=for_peers, dial=peer_sources, clock=clock
         )
         membership = Membership(paths, database, rooms, default_address=settings.address)
-        servicer = SystemApi(System(paths, containers, images, membership))
+        servicer = SystemService(System(paths, containers, images, membership))
         system.append(lambda server: engine_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server))
-        swarm = SwarmApi(membership)
+        swarm = SwarmService(membership)
 
         async def to_manager(_method: str, _metadata: Metadata) -> grpc.aio.Channel:
             return membership.manager_channel()
@@ -160,8 +159,8 @@ async def serve(settings: Settings) -> None:
 def engine_services(containers: Containers, images: Images, networks: Networks, volumes: Volumes) -> list[Service]:
     """What one host does, apart from saying how it is."""
     container = ContainerService(containers)
-    image = ImageApi(images, containers.image_users)
-    network = NetworkApi(networks)
+    image = ImageService(images, containers.image_users)
+    network = NetworkService(networks)
     volume = VolumeService(volumes, containers)
     return [
         lambda server: engine_pb2_grpc.add_ContainerServiceServicer_to_server(container, server),
@@ -172,21 +171,20 @@ def engine_services(containers: Containers, images: Images, networks: Networks, 
 
 
 def blob_service(images: Images) -> Service:
-    blob = BlobApi(images)
+    blob = BlobService(images)
     return lambda server: blob_pb2_grpc.add_BlobServiceServicer_to_server(blob, server)
 
 
 @asynccontextmanager
-async def peer_sources(sources: Sequence[Source], credentials: Credentials) -> AsyncIterator[list[Any]]:
+async def peer_sources(sources: Sequence[Source], credentials: Credentials) -> AsyncIterator[list[Peer]]:
     """Where to read blobs of an image: the agents that hold it, each proven to be the node that it is said to be."""
     async with AsyncExitStack() as stack:
-        channels = [
-            await stack.enter_async_context(
-                dial(source.address, identity=credentials.current(), server_name=node_name(source.node_id))
-            )
-            for source in sources
+        peers = [
+            Peer.dial(source.address, node_id=source.node_id, identity=credentials.current()) for source in sources
         ]
-        yield [PeerSource(channel) for channel in channels]
+        for peer in peers:
+            stack.push_async_callback(peer.close)
+        yield peers
 
 
 @contextmanager

@@ -57,16 +57,12 @@ class ContainerService(ContainerServiceServicer):
         await self._containers.start(request.container)
         return wire.StartContainerResponse()
 
-    async def StopContainer(
-        self, request: wire.StopContainerRequest, _context: Context
-    ) -> wire.StopContainerResponse:
+    async def StopContainer(self, request: wire.StopContainerRequest, _context: Context) -> wire.StopContainerResponse:
         timeout_s = request.timeout_s if request.HasField("timeout_s") else None
         await self._containers.stop(request.container, timeout_s=timeout_s, signal=request.signal)
         return wire.StopContainerResponse()
 
-    async def KillContainer(
-        self, request: wire.KillContainerRequest, _context: Context
-    ) -> wire.KillContainerResponse:
+    async def KillContainer(self, request: wire.KillContainerRequest, _context: Context) -> wire.KillContainerResponse:
         await self._containers.kill(request.container, request.signal)
         return wire.KillContainerResponse()
 
@@ -76,17 +72,13 @@ class ContainerService(ContainerServiceServicer):
         await self._containers.remove(request.container, force=request.force, volumes=request.volumes)
         return wire.RemoveContainerResponse()
 
-    async def WaitContainer(
-        self, request: wire.WaitContainerRequest, _context: Context
-    ) -> wire.WaitContainerResponse:
+    async def WaitContainer(self, request: wire.WaitContainerRequest, _context: Context) -> wire.WaitContainerResponse:
         if request.condition not in _CONDITIONS:
             raise InvalidArgument(f"wait condition {request.condition} is not one that this agent knows")
         ending = await self._containers.wait(request.container, _CONDITIONS[request.condition])
         return wire.WaitContainerResponse(exit_code=ending.exit_code, error=ending.error)
 
-    async def GetContainer(
-        self, request: wire.GetContainerRequest, _context: Context
-    ) -> wire.GetContainerResponse:
+    async def GetContainer(self, request: wire.GetContainerRequest, _context: Context) -> wire.GetContainerResponse:
         container = self._containers.get(request.container)
         return wire.GetContainerResponse(container=codec.to_wire(container, types_pb2.Container))
 
@@ -141,9 +133,7 @@ class ContainerService(ContainerServiceServicer):
         finally:
             await streams.close()
 
-    async def ReadLogs(
-        self, request: wire.ReadLogsRequest, _context: Context
-    ) -> AsyncIterator[wire.ReadLogsResponse]:
+    async def ReadLogs(self, request: wire.ReadLogsRequest, _context: Context) -> AsyncIterator[wire.ReadLogsResponse]:
         shown = _streams(stdout=request.stdout, stderr=request.stderr)
         async for batch in self._containers.logs(
             request.container,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -29,7 +29,7 @@ _COUNTED = ("Downloading", "Extracting")
 class ImageService(ImageServiceServicer):
     """`users` tells the containers that were made from an image id: (id, name, running)."""
 
-    def __init__(self, images: Images, users: Callable[[str], list[User]]) -> None:
+    def __init__(self, images: Images, users: Callable[[str], Sequence[User]]) -> None:
         self._images = images
         self._users = users
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class NetworkApi(NetworkServiceServicer):
+class NetworkService(NetworkServiceServicer):
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
 

@@ -32,7 +32,7 @@ class Coming(Protocol):
     async def leave(self, *, force: bool) -> None: ...
 
 
-class SwarmApi(SwarmServiceServicer):
+class SwarmService(SwarmServiceServicer):
     def __init__(self, membership: Coming) -> None:
         self._membership = membership
 

@@ -48,7 +48,7 @@ class System(msgspec.Struct, frozen=True):
     membership: MembershipRoom
 
 
-class SystemApi(SystemServiceServicer):
+class SystemService(SystemServiceServicer):
     def __init__(self, system: System) -> None:
         self._system = system
 

@@ -27,15 +27,11 @@ class VolumeService(VolumeServiceServicer):
         self._volumes = volumes
         self._containers = containers
 
-    async def CreateVolume(
-        self, request: wire.CreateVolumeRequest, _context: Context
-    ) -> wire.CreateVolumeResponse:
+    async def CreateVolume(self, request: wire.CreateVolumeRequest, _context: Context) -> wire.CreateVolumeResponse:
         volume = await self._volumes.create(request.name, dict(request.labels))
         return wire.CreateVolumeResponse(volume=codec.to_wire(volume, types_pb2.Volume))
 
-    async def ListVolumes(
-        self, request: wire.ListVolumesRequest, _context: Context
-    ) -> wire.ListVolumesResponse:
+    async def ListVolumes(self, request: wire.ListVolumesRequest, _context: Context) -> wire.ListVolumesResponse:
         wanted: dict[str, list[str]] = {}
         for each in request.filters:
             _check(each.key, each.value)
@@ -47,9 +43,7 @@ class VolumeService(VolumeServiceServicer):
         volume = self._volumes.get(request.name)
         return wire.GetVolumeResponse(volume=codec.to_wire(volume, types_pb2.Volume))
 
-    async def RemoveVolume(
-        self, request: wire.RemoveVolumeRequest, _context: Context
-    ) -> wire.RemoveVolumeResponse:
+    async def RemoveVolume(self, request: wire.RemoveVolumeRequest, _context: Context) -> wire.RemoveVolumeResponse:
         users = self._containers.volume_users(request.name)
         await self._volumes.remove(request.name, users, force=request.force)
         return wire.RemoveVolumeResponse()

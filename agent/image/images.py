@@ -198,7 +198,7 @@ class Images:
         reference: str,
         *,
         force: bool = False,
-        users: Callable[[str], list[removal.User]] = lambda _: [],
+        users: Callable[[str], Sequence[removal.User]] = lambda _: [],
     ) -> tuple[list[str], list[str]]:
         """Take a name or an image away, by docker's rules: (untagged, deleted). `users` tells the containers made from
         an image id."""

@@ -11,8 +11,8 @@ import grpc.aio
 import pytest
 
 from agent.api.server import serve_local, serve_peers
-from agent.api.swarm import SwarmApi
-from agent.api.system import System, SystemApi
+from agent.api.swarm import SwarmService
+from agent.api.system import System, SystemService
 from agent.standing import Founded, Standing, State
 from shoal.errors import Conflict, PermissionDenied, Unavailable
 from shoal.model.container import Container, ContainerState, ContainerStatus
@@ -89,12 +89,12 @@ def membership() -> Membership:
 
 
 @pytest.fixture
-def system(tmp_path: Path, membership: Membership) -> SystemApi:
-    return SystemApi(System(Paths(tmp_path, tmp_path), Containers(), Images(), membership))
+def system(tmp_path: Path, membership: Membership) -> SystemService:
+    return SystemService(System(Paths(tmp_path, tmp_path), Containers(), Images(), membership))
 
 
 @pytest.fixture
-async def address(authority: Authority, system: SystemApi) -> AsyncIterator[str]:
+async def address(authority: Authority, system: SystemService) -> AsyncIterator[str]:
     """Of the server for other hosts."""
     identity = authority.identity("node1")
     bound = []
@@ -153,7 +153,7 @@ async def test_a_stranger_is_refused_by_tls(address: str, authority: Authority) 
 
 
 @pytest.fixture
-async def local(tmp_path: Path, system: SystemApi, membership: Membership) -> AsyncIterator[grpc.aio.Channel]:
+async def local(tmp_path: Path, system: SystemService, membership: Membership) -> AsyncIterator[grpc.aio.Channel]:
     """A client on the agent's own socket, on a host without a manager."""
 
     async def nowhere(_method: str, _metadata: Any) -> grpc.aio.Channel:
@@ -162,7 +162,7 @@ async def local(tmp_path: Path, system: SystemApi, membership: Membership) -> As
     path = tmp_path / "run" / "shoal.sock"
     path.parent.mkdir()
     path.touch()
-    swarm = SwarmApi(membership)
+    swarm = SwarmService(membership)
     services = [
         lambda server: engine_pb2_grpc.add_SystemServiceServicer_to_server(system, server),
         lambda server: swarm_pb2_grpc.add_SwarmServiceServicer_to_server(swarm, server),
