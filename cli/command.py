@@ -68,7 +68,9 @@ def flag(
         return typer.Option(*names, help=help, metavar=metavar, hidden=hidden)
     shown = ", ".join(names)
 
-    def checked(text: str) -> Any:
+    def checked(text: Any) -> Any:
+        if not isinstance(text, str):  # a default, which needs no reading
+            return text
         try:
             return parse(text)
         except InvalidArgument as error:
