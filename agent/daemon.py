@@ -27,7 +27,7 @@ from agent.api.blob import BlobService
 from agent.api.container import ContainerService
 from agent.api.image import ImageService
 from agent.api.network import NetworkService
-from agent.api.server import Service, serve_local, serve_peers
+from agent.api.server import Elsewhere, Service, serve_local, serve_peers
 from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
 from agent.api.volume import VolumeService
@@ -46,7 +46,7 @@ from agent.volume.volumes import Volumes
 from shoal import log as logs
 from shoal.clock import SystemClock
 from shoal.errors import ShoalError, Unavailable
-from shoal.rpc import Forward, Metadata
+from shoal.rpc import ENGINE_SERVICES, Forward, Metadata
 from shoal.settings import AGENT_PORT, DATA_DIR, RUN_DIR, Paths
 from shoal.tasks import Group
 from shoal.v1 import blob_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc
@@ -146,7 +146,12 @@ async def serve(settings: Settings) -> None:
         local = [*engine, *system, lambda server: swarm_pb2_grpc.add_SwarmServiceServicer_to_server(swarm, server)]
         async with Group() as group:
             group.start("membership", membership.run())
-            server = await serve_local(paths.agent_socket, local, Forward((CONTROL_SERVICE,), to_manager))
+            server = await serve_local(
+                paths.agent_socket,
+                local,
+                Forward((CONTROL_SERVICE,), to_manager),
+                elsewhere=Elsewhere(Forward(ENGINE_SERVICES, to_manager), lambda: membership.standing().node_id),
+            )
             log.info("serving socket=%s", paths.agent_socket)
             notify("READY=1")
             await ending.wait()

@@ -87,15 +87,24 @@ def _print_version(asked: bool) -> None:
 
 def _root(
     ctx: typer.Context,
-    host: Annotated[str, flag("-H", "--host", help="Daemon to connect to: unix:///path, ssh://user@host or host:2377 [$SHOAL_HOST]")] = "",
-    context: Annotated[str, flag("-c", "--context", help="Context to use instead of the current one [$SHOAL_CONTEXT]")] = "",
+    host: Annotated[
+        str, flag("-H", "--host", help="Daemon to connect to: unix:///path, ssh://user@host or host:2377 [$SHOAL_HOST]")
+    ] = "",
+    context: Annotated[
+        str, flag("-c", "--context", help="Context to use instead of the current one [$SHOAL_CONTEXT]")
+    ] = "",
     node: Annotated[str, flag("--node", help="Node of the cluster to speak to, through the manager")] = "",
-    tlscacert: Annotated[str, flag("--tlscacert", help="Trust the cluster whose root certificate is in this file")] = "",
+    tlscacert: Annotated[
+        str, flag("--tlscacert", help="Trust the cluster whose root certificate is in this file")
+    ] = "",
     tlscert: Annotated[str, flag("--tlscert", help="File of the client's certificate")] = "",
     tlskey: Annotated[str, flag("--tlskey", help="File of the client's key")] = "",
     debug: Annotated[bool, switch("-D", "--debug", help="Show where an error came from [$SHOAL_DEBUG]")] = False,
     version: Annotated[
-        bool, typer.Option("-v", "--version", help="Print version information and quit", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "-v", "--version", help="Print version information and quit", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     ctx.obj = Selection(host, context, node, Tls(tlscacert, tlscert, tlskey), debug)

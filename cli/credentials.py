@@ -61,7 +61,9 @@ def _helper(config: dict[str, Any], names: list[str]) -> str:
 
 def _decoded(entry: dict[str, str], path: str) -> Credentials:
     if entry.get("identitytoken"):
-        raise InvalidArgument(f"{path} holds an identity token, which is not supported yet", hint="log in with a password")
+        raise InvalidArgument(
+            f"{path} holds an identity token, which is not supported yet", hint="log in with a password"
+        )
     if "auth" not in entry:
         return Credentials(entry.get("username", ""), entry.get("password", ""))
     try:
@@ -81,7 +83,9 @@ def _ask(helper: str, server: str) -> Credentials:
             [program, "get"], input=server.encode(), capture_output=True, timeout=_HELPER_TIMEOUT_S, check=False
         )
     except FileNotFoundError as error:
-        raise ShoalError(f"{program} is not installed", hint="install it, or take it out of docker's config.json") from error
+        raise ShoalError(
+            f"{program} is not installed", hint="install it, or take it out of docker's config.json"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise ShoalError(f"{program} did not answer within {_HELPER_TIMEOUT_S} s") from error
     said = (done.stdout + done.stderr).decode(errors="replace").strip()

@@ -142,13 +142,13 @@ def parse(host: str, tls: Tls = Tls()) -> Endpoint:
         user, _, where = where.rpartition("@")
         address, port = _address(where, host, 0)
         if not address.startswith("-") and not user.startswith("-"):  # ssh would take it for an option
-            return Endpoint("ssh", host, path=slash + path if path else AGENT_SOCKET, user=user, address=address, port=port)
+            return Endpoint(
+                "ssh", host, path=slash + path if path else AGENT_SOCKET, user=user, address=address, port=port
+            )
     if scheme == "tcp" and "/" not in rest.rstrip("/"):
         address, port = _address(rest.rstrip("/"), host, MANAGER_PORT)
         return Endpoint("tcp", host, address=address, port=port, tls=tls)
-    raise InvalidArgument(
-        f'invalid host "{host}"', hint="give unix:///path, ssh://user@host[:port] or host[:2377]"
-    )
+    raise InvalidArgument(f'invalid host "{host}"', hint="give unix:///path, ssh://user@host[:port] or host[:2377]")
 
 
 def _address(text: str, host: str, default_port: int) -> tuple[str, int]:
@@ -158,5 +158,7 @@ def _address(text: str, host: str, default_port: int) -> tuple[str, int]:
     else:
         address, _, port = text.partition(":")
     if not address or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
-        raise InvalidArgument(f'invalid host "{host}"', hint="an address looks like n1, 10.0.0.1:2377 or [fd00::1]:2377")
+        raise InvalidArgument(
+            f'invalid host "{host}"', hint="an address looks like n1, 10.0.0.1:2377 or [fd00::1]:2377"
+        )
     return address, int(port) if port else default_port

@@ -109,4 +109,3 @@ def load(path: str, entry: Entry) -> TyperCommand:
     function = getattr(importlib.import_module(module), name)
     aliases = [f"{PROGRAM} {other}" for other, each in COMMANDS.items() if each.function == entry.function]
     return build(path.rsplit(" ", 1)[-1], function, aliases=sorted(aliases, key=lambda text: (-len(text), text)))
-

@@ -136,7 +136,9 @@ async def import_(
     file: Annotated[str, typer.Argument()],
     reference: Annotated[str, typer.Argument()] = "",
     message: Annotated[str, flag("-m", "--message", help="Set commit message for imported image")] = "",
-    change: Annotated[list[str], flag("-c", "--change", metavar="list", help="Apply Dockerfile instruction to the created image")] = [],  # noqa: B006
+    change: Annotated[
+        list[str], flag("-c", "--change", metavar="list", help="Apply Dockerfile instruction to the created image")
+    ] = [],  # noqa: B006
     platform: Annotated[str, flag("--platform", help="Set the platform of the image (linux/amd64)")] = "",
 ) -> None:
     """Import the contents from a tarball to create a filesystem image"""

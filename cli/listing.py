@@ -11,8 +11,12 @@ from cli.output.table import Row
 class ListFlags(Flags):
     """The shape of a list."""
 
-    filter: Annotated[list[str], flag("-f", "--filter", metavar="filter", help="Filter output based on conditions provided")] = []
-    format: Annotated[str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")] = ""
+    filter: Annotated[
+        list[str], flag("-f", "--filter", metavar="filter", help="Filter output based on conditions provided")
+    ] = []
+    format: Annotated[
+        str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")
+    ] = ""
     json: Annotated[bool, switch("--json", help="One JSON object a line")] = False
     no_trunc: Annotated[bool, switch("--no-trunc", help="Don't truncate output")] = False
     quiet: Annotated[bool, switch("-q", "--quiet", help="Only display IDs")] = False

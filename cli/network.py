@@ -33,7 +33,9 @@ async def create(
     client: Client,
     network: Annotated[str, typer.Argument()],
     driver: Annotated[str, flag("-d", "--driver", help="Driver to manage the Network: bridge or overlay")] = "bridge",
-    subnet: Annotated[list[str], flag("--subnet", metavar="strings", help="Subnet in CIDR format that represents a network segment")] = [],  # noqa: B006
+    subnet: Annotated[
+        list[str], flag("--subnet", metavar="strings", help="Subnet in CIDR format that represents a network segment")
+    ] = [],  # noqa: B006
     internal: Annotated[bool, switch("--internal", help="Restrict external access to the network")] = False,
     attachable: Annotated[bool, switch("--attachable", help="Enable manual container attachment")] = False,
     label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata on a network")] = [],  # noqa: B006
@@ -125,7 +127,7 @@ def row(network: Network, *, whole: bool) -> Row:
 
 
 def scope(network: Network) -> str:
-    """"swarm" or "local"."""
+    """ "swarm" or "local"."""
     return "swarm" if network.scope == NETWORK_SCOPE_SWARM else "local"
 
 

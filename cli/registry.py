@@ -35,8 +35,11 @@ GROUPS = {
 _CONTAINER = {
     "run": (COMMON, "Create and run a new container from an image", "foreground:run"),
     "exec": (COMMON, "Execute a command in a running container", "execution:execute"),
-    "attach": (OTHER, "Attach local standard input, output, and error streams to a running container",
-               "foreground:attach"),
+    "attach": (
+        OTHER,
+        "Attach local standard input, output, and error streams to a running container",
+        "foreground:attach",
+    ),
     "create": (OTHER, "Create a new container", "lifecycle:create"),
     "start": (OTHER, "Start one or more stopped containers", "foreground:start"),
     "stop": (OTHER, "Stop one or more running containers", "lifecycle:stop"),
@@ -157,7 +160,19 @@ NOT_YET = dict.fromkeys(
     [
         prefix + name
         for prefix in ("", "container ")
-        for name in ("commit", "cp", "diff", "export", "pause", "rename", "restart", "stats", "top", "unpause", "update")
+        for name in (
+            "commit",
+            "cp",
+            "diff",
+            "export",
+            "pause",
+            "rename",
+            "restart",
+            "stats",
+            "top",
+            "unpause",
+            "update",
+        )
     ]
     + ["build", "builder", "buildx", "compose", "config", "events", "history", "login", "logout", "machine"]
     + ["plugin", "push", "save", "search", "secret", "stack", "container prune", "image build", "image history"]

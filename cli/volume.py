@@ -29,7 +29,9 @@ async def create(
 ) -> None:
     """Create a volume"""
     if name and volume:
-        raise InvalidArgument("conflicting options: cannot specify a volume-name through both --name and as a positional arg")
+        raise InvalidArgument(
+            "conflicting options: cannot specify a volume-name through both --name and as a positional arg"
+        )
     if driver != "local":
         raise Unsupported(f"volume driver {driver} is not supported yet", hint="use local")
     request = engine_pb2.CreateVolumeRequest(name=volume or name, labels=pair.labels(label))

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,10 +23,13 @@ from shoal.errors import Code, ShoalError
 
 log = logging.getLogger(__name__)
 
+_SOCKET_MODE = 0o660
 # A message holds at most one blob chunk or one batch; nothing of ours comes near this.
 MAX_MESSAGE_BYTES = 16 << 20
 Metadata = Sequence[tuple[str, str | bytes]]
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shoal.tls import Identity
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -57,6 +61,10 @@ _SERVER_OPTIONS = [
 ]
 
 
+# What an agent does for its host, and a manager relays to the node that a call names ("shoal-node").
+ENGINE_SERVICES = tuple(f"shoal.v1.{name}Service" for name in ("Container", "Image", "Network", "Volume", "System"))
+
+
 def dial(
     target: str, *, identity: Identity | None = None, server_name: str = "", root_ca_pem: str = ""
 ) -> grpc.aio.Channel:
@@ -76,6 +84,17 @@ def dial(
 def new_server(*, interceptors: Sequence[Interceptor] = ()) -> grpc.aio.Server:
     """A server whose handlers may raise ShoalError; `interceptors` run inside that translation, in order."""
     return grpc.aio.server(interceptors=[_Translation(), *interceptors], options=_SERVER_OPTIONS)
+
+
+def listen_locally(server: grpc.aio.Server, path: Path) -> None:
+    """Let `server` listen on a unix socket that only root, and whom root gives its group, can open."""
+    # gRPC makes the socket with the process's umask: nobody else may come in between bind and chmod.
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(before)
+    path.chmod(_SOCKET_MODE)
 
 
 def error_of(error: grpc.aio.AioRpcError) -> ShoalError:

@@ -126,9 +126,7 @@ class World:
 
     def availability(self, id: str, availability: Availability) -> None:
         node = self.view.nodes[id]
-        self.write(
-            msgspec.structs.replace(node, spec=msgspec.structs.replace(node.spec, availability=availability))
-        )
+        self.write(msgspec.structs.replace(node, spec=msgspec.structs.replace(node.spec, availability=availability)))
 
     # What happens
 

@@ -23,16 +23,32 @@ SECCOMP = "shoal.seccomp"
 INIT_PATH = "/sbin/docker-init"
 _CPU_PERIOD_US = 100_000
 _MASKED = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _NO = ("nosuid", "noexec", "nodev")
 # Character devices that every container may use: null zero full random urandom tty console ptmx, and its ptys.
 _DEVICE_RULES = (
-    (1, 3, "rwm"), (1, 5, "rwm"), (1, 7, "rwm"), (1, 8, "rwm"), (1, 9, "rwm"), (5, 0, "rwm"), (5, 1, "rwm"),
-    (5, 2, "rwm"), (136, None, "rwm"),
+    (1, 3, "rwm"),
+    (1, 5, "rwm"),
+    (1, 7, "rwm"),
+    (1, 8, "rwm"),
+    (1, 9, "rwm"),
+    (5, 0, "rwm"),
+    (5, 1, "rwm"),
+    (5, 2, "rwm"),
+    (136, None, "rwm"),
 )
 _NET_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 
@@ -72,9 +88,7 @@ class Facts(msgspec.Struct, frozen=True):
 def bundle(container: Container, facts: Facts) -> Config:
     """The config of one start."""
     spec = container.spec
-    granted = capabilities(
-        privileged=spec.privileged, add=spec.cap_add, drop=spec.cap_drop, available=facts.available
-    )
+    granted = capabilities(privileged=spec.privileged, add=spec.cap_add, drop=spec.cap_drop, available=facts.available)
     return {
         "ociVersion": "1.2.0",
         "process": {
@@ -134,9 +148,7 @@ def process(
     }
 
 
-def environment(
-    container: Container, *, hostname: str, home: str, tty: bool, extra: Sequence[str] = ()
-) -> list[str]:
+def environment(container: Container, *, hostname: str, home: str, tty: bool, extra: Sequence[str] = ()) -> list[str]:
     """PATH, HOSTNAME, TERM, HOME, then the container's own (the image's, the user's), then `extra`; who comes later
     wins, and a name without "=" takes the variable away."""
     variables: dict[str, str] = {}
@@ -177,8 +189,13 @@ def _device_rules(privileged: bool) -> list[Config]:
 def _devices(devices: Sequence[Device]) -> list[Config]:
     return [
         {
-            "path": each.path, "type": each.kind, "major": each.major, "minor": each.minor,
-            "fileMode": each.mode, "uid": each.uid, "gid": each.gid,
+            "path": each.path,
+            "type": each.kind,
+            "major": each.major,
+            "minor": each.minor,
+            "fileMode": each.mode,
+            "uid": each.uid,
+            "gid": each.gid,
         }
         for each in devices
     ]
@@ -200,16 +217,11 @@ def _mounts(container: Container, facts: Facts) -> list[Config]:
     defaults = [
         each
         for each in _default_mounts(container)
-        if each["destination"] not in targets
-        and not ("/dev" in targets and each["destination"].startswith("/dev/"))
+        if each["destination"] not in targets and not ("/dev" in targets and each["destination"].startswith("/dev/"))
     ]
-    wanted = sorted(
-        zip(container.mounts, facts.sources, strict=True), key=lambda each: each[0].target.count("/")
-    )
+    wanted = sorted(zip(container.mounts, facts.sources, strict=True), key=lambda each: each[0].target.count("/"))
     read_only = ["ro"] if container.spec.read_only else []
-    files = [
-        _bind(source, target, ["rprivate", *read_only]) for target, source in facts.files if target not in targets
-    ]
+    files = [_bind(source, target, ["rprivate", *read_only]) for target, source in facts.files if target not in targets]
     init = [_bind(facts.init_path, INIT_PATH, ["rprivate", "ro"])] if container.spec.init else []
     return [*defaults, *(_mount(mount, source) for mount, source in wanted), *files, *init]
 

@@ -176,9 +176,7 @@ class Containers:
             await held.next_exit()
         return held.ending
 
-    async def attach(
-        self, ref: str, *, stdin: bool = False, start: bool = False, size: Size = NO_SIZE
-    ) -> Attachment:
+    async def attach(self, ref: str, *, stdin: bool = False, start: bool = False, size: Size = NO_SIZE) -> Attachment:
         """With `start`, it is started once the streams are in place, so that no byte is lost.
 
         Raises Conflict if it does not run and is not to be started, and what `start` raises.

@@ -52,9 +52,7 @@ def _hosts(container: Container, connection: Connection, *, on_host: bool) -> st
 
 def _resolv_conf(container: Container, connection: Connection, *, on_host: bool) -> str:
     own = _text("/etc/resolv.conf") if on_host and not container.spec.dns else ""
-    return own or hosts.resolv_conf(
-        container.spec.dns or connection.nameservers, connection.search, connection.options
-    )
+    return own or hosts.resolv_conf(container.spec.dns or connection.nameservers, connection.search, connection.options)
 
 
 def _text(path: str) -> str:

@@ -237,9 +237,7 @@ def hostname_of(container: Container) -> str:
 def user_in(layers: tuple[str, ...], wanted: str, groups: tuple[str, ...]) -> User:
     """`wanted` by the passwd and group files in these layers, top first."""
     with RootView(layers) as view:
-        return user_of(
-            wanted, passwd=view.read(PASSWD) or b"", group=view.read(GROUP) or b"", extra_groups=groups
-        )
+        return user_of(wanted, passwd=view.read(PASSWD) or b"", group=view.read(GROUP) or b"", extra_groups=groups)
 
 
 def _is_volatile(container: Container) -> bool:

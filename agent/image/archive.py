@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Iterable
 import msgspec
 
 from agent.image import manifest as manifests
-from agent.image import reference as references
 from agent.image import tar
 from agent.image.compression import ChunkReader, Compression, decompress, detect
 from agent.image.content import Content
 from agent.image.manifest import Descriptor
 from agent.image.pull import Target
-from agent.image.reference import Reference
+from shoal import reference as references
 from shoal.errors import InvalidArgument
+from shoal.reference import Reference
 
 _MAX_MEMBERS = 20_000
 _MAX_LINKS = 20

@@ -81,8 +81,11 @@ def token_request(challenge: Challenge, *, registry: str, scope: str, credential
     scope = challenge.parameters.get("scope", "") or scope
     if credentials is not None and credentials.username == TOKEN_USER:
         form = {
-            "grant_type": "refresh_token", "refresh_token": credentials.password, "client_id": _CLIENT,
-            "service": service, "scope": scope,
+            "grant_type": "refresh_token",
+            "refresh_token": credentials.password,
+            "client_id": _CLIENT,
+            "service": service,
+            "scope": scope,
         }
         return TokenRequest(realm, "", form)
     query = [("service", service)] if service else []

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from agent.image.reference import Reference
 from shoal.errors import InvalidArgument
 from shoal.files import read_optional, write_atomic
+from shoal.reference import Reference
 
 _SCHEMA = 1
 

@@ -54,8 +54,10 @@ def decompress(chunks: Iterable[bytes]) -> Iterator[bytes]:
         for piece in _READERS[kind](source):
             total += len(piece)
             if total > FREE_BYTES + MAX_RATIO * source.taken:
-                raise InvalidArgument(f"{source.taken} bytes of {kind.name.lower()} data make more than {total} bytes",
-                                      hint="it looks like a bomb")
+                raise InvalidArgument(
+                    f"{source.taken} bytes of {kind.name.lower()} data make more than {total} bytes",
+                    hint="it looks like a bomb",
+                )
             yield piece
     except (zlib.error, gzip.BadGzipFile, lzma.LZMAError, zstandard.ZstdError, EOFError) as error:
         raise InvalidArgument(f"the {kind.name.lower()} data is corrupt: {error}") from error

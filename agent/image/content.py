@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.image import digest as digests
+from shoal import digest as digests
 from shoal.errors import Exhausted, InvalidArgument, NotFound
 from shoal.ids import new_id
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
-from agent.image import digest as digests
 from agent.image.content import CHUNK, Content, Writer
 from agent.image.manifest import MAX_DOCUMENT_BYTES, Descriptor
 from agent.image.source import BlobSource
 from agent.image.threads import Threads
+from shoal import digest as digests
 from shoal.backoff import Backoff
 from shoal.clock import Clock
 from shoal.errors import Exhausted, InvalidArgument, NotFound, ShoalError, Unavailable
@@ -27,9 +27,7 @@ class Downloader:
         self._threads = threads
         self._clock = clock
 
-    async def fetch(
-        self, wanted: Descriptor, sources: Sequence[BlobSource], report: Callable[[int], None]
-    ) -> bool:
+    async def fetch(self, wanted: Descriptor, sources: Sequence[BlobSource], report: Callable[[int], None]) -> bool:
         """Have the blob; false when it was here already. `report` hears how many bytes are there.
 
         Raises what the last source that was tried had to say; nothing of the blob is left then.
@@ -49,9 +47,7 @@ class Downloader:
         if wanted.size > MAX_DOCUMENT_BYTES:
             raise InvalidArgument(f"{wanted.digest} should be a small document and claims {wanted.size} bytes")
         await self.fetch(wanted, sources, lambda _: None)
-        return await self._threads.run(
-            lambda: self._content.read(wanted.digest, limit_bytes=MAX_DOCUMENT_BYTES)
-        )
+        return await self._threads.run(lambda: self._content.read(wanted.digest, limit_bytes=MAX_DOCUMENT_BYTES))
 
     async def keep(self, data: bytes) -> str:
         """Store a document that is here; its digest."""
@@ -96,9 +92,7 @@ class Downloader:
                     return
         raise problem
 
-    async def _copy(
-        self, source: BlobSource, writer: Writer, digest: str, report: Callable[[int], None]
-    ) -> None:
+    async def _copy(self, source: BlobSource, writer: Writer, digest: str, report: Callable[[int], None]) -> None:
         """The rest of the blob, to the disk in pieces of about a mebibyte. What came before a failure stays."""
         _, _, chunks = await source.open(digest, writer.offset)
         held: list[bytes] = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from agent.image import reference as references
+from shoal import reference as references
 from shoal.errors import InvalidArgument
 from shoal.model.image import Image
 

@@ -18,10 +18,8 @@ from pathlib import Path
 import msgspec
 
 from agent.image import archive, catalog, change, filter, incoming, lookup, removal
-from agent.image import digest as digests
 from agent.image import manifest as manifests
 from agent.image import platform as platforms
-from agent.image import reference as references
 from agent.image.auth import Credentials
 from agent.image.catalog import Catalog, Name, Record
 from agent.image.content import Content
@@ -30,17 +28,19 @@ from agent.image.gc import Collector, needed
 from agent.image.lookup import Found
 from agent.image.manifest import Document
 from agent.image.pull import Puller, Target, Wanted, at_hand
-from agent.image.reference import Reference
 from agent.image.registry import Repository
 from agent.image.rootfs import Importer, Rootfs
 from agent.image.snapshot import Snapshots, name_of
 from agent.image.source import BlobSource, Progress, Report, silent
 from agent.image.threads import Threads
 from agent.kernel import syscalls
+from shoal import digest as digests
+from shoal import reference as references
 from shoal.broadcast import Broadcast
 from shoal.clock import Clock, SystemClock
 from shoal.errors import InvalidArgument, NotFound
 from shoal.model.image import Image, ImageConfig
+from shoal.reference import Reference
 
 log = logging.getLogger(__name__)
 
@@ -205,9 +205,7 @@ class Images:
         async with self._committing:
             found = lookup.find(self._catalog, reference)
             record = found.record
-            decided = removal.decide(
-                self._catalog, record, named=found.name, force=force, users=users(record.id)
-            )
+            decided = removal.decide(self._catalog, record, named=found.name, force=force, users=users(record.id))
             after = self._catalog.without_names(decided.untag)
             if decided.delete:
                 after = after.without_image(record.id)

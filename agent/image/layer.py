@@ -74,8 +74,12 @@ def unpack(
     after a failure is the caller's to throw away.
     """
     wanted = {
-        "upper": str(place.upper), "work": str(place.work), "mount": str(place.mount), "layers": str(place.layers),
-        "lower": place.lower, "strict": strict,
+        "upper": str(place.upper),
+        "work": str(place.work),
+        "mount": str(place.mount),
+        "layers": str(place.layers),
+        "lower": place.lower,
+        "strict": strict,
     }
     digest = hashlib.sha256()
     child = subprocess.Popen(

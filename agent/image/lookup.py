@@ -6,14 +6,14 @@ import re
 
 import msgspec
 
-from agent.image import reference as references
 from agent.image.catalog import Catalog, Record
 from agent.image.manifest import Document
-from agent.image.reference import Reference
 from shoal import ids
+from shoal import reference as references
 from shoal.errors import InvalidArgument, NotFound
 from shoal.model.base import Meta
 from shoal.model.image import Image
+from shoal.reference import Reference
 
 _ID = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agent.image import digest as digests
 from agent.image.platform import Platform
+from shoal import digest as digests
 from shoal.errors import InvalidArgument, NotFound, Unsupported
 from shoal.model.image import ImageConfig
 
@@ -64,7 +64,9 @@ class Descriptor(msgspec.Struct, rename={"media_type": "mediaType"}, omit_defaul
 class _Document(
     msgspec.Struct,
     rename={
-        "schema_version": "schemaVersion", "media_type": "mediaType", "fs_layers": "fsLayers",
+        "schema_version": "schemaVersion",
+        "media_type": "mediaType",
+        "fs_layers": "fsLayers",
         "artifact_type": "artifactType",
     },
 ):
@@ -95,8 +97,15 @@ class Manifest(msgspec.Struct, frozen=True):
 class _Config(
     msgspec.Struct,
     rename={
-        "user": "User", "exposed_ports": "ExposedPorts", "env": "Env", "entrypoint": "Entrypoint", "cmd": "Cmd",
-        "volumes": "Volumes", "workdir": "WorkingDir", "labels": "Labels", "stop_signal": "StopSignal",
+        "user": "User",
+        "exposed_ports": "ExposedPorts",
+        "env": "Env",
+        "entrypoint": "Entrypoint",
+        "cmd": "Cmd",
+        "volumes": "Volumes",
+        "workdir": "WorkingDir",
+        "labels": "Labels",
+        "stop_signal": "StopSignal",
     },
     omit_defaults=True,
 ):

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from agent.image import digest as digests
 from agent.image import manifest as manifests
 from agent.image.catalog import Record
 from agent.image.content import Content
@@ -22,6 +21,7 @@ from agent.image.platform import Platform
 from agent.image.snapshot import Snapshots
 from agent.image.source import BlobSource, Progress, Report, silent
 from agent.image.threads import Threads
+from shoal import digest as digests
 from shoal.clock import Clock
 from shoal.errors import InvalidArgument, NotFound, ShoalError
 
@@ -123,9 +123,7 @@ class Puller:
         wanted.report(Progress(layer.short, "Download complete"))
         return fresh
 
-    async def _have(
-        self, layer: Descriptor, diff_id: str, chain: tuple[str, ...], fresh: bool, wanted: Wanted
-    ) -> int:
+    async def _have(self, layer: Descriptor, diff_id: str, chain: tuple[str, ...], fresh: bool, wanted: Wanted) -> int:
         """Have the layer unpacked on top of those below; the size of its files."""
         *below, chain_id = chain
         async with self._content.alone(chain_id):
@@ -135,9 +133,7 @@ class Puller:
             if chain_id in self._snapshots:
                 # Other bytes for a layer that is here: other nodes will get them from us, so they must be right.
                 wanted.report(Progress(layer.short, "Verifying Checksum"))
-                await self._threads.run(
-                    lambda: self._snapshots.verify(layer.digest, diff_id, stop=stop), stop=stop.set
-                )
+                await self._threads.run(lambda: self._snapshots.verify(layer.digest, diff_id, stop=stop), stop=stop.set)
             else:
                 await self._unpack(layer, diff_id, chain_id, below, stop, wanted.report)
         wanted.report(Progress(layer.short, "Pull complete"))

@@ -18,11 +18,11 @@ import msgspec
 from yarl import URL
 
 from agent.image import auth, manifest
-from agent.image import digest as digests
 from agent.image.auth import Credentials
-from agent.image.reference import DEFAULT_DOMAIN, Reference
 from shoal import __version__
+from shoal import digest as digests
 from shoal.errors import Exhausted, InvalidArgument, NotFound, PermissionDenied, ShoalError, Unavailable
+from shoal.reference import DEFAULT_DOMAIN, Reference
 
 _DOCKER_HUB = "registry-1.docker.io"
 _CONNECT_S = 15.0

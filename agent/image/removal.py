@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from agent.image import reference as references
 from agent.image.catalog import Catalog, Record
 from shoal import ids
+from shoal import reference as references
 from shoal.errors import Conflict
 
 # (container id, name, running)
@@ -27,9 +27,7 @@ class Removal(msgspec.Struct, frozen=True):
     delete: bool = False
 
 
-def decide(
-    catalog: Catalog, record: Record, *, named: str, force: bool, users: Sequence[User]
-) -> Removal:
+def decide(catalog: Catalog, record: Record, *, named: str, force: bool, users: Sequence[User]) -> Removal:
     """`named` is the canonical name that the user gave, empty when it was an id; `users` the containers made from the
     image. Raises Conflict in docker's words."""
     names = catalog.names_of(record.id)

@@ -69,4 +69,3 @@ def _in_thread(move: Callable[[], object]) -> Namespace:
     if failed:
         raise failed[0]
     return made[0]
-

@@ -79,4 +79,4 @@ def _stat(pid: int) -> list[str]:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return []
-    return text[text.rindex(")") + 2:].split()
+    return text[text.rindex(")") + 2 :].split()

@@ -40,10 +40,13 @@ class Portable:
         """As `Trampoline.start`."""
         fds = sorted(program.fds() | {fd for fd in (cgroup_fd, pid_namespace) if fd >= 0})
         places = {number: place for place, number in enumerate(fds)}
-        body = pickle.dumps((
-            [block.ops for block in program.with_fds(places.__getitem__).blocks],
-            places.get(cgroup_fd, -1), places.get(pid_namespace, -1),
-        ))
+        body = pickle.dumps(
+            (
+                [block.ops for block in program.with_fds(places.__getitem__).blocks],
+                places.get(cgroup_fd, -1),
+                places.get(pid_namespace, -1),
+            )
+        )
         with self._lock:
             channel = self._channel()
             try:
@@ -80,7 +83,9 @@ class Portable:
             ours, theirs = socket.socketpair()
             code = f"import sys; sys.path.insert(0, {_ROOMS!r}); from agent.kernel.portable import serve; serve()"
             self._helper = os.posix_spawn(
-                sys.executable, [sys.executable, "-I", "-S", "-E", "-c", code], {},
+                sys.executable,
+                [sys.executable, "-I", "-S", "-E", "-c", code],
+                {},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)] if theirs.fileno() != 3 else [],
             )
             theirs.close()

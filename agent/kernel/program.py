@@ -106,10 +106,12 @@ class Program(NamedTuple):
 
     def with_fds(self, number_of: Callable[[int], int]) -> Program:
         """The same program for a process where the descriptors have other numbers."""
-        return Program(tuple(
-            Block(op._replace(args=tuple(_renumber(arg, number_of) for arg in op.args)) for op in block.ops)
-            for block in self.blocks
-        ))
+        return Program(
+            tuple(
+                Block(op._replace(args=tuple(_renumber(arg, number_of) for arg in op.args)) for op in block.ops)
+                for block in self.blocks
+            )
+        )
 
 
 def _collect(arg: Arg, found: set[int]) -> None:

@@ -88,7 +88,7 @@ class Trampoline:
         code = table.link(program)
         slot = self._slot(_FIRST + len(code))
         base = ctypes.addressof(ctypes.c_char.from_buffer(slot))
-        slot[_FIRST:_FIRST + len(code)] = bytes(code)
+        slot[_FIRST : _FIRST + len(code)] = bytes(code)
         struct.pack_into("<i", slot, _STACK + 96, -1)
         flags |= syscalls.CLONE_VM | syscalls.CLONE_VFORK | syscalls.CLONE_CLEAR_SIGHAND | syscalls.CLONE_PIDFD
         if cgroup_fd >= 0:
@@ -108,7 +108,7 @@ class Trampoline:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
         if op.call == "exit_group":  # every execve failed with an ignored error: report the last one that ran
-            op, result = last_failure(program, bytes(slot[_FIRST:_FIRST + len(code)]))
+            op, result = last_failure(program, bytes(slot[_FIRST : _FIRST + len(code)]))
         raise Failed(op, -result if -4096 < result < 0 else 0)
 
     def _slot(self, size: int) -> mmap.mmap:

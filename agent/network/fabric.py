@@ -35,9 +35,7 @@ log = logging.getLogger(__name__)
 class Fabric:
     """`wish` is what the cluster said last, carried out or not."""
 
-    def __init__(
-        self, *, data_dir: Path, folder: Path, chance: Callable[[], float], now_ns: Callable[[], int]
-    ) -> None:
+    def __init__(self, *, data_dir: Path, folder: Path, chance: Callable[[], float], now_ns: Callable[[], int]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._records = Records(folder)
         self._overlays: tuple[Segment, ...] = ()

@@ -71,12 +71,7 @@ def _element(published: Published) -> str:
 def _sets(segments: Sequence[Segment]) -> str:
     ours = [f'"{device}"' for segment in segments for device in segment.devices]
     internal = [f'"{device}"' for segment in segments if segment.internal for device in segment.devices]
-    same = [
-        f'"{enter}" . "{leave}"'
-        for segment in segments
-        for enter in segment.devices
-        for leave in segment.devices
-    ]
+    same = [f'"{enter}" . "{leave}"' for segment in segments for enter in segment.devices for leave in segment.devices]
     named = [segment for segment in segments if segment.named]
     gateways = [str(segment.gateway) for segment in named]
     resolvers = [f'"{segment.device}" . {segment.gateway}' for segment in named]

@@ -47,9 +47,7 @@ class Pool:
         self._taken.discard(address)
 
 
-def next_address(
-    block: IPv4Network, taken: Container[IPv4Address], after: IPv4Address
-) -> IPv4Address | None:
+def next_address(block: IPv4Network, taken: Container[IPv4Address], after: IPv4Address) -> IPv4Address | None:
     """The first address of `block` behind `after`, going round, that is not `taken`; never its first or last."""
     size = block.num_addresses
     start = int(after) - int(block.network_address)

@@ -90,10 +90,7 @@ def veth(name: str, *, master: int, mtu: int, peer: str, peer_namespace: int) ->
     chosen without choosing ours too (drivers/net/veth.c), and a new namespace may have tunnels in the first places.
     """
     inside = (
-        _LINK.pack(0, 0, 0, 0, 0)
-        + text(3, peer)
-        + u32(4, mtu)
-        + u32(28, peer_namespace)  # IFLA_NET_NS_FD
+        _LINK.pack(0, 0, 0, 0, 0) + text(3, peer) + u32(4, mtu) + u32(28, peer_namespace)  # IFLA_NET_NS_FD
     )
     info = nested(18, text(1, "veth"), nested(2, attribute(1, inside)))
     body = _LINK.pack(0, 0, 0, _UP, _UP) + text(3, name) + u32(4, mtu) + u32(10, master) + info
@@ -115,9 +112,7 @@ def bridge(name: str, *, mac: str, mtu: int) -> Message:
 def vxlan(name: str, *, mac: str, mtu: int, vni: int, port: int) -> Message:
     """A VXLAN device that is up and learns nothing: it sends where it was told to, and nowhere else."""
     no_learning = attribute(7, b"\0")
-    return _new_link(
-        name, "vxlan", u32(1, vni), no_learning, attribute(15, struct.pack("!H", port)), mac=mac, mtu=mtu
-    )
+    return _new_link(name, "vxlan", u32(1, vni), no_learning, attribute(15, struct.pack("!H", port)), mac=mac, mtu=mtu)
 
 
 def _new_link(name: str, kind: str, *data: bytes, mac: str, mtu: int) -> Message:

@@ -145,9 +145,7 @@ class Networks:
             await asyncio.shield(self.disconnect(container_id))
             raise
         self._prepare_next()
-        return connection.on_networks(
-            record, segments, sandbox.path, hostname=hostname, own=own, reachable=reachable
-        )
+        return connection.on_networks(record, segments, sandbox.path, hostname=hostname, own=own, reachable=reachable)
 
     async def _keep(self, container_id: str, make: Callable[[], Sandbox]) -> Sandbox:
         """Hold what `make` makes until `started` or `disconnect`, even when cancelled meanwhile."""

@@ -61,8 +61,13 @@ def adopt(records: Records, groups: Groups, held: Mapping[str, int]) -> list[Ado
 
 def _controllers(groups: Groups, record: Record) -> list[str]:
     """A start that never finished may have made its group in any hierarchy."""
-    return [name for name in groups.layout.v1 if os.path.isdir(  # noqa: PTH112 - strings all around
-        f"{groups.layout.v1[name].path}/{record.cgroup}")]
+    return [
+        name
+        for name in groups.layout.v1
+        if os.path.isdir(  # noqa: PTH112 - strings all around
+            f"{groups.layout.v1[name].path}/{record.cgroup}"
+        )
+    ]
 
 
 def _find(record: Record, boot: str) -> int:

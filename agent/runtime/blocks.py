@@ -102,9 +102,13 @@ def execute(process: Process, wiring: Wiring) -> Program:
         *_streams(process, wiring, device=False),
         *confine.working_directory(process, make=False),
     ]
-    return Program((
-        Block(before), confine.confined(process, wiring.bounds, wiring.filter), Block(confine.command(process)),
-    ))
+    return Program(
+        (
+            Block(before),
+            confine.confined(process, wiring.bounds, wiring.filter),
+            Block(confine.command(process)),
+        )
+    )
 
 
 def _own_dev(spec: Spec) -> Mount | None:

@@ -55,13 +55,18 @@ def _confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block
         for number, soft, hard in limits(process.rlimits, bounds)
     ]
     bounding = process.bounding & bounds.permitted
-    ops.append(Op(
-        "make a session keyring", "keyctl", (sys.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0),
-        ignore=(errno.ENOSYS, errno.EPERM, errno.EACCES),
-    ))
+    ops.append(
+        Op(
+            "make a session keyring",
+            "keyctl",
+            (sys.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0),
+            ignore=(errno.ENOSYS, errno.EPERM, errno.EACCES),
+        )
+    )
     ops += [
         Op(f"drop {name}", "prctl", (sys.PR_CAPBSET_DROP, number, 0, 0, 0), ignore=(errno.EINVAL, errno.EPERM))
-        for number, name in enumerate(capability.NAMES) if not bounding >> number & 1
+        for number, name in enumerate(capability.NAMES)
+        if not bounding >> number & 1
     ]
     groups = struct.pack(f"<{len(process.groups)}I", *process.groups)
     ops += [
@@ -70,15 +75,20 @@ def _confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block
         Op("set the group", "setresgid", (process.gid,) * 3),
         Op("set the user", "setresuid", (process.uid,) * 3),
         Op("forget to keep capabilities", "prctl", (sys.PR_SET_KEEPCAPS, 0, 0, 0, 0)),
-        Op("clear the ambient capabilities", "prctl", (sys.PR_CAP_AMBIENT, sys.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0),
-           ignore=(errno.EINVAL,)),
+        Op(
+            "clear the ambient capabilities",
+            "prctl",
+            (sys.PR_CAP_AMBIENT, sys.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0),
+            ignore=(errno.EINVAL,),
+        ),
     ]
     permitted, effective = process.permitted & bounds.permitted, process.effective & bounds.permitted
     inheritable = process.inheritable & permitted
     final = [_capset(permitted, effective & permitted, inheritable)]
     final += [
         Op(f"raise ambient {name}", "prctl", (sys.PR_CAP_AMBIENT, sys.PR_CAP_AMBIENT_RAISE, number, 0, 0))
-        for number, name in enumerate(capability.NAMES) if (process.ambient & inheritable) >> number & 1
+        for number, name in enumerate(capability.NAMES)
+        if (process.ambient & inheritable) >> number & 1
     ]
     quiet = [
         Op("mark descriptors close-on-exec", "close_range", (3, (1 << 32) - 1, sys.CLOSE_RANGE_CLOEXEC)),
@@ -90,7 +100,8 @@ def _confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block
     if filter_ is None:
         return Block([*ops, *quiet, *final])
     install = Op(
-        "install the seccomp filter", "seccomp",
+        "install the seccomp filter",
+        "seccomp",
         (sys.SECCOMP_SET_MODE_FILTER, filter_.flags, Struct((filter_.length, filter_.code))),
     )
     if process.no_new_privileges:
@@ -136,8 +147,7 @@ def command(process: Process) -> list[Op]:
 def standard_streams(stdin: int, stdout: int, stderr: int) -> list[Op]:
     """Put three descriptors of the keeper on 0, 1 and 2."""
     return [
-        Op(f"set descriptor {number}", "dup3", (Fd(fd), number, 0))
-        for number, fd in enumerate((stdin, stdout, stderr))
+        Op(f"set descriptor {number}", "dup3", (Fd(fd), number, 0)) for number, fd in enumerate((stdin, stdout, stderr))
     ]
 
 

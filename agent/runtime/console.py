@@ -70,9 +70,17 @@ def ops(console: Console, uid: int, *, device: bool) -> list[Op]:
     rights = Struct((20, socket.SOL_SOCKET | socket.SCM_RIGHTS << 32, Fd(master)))  # struct cmsghdr and one int
     message = Struct((0, 0, Struct((b"t", 1)), 1, rights, 24, 0))  # struct msghdr
     found = [
-        Op(step, "openat2", (
-            sys.AT_FDCWD, b"/dev/pts/ptmx", openat2.how(_OPEN, _RESOLVE), openat2.HOW_SIZE,
-        ), label="ptm"),
+        Op(
+            step,
+            "openat2",
+            (
+                sys.AT_FDCWD,
+                b"/dev/pts/ptmx",
+                openat2.how(_OPEN, _RESOLVE),
+                openat2.HOW_SIZE,
+            ),
+            label="ptm",
+        ),
         Op(step, "ioctl", (Ref("ptm"), _TIOCSPTLCK, bytes(4))),
         Op(step, "ioctl", (Ref("ptm"), _TIOCGPTPEER, _OPEN), label="pts"),
         Op(step, "dup3", (Ref("ptm"), Fd(master), os.O_CLOEXEC)),
@@ -89,10 +97,17 @@ def ops(console: Console, uid: int, *, device: bool) -> list[Op]:
             Op(step, "mknodat", (Ref("dev"), b"console", stat.S_IFREG | 0o600, 0), ignore=(errno.EEXIST,)),
             opened("/dev/console", "console", resolve=_RESOLVE, step=step),
             Op(step, "open_tree", (Ref("pts"), b"", clone), label="console mount"),
-            Op(step, "move_mount", (
-                Ref("console mount"), b"", Ref("console"), b"",
-                sys.MOVE_MOUNT_F_EMPTY_PATH | sys.MOVE_MOUNT_T_EMPTY_PATH,
-            )),
+            Op(
+                step,
+                "move_mount",
+                (
+                    Ref("console mount"),
+                    b"",
+                    Ref("console"),
+                    b"",
+                    sys.MOVE_MOUNT_F_EMPTY_PATH | sys.MOVE_MOUNT_T_EMPTY_PATH,
+                ),
+            ),
         ]
     found.append(Op("make it the controlling terminal", "ioctl", (Ref("pts"), termios.TIOCSCTTY, 0)))
     return found + [Op(step, "dup3", (Ref("pts"), number, 0)) for number in range(3)]

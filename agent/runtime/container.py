@@ -53,6 +53,8 @@ class Container:
         if self.record is None or not self.record.log_path:
             return None
         return LogFile(
-            self.record.log_path, self.record.log_max_bytes, self.record.log_max_files,
+            self.record.log_path,
+            self.record.log_max_bytes,
+            self.record.log_max_files,
             partials=records.path(self.id, "partial"),
         )

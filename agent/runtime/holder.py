@@ -92,7 +92,11 @@ def _spawn(listener: socket.socket) -> int:
         os.set_inheritable(3, True)
         actions = []
     return os.posix_spawn(
-        sys.executable, [sys.executable, "-I", "-S", "-E", "-c", code], {}, file_actions=actions, setsid=True,
+        sys.executable,
+        [sys.executable, "-I", "-S", "-E", "-c", code],
+        {},
+        file_actions=actions,
+        setsid=True,
         setsigdef=[signal.SIGPIPE, signal.SIGTERM],
     )
 

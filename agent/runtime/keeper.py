@@ -52,8 +52,14 @@ class Keeper:
         self._holder = holder
         self._containers: dict[str, Container] = {}
         self._orders: dict[str, Callable[[dict[str, Any], Reply], None]] = {
-            "start": self._start, "wait": self._wait, "list": self._list, "signal": self._signal,
-            "pause": self._pause, "resume": self._resume, "resize": self._resize, "delete": self._delete,
+            "start": self._start,
+            "wait": self._wait,
+            "list": self._list,
+            "signal": self._signal,
+            "pause": self._pause,
+            "resume": self._resume,
+            "resize": self._resize,
+            "delete": self._delete,
         }
 
     @property
@@ -163,13 +169,17 @@ class Keeper:
             container.waiters.append(reply)
 
     def _list(self, _: dict[str, Any], reply: Reply) -> None:
-        reply({
-            container.id: {
-                "pid": container.record.pid, "started_at_ns": container.record.started_at_ns,
-                "exit": asdict(container.record.exit) if container.record.exit else None,
+        reply(
+            {
+                container.id: {
+                    "pid": container.record.pid,
+                    "started_at_ns": container.record.started_at_ns,
+                    "exit": asdict(container.record.exit) if container.record.exit else None,
+                }
+                for container in self._containers.values()
+                if container.record is not None
             }
-            for container in self._containers.values() if container.record is not None
-        })
+        )
 
     def _signal(self, request: dict[str, Any], reply: Reply) -> None:
         container = self._running(request["id"])
@@ -464,4 +474,3 @@ def _reexec(loop: Loop, keeper: Keeper) -> None:
         return
     os.environ["SHOAL_KEEPER_REEXEC"] = "1"
     os.execv(sys.executable, [*sys.orig_argv])
-

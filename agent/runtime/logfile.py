@@ -132,4 +132,4 @@ class LogFile:
             data = Path(f"{self._partials}.{stream}").read_bytes()
         except FileNotFoundError:
             return b""
-        return data[4:4 + _LENGTH.unpack_from(data)[0]] if len(data) >= 4 else b""
+        return data[4 : 4 + _LENGTH.unpack_from(data)[0]] if len(data) >= 4 else b""

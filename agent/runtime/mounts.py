@@ -32,20 +32,32 @@ _CLONE_FD = sys.OPEN_TREE_CLONE | sys.OPEN_TREE_CLOEXEC | sys.AT_EMPTY_PATH
 _PAGE = 4095  # mount(2) takes one page of options
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 _ATTRIBUTES = {
-    sys.MS_RDONLY: sys.MOUNT_ATTR_RDONLY, sys.MS_NOSUID: sys.MOUNT_ATTR_NOSUID, sys.MS_NODEV: sys.MOUNT_ATTR_NODEV,
-    sys.MS_NOEXEC: sys.MOUNT_ATTR_NOEXEC, sys.MS_NOATIME: sys.MOUNT_ATTR_NOATIME,
-    sys.MS_STRICTATIME: sys.MOUNT_ATTR_STRICTATIME, sys.MS_NODIRATIME: sys.MOUNT_ATTR_NODIRATIME,
+    sys.MS_RDONLY: sys.MOUNT_ATTR_RDONLY,
+    sys.MS_NOSUID: sys.MOUNT_ATTR_NOSUID,
+    sys.MS_NODEV: sys.MOUNT_ATTR_NODEV,
+    sys.MS_NOEXEC: sys.MOUNT_ATTR_NOEXEC,
+    sys.MS_NOATIME: sys.MOUNT_ATTR_NOATIME,
+    sys.MS_STRICTATIME: sys.MOUNT_ATTR_STRICTATIME,
+    sys.MS_NODIRATIME: sys.MOUNT_ATTR_NODIRATIME,
 }
 _TIMES = sys.MS_NOATIME | sys.MS_STRICTATIME | sys.MS_RELATIME
 
 DEVICES = tuple(
     Device(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
     for name, major, minor in (
-        ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
     )
 )
 _LINKS = (
-    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
 
@@ -63,8 +75,10 @@ class Root(NamedTuple):
 def opened(path: str, label: str, *, resolve: int = _INSIDE, flags: int = 0, step: str = "") -> Op:
     """Open a path as a place only (O_PATH)."""
     return Op(
-        step or f"open {path}", "openat2",
-        (_HERE, os.fsencode(path), openat2.how(os.O_PATH | flags, resolve), openat2.HOW_SIZE), label=label,
+        step or f"open {path}",
+        "openat2",
+        (_HERE, os.fsencode(path), openat2.how(os.O_PATH | flags, resolve), openat2.HOW_SIZE),
+        label=label,
     )
 
 
@@ -83,10 +97,14 @@ def _made(path: str, *, resolve: int, is_file: bool) -> list[Op]:
         arguments: tuple[str, tuple[int, ...]] = ("mkdirat", (0o755,))
         if is_file and depth == len(parts) - 1:
             arguments = ("mknodat", (stat.S_IFREG | 0o644, 0))
-        made.append(Op(
-            f"make {parent.rstrip('/')}/{name}", arguments[0], (Ref(label), os.fsencode(name), *arguments[1]),
-            ignore=(errno.EEXIST,),
-        ))
+        made.append(
+            Op(
+                f"make {parent.rstrip('/')}/{name}",
+                arguments[0],
+                (Ref(label), os.fsencode(name), *arguments[1]),
+                ignore=(errno.EEXIST,),
+            )
+        )
     probe = opened(path, "", resolve=resolve)
     return [probe._replace(ignore=(errno.ENOENT,), then=len(made)), *made]
 
@@ -97,8 +115,10 @@ def root(where: Root, mount_point: str) -> list[Op]:
     here = [Op("enter the container's root", "chdir", (os.fsencode(mount_point),))]
     if where.path or (not where.upper and len(where.lower) == 1):
         source = os.fsencode(where.path or where.lower[0])
-        ops = [Op(step, "mount", (source, os.fsencode(mount_point), 0, sys.MS_BIND | sys.MS_REC, 0)),
-               Op(step, "mount", (0, os.fsencode(mount_point), 0, sys.MS_PRIVATE | sys.MS_REC, 0))]
+        ops = [
+            Op(step, "mount", (source, os.fsencode(mount_point), 0, sys.MS_BIND | sys.MS_REC, 0)),
+            Op(step, "mount", (0, os.fsencode(mount_point), 0, sys.MS_PRIVATE | sys.MS_REC, 0)),
+        ]
         if not where.path:
             ops.append(_readonly(mount_point))
         return ops + here
@@ -116,9 +136,7 @@ def root(where: Root, mount_point: str) -> list[Op]:
 
 
 def _overlay(mount_point: str, options: bytes) -> Op:
-    return Op(
-        "mount the container's root", "mount", (b"overlay", os.fsencode(mount_point), b"overlay", 0, options)
-    )
+    return Op("mount the container's root", "mount", (b"overlay", os.fsencode(mount_point), b"overlay", 0, options))
 
 
 def _overlay_options(where: Root, lower: Iterable[str]) -> bytes:
@@ -148,19 +166,24 @@ def _long_overlay(where: Root, mount_point: str) -> list[Op]:
         *([Op(step, "fsconfig", (Ref("overlay"), sys.FSCONFIG_SET_FLAG, b"volatile", 0, 0))] if where.volatile else []),
         Op(step, "fsconfig", (Ref("overlay"), sys.FSCONFIG_CMD_CREATE, 0, 0, 0)),
         Op(step, "fsmount", (Ref("overlay"), sys.FSMOUNT_CLOEXEC, 0), label="overlay mount"),
-        Op(step, "move_mount",
-           (Ref("overlay mount"), b"", _HERE, os.fsencode(mount_point), sys.MOVE_MOUNT_F_EMPTY_PATH)),
+        Op(
+            step,
+            "move_mount",
+            (Ref("overlay mount"), b"", _HERE, os.fsencode(mount_point), sys.MOVE_MOUNT_F_EMPTY_PATH),
+        ),
     ]
 
 
 @lru_cache(maxsize=1)
 def pivot() -> Block:
     """Make the working directory / and forget the host's tree."""
-    return Block((
-        Op("pivot into the container's root", "pivot_root", (b".", b".")),
-        Op("detach the host's tree", "umount2", (b".", sys.MNT_DETACH)),
-        Op("enter /", "chdir", (b"/",)),
-    ))
+    return Block(
+        (
+            Op("pivot into the container's root", "pivot_root", (b".", b".")),
+            Op("detach the host's tree", "umount2", (b".", sys.MNT_DETACH)),
+            Op("enter /", "chdir", (b"/",)),
+        )
+    )
 
 
 def cloned(mount: Mount) -> list[Op]:
@@ -187,10 +210,17 @@ def attributes(mount: Mount) -> tuple[int, int]:
 
 
 def _attributes(step: str, label: str, to_set: int, to_clear: int, propagation: int, *, deep: bool) -> Op:
-    return Op(step, "mount_setattr", (
-        Ref(label), b"", sys.AT_EMPTY_PATH | (sys.AT_RECURSIVE if deep else 0),
-        struct.pack("<QQQQ", to_set, to_clear, propagation, 0), 32,
-    ))
+    return Op(
+        step,
+        "mount_setattr",
+        (
+            Ref(label),
+            b"",
+            sys.AT_EMPTY_PATH | (sys.AT_RECURSIVE if deep else 0),
+            struct.pack("<QQQQ", to_set, to_clear, propagation, 0),
+            32,
+        ),
+    )
 
 
 def bind(mount: Mount, *, is_directory: bool) -> list[Op]:
@@ -201,8 +231,11 @@ def bind(mount: Mount, *, is_directory: bool) -> list[Op]:
     return [
         *_made(mount.destination, resolve=resolve, is_file=not is_directory),
         opened(mount.destination, target, resolve=resolve, flags=flags),
-        Op(f"bind {mount.source} to {mount.destination}", "move_mount",
-           (Ref(f"source of {mount.destination}"), b"", Ref(target), b"", _ON_FD)),
+        Op(
+            f"bind {mount.source} to {mount.destination}",
+            "move_mount",
+            (Ref(f"source of {mount.destination}"), b"", Ref(target), b"", _ON_FD),
+        ),
     ]
 
 
@@ -227,8 +260,10 @@ def _mounted(path: str, source: str, kind: str, flags: int, data: str, mount: Mo
         Op(step, "mount", (os.fsencode(source), b".", kind.encode(), flags, data.encode() if data else 0)),
     ]
     if mount.propagation and mount.propagation != sys.MS_PRIVATE:
-        ops += [opened(path, f"mount on {path}", resolve=_resolve(mount)),
-                _attributes(step, f"mount on {path}", 0, 0, mount.propagation, deep=mount.deep_propagation)]
+        ops += [
+            opened(path, f"mount on {path}", resolve=_resolve(mount)),
+            _attributes(step, f"mount on {path}", 0, 0, mount.propagation, deep=mount.deep_propagation),
+        ]
     return ops
 
 
@@ -244,8 +279,11 @@ def _cgroups(mount: Mount, cgroups: tuple[CgroupMount, ...]) -> list[Op]:
 
 
 def _readonly(path: str) -> Op:
-    return Op(f"make {path} read-only", "mount_setattr",
-              (_HERE, os.fsencode(path), 0, struct.pack("<QQQQ", sys.MOUNT_ATTR_RDONLY, 0, 0, 0), 32))
+    return Op(
+        f"make {path} read-only",
+        "mount_setattr",
+        (_HERE, os.fsencode(path), 0, struct.pack("<QQQQ", sys.MOUNT_ATTR_RDONLY, 0, 0, 0), 32),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -265,9 +303,9 @@ def devices(extra: tuple[Device, ...]) -> Block:
             label = f"parent of {device.path}"
             ops += directory(parent, label)
         step = f"make device {device.path}"
-        ops.append(Op(
-            step, "mknodat", (Ref(label), os.fsencode(name), device.mode, device.number), ignore=(errno.EEXIST,)
-        ))
+        ops.append(
+            Op(step, "mknodat", (Ref(label), os.fsencode(name), device.mode, device.number), ignore=(errno.EEXIST,))
+        )
         if device.uid or device.gid:
             ops.append(Op(step, "fchownat", (Ref(label), os.fsencode(name), device.uid, device.gid, 0x100)))
     ops += [
@@ -288,11 +326,21 @@ def hidden(masked: tuple[str, ...], readonly: tuple[str, ...]) -> Block:
         step = f"mask {path}"
         ops += [
             opened(path, f"masked {path}/", resolve=resolve, flags=os.O_DIRECTORY, step=step)._replace(
-                ignore=_ABSENT, otherwise=2),
+                ignore=_ABSENT, otherwise=2
+            ),
             Op(step, "fchdir", (Ref(f"masked {path}/"),)),
-            Op(step, "mount", (
-                b"tmpfs", b".", b"tmpfs", sys.MS_RDONLY | sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC, b"size=0k",
-            ), then=3),
+            Op(
+                step,
+                "mount",
+                (
+                    b"tmpfs",
+                    b".",
+                    b"tmpfs",
+                    sys.MS_RDONLY | sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC,
+                    b"size=0k",
+                ),
+                then=3,
+            ),
             opened(path, f"masked {path}", resolve=resolve, step=step)._replace(ignore=_ABSENT, otherwise=2),
             Op(step, "open_tree", (Ref("null"), b"", _CLONE_FD), label=f"mask of {path}"),
             Op(step, "move_mount", (Ref(f"mask of {path}"), b"", Ref(f"masked {path}"), b"", _ON_FD)),

@@ -119,10 +119,18 @@ class Runtime:
 
         Raises as `start` does, or Conflict when the container does not run.
         """
-        return await Streams._open(self, {
-            "op": "exec", "id": id, "process": dict(process), "stdin": stdin, "tty": tty, "rows": rows,
-            "columns": columns,
-        })
+        return await Streams._open(
+            self,
+            {
+                "op": "exec",
+                "id": id,
+                "process": dict(process),
+                "stdin": stdin,
+                "tty": tty,
+                "rows": rows,
+                "columns": columns,
+            },
+        )
 
     async def signal(self, id: str, number: int, *, all: bool = False) -> None:
         """Signal the first process, or every process. Raises Conflict when the container does not run."""
@@ -283,7 +291,7 @@ class Streams:
     async def write(self, data: bytes) -> None:
         """Give input; returns when it is on its way. After the process's end nothing happens."""
         for at in range(0, len(data), _CHUNK):
-            await self._send(wire.frame(wire.STDIN, data[at:at + _CHUNK]))
+            await self._send(wire.frame(wire.STDIN, data[at : at + _CHUNK]))
 
     async def close_stdin(self) -> None:
         """Tell the process that no more input comes; its output goes on."""
@@ -390,7 +398,11 @@ def _spawn(run_dir: Path) -> None:
     with (state / "keeper.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-E", "-c", _CODE, str(state.resolve()), str((run_dir / SOCKET).absolute())],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment,
         )
         try:
             process.wait(_SPAWN_TIMEOUT_S)  # it forks: this one ends when the other listens

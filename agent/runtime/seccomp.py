@@ -23,9 +23,14 @@ _ARCHITECTURES = {
 _NATIVE = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}[MACHINE]
 _RUNS_HERE = {"x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86"), "aarch64": ("SCMP_ARCH_AARCH64",)}[MACHINE]
 _ACTIONS = {
-    "SCMP_ACT_KILL": 0x00000000, "SCMP_ACT_KILL_THREAD": 0x00000000, "SCMP_ACT_KILL_PROCESS": 0x80000000,
-    "SCMP_ACT_TRAP": 0x00030000, "SCMP_ACT_ERRNO": 0x00050000, "SCMP_ACT_TRACE": 0x7FF00000,
-    "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": 0x7FFF0000,
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
 _FLAGS = {"SECCOMP_FILTER_FLAG_TSYNC": 0, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4}
 _ENOSYS = 38
@@ -84,7 +89,8 @@ def _compile(text: str) -> Filter:
     wanted = profile.get("architectures") or [_NATIVE]
     sections = [
         (_ARCHITECTURES[name][1], _section(profile, numbers_of(_ARCHITECTURES[name][0]), default))
-        for name in _RUNS_HERE if name in wanted or name == _NATIVE
+        for name in _RUNS_HERE
+        if name in wanted or name == _NATIVE
     ]
     code: list[Instruction] = [(_LOAD, 0, 0, 4)]
     for audit_arch, section in sections:
@@ -177,19 +183,29 @@ def _test(test: Comparison, rest: int) -> list[Instruction]:
         case "SCMP_CMP_MASKED_EQ":
             want_high, want_low = test.value_two >> 32 & _WORD, test.value_two & _WORD
             return [
-                load_high, (_AND, 0, 0, value_high), (_JEQ, 0, rest + 3, want_high),
-                load_low, (_AND, 0, 0, value_low), (_JEQ, 0, rest, want_low),
+                load_high,
+                (_AND, 0, 0, value_high),
+                (_JEQ, 0, rest + 3, want_high),
+                load_low,
+                (_AND, 0, 0, value_low),
+                (_JEQ, 0, rest, want_low),
             ]
         case "SCMP_CMP_GT" | "SCMP_CMP_GE":
             last = _JGT if test.op.endswith("GT") else _JGE
             return [
-                load_high, (_JGT, 3, 0, value_high), (_JEQ, 0, rest + 2, value_high),
-                load_low, (last, 0, rest, value_low),
+                load_high,
+                (_JGT, 3, 0, value_high),
+                (_JEQ, 0, rest + 2, value_high),
+                load_low,
+                (last, 0, rest, value_low),
             ]
         case "SCMP_CMP_LT" | "SCMP_CMP_LE":
             last = _JGE if test.op.endswith("LT") else _JGT
             return [
-                load_high, (_JGT, rest + 3, 0, value_high), (_JEQ, 0, 2, value_high),
-                load_low, (last, rest, 0, value_low),
+                load_high,
+                (_JGT, rest + 3, 0, value_high),
+                (_JEQ, 0, 2, value_high),
+                load_low,
+                (last, rest, 0, value_low),
             ]
     raise ValueError(f"seccomp profile: comparison {test.op} is not supported")

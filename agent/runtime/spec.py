@@ -22,27 +22,54 @@ SECCOMP = "shoal.seccomp"  # annotation: "default" asks for docker's default pro
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _NAMESPACES = {
-    "pid": sys.CLONE_NEWPID, "mount": sys.CLONE_NEWNS, "uts": sys.CLONE_NEWUTS, "ipc": sys.CLONE_NEWIPC,
-    "network": sys.CLONE_NEWNET, "cgroup": sys.CLONE_NEWCGROUP,
+    "pid": sys.CLONE_NEWPID,
+    "mount": sys.CLONE_NEWNS,
+    "uts": sys.CLONE_NEWUTS,
+    "ipc": sys.CLONE_NEWIPC,
+    "network": sys.CLONE_NEWNET,
+    "cgroup": sys.CLONE_NEWCGROUP,
 }
 _PROPAGATION = {
-    "private": sys.MS_PRIVATE, "shared": sys.MS_SHARED, "slave": sys.MS_SLAVE, "unbindable": sys.MS_UNBINDABLE,
+    "private": sys.MS_PRIVATE,
+    "shared": sys.MS_SHARED,
+    "slave": sys.MS_SLAVE,
+    "unbindable": sys.MS_UNBINDABLE,
 }
 # option: (mount(2) flag, set or cleared)
 _FLAGS = {
-    "ro": (sys.MS_RDONLY, True), "rw": (sys.MS_RDONLY, False), "nosuid": (sys.MS_NOSUID, True),
-    "suid": (sys.MS_NOSUID, False), "nodev": (sys.MS_NODEV, True), "dev": (sys.MS_NODEV, False),
-    "noexec": (sys.MS_NOEXEC, True), "exec": (sys.MS_NOEXEC, False), "sync": (sys.MS_SYNCHRONOUS, True),
-    "async": (sys.MS_SYNCHRONOUS, False), "dirsync": (sys.MS_DIRSYNC, True), "noatime": (sys.MS_NOATIME, True),
-    "atime": (sys.MS_NOATIME, False), "nodiratime": (sys.MS_NODIRATIME, True),
-    "diratime": (sys.MS_NODIRATIME, False), "relatime": (sys.MS_RELATIME, True),
-    "norelatime": (sys.MS_RELATIME, False), "strictatime": (sys.MS_STRICTATIME, True),
-    "nostrictatime": (sys.MS_STRICTATIME, False), "defaults": (0, True),
+    "ro": (sys.MS_RDONLY, True),
+    "rw": (sys.MS_RDONLY, False),
+    "nosuid": (sys.MS_NOSUID, True),
+    "suid": (sys.MS_NOSUID, False),
+    "nodev": (sys.MS_NODEV, True),
+    "dev": (sys.MS_NODEV, False),
+    "noexec": (sys.MS_NOEXEC, True),
+    "exec": (sys.MS_NOEXEC, False),
+    "sync": (sys.MS_SYNCHRONOUS, True),
+    "async": (sys.MS_SYNCHRONOUS, False),
+    "dirsync": (sys.MS_DIRSYNC, True),
+    "noatime": (sys.MS_NOATIME, True),
+    "atime": (sys.MS_NOATIME, False),
+    "nodiratime": (sys.MS_NODIRATIME, True),
+    "diratime": (sys.MS_NODIRATIME, False),
+    "relatime": (sys.MS_RELATIME, True),
+    "norelatime": (sys.MS_RELATIME, False),
+    "strictatime": (sys.MS_STRICTATIME, True),
+    "nostrictatime": (sys.MS_STRICTATIME, False),
+    "defaults": (0, True),
 }
 # /proc is trusted by the kernel's own checks: only these files of it may be covered (lxcfs), as runc has it.
 _PROC_FILES = {
-    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
-    "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid",
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
 }
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 _DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
@@ -146,7 +173,8 @@ def _spec(config: Mapping[str, Any]) -> Spec:
     _only("", config, "ociVersion process root hostname domainname mounts linux annotations")
     linux = config.get("linux") or {}
     _only(
-        "linux.", linux,
+        "linux.",
+        linux,
         "namespaces devices cgroupsPath resources seccomp sysctl maskedPaths readonlyPaths rootfsPropagation"
         " personality",
     )
@@ -199,7 +227,8 @@ def _absolute(path: str) -> str:
 
 def _process(process: Mapping[str, Any]) -> Process:
     _only(
-        "process.", process,
+        "process.",
+        process,
         "terminal consoleSize user args env cwd capabilities rlimits noNewPrivileges oomScoreAdj",
     )
     user = process.get("user") or {}
@@ -284,8 +313,16 @@ def _mount(entry: Mapping[str, Any]) -> Mount:
     ):
         raise invalid(f"mount {destination}: /proc may not be covered")
     return Mount(
-        destination, kind, entry.get("source") or kind, set_flags, clear_flags, ",".join(data), recursive,
-        deep_readonly, propagation, deep_propagation,
+        destination,
+        kind,
+        entry.get("source") or kind,
+        set_flags,
+        clear_flags,
+        ",".join(data),
+        recursive,
+        deep_readonly,
+        propagation,
+        deep_propagation,
     )
 
 
@@ -295,8 +332,11 @@ def _device(entry: Mapping[str, Any]) -> Device:
         raise invalid(f"device {entry['path']}: unknown type {entry['type']}")
     mode = entry.get("fileMode")
     return Device(
-        _absolute(entry["path"]), kind | (0o666 if mode is None else mode & 0o7777),
-        os.makedev(entry.get("major", 0), entry.get("minor", 0)), entry.get("uid") or 0, entry.get("gid") or 0,
+        _absolute(entry["path"]),
+        kind | (0o666 if mode is None else mode & 0o7777),
+        os.makedev(entry.get("major", 0), entry.get("minor", 0)),
+        entry.get("uid") or 0,
+        entry.get("gid") or 0,
     )
 
 
@@ -342,8 +382,10 @@ def _limits(resources: Mapping[str, Any]) -> Limits:
     if memory.get("disableOOMKiller"):
         raise refuse("linux.resources.memory.disableOOMKiller", "it is gone from cgroup v2")
     throttles = {
-        "throttleReadBpsDevice": "read_bps", "throttleWriteBpsDevice": "write_bps",
-        "throttleReadIOPSDevice": "read_iops", "throttleWriteIOPSDevice": "write_iops",
+        "throttleReadBpsDevice": "read_bps",
+        "throttleWriteBpsDevice": "write_bps",
+        "throttleReadIOPSDevice": "read_iops",
+        "throttleWriteIOPSDevice": "write_iops",
     }
     _only("linux.resources.blockIO.", io, " ".join(("weight", *throttles)))
     return Limits(
@@ -360,12 +402,16 @@ def _limits(resources: Mapping[str, Any]) -> Limits:
         io_weight=io.get("weight") or 0,
         throttles=tuple(
             Throttle(kind, entry["major"], entry["minor"], entry["rate"])
-            for field, kind in throttles.items() for entry in io.get(field) or ()
+            for field, kind in throttles.items()
+            for entry in io.get(field) or ()
         ),
         devices=tuple(
             DeviceRule(
-                bool(entry["allow"]), entry.get("type") or "a", _number(entry.get("major")),
-                _number(entry.get("minor")), entry.get("access") or "rwm",
+                bool(entry["allow"]),
+                entry.get("type") or "a",
+                _number(entry.get("major")),
+                _number(entry.get("minor")),
+                entry.get("access") or "rwm",
             )
             for entry in resources.get("devices") or ()
         ),

@@ -66,15 +66,24 @@ class Starter:
         config = spec.parse(request["config"])
         filter_ = _filter(config)
         directory = self._records.path(container)
-        name = config.cgroup.lstrip("/") if config.cgroup.startswith("/") else (
-            f"{request['cgroup_parent']}/{config.cgroup or container}"
+        name = (
+            config.cgroup.lstrip("/")
+            if config.cgroup.startswith("/")
+            else (f"{request['cgroup_parent']}/{config.cgroup or container}")
         )
         shutil.rmtree(directory, ignore_errors=True)
         os.makedirs(f"{directory}/root", mode=0o700)  # noqa: PTH103 - the hot path of a start
         record = Record(
-            id=container, phase=STARTING, boot=self._boot, cgroup=name, controllers=(),
-            own_pids=config.namespaces.get(sys.CLONE_NEWPID) == "", log_path=request["log_path"],
-            log_max_bytes=request["log_max_bytes"], log_max_files=request["log_max_files"], terminal=request["tty"],
+            id=container,
+            phase=STARTING,
+            boot=self._boot,
+            cgroup=name,
+            controllers=(),
+            own_pids=config.namespaces.get(sys.CLONE_NEWPID) == "",
+            log_path=request["log_path"],
+            log_max_bytes=request["log_max_bytes"],
+            log_max_files=request["log_max_files"],
+            terminal=request["tty"],
         )
         group: Group | None = None
         try:
@@ -119,16 +128,26 @@ class Starter:
             else:
                 stdio, streams = self._fifos(record.id, config, opened, wants_stdin=request["stdin"])
                 undo.callback(streams.close)
-            program = blocks.start(config, Wiring(
-                bounds=self._bounds, filter=filter_, tasks=tuple(tasks), stdio=stdio, console=terminal,
-                joins=tuple(joins), mount_point=self._records.path(record.id, "root"),
-                root=Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])}), cgroups=group.mounts(),
-                directories=frozenset(
-                    mount.source for mount in config.mounts
-                    if mount.kind == "bind" and os.path.isdir(mount.source)  # noqa: PTH112 - the hot path
+            program = blocks.start(
+                config,
+                Wiring(
+                    bounds=self._bounds,
+                    filter=filter_,
+                    tasks=tuple(tasks),
+                    stdio=stdio,
+                    console=terminal,
+                    joins=tuple(joins),
+                    mount_point=self._records.path(record.id, "root"),
+                    root=Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])}),
+                    cgroups=group.mounts(),
+                    directories=frozenset(
+                        mount.source
+                        for mount in config.mounts
+                        if mount.kind == "bind" and os.path.isdir(mount.source)  # noqa: PTH112 - the hot path
+                    ),
+                    can_mknod=self._can_mknod,
                 ),
-                can_mknod=self._can_mknod,
-            ))
+            )
             process = self._execute(
                 program, config.process, blocks.clone_flags(config.namespaces), cgroup_fd, pid_namespace
             )
@@ -138,8 +157,12 @@ class Starter:
                 streams = terminal_streams(terminal.receive())
                 undo.callback(streams.close)
             record = replace(
-                record, phase=RUNNING, pid=process.pid, start_time=pidfds.start_time(process.pid),
-                inode=pidfds.inode(process.pidfd), started_at_ns=started_at_ns,
+                record,
+                phase=RUNNING,
+                pid=process.pid,
+                start_time=pidfds.start_time(process.pid),
+                inode=pidfds.inode(process.pidfd),
+                started_at_ns=started_at_ns,
             )
             undo.pop_all()
             return Running(record, process.pidfd, group, streams)
@@ -165,10 +188,17 @@ class Starter:
                     stdio, streams = self._pipes(process, opened, wants_stdin=request["stdin"])
                     undo.callback(streams.close)
                 kinds = sum(kind for kind in config.namespaces if kind & _ENTERED)
-                program = blocks.execute(process, Wiring(
-                    bounds=self._bounds, filter=_filter(config), tasks=tuple(tasks), stdio=stdio, console=terminal,
-                    joins=((pidfd, kinds),),
-                ))
+                program = blocks.execute(
+                    process,
+                    Wiring(
+                        bounds=self._bounds,
+                        filter=_filter(config),
+                        tasks=tuple(tasks),
+                        stdio=stdio,
+                        console=terminal,
+                        joins=((pidfd, kinds),),
+                    ),
+                )
                 own_pids = sys.CLONE_NEWPID in config.namespaces
                 child = self._execute(program, process, 0, cgroup_fd, pidfd if own_pids else -1)
                 undo.callback(_kill, child)
@@ -293,7 +323,8 @@ def _translated(failed: Failed, process: spec.Process) -> Failure:
         return Failure("CommandNotFound", f'exec: "{name}": executable file not found in $PATH {detail}')
     if number in (errno.ENOENT, errno.ENOTDIR):
         return Failure(
-            "CommandNotFound", f'exec: "{name}": stat {name}: no such file or directory {detail}',
+            "CommandNotFound",
+            f'exec: "{name}": stat {name}: no such file or directory {detail}',
             "if the file is there, the interpreter that its first line names is not",
         )
     if number == errno.EACCES:

@@ -46,7 +46,7 @@ class Decoder:
                     raise ValueError(f"a frame of {length} bytes is too large")
                 if len(buffer) - at - _HEADER.size < length:
                     return
-                payload = bytes(buffer[at + _HEADER.size:at + _HEADER.size + length])
+                payload = bytes(buffer[at + _HEADER.size : at + _HEADER.size + length])
                 at += _HEADER.size + length
                 yield kind, payload
         finally:

@@ -23,7 +23,9 @@ class ExecFlags(Flags):
         bytes, flag("--detach-keys", parse=detach_keys, help="Override the key sequence for detaching a container")
     ] = DEFAULT_DETACH_KEYS
     env: Annotated[list[str], flag("-e", "--env", metavar="list", help="Set environment variables")] = []
-    env_file: Annotated[list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")] = []
+    env_file: Annotated[
+        list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")
+    ] = []
     interactive: Annotated[bool, switch("-i", "--interactive", help="Keep STDIN open even if not attached")] = False
     privileged: Annotated[bool, switch("--privileged", help="Give extended privileges to the command")] = False
     tty: Annotated[bool, switch("-t", "--tty", help="Allocate a pseudo-TTY")] = False
@@ -58,7 +60,11 @@ async def execute(
         size=window() if flags.tty else None,
     )
     manners = Manners(
-        stdin=opening.stdin, tty=flags.tty, proxy_signals=False, detach_keys=flags.detach_keys, until_started=flags.detach
+        stdin=opening.stdin,
+        tty=flags.tty,
+        proxy_signals=False,
+        detach_keys=flags.detach_keys,
+        until_started=flags.detach,
     )
     call = client.containers.ExecContainer()
     ended = await follow(client, call, engine_pb2.ExecContainerRequest(open=opening), manners)

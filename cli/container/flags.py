@@ -11,7 +11,6 @@ from cli.parse.size import cpus, size
 from shoal.v1.types_pb2 import Mount, NetworkAttachment, Port, RestartPolicy, Ulimit
 
 
-
 class Ports(list[Port]):
     """The ports of one `-p`: a range is several."""
 
@@ -20,17 +19,24 @@ class ProcessFlags(Flags):
     """The process and its surroundings."""
 
     env: Annotated[list[str], flag("-e", "--env", metavar="list", help="Set environment variables")] = []
-    env_file: Annotated[list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")] = []
+    env_file: Annotated[
+        list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")
+    ] = []
     entrypoint: Annotated[str | None, flag("--entrypoint", help="Overwrite the default ENTRYPOINT of the image")] = None
     workdir: Annotated[str, flag("-w", "--workdir", help="Working directory inside the container")] = ""
     user: Annotated[str, flag("-u", "--user", help="Username or UID (format: <name|uid>[:<group|gid>])")] = ""
     group_add: Annotated[list[str], flag("--group-add", metavar="list", help="Add additional groups to join")] = []
     interactive: Annotated[bool, switch("-i", "--interactive", help="Keep STDIN open even if not attached")] = False
     tty: Annotated[bool, switch("-t", "--tty", help="Allocate a pseudo-TTY")] = False
-    init: Annotated[bool, switch("--init", help="Run an init inside the container that forwards signals and reaps processes")] = False
+    init: Annotated[
+        bool, switch("--init", help="Run an init inside the container that forwards signals and reaps processes")
+    ] = False
     hostname: Annotated[str, flag("-h", "--hostname", help="Container host name")] = ""
     stop_signal: Annotated[str, flag("--stop-signal", help="Signal to stop the container")] = ""
-    stop_timeout: Annotated[int | None, flag("--stop-timeout", metavar="int", parse=integer, help="Timeout (in seconds) to stop a container")] = None
+    stop_timeout: Annotated[
+        int | None,
+        flag("--stop-timeout", metavar="int", parse=integer, help="Timeout (in seconds) to stop a container"),
+    ] = None
 
 
 class IsolationFlags(Flags):
@@ -38,7 +44,9 @@ class IsolationFlags(Flags):
 
     memory: Annotated[int, flag("-m", "--memory", metavar="bytes", parse=size, help="Memory limit")] = 0
     cpus: Annotated[int, flag("--cpus", metavar="decimal", parse=cpus, help="Number of CPUs")] = 0
-    pids_limit: Annotated[int, flag("--pids-limit", metavar="int", parse=integer, help="Tune container pids limit (set -1 for unlimited)")] = 0
+    pids_limit: Annotated[
+        int, flag("--pids-limit", metavar="int", parse=integer, help="Tune container pids limit (set -1 for unlimited)")
+    ] = 0
     cap_add: Annotated[list[str], flag("--cap-add", metavar="list", help="Add Linux capabilities")] = []
     cap_drop: Annotated[list[str], flag("--cap-drop", metavar="list", help="Drop Linux capabilities")] = []
     privileged: Annotated[bool, switch("--privileged", help="Give extended privileges to this container")] = False
@@ -51,19 +59,43 @@ class IsolationFlags(Flags):
 class StorageFlags(Flags):
     """What is mounted."""
 
-    volume: Annotated[list[Mount], flag("-v", "--volume", metavar="list", parse=volume, help="Bind mount a volume")] = []
-    mount: Annotated[list[Mount], flag("--mount", metavar="mount", parse=mount, help="Attach a filesystem mount to the container")] = []
+    volume: Annotated[
+        list[Mount], flag("-v", "--volume", metavar="list", parse=volume, help="Bind mount a volume")
+    ] = []
+    mount: Annotated[
+        list[Mount], flag("--mount", metavar="mount", parse=mount, help="Attach a filesystem mount to the container")
+    ] = []
     tmpfs: Annotated[list[Mount], flag("--tmpfs", metavar="list", parse=tmpfs, help="Mount a tmpfs directory")] = []
 
 
 class NetworkFlags(Flags):
     """How it is reached."""
 
-    publish: Annotated[list[Ports], flag("-p", "--publish", metavar="list", parse=lambda text: Ports(container_ports(text)), help="Publish a container's port(s) to the host")] = []
-    publish_all: Annotated[bool, switch("-P", "--publish-all", help="Publish all exposed ports to random ports")] = False
-    network: Annotated[list[NetworkAttachment], flag("--network", "--net", metavar="network", parse=network, help="Connect a container to a network")] = []
-    network_alias: Annotated[list[str], flag("--network-alias", "--net-alias", metavar="list", help="Add network-scoped alias for the container")] = []
-    add_host: Annotated[list[str], flag("--add-host", metavar="list", parse=extra_host, help="Add a custom host-to-IP mapping (host:ip)")] = []
+    publish: Annotated[
+        list[Ports],
+        flag(
+            "-p",
+            "--publish",
+            metavar="list",
+            parse=lambda text: Ports(container_ports(text)),
+            help="Publish a container's port(s) to the host",
+        ),
+    ] = []
+    publish_all: Annotated[bool, switch("-P", "--publish-all", help="Publish all exposed ports to random ports")] = (
+        False
+    )
+    network: Annotated[
+        list[NetworkAttachment],
+        flag("--network", "--net", metavar="network", parse=network, help="Connect a container to a network"),
+    ] = []
+    network_alias: Annotated[
+        list[str],
+        flag("--network-alias", "--net-alias", metavar="list", help="Add network-scoped alias for the container"),
+    ] = []
+    add_host: Annotated[
+        list[str],
+        flag("--add-host", metavar="list", parse=extra_host, help="Add a custom host-to-IP mapping (host:ip)"),
+    ] = []
     dns: Annotated[list[str], flag("--dns", metavar="list", parse=ip_address, help="Set custom DNS servers")] = []
 
 
@@ -72,8 +104,14 @@ class ContainerFlags(ProcessFlags, IsolationFlags, StorageFlags, NetworkFlags):
 
     name: Annotated[str, flag("--name", help="Assign a name to the container")] = ""
     label: Annotated[list[str], flag("-l", "--label", metavar="list", help="Set meta data on a container")] = []
-    restart: Annotated[RestartPolicy | None, flag("--restart", parse=restart, help='Restart policy to apply when a container exits (default "no")')] = None
-    rm: Annotated[bool, switch("--rm", help="Automatically remove the container and its associated anonymous volumes when it exits")] = False
+    restart: Annotated[
+        RestartPolicy | None,
+        flag("--restart", parse=restart, help='Restart policy to apply when a container exits (default "no")'),
+    ] = None
+    rm: Annotated[
+        bool,
+        switch("--rm", help="Automatically remove the container and its associated anonymous volumes when it exits"),
+    ] = False
     cidfile: Annotated[str, flag("--cidfile", help="Write the container ID to the file")] = ""
     pull: Annotated[str, flag("--pull", help='Pull image before running ("always", "missing", "never")')] = "missing"
     quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress the pull output")] = False

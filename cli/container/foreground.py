@@ -48,7 +48,9 @@ async def run(
     manners: ForegroundFlags,
     image: Annotated[str, typer.Argument()],
     args: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
-    detach: Annotated[bool, switch("-d", "--detach", help="Run container in background and print container ID")] = False,
+    detach: Annotated[
+        bool, switch("-d", "--detach", help="Run container in background and print container ID")
+    ] = False,
 ) -> int:
     """Create and run a new container from an image"""
     request = create_request(flags, image, args)

@@ -61,7 +61,14 @@ async def stop(
     containers: Arguments,
     timeout: Annotated[
         int | None,
-        flag("-t", "--timeout", "--time", metavar="int", parse=integer, help="Seconds to wait before killing the container"),
+        flag(
+            "-t",
+            "--timeout",
+            "--time",
+            metavar="int",
+            parse=integer,
+            help="Seconds to wait before killing the container",
+        ),
     ] = None,
     signal: Annotated[str, flag("-s", "--signal", parse=check_signal, help="Signal to send to the container")] = "",
 ) -> int:
@@ -94,8 +101,12 @@ async def kill(
 async def remove(
     client: Client,
     containers: Arguments,
-    force: Annotated[bool, switch("-f", "--force", help="Force the removal of a running container (uses SIGKILL)")] = False,
-    volumes: Annotated[bool, switch("-v", "--volumes", help="Remove anonymous volumes associated with the container")] = False,
+    force: Annotated[
+        bool, switch("-f", "--force", help="Force the removal of a running container (uses SIGKILL)")
+    ] = False,
+    volumes: Annotated[
+        bool, switch("-v", "--volumes", help="Remove anonymous volumes associated with the container")
+    ] = False,
 ) -> int:
     """Remove one or more containers"""
 

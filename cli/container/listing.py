@@ -35,9 +35,12 @@ async def ls(
     flags: ListFlags,
     all: Annotated[bool, switch("-a", "--all", help="Show all containers (default shows just running)")] = False,
     last: Annotated[
-        int, flag("-n", "--last", metavar="int", parse=integer, help="Show n last created containers (includes all states)")
+        int,
+        flag("-n", "--last", metavar="int", parse=integer, help="Show n last created containers (includes all states)"),
     ] = -1,
-    latest: Annotated[bool, switch("-l", "--latest", help="Show the latest created container (includes all states)")] = False,
+    latest: Annotated[
+        bool, switch("-l", "--latest", help="Show the latest created container (includes all states)")
+    ] = False,
 ) -> None:
     """List containers"""
     last = 1 if latest and last < 0 else last
@@ -96,7 +99,7 @@ def row(container: Container, *, now_ns: int, whole: bool) -> Row:
 
 
 def state(container: Container) -> str:
-    """"running", "exited"…"""
+    """ "running", "exited"…"""
     return types_pb2.ContainerState.Name(container.status.state).removeprefix("CONTAINER_STATE_").lower()
 
 
@@ -151,5 +154,3 @@ def _host_side(port: Port) -> str:
 def _address(port: Port) -> str:
     address = port.host_address or "0.0.0.0"
     return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
-
-

@@ -25,9 +25,10 @@ async def logs(
     since: Annotated[
         str, flag("--since", help='Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")')
     ] = "",
-    until: Annotated[str, flag("--until", help="Show logs before a timestamp or relative (e.g. \"42m\")")] = "",
+    until: Annotated[str, flag("--until", help='Show logs before a timestamp or relative (e.g. "42m")')] = "",
     tail: Annotated[
-        int, flag("-n", "--tail", parse=tail_lines, help='Number of lines to show from the end of the logs (default "all")')
+        int,
+        flag("-n", "--tail", parse=tail_lines, help='Number of lines to show from the end of the logs (default "all")'),
     ] = -1,
     timestamps: Annotated[bool, switch("-t", "--timestamps", help="Show timestamps")] = False,
 ) -> None:

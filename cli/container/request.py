@@ -28,7 +28,7 @@ def create_request(flags: ContainerFlags, image: str, args: Sequence[str]) -> Cr
     if flags.rm and policy.condition != RESTART_CONDITION_NONE:
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
     if flags.pull not in ("always", "missing", "never"):
-        raise InvalidArgument(f"invalid pull option: '{flags.pull}': must be one of \"always\", \"missing\" or \"never\"")
+        raise InvalidArgument(f'invalid pull option: \'{flags.pull}\': must be one of "always", "missing" or "never"')
     ports = [port for group in flags.publish for port in group]
     networks = _networks(flags)
     _check_modes(networks, ports, flags)

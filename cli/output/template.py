@@ -26,9 +26,22 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_ACTION = re.compile(r"\{\{(?P<left>-(?=\s))?(?P<body>\s*/\*.*?\*/\s*|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|'(?:\\.|[^'\\])+'|.)*?)(?P<right>(?<=\s)-)?\}\}", re.DOTALL)
-_SIMPLE_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "'": "'", "\\": "\\", "a": "\a", "b": "\b", "f": "\f",
-                   "v": "\v"}
+_ACTION = re.compile(
+    r"\{\{(?P<left>-(?=\s))?(?P<body>\s*/\*.*?\*/\s*|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|'(?:\\.|[^'\\])+'|.)*?)(?P<right>(?<=\s)-)?\}\}",
+    re.DOTALL,
+)
+_SIMPLE_ESCAPES = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    '"': '"',
+    "'": "'",
+    "\\": "\\",
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "v": "\v",
+}
 
 
 class TemplateError(InvalidArgument):
@@ -364,7 +377,9 @@ class _Run:
         return value
 
     def bind(self, name: str, value: Any, *, assigns: bool) -> None:
-        scope = next((each for each in reversed(self.variables) if name in each), None) if assigns else self.variables[-1]
+        scope = (
+            next((each for each in reversed(self.variables) if name in each), None) if assigns else self.variables[-1]
+        )
         if scope is None:
             raise TemplateError(f"template parsing error: undefined variable {name!r}")
         scope[name] = value

@@ -10,7 +10,7 @@ _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def span(nanoseconds: int) -> str:
-    """"About a minute", "3 hours": what `ps` says of an age."""
+    """ "About a minute", "3 hours": what `ps` says of an age."""
     seconds = max(nanoseconds, 0) // _SECOND_NS
     minutes, hours = seconds // 60, (max(nanoseconds, 0) + 1800 * _SECOND_NS) // (3600 * _SECOND_NS)
     if seconds < 1:
@@ -32,22 +32,22 @@ def span(nanoseconds: int) -> str:
 
 
 def ago(at_ns: int, now_ns: int) -> str:
-    """"3 hours ago"; "N/A" for a moment that is not known."""
+    """ "3 hours ago"; "N/A" for a moment that is not known."""
     return f"{span(now_ns - at_ns)} ago" if at_ns else "N/A"
 
 
 def decimal_size(count: int, digits: int = 3) -> str:
-    """"4.27MB": powers of 1000, as `images` shows."""
+    """ "4.27MB": powers of 1000, as `images` shows."""
     return _scaled(count, 1000, _DECIMAL, digits)
 
 
 def binary_size(count: int) -> str:
-    """"1.952GiB": powers of 1024, as `info` shows memory."""
+    """ "1.952GiB": powers of 1024, as `info` shows memory."""
     return _scaled(count, 1024, _BINARY, 4)
 
 
 def rfc3339(at_ns: int) -> str:
-    """"2026-11-23T10:00:00.123456789Z", trailing zeros cut; Go's zero time for 0."""
+    """ "2026-11-23T10:00:00.123456789Z", trailing zeros cut; Go's zero time for 0."""
     if not at_ns:
         return "0001-01-01T00:00:00Z"
     seconds, nanos = divmod(at_ns, _SECOND_NS)
@@ -62,12 +62,12 @@ def rfc3339_padded(at_ns: int) -> str:
 
 
 def local_time(at_ns: int) -> str:
-    """"2026-11-23 10:00:00 +0000 UTC", in this host's zone: the CreatedAt of lists."""
+    """ "2026-11-23 10:00:00 +0000 UTC", in this host's zone: the CreatedAt of lists."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(at_ns // _SECOND_NS)) if at_ns else "N/A"
 
 
 def go_duration(nanoseconds: int) -> str:
-    """"1m30s", "500ms": Go's notation."""
+    """ "1m30s", "500ms": Go's notation."""
     if nanoseconds == 0:
         return "0s"
     if nanoseconds < _SECOND_NS:
@@ -100,12 +100,21 @@ def quoted(text: str) -> str:
 
 
 def cpus(nano_cpus: int) -> str:
-    """"1.5"."""
+    """ "1.5"."""
     return f"{nano_cpus / 10**9:.9f}".rstrip("0").rstrip(".")
 
 
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\a": "\\a", "\b": "\\b",
-            "\f": "\\f", "\v": "\\v"}
+_ESCAPES = {
+    '"': '\\"',
+    "\\": "\\\\",
+    "\n": "\\n",
+    "\t": "\\t",
+    "\r": "\\r",
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\v": "\\v",
+}
 
 
 def _scaled(count: int, base: int, units: tuple[str, ...], digits: int) -> str:

@@ -23,8 +23,11 @@ def volume(text: str) -> Mount:
     """`-v`: a host path (made when it is missing), a volume's name, or only the path inside (anonymous)."""
     parts = text.split(":")
     if len(parts) > 3 or not all(parts):
-        raise InvalidArgument(f"invalid spec: {text}: empty section between colons" if "" in parts
-                              else f"invalid volume specification: '{text}'")
+        raise InvalidArgument(
+            f"invalid spec: {text}: empty section between colons"
+            if "" in parts
+            else f"invalid volume specification: '{text}'"
+        )
     if len(parts) == 1:
         return Mount(type=MOUNT_TYPE_VOLUME, target=_target(parts[0], text))
     source = _absolute(parts[0])
@@ -146,7 +149,9 @@ def _absolute(source: str) -> str:
 
 def _target(path: str, text: str) -> str:
     if not path.startswith("/"):
-        raise InvalidArgument(f"invalid volume specification: '{text}': invalid mount path: '{path}' mount path must be absolute")
+        raise InvalidArgument(
+            f"invalid volume specification: '{text}': invalid mount path: '{path}' mount path must be absolute"
+        )
     clean = os.path.normpath(path)
     if clean in ("/", "//"):
         raise InvalidArgument(f"invalid volume specification: '{text}': destination can't be '/'")

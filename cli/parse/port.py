@@ -49,7 +49,7 @@ def service_ports(text: str) -> list[Port]:
 
 
 def port_and_protocol(text: str, what: str = "port") -> tuple[int, PortProtocol.ValueType]:
-    """"80/udp" as (80, UDP); tcp is implied. Raises InvalidArgument."""
+    """ "80/udp" as (80, UDP); tcp is implied. Raises InvalidArgument."""
     number, slash, protocol = text.partition("/")
     return _range(number, what)[0], _protocol(protocol if slash else "tcp")
 

@@ -83,9 +83,7 @@ def _of_room(load: Load, service: Service, wanted: Demand) -> list[Filter]:
     filters: list[Filter] = []
     if wanted.host_ports:
         taken = [load.host_ports[port] for port in wanted.host_ports]
-        filters.append(
-            ("host-mode port already in use on {}", lambda place: all(place not in each for each in taken))
-        )
+        filters.append(("host-mode port already in use on {}", lambda place: all(place not in each for each in taken)))
     if most := service.spec.task.placement.max_per_node:
         count = load.of_service[service.meta.id]
         filters.append(("max replicas per node reached on {}", lambda place: count[place] < most))

@@ -266,9 +266,7 @@ class Reader:
     def _undone(self, prefix: str, records: list[Record], revision: int) -> tuple[Record, ...]:
         """Take back, newest first, what was changed after `revision`."""
         found = {record.key: record for record in records}
-        rows = self._connection.execute(
-            "SELECT data FROM log WHERE revision > ? ORDER BY revision DESC", (revision,)
-        )
+        rows = self._connection.execute("SELECT data FROM log WHERE revision > ? ORDER BY revision DESC", (revision,))
         for (data,) in rows:
             for undo in _decode(data):
                 if not undo.key.startswith(prefix):

@@ -90,8 +90,7 @@ class Bounds:
         for service in world.view.services.values():
             most = 2 if service.spec.update.order == UpdateOrder.START_FIRST else 1
             places = Counter(
-                (task.slot, task.node_id if not task.slot else "")
-                for task in world.tasks(service.meta.id, wanted=True)
+                (task.slot, task.node_id if not task.slot else "") for task in world.tasks(service.meta.id, wanted=True)
             )
             assert all(count <= most for count in places.values()) or service.meta.id in world.reordered, places
 

@@ -81,8 +81,20 @@ class Layout(NamedTuple):
 
 
 _V1_CONTROLLERS = (
-    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "perf_event", "net_cls", "net_prio",
-    "hugetlb", "rdma", "misc",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "perf_event",
+    "net_cls",
+    "net_prio",
+    "hugetlb",
+    "rdma",
+    "misc",
 )
 V1_NAMES = {"io": "blkio"}  # v2 name to v1 name, where they differ
 

@@ -16,8 +16,16 @@ from agent.runtime.cgroups.base import DeviceRule
 _ALWAYS = tuple(
     DeviceRule(True, kind, major, minor, access)
     for kind, major, minor, access in (
-        ("c", -1, -1, "m"), ("b", -1, -1, "m"), ("c", 1, 3, "rwm"), ("c", 1, 5, "rwm"), ("c", 1, 7, "rwm"),
-        ("c", 1, 8, "rwm"), ("c", 1, 9, "rwm"), ("c", 5, 0, "rwm"), ("c", 5, 1, "rwm"), ("c", 5, 2, "rwm"),
+        ("c", -1, -1, "m"),
+        ("b", -1, -1, "m"),
+        ("c", 1, 3, "rwm"),
+        ("c", 1, 5, "rwm"),
+        ("c", 1, 7, "rwm"),
+        ("c", 1, 8, "rwm"),
+        ("c", 1, 9, "rwm"),
+        ("c", 5, 0, "rwm"),
+        ("c", 5, 1, "rwm"),
+        ("c", 5, 2, "rwm"),
         ("c", 136, -1, "rwm"),
     )
 )
@@ -39,9 +47,7 @@ def policy(rules: tuple[DeviceRule, ...]) -> tuple[DeviceRule, ...] | None:
 
 def v1_lines(rules: tuple[DeviceRule, ...]) -> list[tuple[str, str]]:
     """(file, line) to write, in order."""
-    return [
-        ("devices.allow" if rule.allow else "devices.deny", _line(rule)) for rule in rules
-    ]
+    return [("devices.allow" if rule.allow else "devices.deny", _line(rule)) for rule in rules]
 
 
 def _line(rule: DeviceRule) -> str:
@@ -61,8 +67,12 @@ def bpf(rules: tuple[DeviceRule, ...]) -> bytes:
     r2 type, r3 access, r4 major, r5 minor of struct bpf_cgroup_dev_ctx.
     """
     code = [
-        _instruction(0x61, 2, 1, 0, 0), _instruction(0xBF, 3, 2, 0, 0), _instruction(0x57, 2, 0, 0, 0xFFFF),
-        _instruction(0x77, 3, 0, 0, 16), _instruction(0x61, 4, 1, 4, 0), _instruction(0x61, 5, 1, 8, 0),
+        _instruction(0x61, 2, 1, 0, 0),
+        _instruction(0xBF, 3, 2, 0, 0),
+        _instruction(0x57, 2, 0, 0, 0xFFFF),
+        _instruction(0x77, 3, 0, 0, 16),
+        _instruction(0x61, 4, 1, 4, 0),
+        _instruction(0x61, 5, 1, 8, 0),
     ]
     for rule in reversed(rules):
         body: list[tuple[int, int, int, int]] = []  # code, target, source, constant; jumps go past the rule

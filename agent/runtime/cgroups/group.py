@@ -34,7 +34,8 @@ class Groups:
         self.layout = layout if layout is not None else base.detect()
         if not self.layout.v2 and "devices" not in self.layout.v1:
             raise Failure(
-                "Unsupported", "this host has neither cgroup v2 nor the v1 devices controller under /sys/fs/cgroup",
+                "Unsupported",
+                "this host has neither cgroup v2 nor the v1 devices controller under /sys/fs/cgroup",
                 "mount cgroup2 on /sys/fs/cgroup",
             )
         self._policies: dict[tuple[DeviceRule, ...], int] = {}
@@ -47,8 +48,11 @@ class Groups:
         for controller in needed - self.layout.v2_controllers:
             v1_name = base.V1_NAMES.get(controller, controller)
             if v1_name not in self.layout.v1:
-                raise Failure("Unsupported", f"a {controller} limit needs the {controller} cgroup controller",
-                              "this host has none; drop the limit")
+                raise Failure(
+                    "Unsupported",
+                    f"a {controller} limit needs the {controller} cgroup controller",
+                    "this host has none; drop the limit",
+                )
             joined.add(v1_name)
         policy = devices.policy(limits.devices)
         program = self._program(policy) if policy is not None else -1
@@ -71,9 +75,7 @@ class Groups:
         """The group that `create` made in another life."""
         return Group(self.layout, name, set(controllers))
 
-    def _fill(
-        self, group: Group, limits: Limits, policy: tuple[DeviceRule, ...] | None, program: int
-    ) -> None:
+    def _fill(self, group: Group, limits: Limits, policy: tuple[DeviceRule, ...] | None, program: int) -> None:
         if self.layout.v2:
             wanted = (limits.controllers() | _ON_V2) & self.layout.v2_controllers
             v2.enable(self.layout.v2, group.name, wanted)

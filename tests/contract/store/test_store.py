@@ -213,9 +213,7 @@ async def test_a_watch_has_no_gap_under_concurrent_writers(store, begin):
 async def test_two_watches_see_the_same(store):
     watches = [store.watch("/", after=0) for _ in range(2)]
     await asyncio.gather(*(store.txn(put(f"/{i}")) for i in range(20)))
-    one, other = [
-        [change.key for commit in await take(watch, 20) for change in commit.changes] for watch in watches
-    ]
+    one, other = [[change.key for commit in await take(watch, 20) for change in commit.changes] for watch in watches]
     assert one == other and len(one) == 20
 
 

@@ -54,7 +54,9 @@ async def test_a_whole_life(containers):
         await containers.StartContainer(wire.StartContainerRequest(container="web"))
         got = (await containers.GetContainer(wire.GetContainerRequest(container=made[:8]))).container
         assert (got.name, got.spec.labels, got.status.state) == (
-            "web", {"a": "b"}, types_pb2.CONTAINER_STATE_RUNNING,
+            "web",
+            {"a": "b"},
+            types_pb2.CONTAINER_STATE_RUNNING,
         )
         listed = await containers.ListContainers(
             wire.ListContainersRequest(filters=[wire.Filter(key="label", value="a=b")])
@@ -162,9 +164,7 @@ async def test_exec(containers, engine):
 
 async def test_exec_detached_answers_at_once_and_runs_on(containers, engine):
     await engine.run("sleep", "100", name="web")
-    opening = wire.ExecOpen(
-        container="web", argv=["sh", "-c", "yes | head -c 300000; echo done > /done"], detach=True
-    )
+    opening = wire.ExecOpen(container="web", argv=["sh", "-c", "yes | head -c 300000; echo done > /done"], detach=True)
     responses = await conversation(containers.ExecContainer(), wire.ExecContainerRequest(open=opening))
     assert [each.WhichOneof("response") for each in responses] == ["started"]
     looking = wire.ExecOpen(container="web", argv=["sh", "-c", "until cat /done; do sleep 0.05; done 2>/dev/null"])

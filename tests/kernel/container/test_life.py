@@ -120,7 +120,11 @@ async def test_waiting(engine):
 async def test_one_that_goes_when_it_ends_takes_its_anonymous_volumes(engine):
     await engine.volumes.create("named")
     container = await engine.run(
-        "sh", "-c", "exit 3", start=False, auto_remove=True,
+        "sh",
+        "-c",
+        "exit 3",
+        start=False,
+        auto_remove=True,
         mounts=(Mount(target="/a"), Mount(source="named", target="/b")),
     )
     gone = asyncio.create_task(engine.containers.wait(container.name, WaitCondition.REMOVED))

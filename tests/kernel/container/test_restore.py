@@ -38,9 +38,7 @@ def another_boot(engine):
 
 
 async def test_what_runs_is_adopted_as_it_is(engine):
-    container = await engine.run(
-        "sh", "-c", "read x; exit 4", ports=(Port(target=80),), open_stdin=True, name="web"
-    )
+    container = await engine.run("sh", "-c", "read x; exit 4", ports=(Port(target=80),), open_stdin=True, name="web")
     await engine.restart()
     assert engine.containers.get("web") == container
     attachment = await engine.containers.attach("web", stdin=True)

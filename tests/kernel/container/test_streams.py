@@ -111,7 +111,10 @@ async def test_exec_in_the_same_namespaces_with_its_own_environment(engine):
     )
     out, _ = await collected(streams)
     assert out.decode().splitlines() == [
-        "1000", "/tmp", "1 2 /home/web", container.meta.id[:12],
+        "1000",
+        "/tmp",
+        "1 2 /home/web",
+        container.meta.id[:12],
     ]
     assert (await streams.wait()).code == 6
     await streams.close()
@@ -120,9 +123,7 @@ async def test_exec_in_the_same_namespaces_with_its_own_environment(engine):
 
 async def test_exec_with_input_and_terminal(engine):
     container = await engine.run("sleep", "100")
-    streams = await engine.containers.exec(
-        container.name, ExecRequest(argv=("cat",), stdin=True)
-    )
+    streams = await engine.containers.exec(container.name, ExecRequest(argv=("cat",), stdin=True))
     await streams.write(b"hello")
     await streams.close_stdin()
     assert await collected(streams) == (b"hello", b"")
@@ -174,7 +175,10 @@ async def test_logs_keep_streams_and_order(engine):
     await engine.containers.wait(container.name)
     lines = await logged(engine, container.name)
     assert [(each.stderr, each.data) for each in lines if not each.stderr] == [
-        (False, b"1\n"), (False, b"2\n"), (False, b"3\n"), (False, b"end"),
+        (False, b"1\n"),
+        (False, b"2\n"),
+        (False, b"3\n"),
+        (False, b"end"),
     ]
     assert [each.data for each in lines if each.stderr] == [b"bad\n"]
     assert [each.data for each in await logged(engine, container.name, tail=2)] == [each.data for each in lines[-2:]]

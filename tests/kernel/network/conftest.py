@@ -284,9 +284,7 @@ class Lab:
         self.hosts.append(host)
         number = len(self.hosts)
         host.address = f"10.99.0.{number}"
-        self._kernel.do(
-            netlink.veth(f"u{number}", master=self._master, mtu=1500, peer="eth0", peer_namespace=host.fd)
-        )
+        self._kernel.do(netlink.veth(f"u{number}", master=self._master, mtu=1500, peer="eth0", peer_namespace=host.fd))
         with host.kernel() as kernel:
             index = kernel.links()["eth0"].index
             kernel.do(netlink.link_up(index, mac=netlink.mac_of(IPv4Address(host.address))))
@@ -335,4 +333,3 @@ def resolve():
 @pytest.fixture
 def namespace():
     return inside
-

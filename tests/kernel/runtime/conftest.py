@@ -25,8 +25,17 @@ CAPABILITIES = [
     ).split()
 ]
 MASKED = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ]
 READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
@@ -54,7 +63,9 @@ class Box:
         return {
             "ociVersion": "1.0.2",
             "process": {
-                "args": list(args), "cwd": "/", "user": {"uid": 0, "gid": 0},
+                "args": list(args),
+                "cwd": "/",
+                "user": {"uid": 0, "gid": 0},
                 "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
                 "capabilities": {"bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES},
                 **process,
@@ -72,7 +83,8 @@ class Box:
             ],
             "linux": {
                 "namespaces": [{"type": kind} for kind in ("pid", "mount", "uts", "ipc", "network", "cgroup")],
-                "maskedPaths": MASKED, "readonlyPaths": READONLY,
+                "maskedPaths": MASKED,
+                "readonlyPaths": READONLY,
             },
         }
 
@@ -125,7 +137,8 @@ class Box:
     def holder(self) -> int:
         """The keeper's child, or an orphan: found by the socket's directory being its only open socket's path."""
         inode = next(
-            line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines()
+            line.split()[6]
+            for line in Path("/proc/net/unix").read_text().splitlines()
             if line.endswith(str(self.run_dir / "keeper/holder.sock")) and line.split()[3] == "00010000"
         )
         for entry in Path("/proc").glob("[0-9]*/fd/3"):

@@ -39,9 +39,7 @@ async def test_it_is_in_the_same_namespaces_cgroup_and_filter(box: Any) -> None:
 
 async def test_streams_are_apart_input_ends_and_the_status_comes_back(box: Any) -> None:
     await box.start(box.config("sleep", "100"))
-    streams = await box.runtime.exec(
-        "c", {"args": ["sh", "-c", "cat; echo err >&2; exit 9"]}, stdin=True, tty=False
-    )
+    streams = await box.runtime.exec("c", {"args": ["sh", "-c", "cat; echo err >&2; exit 9"]}, stdin=True, tty=False)
     await streams.write(b"in\n")
     await streams.close_stdin()
     exit_, out, err = await box.drain(streams)
@@ -50,15 +48,21 @@ async def test_streams_are_apart_input_ends_and_the_status_comes_back(box: Any) 
 
 async def test_a_terminal_of_its_own(box: Any) -> None:
     await box.start(box.config("sleep", "100"))
-    streams = await box.runtime.exec("c", {"args": ["sh", "-c", "tty; stty size"]}, stdin=True, tty=True, rows=9,
-                                     columns=8)
+    streams = await box.runtime.exec(
+        "c", {"args": ["sh", "-c", "tty; stty size"]}, stdin=True, tty=True, rows=9, columns=8
+    )
     assert (await box.drain(streams))[1] == "/dev/pts/0\r\n9 8\r\n"
 
 
 async def test_another_user_directory_and_environment(box: Any) -> None:
     await box.start(box.config("sleep", "100"))
     code, out, _ = await run(
-        box, "sh", "-c", "id -u; id -G; pwd; echo $X", user={"uid": 7, "gid": 8, "additionalGids": [9]}, cwd="/etc",
+        box,
+        "sh",
+        "-c",
+        "id -u; id -G; pwd; echo $X",
+        user={"uid": 7, "gid": 8, "additionalGids": [9]},
+        cwd="/etc",
         env=["X=y", "PATH=/bin"],
     )
     assert (code, out) == (0, "7\n8 9\n/etc\ny\n")
@@ -90,8 +94,9 @@ async def test_it_dies_with_its_container(box: Any) -> None:
 
 async def test_it_goes_on_when_nobody_is_attached_any_more(box: Any) -> None:
     await box.start(box.config("sleep", "100"))
-    streams = await box.runtime.exec("c", {"args": ["sh", "-c", "sleep 0.2; seq 1 100000; touch /done"]}, stdin=False,
-                                     tty=False)
+    streams = await box.runtime.exec(
+        "c", {"args": ["sh", "-c", "sleep 0.2; seq 1 100000; touch /done"]}, stdin=False, tty=False
+    )
     await streams.close()
     made = box.directory / "data/c/upper/done"
     await box.until(made.exists, "the command finishes without a reader")

@@ -29,20 +29,40 @@ async def test_capabilities_are_dockers_and_nothing_is_inheritable(box: Any) -> 
     out = (await box.output(config))[1]
     fields = dict(line.split(":\t") for line in out.splitlines())
     assert fields == {
-        "CapInh": "0" * 16, "CapPrm": "00000000a80425fb", "CapEff": "00000000a80425fb", "CapBnd": "00000000a80425fb",
-        "CapAmb": "0" * 16, "SigBlk": "0" * 16, "SigIgn": "0" * 16, "NoNewPrivs": "0", "Seccomp": "2",
+        "CapInh": "0" * 16,
+        "CapPrm": "00000000a80425fb",
+        "CapEff": "00000000a80425fb",
+        "CapBnd": "00000000a80425fb",
+        "CapAmb": "0" * 16,
+        "SigBlk": "0" * 16,
+        "SigIgn": "0" * 16,
+        "NoNewPrivs": "0",
+        "Seccomp": "2",
     }
 
 
 async def test_another_user_has_no_capabilities_its_groups_and_may_reopen_its_stdout(box: Any) -> None:
     config = box.config(
-        "sh", "-c", "id -u; id -g; id -G; grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status; echo again >/proc/self/fd/1",
-        user={"uid": 1000, "gid": 1001, "additionalGids": [20, 30]}, noNewPrivileges=True,
+        "sh",
+        "-c",
+        "id -u; id -g; id -G; grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status; echo again >/proc/self/fd/1",
+        user={"uid": 1000, "gid": 1001, "additionalGids": [20, 30]},
+        noNewPrivileges=True,
     )
     exit_, out, err = await box.output(config)
     assert (exit_.code, err) == (0, "")
     assert out.split() == [
-        "1000", "1001", "1001", "20", "30", "CapPrm:", "0" * 16, "CapEff:", "0" * 16, "CapBnd:", "00000000a80425fb",
+        "1000",
+        "1001",
+        "1001",
+        "20",
+        "30",
+        "CapPrm:",
+        "0" * 16,
+        "CapEff:",
+        "0" * 16,
+        "CapBnd:",
+        "00000000a80425fb",
         "again",
     ]
 
@@ -50,7 +70,11 @@ async def test_another_user_has_no_capabilities_its_groups_and_may_reopen_its_st
 async def test_ambient_capabilities_reach_another_user(box: Any) -> None:
     wanted = ["CAP_NET_BIND_SERVICE"]
     config = box.config(
-        "grep", "-E", "Cap(Eff|Amb)", "/proc/self/status", user={"uid": 5, "gid": 5},
+        "grep",
+        "-E",
+        "Cap(Eff|Amb)",
+        "/proc/self/status",
+        user={"uid": 5, "gid": 5},
         capabilities={name: wanted for name in ("bounding", "effective", "permitted", "inheritable", "ambient")},
     )
     _, out, _ = await box.output(config)
@@ -84,14 +108,17 @@ async def test_mounting_and_new_namespaces_are_forbidden(box: Any) -> None:
 
 
 async def test_release_agent_of_cgroup_v1_is_out_of_reach(box: Any) -> None:
-    config = box.config("sh", "-c", "mkdir /tmp/c; mount -t cgroup -o memory c /tmp/c; find / -name release_agent; true")
+    config = box.config(
+        "sh", "-c", "mkdir /tmp/c; mount -t cgroup -o memory c /tmp/c; find / -name release_agent; true"
+    )
     _, out, _ = await box.output(config)
     assert out == ""
 
 
 async def test_device_policy_denies_what_docker_denies(box: Any) -> None:
     config = box.config(
-        "sh", "-c",
+        "sh",
+        "-c",
         "head -c1 /dev/zero | wc -c; echo x > /dev/null && echo ok; mknod /tmp/mem c 1 1 && cat /tmp/mem; true",
     )
     _, out, err = await box.output(config)
@@ -108,10 +135,16 @@ async def test_device_policy_through_v1_is_the_same(box: Any) -> None:
 
 
 async def test_limits_are_intersected_with_the_hosts(box: Any) -> None:
-    config = box.config("sh", "-c", "ulimit -n; ulimit -Hn; ulimit -c; ulimit -f", rlimits=[
-        {"type": "RLIMIT_NOFILE", "soft": 512, "hard": 1 << 40}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-        {"type": "RLIMIT_FSIZE", "soft": 1 << 20, "hard": 1 << 20},
-    ])
+    config = box.config(
+        "sh",
+        "-c",
+        "ulimit -n; ulimit -Hn; ulimit -c; ulimit -f",
+        rlimits=[
+            {"type": "RLIMIT_NOFILE", "soft": 512, "hard": 1 << 40},
+            {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            {"type": "RLIMIT_FSIZE", "soft": 1 << 20, "hard": 1 << 20},
+        ],
+    )
     exit_, out, _ = await box.output(config)
     assert exit_.code == 0
     soft, hard, core, size = out.split()
@@ -186,7 +219,9 @@ async def test_the_host_sees_no_mount_of_a_container(box: Any) -> None:
 async def test_privileged_means_no_filter_no_masks_every_capability_the_host_has(box: Any) -> None:
     from agent.runtime.capability import NAMES
 
-    config = box.config("sh", "-c", "grep -E 'CapEff|Seccomp:' /proc/self/status; mount -t tmpfs x /tmp && echo mounted")
+    config = box.config(
+        "sh", "-c", "grep -E 'CapEff|Seccomp:' /proc/self/status; mount -t tmpfs x /tmp && echo mounted"
+    )
     every = list(NAMES)
     config["process"]["capabilities"] = {"bounding": every, "effective": every, "permitted": every}
     config["annotations"] = {}

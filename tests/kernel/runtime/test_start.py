@@ -31,22 +31,27 @@ async def test_death_by_signal_counts_from_128(box: Any) -> None:
         await box.runtime.signal("c", 9)
 
 
-@pytest.mark.parametrize(("command", "error", "words"), [
-    ("nosuch", CommandNotFound, r'exec: "nosuch": executable file not found in \$PATH'),
-    ("/nosuch", CommandNotFound, 'exec: "/nosuch": stat /nosuch: no such file or directory'),
-    ("/etc", CommandNotExecutable, 'exec: "/etc": permission denied'),
-    ("/plain", CommandNotExecutable, 'exec: "/plain": permission denied'),
-    ("/garbage", CommandNotExecutable, 'exec: "/garbage": exec format error'),
-    ("/script", CommandNotFound, "interpreter"),
-    ("plain", CommandNotFound, "executable file not found"),
-])
+@pytest.mark.parametrize(
+    ("command", "error", "words"),
+    [
+        ("nosuch", CommandNotFound, r'exec: "nosuch": executable file not found in \$PATH'),
+        ("/nosuch", CommandNotFound, 'exec: "/nosuch": stat /nosuch: no such file or directory'),
+        ("/etc", CommandNotExecutable, 'exec: "/etc": permission denied'),
+        ("/plain", CommandNotExecutable, 'exec: "/plain": permission denied'),
+        ("/garbage", CommandNotExecutable, 'exec: "/garbage": exec format error'),
+        ("/script", CommandNotFound, "interpreter"),
+        ("plain", CommandNotFound, "executable file not found"),
+    ],
+)
 async def test_commands_that_cannot_run(
     box: Any, tmp_path: Path, command: str, error: type[StartFailed], words: str
 ) -> None:
     layer = tmp_path / "layer"
     (layer / "bin").mkdir(parents=True)
     for name, text, mode in (
-        ("plain", "#!/bin/sh\n", 0o644), ("garbage", "\x7fnot a program", 0o755), ("script", "#!/no/shell\n", 0o755),
+        ("plain", "#!/bin/sh\n", 0o644),
+        ("garbage", "\x7fnot a program", 0o755),
+        ("script", "#!/no/shell\n", 0o755),
         ("bin/plain", "", 0o644),
     ):
         (layer / name).write_text(text)
@@ -66,8 +71,12 @@ async def test_the_command_is_looked_up_in_the_containers_own_path(box: Any) -> 
 
 async def test_environment_working_directory_umask_and_host_name(box: Any) -> None:
     config = box.config(
-        "sh", "-c", "echo $PWD; umask; hostname; stat -c %a .; env | sort", cwd="/a/b c/d",
-        env=["PATH=/bin", "X=a b=c"], user={"uid": 0, "gid": 0, "umask": 0o027},
+        "sh",
+        "-c",
+        "echo $PWD; umask; hostname; stat -c %a .; env | sort",
+        cwd="/a/b c/d",
+        env=["PATH=/bin", "X=a b=c"],
+        user={"uid": 0, "gid": 0, "umask": 0o027},
     )
     _, out, _ = await box.output(config)
     lines = out.splitlines()
@@ -132,7 +141,9 @@ async def test_bind_mounts_of_directories_and_single_files(box: Any, tmp_path: P
     volume = tmp_path / "volume"
     volume.mkdir()
     config = box.config(
-        "sh", "-c", "cat /etc/hosts; echo w > /data/w; touch /ro/x; touch /data/deep/er 2>&1; ls /ro",
+        "sh",
+        "-c",
+        "cat /etc/hosts; echo w > /data/w; touch /ro/x; touch /data/deep/er 2>&1; ls /ro",
     )
     config["mounts"] += [
         {"destination": "/etc/hosts", "source": str(tmp_path / "hosts"), "options": ["rbind", "rprivate"]},
@@ -181,8 +192,9 @@ async def test_propagation_of_a_slave_mount(box: Any, tmp_path: Path) -> None:
 
 async def test_a_network_namespace_by_path_an_empty_one_and_the_hosts(box: Any) -> None:
     assert "LOOPBACK,UP" in await box.sh("ip link show lo")
-    owner = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link add v0 type bridge; echo; sleep 100"],
-                             stdout=subprocess.PIPE)
+    owner = subprocess.Popen(
+        ["unshare", "-n", "sh", "-c", "ip link add v0 type bridge; echo; sleep 100"], stdout=subprocess.PIPE
+    )
     try:
         assert owner.stdout is not None
         owner.stdout.readline()
@@ -225,7 +237,9 @@ async def test_devices_of_the_config(box: Any) -> None:
         {"path": "/dev/sub/other", "type": "c", "major": 1, "minor": 3},
     ]
     assert (await box.output(config))[1].splitlines() == [
-        "character special file 1:5 640 7", "character special file 1:3 666 0", "1",
+        "character special file 1:5 640 7",
+        "character special file 1:3 666 0",
+        "1",
     ]
 
 
@@ -269,8 +283,9 @@ async def test_the_portable_executor_runs_the_same_programs(portable_box: Any) -
         config["mounts"].append({"destination": "/x", "source": "/no/such/dir", "options": ["bind"]})
         await box.start(config)
     await box.start(box.config("sleep", "100"), tty=True, rows=10, columns=20)
-    exec_ = await box.runtime.exec("c", {"args": ["sh", "-c", "tty; stty size; exit 6"]}, stdin=False, tty=True, rows=5,
-                                   columns=6)
+    exec_ = await box.runtime.exec(
+        "c", {"args": ["sh", "-c", "tty; stty size; exit 6"]}, stdin=False, tty=True, rows=5, columns=6
+    )
     exit_, out, _ = await box.drain(exec_)
     assert (exit_.code, out) == (6, "/dev/pts/1\r\n5 6\r\n")
     await box.runtime.signal("c", 9)

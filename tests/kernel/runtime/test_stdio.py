@@ -133,8 +133,9 @@ async def test_a_terminal(box: Any) -> None:
 
 async def test_a_terminal_belongs_to_the_user(box: Any) -> None:
     streams = await box.runtime.attach("c")
-    await box.start(box.config("sh", "-c", "stat -c %u /dev/pts/0; echo x > /dev/tty", user={"uid": 12, "gid": 0}),
-                    tty=True)
+    await box.start(
+        box.config("sh", "-c", "stat -c %u /dev/pts/0; echo x > /dev/tty", user={"uid": 12, "gid": 0}), tty=True
+    )
     assert (await box.drain(streams))[1] == "12\r\nx\r\n"
 
 

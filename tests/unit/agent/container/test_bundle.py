@@ -46,7 +46,9 @@ def mount_at(made, target):
 def test_defaults_are_dockers():
     made = config()
     assert made["process"]["env"] == [
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=abc", "HOME=/root",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOSTNAME=abc",
+        "HOME=/root",
     ]
     assert made["process"]["user"] == {"uid": 0, "gid": 0, "additionalGids": [0, 10]}
     assert len(made["process"]["capabilities"]["effective"]) == 14
@@ -58,7 +60,12 @@ def test_defaults_are_dockers():
     assert "ro" in mount_at(made, "/sys")["options"]
     assert made["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"] == "0"
     assert {each["type"] for each in made["linux"]["namespaces"]} == {
-        "mount", "pid", "uts", "ipc", "cgroup", "network",
+        "mount",
+        "pid",
+        "uts",
+        "ipc",
+        "cgroup",
+        "network",
     }
 
 
@@ -116,7 +123,12 @@ def test_mounts_go_from_the_root_down():
     assert mount_at(made, "/a")["options"] == ["rbind", "rslave", "ro"]
     assert mount_at(made, "/a/b/c")["source"] == "/vol"
     assert mount_at(made, "/t/t")["options"] == [
-        "nosuid", "noexec", "nodev", "rprivate", "size=4096", "mode=700",
+        "nosuid",
+        "noexec",
+        "nodev",
+        "rprivate",
+        "size=4096",
+        "mode=700",
     ]
 
 

@@ -70,7 +70,10 @@ def test_no_command_at_all():
 
 def test_environment_keeps_the_images_order_and_the_users_values():
     assert settle(ContainerSpec(env=("NEW=1", "LANG=de", "EMPTY="))).env == (
-        "PATH=/bin", "LANG=de", "NEW=1", "EMPTY=",
+        "PATH=/bin",
+        "LANG=de",
+        "NEW=1",
+        "EMPTY=",
     )
 
 

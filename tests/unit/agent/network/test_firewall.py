@@ -63,9 +63,7 @@ def test_masquerade_per_kind_of_network():
 
 def test_published_ports_are_elements():
     tcp = Published(Port(target=80, published=8080), "172.17.0.2")
-    udp = Published(
-        Port(protocol=PortProtocol.UDP, target=53, published=5353, host_address="127.0.0.1"), "172.17.0.3"
-    )
+    udp = Published(Port(protocol=PortProtocol.UDP, target=53, published=5353, host_address="127.0.0.1"), "172.17.0.3")
     assert firewall.publish([tcp]) == "add element ip shoal published { tcp . 8080 : 172.17.0.2 . 80 }\n"
     assert firewall.unpublish([udp]) == (
         "delete element ip shoal published_at { 127.0.0.1 . udp . 5353 : 172.17.0.3 . 53 }\n"

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from agent.image import digest as digests
+from shoal import digest as digests
 from shoal.errors import InvalidArgument
 
 DEFAULT_DOMAIN = "docker.io"
