@@ -7,21 +7,14 @@ process go on. A part that dies takes the process down: whoever started it start
 from __future__ import annotations
 
 import argparse
-import asyncio
-import fcntl
 import logging
-import os
 import random
-import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc.aio
 import msgspec
-import uvloop
 
 from agent.api.blob import BlobService
 from agent.api.container import ContainerService
@@ -43,9 +36,8 @@ from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime
 from agent.session import Source
 from agent.volume.volumes import Volumes
-from shoal import log as logs
+from shoal import process
 from shoal.clock import SystemClock
-from shoal.errors import ShoalError, Unavailable
 from shoal.rpc import ENGINE_SERVICES, Forward, Metadata
 from shoal.settings import AGENT_PORT, DATA_DIR, RUN_DIR, Paths
 from shoal.tasks import Group
@@ -69,23 +61,17 @@ class Settings(msgspec.Struct, frozen=True):
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the agent; exits 1 with one sentence when it cannot start."""
     settings = parse(sys.argv[1:] if argv is None else argv)
-    try:
-        logs.setup(settings.log_level)
-        os.umask(0o022)
-        with lock(settings.paths.run):
-            uvloop.run(serve(settings))
-    except (ShoalError, OSError) as error:
-        sys.exit(f"shoal-agent: {error}")
-    except ExceptionGroup as group:
-        sys.exit(f"shoal-agent: {_first(group)}")
+    process.run("shoal-agent", settings.log_level, settings.paths.run, serve(settings))
 
 
 def parse(argv: Sequence[str]) -> Settings:
     """Exits 2 with the usage for what is no argument of ours."""
     parser = argparse.ArgumentParser(prog="shoal-agent", description="The agent of one host; runs in the foreground.")
-    parser.add_argument("--data-dir", type=_absolute, default=DATA_DIR, help="what survives a reboot (%(default)s)")
     parser.add_argument(
-        "--run-dir", type=_absolute, default=RUN_DIR, help="sockets and state of this boot (%(default)s)"
+        "--data-dir", type=process.absolute, default=DATA_DIR, help="what survives a reboot (%(default)s)"
+    )
+    parser.add_argument(
+        "--run-dir", type=process.absolute, default=RUN_DIR, help="sockets and state of this boot (%(default)s)"
     )
     parser.add_argument("--cgroup-parent", default="shoal", help="cgroup that containers go under (%(default)s)")
     parser.add_argument(
@@ -103,9 +89,7 @@ def parse(argv: Sequence[str]) -> Settings:
 
 async def serve(settings: Settings) -> None:
     """All of the agent, until it is asked to end."""
-    ending = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    ending = process.asked_to_end()
     paths = settings.paths
     paths.data.mkdir(parents=True, exist_ok=True, mode=0o711)
     clock = SystemClock()
@@ -153,10 +137,10 @@ async def serve(settings: Settings) -> None:
                 elsewhere=Elsewhere(Forward(ENGINE_SERVICES, to_manager), lambda: membership.standing().node_id),
             )
             log.info("serving socket=%s", paths.agent_socket)
-            notify("READY=1")
+            process.notify("READY=1")
             await ending.wait()
             log.info("ending; containers go on")
-            notify("STOPPING=1")
+            process.notify("STOPPING=1")
             await server.stop(STOP_SERVING_S)
             paths.agent_socket.unlink(missing_ok=True)
 
@@ -190,43 +174,3 @@ async def peer_sources(sources: Sequence[Source], credentials: Credentials) -> A
         for peer in peers:
             stack.push_async_callback(peer.close)
         yield peers
-
-
-@contextmanager
-def lock(run_dir: Path) -> Iterator[None]:
-    """One agent per run directory, for as long as the block lasts (flock(2)): a killed one leaves no lock behind.
-
-    Raises Unavailable while another holds it.
-    """
-    run_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
-    with (run_dir / "agent.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Unavailable(
-                f"another agent runs with {run_dir}", hint="end it first, or choose another --run-dir"
-            ) from error
-        yield
-
-
-def notify(state: str) -> None:
-    """Tell systemd, where it started us (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
-        link.connect("\0" + address[1:] if address.startswith("@") else address)
-        link.send(state.encode())
-
-
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()
-
-
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    """The first cause in a group of groups; all of it is in the log."""
-    log.critical("the agent cannot go on", exc_info=group)
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error

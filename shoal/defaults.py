@@ -1,7 +1,7 @@
 """What holds when the user says nothing; filled in where a record is created, and nowhere else.
 
 Swarm's values where users know them; ours where its were the complaint (a dead node is noticed after 10 s,
-not 16, a certificate lives a day, not 90).
+not 16).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CLUSTER = ClusterSpec(
     task_history=5,
     heartbeat_ns=2 * SECOND_NS,
     node_timeout_ns=6 * SECOND_NS,
-    certificate_life_ns=24 * 3600 * SECOND_NS,
+    certificate_life_ns=90 * 24 * 3600 * SECOND_NS,
     address_pool="10.0.0.0/8",
     address_pool_prefix=16,
 )

@@ -8,12 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from manager.allocator import lease
-from manager.allocator import plan as allocator
 from manager.control.action import Action, Put
-from manager.control.controller import Controller
-from manager.orchestrator import enforce, reaper, services
-from manager.scheduler import plan as scheduler
+from manager.deciders import DECIDERS
 from manager.store.mirror import MirrorEvent
 from manager.store.records import KINDS, Noun, kind_of
 from manager.store.view import View
@@ -28,7 +24,6 @@ from shoal.model.task import Task, TaskState
 SECOND = 1_000_000_000
 ANYWHERE = Placement()
 NOTHING = Resources()
-CONTROLLERS: tuple[Controller, ...] = (allocator, enforce, services, reaper, scheduler, lease)
 
 
 class World:
@@ -40,7 +35,7 @@ class World:
         self.watch: Callable[[World], None] = lambda world: None
         self.history: list[Action] = []
         self._ids = 0
-        self._due: list[dict[str, None]] = [{} for _ in CONTROLLERS]
+        self._due: list[dict[str, None]] = [{} for _ in DECIDERS]
         self._timers: dict[tuple[int, str], int] = {}
         self.write(Cluster(Meta("c"), msgspec.structs.replace(defaults.CLUSTER, **cluster)))
         for number in range(1, nodes + 1):
@@ -196,14 +191,14 @@ class World:
         return counts
 
     def _happened(self, event: MirrorEvent) -> None:
-        for due, controller in zip(self._due, CONTROLLERS, strict=True):
+        for due, controller in zip(self._due, DECIDERS, strict=True):
             if event.kind in controller.kinds:
                 due.update(dict.fromkeys(controller.keys_for(event, self.view)))
 
     def _decide(self, stage: int, keys: Iterable[str]) -> list[Action]:
         actions: list[Action] = []
         for key in keys:
-            decision = CONTROLLERS[stage].reconcile(self.view, key, self.now_ns, self._mint)
+            decision = DECIDERS[stage].reconcile(self.view, key, self.now_ns, self._mint)
             actions += decision.actions
             self._timers.pop((stage, key), None)
             if decision.requeue_at_ns is not None:
@@ -230,7 +225,7 @@ class World:
     def _undecided(self) -> list[Action]:
         """What a new leader, who looks at everything, would still do."""
         found: list[Action] = []
-        for controller in CONTROLLERS:
+        for controller in DECIDERS:
             keys: dict[str, None] = {}
             for kind in KINDS:
                 for id, value in self.view.all(kind).items():

@@ -11,10 +11,6 @@ names in it, top first; "strict": bool}. Output: one JSON object, {"size", "entr
 Standard library only, single-threaded, needs root.
 """
 
-# Paths are bytes here, as tar has them, and pathlib takes text only.
-# ruff: noqa: PTH
-# Paths here are bytes, as the archive has them; pathlib knows only text.
-
 from __future__ import annotations
 
 import errno

@@ -93,10 +93,11 @@ class Liveness:
         now = self._clock.monotonic()
         grace = now + GRACE_TIMEOUTS * self._timeout_s()
         self._deadlines = {id: at for id, at in self._deadlines.items() if id in self._mirror.nodes}
-        dead = []
-        for node in self._mirror.nodes.values():
-            if node.status.state is not NodeState.DOWN and self._deadlines.setdefault(node.meta.id, grace) <= now:
-                dead.append(node.meta.id)
+        dead = [
+            node.meta.id
+            for node in self._mirror.nodes.values()
+            if node.status.state is not NodeState.DOWN and self._deadlines.setdefault(node.meta.id, grace) <= now
+        ]
         for node_id in dead:
             del self._deadlines[node_id]
             self._gone(node_id)

@@ -67,7 +67,7 @@ class StatusWriter:
                 self._failing = False
             except (Exhausted, Unavailable) as error:
                 if not self._failing:
-                    log.error("cannot write task statuses, trying again: %s", error)  # noqa: TRY400  # a full disk is no bug
+                    log.error("cannot write task statuses, trying again: %s", error)  # a full disk is no bug
                 self._failing = True
                 await self._clock.sleep(_RETRY_S)
 

@@ -1,0 +1,90 @@
+"""Calls on the cluster: what holds for all of it, and the tokens that let hosts in."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from manager.api.room import Room, writing
+from manager.ca.token import rotated, token_of
+from manager.control.action import touched
+from shoal import __version__, defaults
+from shoal.codec import from_wire, to_wire
+from shoal.errors import InvalidArgument, Unavailable, Unsupported
+from shoal.model.cluster import Cluster, ClusterSpec
+from shoal.model.node import Role
+from shoal.v1 import control_pb2 as wire
+from shoal.v1 import types_pb2
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_HOUR_NS = 3600 * defaults.SECOND_NS
+_MAX_HISTORY = 1000
+
+
+class ClusterCalls:
+    _room: Room
+
+    async def GetCluster(self, _request: wire.GetClusterRequest, _context: Context) -> wire.GetClusterResponse:
+        return wire.GetClusterResponse(cluster=_shown(self._cluster()), version=__version__)
+
+    async def UpdateCluster(self, request: wire.UpdateClusterRequest, _context: Context) -> wire.UpdateClusterResponse:
+        spec = from_wire(request.spec, ClusterSpec)
+        check(spec)
+        await self._room.check_version(self._cluster(), request.version)
+        now_ns = self._room.clock.now_ns()
+        await self._room.change(lambda: writing(touched(self._cluster(), now_ns, spec=spec)))
+        return wire.UpdateClusterResponse(cluster=_shown(self._cluster()))
+
+    async def GetJoinToken(self, request: wire.GetJoinTokenRequest, _context: Context) -> wire.GetJoinTokenResponse:
+        if request.role not in [role.value for role in Role]:
+            raise InvalidArgument("unknown role", hint="a token is for a worker or a manager")
+        role = Role(request.role)
+        if role is Role.MANAGER:
+            raise Unsupported(
+                "this cluster keeps its state in an embedded SQLite store, which has one manager",
+                hint="join hosts as workers",
+            )
+        if request.rotate:
+            now_ns = self._room.clock.now_ns()
+            await self._room.change(lambda: writing(touched(rotated(self._cluster(), role, self._room.seal), now_ns)))
+        token = token_of(self._cluster(), role, self._room.seal)
+        return wire.GetJoinTokenResponse(token=token.text, managers=self._room.managers())
+
+    def _cluster(self) -> Cluster:
+        cluster = self._room.mirror.cluster
+        if cluster is None:
+            raise Unavailable("the cluster is not set up yet", hint="try again in a moment")
+        return cluster
+
+
+def check(spec: ClusterSpec) -> None:
+    """Raises InvalidArgument for what no cluster can be."""
+    if spec.heartbeat_ns < defaults.SECOND_NS // 10:
+        raise InvalidArgument("invalid dispatcher heartbeat period", hint="it is 0.1 s at least")
+    if spec.node_timeout_ns < 2 * spec.heartbeat_ns:
+        raise InvalidArgument("the node timeout must be two heartbeats at least")
+    if spec.certificate_life_ns < _HOUR_NS:
+        raise InvalidArgument("certificate expiry must be at least 1h")
+    if spec.task_history > _MAX_HISTORY:
+        raise InvalidArgument(f"task history limit {spec.task_history} is above {_MAX_HISTORY}")
+    try:
+        pool = ipaddress.IPv4Network(spec.address_pool)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid default address pool: {error}", hint="write it as 10.0.0.0/8") from error
+    if not pool.prefixlen <= spec.address_pool_prefix <= 28:
+        raise InvalidArgument(
+            f"subnets of /{spec.address_pool_prefix} cannot be cut from the pool {pool}",
+            hint=f"choose a mask length from {pool.prefixlen} to 28",
+        )
+
+
+def _shown(cluster: Cluster) -> types_pb2.Cluster:
+    """Without what is sealed."""
+    shown = to_wire(cluster, types_pb2.Cluster)
+    for field in ("sealed_ca_key", "sealed_worker_secret", "sealed_manager_secret"):
+        shown.ClearField(field)
+    return shown

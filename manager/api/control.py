@@ -1,0 +1,16 @@
+"""ControlService: the calls of all nouns on the wire."""
+
+from __future__ import annotations
+
+from manager.api.cluster import ClusterCalls
+from manager.api.network import NetworkCalls
+from manager.api.node import NodeCalls
+from manager.api.room import Room
+from manager.api.service import ServiceCalls
+from manager.api.task import TaskCalls
+from shoal.v1.control_pb2_grpc import ControlServiceServicer
+
+
+class ControlService(ClusterCalls, NodeCalls, ServiceCalls, TaskCalls, NetworkCalls, ControlServiceServicer):
+    def __init__(self, room: Room) -> None:
+        self._room = room

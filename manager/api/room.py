@@ -1,0 +1,103 @@
+"""Room: what all calls of the API work with, and the two ways in which they write.
+
+A name that only one record may have is claimed by a key of its own (`claim`), so that of two clients that create it
+at once one is told so by the store itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from manager.ca.authority import Seal
+from manager.dispatcher.inventory import Inventory
+from manager.store import base
+from manager.store.base import Guard, Put, Store, Txn
+from manager.store.mirror import Mirror
+from manager.store.records import decode, encode, key_for
+from shoal.clock import Clock
+from shoal.errors import Compacted, Conflict, InvalidArgument
+from shoal.model.cluster import Cluster
+from shoal.model.network import Network
+from shoal.model.node import Node
+from shoal.model.service import Service
+from shoal.v1.engine_pb2 import Filter
+
+_TRIES = 20
+_RETRY_S = 0.02
+
+
+class Room(msgspec.Struct, frozen=True):
+    """`own_id` is this manager's node, `managers` where managers listen, `leads` whether this one leads."""
+
+    store: Store
+    mirror: Mirror
+    clock: Clock
+    seal: Seal
+    inventory: Inventory
+    own_id: str
+    managers: Callable[[], Sequence[str]]
+    leads: Callable[[], bool]
+
+    async def write(self, txn: Txn) -> None:
+        """Write, and wait until the mirror shows it. Raises `base.Conflict` when a guard does not hold."""
+        await self.mirror.reached(await self.store.txn(txn))
+
+    async def change(self, attempt: Callable[[], Txn]) -> None:
+        """Write what `attempt` makes of the mirror as it is; made anew when the loops were faster."""
+        for _ in range(_TRIES):
+            try:
+                await self.write(attempt())
+            except base.Conflict:
+                await self.clock.sleep(_RETRY_S)
+            else:
+                return
+        raise Conflict("update out of sequence: the record changes faster than this can be written", hint="try again")
+
+    async def check_version(self, record: Cluster | Node | Service, version: int) -> None:
+        """Raises Conflict when the user changed something that is not what `record` says now: its spec at
+        `version` was another. The manager's own writes to the record are not in the way; 0 is any version."""
+        if version in (0, record.meta.version):
+            return
+        gone = Conflict("update out of sequence: somebody else changed it meanwhile", hint="look again and retry")
+        try:
+            found = await self.store.read(key_for(record), revision=version)
+        except (Compacted, InvalidArgument) as error:
+            raise gone from error
+        if not any(each.mod_revision == version and _spec_of(each) == record.spec for each in found.records):
+            raise gone
+
+
+def _spec_of(record: base.Record) -> object:
+    value = decode(record)
+    return getattr(value, "spec", None)
+
+
+def claim(kind: str, name: str) -> str:
+    """The key that the holder of a name holds."""
+    return f"/claim/{kind}/{name}"
+
+
+def creating(value: Service | Network) -> Txn:
+    """A new record under a name that must be free."""
+    key, name = key_for(value), _claim_of(value)
+    return Txn((Guard(key, 0), Guard(name, 0)), (Put(key, encode(value)), Put(name, value.meta.id.encode())))
+
+
+def removing(value: Service | Network, rests_on: Iterable[Guard] = ()) -> Txn:
+    """The record gone and its name free again."""
+    return Txn((Guard(key_for(value), value.meta.version), *rests_on), (), (key_for(value), _claim_of(value)))
+
+
+def writing(value: Cluster | Node | Service) -> Txn:
+    """A changed copy of a record that was read (its `meta.version`)."""
+    return Txn((Guard(key_for(value), value.meta.version),), (Put(key_for(value), encode(value)),))
+
+
+def pairs(filters: Iterable[Filter]) -> list[tuple[str, str]]:
+    return [(each.key, each.value) for each in filters]
+
+
+def _claim_of(value: Service | Network) -> str:
+    return claim("service" if isinstance(value, Service) else "network", value.spec.name)

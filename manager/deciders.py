@@ -1,0 +1,11 @@
+"""Deciders: all controllers of the control loop, in the order in which a change passes them."""
+
+from __future__ import annotations
+
+from manager.allocator import lease
+from manager.allocator import plan as allocator
+from manager.control.controller import Controller
+from manager.orchestrator import enforce, reaper, services
+from manager.scheduler import plan as scheduler
+
+DECIDERS: tuple[Controller, ...] = (allocator, enforce, services, reaper, scheduler, lease)

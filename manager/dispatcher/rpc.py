@@ -1,0 +1,210 @@
+"""DispatcherService: the agents' streams on the wire, one per node, and who holds an image.
+
+Who a caller is comes from its certificate, and that it is a member still from the mirror: the certificate of a
+node that was removed is good for nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+import msgspec
+
+from manager.dispatcher.assigner import Assigner
+from manager.dispatcher.inventory import Held, Inventory
+from manager.dispatcher.liveness import Liveness
+from manager.dispatcher.session import AgentSession
+from manager.dispatcher.status import StatusWriter
+from manager.store.base import Store
+from manager.store.mirror import Mirror
+from shoal import defaults
+from shoal.broadcast import Lagged
+from shoal.clock import Clock
+from shoal.codec import from_wire
+from shoal.errors import Conflict, InvalidArgument, PermissionDenied, ShoalError, Unavailable
+from shoal.ids import new_id
+from shoal.model.node import NodeDescription, NodeState
+from shoal.model.task import TaskStatus
+from shoal.names import printable
+from shoal.settings import AGENT_PORT
+from shoal.tasks import Group
+from shoal.tls import peer_of
+from shoal.v1 import dispatcher_pb2 as wire
+from shoal.v1 import types_pb2
+from shoal.v1.dispatcher_pb2_grpc import DispatcherServiceServicer
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+log = logging.getLogger(__name__)
+_MAX_HOSTNAME = 253
+
+
+class DispatcherService(DispatcherServiceServicer):
+    """`managers` says where managers listen ("ADDR:PORT"). `run` must run for anything else to work."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mirror: Mirror,
+        clock: Clock,
+        inventory: Inventory,
+        root_ca_pem: str,
+        managers: Callable[[], Sequence[str]],
+    ) -> None:
+        self._mirror = mirror
+        self._clock = clock
+        self._inventory = inventory
+        self._root_ca_pem = root_ca_pem
+        self._managers = managers
+        self._assigner = Assigner(mirror)
+        self._status = StatusWriter(store=store, mirror=mirror, clock=clock)
+        self._liveness = Liveness(store=store, mirror=mirror, clock=clock, gone=self._gone)
+        self._sessions: dict[str, AgentSession] = {}
+
+    async def run(self) -> None:
+        """Tell agents what changes and write what they report, for as long as the manager lives."""
+        await self._liveness.adopt()
+        async with Group() as group:
+            group.start("assignments", self._tell())
+            group.start("statuses", self._status.run())
+            await self._liveness.run()
+
+    async def Session(
+        self, request_iterator: AsyncIterator[wire.SessionRequest], context: Context
+    ) -> AsyncIterator[wire.SessionResponse]:
+        node_id = self._member(context)
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("request") != "hello":
+            raise InvalidArgument("a session begins with hello")
+        await self._liveness.connected(node_id, _description(first.hello.description))
+        session = self._begin(node_id, first.hello.images)
+        hearing = asyncio.create_task(self._hear(session, request_iterator), name=f"session of {node_id}")
+        try:
+            yield wire.SessionResponse(welcome=self._welcome(node_id))
+            async for assignments in session.assignments():
+                yield wire.SessionResponse(assignments=assignments)
+        finally:
+            hearing.cancel()
+            self._finish(session)
+
+    async def LocateImage(self, request: wire.LocateImageRequest, context: Context) -> wire.LocateImageResponse:
+        self._member(context)
+        sources = []
+        for node_id, digest in self._inventory.locate(request.reference, request.manifest_digest):
+            node = self._mirror.nodes.get(node_id)
+            if node is not None and node.status.state is NodeState.READY and node.description.address:
+                address = f"{node.description.address}:{AGENT_PORT}"
+                sources.append(wire.ImageSource(node_id=node_id, address=address, manifest_digest=digest))
+        return wire.LocateImageResponse(sources=sources)
+
+    def _member(self, context: Context) -> str:
+        """The id of the node that calls. Raises PermissionDenied for one that is no member any more."""
+        peer = peer_of(context)
+        if peer is None:
+            raise PermissionDenied("agents call over mutual TLS, on the manager's port")
+        cluster = self._mirror.cluster
+        if peer.node_id not in self._mirror.nodes or cluster is None or peer.cluster_id != cluster.meta.id:
+            raise PermissionDenied(
+                f"node {peer.node_id} was removed from the cluster", hint="leave it there and join again with a token"
+            )
+        return peer.node_id
+
+    def _begin(self, node_id: str, images: wire.ImageInventory) -> AgentSession:
+        if before := self._sessions.get(node_id):
+            before.end(Conflict(f"node {node_id} began another session"))
+        session = self._sessions[node_id] = AgentSession(node_id, self._assigner, self._clock)
+        self._inventory.put(node_id, _held(images))
+        return session
+
+    def _finish(self, session: AgentSession) -> None:
+        session.end()
+        if self._sessions.get(session.node_id) is not session:
+            return  # the node is in a newer one already
+        del self._sessions[session.node_id]
+        self._inventory.drop(session.node_id)
+        if not session.said_goodbye:
+            self._liveness.broken(session.node_id)
+
+    def _welcome(self, node_id: str) -> wire.Welcome:
+        cluster = self._mirror.cluster
+        return wire.Welcome(
+            session_id=new_id(),
+            heartbeat_ns=(cluster.spec if cluster is not None else defaults.CLUSTER).heartbeat_ns,
+            managers=list(self._managers()),
+            root_ca_pem=self._root_ca_pem,
+            role=types_pb2.Role.Value(f"ROLE_{self._mirror.nodes[node_id].spec.role.name}"),
+        )
+
+    async def _hear(self, session: AgentSession, requests: AsyncIterator[wire.SessionRequest]) -> None:
+        """What comes up, until the agent ends its half or says what it may not."""
+        try:
+            async for request in requests:
+                await self._take(session, request)
+                if session.said_goodbye:
+                    break
+        except ShoalError as error:
+            session.end(error)
+        except Exception as error:  # the boundary: a session that nobody listens to must not stay
+            log.exception("session of node=%s failed", session.node_id)
+            session.end(ShoalError(f"the session failed: {type(error).__name__}: {error}"))
+        session.end()
+
+    async def _take(self, session: AgentSession, request: wire.SessionRequest) -> None:
+        node_id = session.node_id
+        self._liveness.heard(node_id)
+        match request.WhichOneof("request"):
+            case "heartbeat":
+                pass
+            case "reports":
+                for report in request.reports.reports:
+                    self._status.report(node_id, report.task_id, from_wire(report.status, TaskStatus))
+            case "description":
+                await self._liveness.described(node_id, _description(request.description))
+            case "images":
+                self._inventory.put(node_id, _held(request.images))
+            case "goodbye":
+                session.said_goodbye = True
+                await self._status.flush()
+                await self._liveness.left(node_id)
+            case other:
+                raise InvalidArgument(f"a session does not take {other or 'an empty message'} here")
+
+    async def _tell(self) -> None:
+        """Wake the sessions whose assignment an event may have changed."""
+        with self._mirror.changes.subscribe() as events:
+            self._assigner.reload()
+            while True:
+                await events.wait()
+                try:
+                    for event in events.drain():
+                        for node_id in self._assigner.apply(event):
+                            self._wake(node_id)
+                        if event.kind == "node" and event.new is None and (removed := self._sessions.get(event.id)):
+                            removed.end(PermissionDenied(f"node {event.id} was removed from the cluster"))
+                except Lagged:
+                    self._assigner.reload()
+                    for node_id in self._sessions:
+                        self._wake(node_id)
+
+    def _wake(self, node_id: str) -> None:
+        if session := self._sessions.get(node_id):
+            session.wake()
+
+    def _gone(self, node_id: str) -> None:
+        if session := self._sessions.get(node_id):
+            session.end(Unavailable("nothing was heard of this node for too long"))
+
+
+def _description(message: types_pb2.NodeDescription) -> NodeDescription:
+    described = from_wire(message, NodeDescription)
+    return msgspec.structs.replace(described, hostname=printable(described.hostname)[:_MAX_HOSTNAME])
+
+
+def _held(inventory: wire.ImageInventory) -> list[Held]:
+    return [Held(image.reference, image.manifest_digest) for image in inventory.images]

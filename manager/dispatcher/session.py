@@ -1,0 +1,83 @@
+"""Session: one agent's stream, downwards: the whole assignment first, then what changes about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from manager.dispatcher.assigner import Assigner
+from manager.dispatcher.assignment import Assignment, Change, diff
+from shoal.clock import Clock
+from shoal.codec import to_wire
+from shoal.errors import ShoalError
+from shoal.model.assignment import AssignedTask, NetworkAssignment, Template
+from shoal.model.network import Endpoint
+from shoal.v1 import dispatcher_pb2 as wire
+from shoal.v1 import types_pb2
+
+# What changes within this time goes out together.
+GATHER_S = 0.01
+# Changes per message; a message of as many endpoints with a thousand backends each stays below gRPC's bound.
+AT_MOST = 200
+
+_WIRE: dict[type[Any], tuple[str, type[Any]]] = {
+    Template: ("template", wire.Template),
+    AssignedTask: ("task", wire.AssignedTask),
+    NetworkAssignment: ("network", wire.NetworkAssignment),
+    Endpoint: ("endpoint", types_pb2.Endpoint),
+}
+
+
+class AgentSession:
+    """Of the agent of `node_id`. Whoever holds it wakes it when the node's assignment may be another."""
+
+    def __init__(self, node_id: str, assigner: Assigner, clock: Clock) -> None:
+        self.node_id = node_id
+        self.said_goodbye = False
+        self._assigner = assigner
+        self._clock = clock
+        self._sequence = 0
+        self._woken = asyncio.Event()
+        self._ended = False
+        self._error: ShoalError | None = None
+
+    def wake(self) -> None:
+        """Compare what was sent with what is assigned now."""
+        self._woken.set()
+
+    def end(self, error: ShoalError | None = None) -> None:
+        """Finish the stream, with `error` for its end; the first call counts."""
+        if not self._ended:
+            self._ended = True
+            self._error = error
+            self._woken.set()
+
+    async def assignments(self) -> AsyncIterator[wire.Assignments]:
+        """What goes down, until `end`, whose error is raised."""
+        sent = self._assigner.of(self.node_id)
+        yield self._message(diff(Assignment(), sent), complete=True)
+        while True:
+            await self._woken.wait()
+            if not self._ended:
+                await self._clock.sleep(GATHER_S)
+            self._woken.clear()
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                return
+            now = self._assigner.of(self.node_id)
+            changes = diff(sent, now)
+            sent = now
+            for begin in range(0, len(changes), AT_MOST):
+                yield self._message(changes[begin : begin + AT_MOST])
+
+    def _message(self, changes: Sequence[Change], *, complete: bool = False) -> wire.Assignments:
+        self._sequence += 1
+        return wire.Assignments(complete=complete, sequence=self._sequence, changes=map(_on_wire, changes))
+
+
+def _on_wire(change: Change) -> wire.AssignmentChange:
+    field, message = _WIRE[type(change.item)]
+    item: dict[str, Any] = {field: to_wire(change.item, message)}
+    return wire.AssignmentChange(remove=change.remove, **item)

@@ -1,0 +1,142 @@
+"""Founding: the cluster's one record, its root of trust and this manager's own identity, made once or found again.
+
+Whatever it breaks off at, the next start finds either nothing and begins anew, or a cluster and goes on: the record
+and the manager's node are one transaction, the seal lies on disk before it, the identity after it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from pathlib import Path
+
+import msgspec
+
+from manager.ca.authority import Authority, Seal
+from manager.ca.token import sealed_secret
+from manager.store.base import Guard, Put, Store, Txn
+from manager.store.mirror import Mirror
+from manager.store.records import encode, key_for
+from shoal.clock import Clock
+from shoal.errors import Conflict, NotFound
+from shoal.ids import new_id
+from shoal.model.base import Meta
+from shoal.model.cluster import Cluster, ClusterSpec
+from shoal.model.node import Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Role
+from shoal.names import printable
+from shoal.tls import Identity
+
+log = logging.getLogger(__name__)
+
+SEAL_FILE = "seal.key"
+_CA_KEY = "CA key"
+
+
+class Founder(msgspec.Struct, frozen=True):
+    """What a new cluster begins with."""
+
+    node_name: str
+    availability: Availability
+    spec: ClusterSpec
+
+
+class Roots(msgspec.Struct, frozen=True):
+    """What a manager can sign and open."""
+
+    authority: Authority
+    seal: Seal
+
+
+async def roots_of(store: Store, mirror: Mirror, data_dir: Path, founder: Founder | None, clock: Clock) -> Roots:
+    """Those of the cluster in the store, which `founder` makes where there is none.
+
+    Raises NotFound where there is none and no founder, or when the seal is missing.
+    """
+    cluster = mirror.cluster
+    if cluster is not None:
+        seal = Seal.load(data_dir / SEAL_FILE)
+        return Roots(Authority.load(seal.unseal(cluster.sealed_ca_key, _CA_KEY), cluster.root_ca_pem), seal)
+    if founder is None:
+        raise NotFound(f"there is no cluster in {data_dir}", hint="make one with --init")
+    return await _found(store, mirror, Seal.create(data_dir / SEAL_FILE), founder, clock.now_ns())
+
+
+async def _found(store: Store, mirror: Mirror, seal: Seal, founder: Founder, now_ns: int) -> Roots:
+    meta = Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns)
+    authority = Authority.create(meta.id, now_ns)
+    cluster = Cluster(
+        meta=meta,
+        spec=founder.spec,
+        root_ca_pem=authority.root_ca_pem,
+        sealed_ca_key=seal.seal(authority.key_pem, _CA_KEY),
+        sealed_worker_secret=sealed_secret(seal, Role.WORKER),
+        sealed_manager_secret=sealed_secret(seal, Role.MANAGER),
+    )
+    node = Node(
+        meta=Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns),
+        spec=NodeSpec(Role.MANAGER, founder.availability),
+        description=NodeDescription(hostname=printable(founder.node_name)),
+        status=NodeStatus(NodeState.UNKNOWN, "its agent has not called yet", now_ns),
+    )
+    guards = tuple(Guard(key_for(each), 0) for each in (cluster, node))
+    puts = tuple(Put(key_for(each), encode(each)) for each in (cluster, node))
+    await mirror.reached(await store.txn(Txn(guards, puts)))
+    log.info("cluster founded id=%s node=%s", cluster.meta.id, node.meta.id)
+    return Roots(authority, seal)
+
+
+def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Clock) -> Identity:
+    """Who this manager is, kept in `folder`; issued where there is none, or it ran out while the host was off.
+
+    Raises Conflict when the one there is another cluster's.
+    """
+    cluster = mirror.cluster
+    assert cluster is not None
+    identity = Identity.load(folder)
+    if identity is not None and identity.cluster_id != cluster.meta.id:
+        raise Conflict(f"{folder} holds the identity of another cluster ({identity.cluster_id})")
+    now_ns = clock.now_ns()
+    if identity is not None and identity.not_after > datetime.datetime.fromtimestamp(now_ns / 1e9, datetime.UTC):
+        return identity
+    node_id = identity.node_id if identity is not None else _only_manager(mirror)
+    identity = authority.new_identity(
+        node_id=node_id,
+        cluster_id=cluster.meta.id,
+        role=Role.MANAGER,
+        life_ns=cluster.spec.certificate_life_ns,
+        now_ns=now_ns,
+    )
+    identity.save(folder)
+    return identity
+
+
+def _only_manager(mirror: Mirror) -> str:
+    """Without an identity, this is the manager that founded the cluster."""
+    managers = [node for node in mirror.nodes.values() if node.spec.role is Role.MANAGER]
+    if not managers:
+        raise NotFound("the store has no node that is a manager", hint="restore it from a backup")
+    return min(managers, key=lambda node: node.meta.created_at_ns).meta.id
+
+
+class IdentityFile:
+    """The identity in a folder, as it is now: the agent of this host renews it."""
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self._folder = folder
+        self._stamp = self._look()
+        self._identity = identity
+
+    def current(self) -> Identity:
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._identity = Identity.load(self._folder) or self._identity
+            self._stamp = stamp
+        return self._identity
+
+    def _look(self) -> tuple[int, int]:
+        """Which file it is: renewal replaces it."""
+        try:
+            found = (self._folder / "identity.json").stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return (found.st_ino, found.st_mtime_ns)
