@@ -66,6 +66,7 @@ class Member:
         self._group = Group()
         self._host = Host(
             node_id=credentials.current().node_id,
+            described=describe(address),
             containers=rooms.containers,
             balance=self._mesh,
             image=Obtain(rooms.images, locate=self._locate, dial=self._dial),

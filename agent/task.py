@@ -11,8 +11,10 @@ import enum
 
 import msgspec
 
+from agent.placeholder import Facts, filled
 from shoal.model.assignment import AssignedTask, Template
 from shoal.model.container import Container, ContainerState, RestartPolicy
+from shoal.model.node import NodeDescription
 from shoal.model.task import TaskState, TaskStatus
 
 _ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
@@ -86,14 +88,32 @@ def rise(status: TaskStatus, state: TaskState, now_ns: int, *, message: str = ""
     return msgspec.structs.replace(status, state=state, at_ns=now_ns, message=message, **facts)
 
 
-def container_of(template: Template, task: AssignedTask, *, node_id: str, image: str) -> Container:
-    """The container to create for a task, from `image` (a reference to exactly what the service was resolved to).
+def container_name(template: Template, task: AssignedTask, *, node_id: str) -> str:
+    """Docker's: service, slot (the node for a global service, which has none) and task."""
+    return f"{template.service_name}.{task.slot or node_id}.{task.task_id}"
 
-    Its name is docker's: service, slot (the node for a global service, which has none) and task.
-    """
+
+def container_of(
+    template: Template, task: AssignedTask, *, node_id: str, host: NodeDescription, image: str
+) -> Container:
+    """The container to create for a task, from `image` (a reference to exactly what the service was resolved to), on
+    the node `node_id`, which is `host`. Raises InvalidArgument for a placeholder that is unknown."""
     spec = template.spec
-    place = str(task.slot) if task.slot else node_id
-    name = f"{template.service_name}.{place}.{task.task_id}"
+    name = container_name(template, task, node_id=node_id)
+    facts = Facts(
+        {
+            "Node.ID": node_id,
+            "Node.Hostname": host.hostname,
+            "Node.Platform.OS": host.os,
+            "Node.Platform.Architecture": host.architecture,
+            "Service.ID": template.service_id,
+            "Service.Name": template.service_name,
+            "Task.ID": task.task_id,
+            "Task.Name": name,
+            "Task.Slot": str(task.slot or node_id),
+        },
+        template.service_labels,
+    )
     labels = {
         "com.docker.swarm.node.id": node_id,
         "com.docker.swarm.service.id": template.service_id,
@@ -104,7 +124,7 @@ def container_of(template: Template, task: AssignedTask, *, node_id: str, image:
     }
     return Container(
         name=name,
-        spec=msgspec.structs.replace(spec.container, image=image, labels=labels),
+        spec=msgspec.structs.replace(filled(spec.container, facts), image=image, labels=labels),
         limits=spec.limits,
         # A task runs once: what comes after it is the manager's decision.
         restart=RestartPolicy(),

@@ -22,6 +22,7 @@ from shoal.clock import Clock
 from shoal.errors import NotFound, ShoalError
 from shoal.model.assignment import AssignedTask, Template
 from shoal.model.container import Container
+from shoal.model.node import NodeDescription
 from shoal.model.task import TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
@@ -50,10 +51,11 @@ class Balance(Protocol):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """What all tasks of this host share. `image` makes sure that the image of a template is here and gives the
-    reference to create from."""
+    """What all tasks of this host share: `described` is the host itself, `image` makes sure that the image of a
+    template is here and gives the reference to create from."""
 
     node_id: str
+    described: NodeDescription
     containers: ContainerRoom
     balance: Balance
     image: Callable[[Template], Coroutine[Any, Any, str]]
@@ -80,7 +82,7 @@ class TaskRun:
         self._status = status
         self._rebooted = rebooted
         self._tell = tell
-        self._name = ladder.container_of(template, wanted, node_id=host.node_id, image="").name
+        self._name = ladder.container_name(template, wanted, node_id=host.node_id)
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
         self._backoff = Backoff(0.5, 30)
@@ -141,7 +143,9 @@ class TaskRun:
 
     async def _prepare(self) -> None:
         image = await self._host.image(self._template)
-        wanted = ladder.container_of(self._template, self._task, node_id=self._host.node_id, image=image)
+        wanted = ladder.container_of(
+            self._template, self._task, node_id=self._host.node_id, host=self._host.described, image=image
+        )
         container = self._container() or await self._host.containers.create(wanted)
         self._rise(ladder.ready(self._status, container, self._host.clock.now_ns()))
 

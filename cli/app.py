@@ -100,7 +100,7 @@ def _root(
     tlscert: Annotated[str, flag("--tlscert", help="File of the client's certificate")] = "",
     tlskey: Annotated[str, flag("--tlskey", help="File of the client's key")] = "",
     debug: Annotated[bool, switch("-D", "--debug", help="Show where an error came from [$SHOAL_DEBUG]")] = False,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  # its callback ends the program
         bool,
         typer.Option(
             "-v", "--version", help="Print version information and quit", callback=_print_version, is_eager=True

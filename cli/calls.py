@@ -109,7 +109,7 @@ class Calls:
         if raised is None and error.code() == grpc.StatusCode.UNIMPLEMENTED and method.startswith(_CONTROL):
             return Unavailable(
                 "This node is not a swarm manager",
-                hint="run it on one, or use 'shoal swarm init' or 'shoal swarm join' to make this node part of a cluster",
+                hint="run it on one; 'shoal swarm init' or 'shoal swarm join' make this node part of a cluster",
             )
         return rpc.error_of(error)
 

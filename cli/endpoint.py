@@ -26,6 +26,9 @@ class Tls(NamedTuple):
     key: str = ""
 
 
+NO_TLS = Tls()
+
+
 class Selection(NamedTuple):
     """What the global flags say, before anything is looked up. `node` is whom a manager should relay to."""
 
@@ -130,7 +133,7 @@ def choose(selection: Selection) -> Endpoint:
     return parse(context.host, selection.tls if any(selection.tls) else context.tls)
 
 
-def parse(host: str, tls: Tls = Tls()) -> Endpoint:
+def parse(host: str, tls: Tls = NO_TLS) -> Endpoint:
     """`unix:///path`, `ssh://[user@]host[:port][/socket]`, `tcp://host[:port]` or `host[:port]`."""
     scheme, separator, rest = host.partition("://")
     if not separator:

@@ -42,14 +42,14 @@ class LazyGroup(TyperGroup):
             ctx.exit()
         return rest
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         path = f"{self.path} {cmd_name}".strip()
         entry = COMMANDS.get(path)
         if entry is not None:
             return load(path, entry)
         return subgroup(path) if path in GROUPS else None
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return sorted(name for names in self.members().values() for name, _ in names)
 
     def members(self) -> dict[str, list[tuple[str, str]]]:

@@ -3,7 +3,7 @@
 Lists show both; a host that is no manager shows its own and what it was told of the cluster's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -133,7 +133,7 @@ def scope(network: Network) -> str:
 
 def _matches(network: Network, filters: list[engine_pb2.Filter]) -> bool:
     """Docker's rule: within a key any may match, every key must."""
-    facts = {
+    facts: dict[str, Callable[[str], bool]] = {
         "id": lambda value: network.meta.id.startswith(value),
         "name": lambda value: value in network.spec.name,
         "driver": lambda value: network.spec.driver == value,

@@ -92,6 +92,7 @@ _VERBS = {
         "ls": ("List services", "cli.service.listing:ls"),
         "ps": ("List the tasks of one or more services", "cli.service.listing:ps"),
         "rm": ("Remove one or more services", "cli.service.change:remove"),
+        "rollback": ("Revert changes to a service's configuration", "cli.service.change:rollback"),
         "scale": ("Scale one or multiple replicated services", "cli.service.change:scale"),
         "update": ("Update a service", "cli.service.change:update"),
     },
@@ -125,6 +126,7 @@ def _table() -> dict[str, Entry]:
         "rmi": Entry(OTHER, "Remove one or more images", "cli.image:remove"),
         "inspect": Entry(OTHER, "Return low-level information on any kind of object", "cli.inspect:inspect"),
         "completion": Entry(OTHER, "Print the completion script for bash, zsh or fish", "cli.completion:completion"),
+        "__complete": Entry(OTHER, "Complete a command line", "cli.completion:complete", hidden=True),
         "container ps": Entry(OTHER, "List containers", "cli.container.listing:ls", hidden=True),
     }
     for name, (section, text, function) in _CONTAINER.items():
@@ -177,7 +179,7 @@ NOT_YET = dict.fromkeys(
     + ["build", "builder", "buildx", "compose", "config", "events", "history", "login", "logout", "machine"]
     + ["plugin", "push", "save", "search", "secret", "stack", "container prune", "image build", "image history"]
     + ["image prune", "image push", "image save", "network connect", "network disconnect", "network prune"]
-    + ["volume prune", "volume update", "service logs", "service rollback", "swarm ca", "swarm unlock"]
+    + ["volume prune", "volume update", "service logs", "swarm ca", "swarm unlock"]
     + ["swarm unlock-key", "system df", "system events", "system prune", "context export", "context import"]
     + ["context update"],
     _LATER,

@@ -170,8 +170,12 @@ def _cidfile(path: str) -> Iterator[Callable[[str], None]]:
         ) from error
     except OSError as error:
         raise Conflict(f"failed to create the container ID file {path}: {error.strerror}") from error
+
+    def record(made: str) -> None:
+        os.write(descriptor, made.encode())
+
     try:
-        yield lambda made: None if os.write(descriptor, made.encode()) else None
+        yield record
     finally:
         empty = os.fstat(descriptor).st_size == 0
         os.close(descriptor)

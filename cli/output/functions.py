@@ -182,7 +182,7 @@ def _pad_docker(text: str, before: int, after: int) -> str:
 
 
 def _join(values: Any, separator: str) -> str:
-    if isinstance(values, dict) or isinstance(values, str):
+    if isinstance(values, dict | str):
         raise FunctionError(
             f"template: error calling join: wrong type for value; expected []string; got {_kind(values)}"
         )

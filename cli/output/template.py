@@ -1,8 +1,8 @@
 """Docker's `--format`: the subset of Go's text/template that people use, parsed and run over plain values.
 
 Understood: fields, indexes into maps by field syntax, pipelines, parentheses, variables, literals, if/else, with,
-range/else, break, continue, comments and `{{-` trimming. Not understood, and refused: define, template, block. Values are None,
-bool, int, float, str, list, dict; `functions` has the functions and how a value is printed.
+range/else, break, continue, comments and `{{-` trimming. Not understood, and refused: define, template, block.
+Values are None, bool, int, float, str, list, dict; `functions` has the functions and how a value is printed.
 """
 
 from __future__ import annotations

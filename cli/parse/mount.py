@@ -161,7 +161,8 @@ def _target(path: str, text: str) -> str:
 def _check_name(name: str) -> None:
     if not _VOLUME_NAME.fullmatch(name):
         raise InvalidArgument(
-            f'"{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed',
+            f'"{name}" includes invalid characters for a local volume name, '
+            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed',
             hint="to mount a host directory, give its absolute path",
         )
 

@@ -33,7 +33,8 @@ def restart(text: str) -> RestartPolicy:
     name, colon, count = text.partition(":")
     if name not in _POLICIES:
         raise InvalidArgument(
-            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            f"invalid restart policy: unknown policy '{name}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )
     if not colon:
         return RestartPolicy(condition=_POLICIES[name])

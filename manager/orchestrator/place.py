@@ -18,7 +18,7 @@ from shoal.model.task import Task, TaskState
 
 
 class Tended(msgspec.Struct, frozen=True):
-    """`requeue_at_ns`: when a task that is held back may run."""
+    """`requeue_at_ns`: when a task that is held back may run, or a vacant place be filled."""
 
     actions: tuple[Action, ...] = ()
     requeue_at_ns: int | None = None
@@ -35,9 +35,12 @@ def tend(view: View, service: Service, slot: Slot, now_ns: int, mint: Mint) -> T
     actions += [told(task, TaskState.SHUTDOWN, now_ns, "another task has its place") for task in extra]
     kept = [task for task in slot.wanted if task not in extra]
     if not kept:
-        if True:
-            actions.append(fill(view, service, slot, now_ns, mint))
-        return Tended(tuple(actions))
+        if restart.over(service, slot, now_ns):
+            return Tended(tuple(actions))
+        until_ns = restart.vacant_until_ns(service, slot, now_ns)
+        if until_ns > now_ns:
+            return Tended(tuple(actions), until_ns)
+        return Tended((*actions, fill(view, service, slot, now_ns, mint)))
     later = None
     for task in kept:
         if task.desired == TaskState.READY:

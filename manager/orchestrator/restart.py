@@ -33,8 +33,25 @@ def over(service: Service, slot: Slot, now_ns: int) -> bool:
 
 
 def delay_ns(service: Service, slot: Slot, after: Task | None) -> int:
-    """How long the task that follows `after` waits before it runs."""
-    if after is None or after.task_version != service.task_version or not ended_by_itself(after):
+    """How long the task that follows `after` waits before it runs; nothing, if its place was left vacant so long."""
+    if after is None or after.status.state == TaskState.REJECTED:
+        return 0
+    return _pause_ns(service, slot, after)
+
+
+def vacant_until_ns(service: Service, slot: Slot, now_ns: int) -> int:
+    """Until when a vacant place stays so. The next task is made at once and prepares while it waits, unless the last
+    one could not be prepared: the next could not either."""
+    last = slot.newest
+    if last is None or last.status.state != TaskState.REJECTED:
+        return 0
+    pause_ns = _pause_ns(service, slot, last)
+    return since_ns(last, now_ns) + pause_ns if pause_ns else 0
+
+
+def _pause_ns(service: Service, slot: Slot, after: Task) -> int:
+    """What the policy says, or the back-off where that is longer; nothing after a task that was told to end."""
+    if after.task_version != service.task_version or not ended_by_itself(after):
         return 0
     ended = 0
     for task in reversed(slot.tasks[: slot.tasks.index(after) + 1]):

@@ -15,8 +15,10 @@ from shoal.model.assignment import AssignedTask, NetworkAssignment, Template
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerSpec, ContainerState, ContainerStatus
 from shoal.model.network import Endpoint
+from shoal.model.node import NodeDescription
 from shoal.model.service import TaskSpec
 
+DESCRIBED = NodeDescription(hostname="n1", os="linux", architecture="x86_64")
 TEMPLATE = Template("s1", 1, "web", {}, TaskSpec(container=ContainerSpec(image="web:1")), "sha256:1")
 
 
@@ -140,4 +142,4 @@ class Bench(msgspec.Struct):
 def bench(clock: Clock) -> Bench:
     done: list[str] = []
     containers, balance, images = Containers(done), Balance(done), Images()
-    return Bench(Host("node1", containers, balance, images, clock), containers, balance, images, done)
+    return Bench(Host("node1", DESCRIBED, containers, balance, images, clock), containers, balance, images, done)

@@ -108,11 +108,11 @@ def test_container_of_a_replicated_and_of_a_global_task() -> None:
     template = Template(
         "s1", 1, "web", {}, TaskSpec(container=ContainerSpec(image="web:1", labels={"a": "b"})), "", (Port(),)
     )
-    made = ladder.container_of(template, TASK, node_id="node1", image="web@sha256:1")
+    made = ladder.container_of(template, TASK, node_id="node1", host=HOST, image="web@sha256:1")
     assert (made.name, made.task_id, made.spec.image, made.ports) == ("web.1.t1", "t1", "web@sha256:1", (Port(),))
     assert made.spec.labels["com.docker.swarm.service.name"] == "web"
     assert made.spec.labels["a"] == "b"
-    everywhere = ladder.container_of(template, msgspec.structs.replace(TASK, slot=0), node_id="node1", image="")
+    everywhere = ladder.container_of(template, msgspec.structs.replace(TASK, slot=0), node_id="node1", host=HOST, image="")
     assert everywhere.name == "web.node1.t1"
 
 

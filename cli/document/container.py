@@ -1,0 +1,153 @@
+"""A container as `docker inspect` shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from cli.document.common import mount_type, protocol
+from cli.output.words import rfc3339
+from shoal.v1 import types_pb2
+from shoal.v1.types_pb2 import Address, Container, Mount, Port
+
+_POLICIES = {
+    types_pb2.RESTART_CONDITION_ON_FAILURE: "on-failure",
+    types_pb2.RESTART_CONDITION_ANY: "always",
+    types_pb2.RESTART_CONDITION_UNLESS_STOPPED: "unless-stopped",
+}
+_DEFAULT_SHM_BYTES = 64 << 20
+
+
+def document(container: Container) -> dict[str, Any]:
+    return {
+        "Id": container.meta.id,
+        "Created": rfc3339(container.meta.created_at_ns),
+        "Path": container.argv[0] if container.argv else "",
+        "Args": list(container.argv[1:]),
+        "State": _state(container),
+        "Image": container.image_id,
+        "LogPath": container.log_path,
+        "Name": f"/{container.name}",
+        "RestartCount": container.status.restart_count,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "HostConfig": _host_config(container),
+        "Mounts": [_mount(each) for each in container.mounts],
+        "Config": _config(container),
+        "NetworkSettings": _network_settings(container),
+    }
+
+
+def _state(container: Container) -> dict[str, Any]:
+    now = container.status
+    word = types_pb2.ContainerState.Name(now.state).removeprefix("CONTAINER_STATE_").lower()
+    return {
+        "Status": word,
+        "Running": word in ("running", "paused", "restarting"),
+        "Paused": word == "paused",
+        "Restarting": word == "restarting",
+        "OOMKilled": now.oom_killed,
+        "Dead": word == "dead",
+        "Pid": now.pid,
+        "ExitCode": now.exit_code,
+        "Error": now.error,
+        "StartedAt": rfc3339(now.started_at_ns),
+        "FinishedAt": rfc3339(now.finished_at_ns),
+    }
+
+
+def _host_config(container: Container) -> dict[str, Any]:
+    spec, limits = container.spec, container.limits
+    return {
+        "Binds": [_bind(each) for each in spec.mounts if each.type != types_pb2.MOUNT_TYPE_TMPFS],
+        "NetworkMode": container.networks[0].network if container.networks else "default",
+        "PortBindings": _bindings(container.ports),
+        "RestartPolicy": {
+            "Name": _POLICIES.get(container.restart.condition, "no"),
+            "MaximumRetryCount": container.restart.max_attempts,
+        },
+        "AutoRemove": container.auto_remove,
+        "CapAdd": list(spec.cap_add),
+        "CapDrop": list(spec.cap_drop),
+        "Dns": list(spec.dns),
+        "ExtraHosts": list(spec.hosts),
+        "GroupAdd": list(spec.groups),
+        "Privileged": spec.privileged,
+        "ReadonlyRootfs": spec.read_only,
+        "Init": spec.init,
+        "ShmSize": spec.shm_size_bytes or _DEFAULT_SHM_BYTES,
+        "Sysctls": dict(spec.sysctls),
+        "Memory": limits.memory_bytes,
+        "NanoCpus": limits.nano_cpus,
+        "PidsLimit": limits.pids or None,
+        "Ulimits": [{"Name": each.name, "Hard": each.hard, "Soft": each.soft} for each in spec.ulimits],
+    }
+
+
+def _bind(mount: Mount) -> str:
+    return f"{mount.source}:{mount.target}{':ro' if mount.read_only else ''}"
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    kind = mount_type(mount)
+    return {
+        "Type": kind,
+        **({"Name": mount.source, "Driver": "local"} if kind == "volume" else {}),
+        "Source": mount.source,
+        "Destination": mount.target,
+        "Mode": "ro" if mount.read_only else "",
+        "RW": not mount.read_only,
+        "Propagation": mount.propagation or ("rprivate" if kind == "bind" else ""),
+    }
+
+
+def _config(container: Container) -> dict[str, Any]:
+    spec = container.spec
+    return {
+        "Hostname": spec.hostname or container.meta.id[:12],
+        "User": container.user,
+        "Tty": spec.tty,
+        "OpenStdin": spec.open_stdin,
+        "Env": list(container.env),
+        "Cmd": list(spec.args),
+        "Image": spec.image,
+        "WorkingDir": container.workdir,
+        "Entrypoint": list(spec.entrypoint) or None,
+        "Labels": dict(spec.labels),
+        "StopSignal": spec.stop_signal or "SIGTERM",
+    }
+
+
+def _network_settings(container: Container) -> dict[str, Any]:
+    addresses = container.status.addresses
+    first = addresses[0] if addresses else Address()
+    return {
+        "Ports": _bindings(container.status.ports),
+        "Gateway": first.gateway,
+        "IPAddress": first.address,
+        "IPPrefixLen": first.prefix,
+        "MacAddress": first.mac,
+        "Networks": {
+            each.network_name: {
+                "NetworkID": each.network_id,
+                "Gateway": each.gateway,
+                "IPAddress": each.address,
+                "IPPrefixLen": each.prefix,
+                "MacAddress": each.mac,
+            }
+            for each in addresses
+        },
+    }
+
+
+def _bindings(ports: Iterable[Port]) -> dict[str, Any]:
+    """ "80/tcp" → where it is on the host; None for what is only exposed."""
+    out: dict[str, Any] = {}
+    for port in ports:
+        key = f"{port.target}/{protocol(port)}"
+        if not port.published:
+            out.setdefault(key, None)
+            continue
+        place = {"HostIp": port.host_address or "0.0.0.0", "HostPort": str(port.published)}
+        out[key] = [*(out.get(key) or []), place]
+    return out

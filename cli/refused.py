@@ -1,0 +1,73 @@
+"""Docker's flags that are refused by name: they exist, we know them, and we do not do them yet. A flag that is on
+no list is a typing error and told as one."""
+
+from __future__ import annotations
+
+_RUN = """
+    --annotation --attach -a --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cpu-period --cpu-quota
+    --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpuset-cpus --cpuset-mems --device --device-cgroup-rule
+    --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns-option
+    --dns-search --domainname --expose --gpus --health-cmd --health-interval --health-retries --health-start-interval
+    --health-start-period --health-timeout --ip --ip6 --ipc --isolation --kernel-memory --label-file --link
+    --link-local-ip --log-driver --log-opt --mac-address --memory-reservation --memory-swap --memory-swappiness
+    --no-healthcheck --oom-kill-disable --oom-score-adj --pid --runtime --security-opt --storage-opt --userns --uts
+    --volume-driver --volumes-from
+"""
+_SERVICE = """
+    --config --credential-spec --dns-option --dns-search --generic-resource --health-cmd --health-interval
+    --health-retries --health-start-interval --health-start-period --health-timeout --isolation --log-driver --log-opt
+    --max-concurrent --no-healthcheck --no-resolve-image --oom-score-adj --rollback-delay --rollback-failure-action
+    --rollback-max-failure-ratio --rollback-monitor --rollback-order --rollback-parallelism --secret
+    --update-failure-action --update-max-failure-ratio --update-monitor --with-registry-auth --memory-swap
+    --memory-swappiness
+"""
+_SERVICE_UPDATE = """
+    --config-add --config-rm --dns-option-add --dns-option-rm --dns-search-add --dns-search-rm --generic-resource-add
+    --generic-resource-rm --secret-add --secret-rm
+"""
+_TABLE = {
+    "run": _RUN,
+    "create": _RUN,
+    "container run": _RUN,
+    "container create": _RUN,
+    "service create": _SERVICE,
+    "service update": _SERVICE + _SERVICE_UPDATE,
+    "swarm init": "--autolock --data-path-addr --data-path-port --external-ca --force-new-cluster --max-snapshots "
+    "--snapshot-interval",
+    "swarm join": "--data-path-addr --listen-addr",
+    "swarm update": "--autolock --external-ca --max-snapshots --snapshot-interval",
+    "pull": "-a --all-tags --disable-content-trust",
+    "images": "-a --all --digests --tree",
+    "image ls": "-a --all --digests --tree",
+    "load": "--platform",
+    "rmi": "--no-prune --platform",
+    "image rm": "--no-prune --platform",
+    "ps": "-s --size",
+    "container ls": "-s --size",
+    "logs": "--details",
+    "inspect": "-s --size",
+    "container inspect": "-s --size",
+    "rm": "-l --link",
+    "container rm": "-l --link",
+    "start": "--checkpoint --checkpoint-dir",
+    "network create": "--aux-address --config-from --config-only --gateway --ingress --ip-range --ipam-driver "
+    "--ipam-opt --ipv4 --ipv6 -o --opt --scope",
+    "network inspect": "-v --verbose",
+    "volume create": "--availability --group --limit-bytes -o --opt --required-bytes --scope --secret --sharing "
+    "--topology-preferred --topology-required --type",
+}
+_INSTEAD = {
+    "--with-registry-auth": "nodes get images from each other, so it is not needed for an image that one of them has",
+    "--no-resolve-image": "the digest is the cluster's own, no registry is asked for it",
+    "--volumes-from": "mount the same volumes by name with -v",
+    "--link": "put both on a network of their own and use names",
+    "--expose": "a port needs no exposing to be reached on a network",
+}
+
+
+def refusal(path: str, flag: str) -> str:
+    """The sentence for a flag of the command at `path`; empty when docker does not have it either."""
+    if flag not in _TABLE.get(path, "").split():
+        return ""
+    instead = _INSTEAD.get(flag, "")
+    return f"flag {flag} of 'shoal {path}' is not supported yet" + (f"; {instead}" if instead else "")

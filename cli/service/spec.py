@@ -1,0 +1,162 @@
+"""From flags to the spec of a service: a new one, or a changed one. Pure, but for env files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from cli.container.listing import PROTOCOLS
+from cli.container.request import mounts, stop_grace
+from cli.parse import pair
+from cli.service.flags import CreateFlags, OneFlags, UpdateFlags
+from shoal.errors import InvalidArgument, NotFound, Unsupported
+from shoal.v1.types_pb2 import (
+    ENDPOINT_MODE_VIP,
+    RESTART_CONDITION_ANY,
+    SERVICE_MODE_GLOBAL,
+    SERVICE_MODE_REPLICATED,
+    UPDATE_ORDER_STOP_FIRST,
+    ServiceSpec,
+)
+
+_SECOND_NS = 10**9
+T = TypeVar("T")
+
+
+def created(flags: CreateFlags, image: str, args: Sequence[str]) -> ServiceSpec:
+    """The spec that `service create` asks for. Raises InvalidArgument for flags that contradict each other."""
+    spec = ServiceSpec(
+        name=flags.name, mode=_mode(flags), endpoint_mode=ENDPOINT_MODE_VIP, labels=pair.labels(flags.label)
+    )
+    spec.replicas = 1 if spec.mode == SERVICE_MODE_REPLICATED else 0
+    task, container = spec.task, spec.task.container
+    task.restart.condition, task.restart.delay_ns = RESTART_CONDITION_ANY, 5 * _SECOND_NS
+    spec.update.parallelism, spec.update.order = 1, UPDATE_ORDER_STOP_FIRST
+    container.image = image
+    container.args.extend(args)
+    container.env.extend(pair.environment(flags.env, flags.env_file, pair.own_environment()))
+    container.labels.update(pair.labels(flags.container_label))
+    container.groups.extend(flags.group)
+    container.mounts.extend(mounts(flags.mount))
+    container.hosts.extend(flags.host)
+    container.dns.extend(flags.dns)
+    container.sysctls.update(pair.sysctls(flags.sysctl))
+    container.ulimits.extend(flags.ulimit)
+    container.cap_add.extend(flags.cap_add)
+    container.cap_drop.extend(flags.cap_drop)
+    task.networks.extend(flags.network)
+    task.placement.constraints.extend(flags.constraint)
+    task.placement.preferences.extend(flags.placement_pref)
+    spec.ports.extend(port for group in flags.publish for port in group)
+    _set_values(spec, flags)
+    return spec
+
+
+def updated(spec: ServiceSpec, flags: UpdateFlags) -> ServiceSpec:
+    """`spec` with what `service update` says. Raises NotFound for what is to be taken away and is not there."""
+    out = ServiceSpec.FromString(spec.SerializeToString())
+    task, container = out.task, out.task.container
+    if flags.image is not None:
+        container.image = flags.image
+    if flags.args is not None:
+        del container.args[:]
+        container.args.extend(flags.args)
+    _change_map(out.labels, pair.labels(flags.label_add), flags.label_rm)
+    _change_map(container.labels, pair.labels(flags.container_label_add), flags.container_label_rm)
+    _change_map(container.sysctls, pair.sysctls(flags.sysctl_add), flags.sysctl_rm)
+    added = pair.environment(flags.env_add, (), pair.own_environment())
+    _change(container.env, added, flags.env_rm, lambda each: each.partition("=")[0])
+    _change(container.mounts, flags.mount_add, flags.mount_rm, lambda each: each.target)
+    _change(container.groups, flags.group_add, flags.group_rm, lambda each: each)
+    _change(container.hosts, flags.host_add, flags.host_rm, lambda each: each)
+    _change(container.dns, flags.dns_add, flags.dns_rm, lambda each: each)
+    _change(container.ulimits, flags.ulimit_add, flags.ulimit_rm, lambda each: each.name)
+    _change(task.networks, flags.network_add, flags.network_rm, lambda each: each.network)
+    _change(task.placement.constraints, flags.constraint_add, flags.constraint_rm, lambda each: each)
+    _change(task.placement.preferences, flags.placement_pref_add, flags.placement_pref_rm, lambda each: each)
+    ports = [port for group in flags.publish_add for port in group]
+    _change(out.ports, ports, flags.publish_rm, lambda each: f"{each.target}/{PROTOCOLS[each.protocol]}")
+    _swap(container.cap_add, container.cap_drop, flags.cap_add, flags.cap_drop)
+    if flags.force:
+        task.force_update += 1
+    _set_values(out, flags)
+    return out
+
+
+def _mode(flags: CreateFlags) -> Any:
+    if flags.mode in ("replicated-job", "global-job"):
+        raise Unsupported(f"service mode {flags.mode} is not supported yet", hint="use replicated or global")
+    if flags.mode not in ("replicated", "global"):
+        raise InvalidArgument(f"unknown mode: {flags.mode}, only replicated and global supported")
+    return SERVICE_MODE_GLOBAL if flags.mode == "global" else SERVICE_MODE_REPLICATED
+
+
+def _set_values(spec: ServiceSpec, flags: OneFlags) -> None:
+    """What was given, and nothing else."""
+    task, container = spec.task, spec.task.container
+    if spec.mode == SERVICE_MODE_GLOBAL and (flags.replicas is not None or flags.replicas_max_per_node is not None):
+        raise InvalidArgument("replicas can only be used with replicated mode")
+    for target, field, value in (
+        (spec, "replicas", flags.replicas),
+        (spec, "endpoint_mode", flags.endpoint_mode),
+        (task.placement, "max_per_node", flags.replicas_max_per_node),
+        (task.limits, "nano_cpus", flags.limit_cpu),
+        (task.limits, "memory_bytes", flags.limit_memory),
+        (task.limits, "pids", flags.limit_pids),
+        (task.reservations, "nano_cpus", flags.reserve_cpu),
+        (task.reservations, "memory_bytes", flags.reserve_memory),
+        (task.restart, "condition", flags.restart_condition),
+        (task.restart, "delay_ns", flags.restart_delay),
+        (task.restart, "max_attempts", flags.restart_max_attempts),
+        (task.restart, "window_ns", flags.restart_window),
+        (spec.update, "parallelism", flags.update_parallelism),
+        (spec.update, "delay_ns", flags.update_delay),
+        (spec.update, "order", flags.update_order),
+        (container, "hostname", flags.hostname),
+        (container, "user", flags.user),
+        (container, "workdir", flags.workdir),
+        (container, "init", flags.init),
+        (container, "read_only", flags.read_only),
+        (container, "tty", flags.tty),
+        (container, "stop_signal", flags.stop_signal),
+    ):
+        if value is not None:
+            setattr(target, field, value)
+    if flags.stop_grace_period is not None:
+        container.stop_grace_ns = flags.stop_grace_period or stop_grace(0)
+    if flags.entrypoint is not None:
+        del container.entrypoint[:]
+        container.entrypoint.extend(flags.entrypoint)
+        container.entrypoint_set = True
+
+
+def _change(target: Any, added: Iterable[T], removed: Iterable[Any], key: Callable[[T], Any]) -> None:
+    """Take from a repeated field what is `removed` by `key`, and put `added` in, each instead of its namesake."""
+    gone, fresh = list(removed), list(added)
+    have = [key(each) for each in target]
+    for each in gone:
+        if each not in have:
+            raise NotFound(f"the service has no {each!r} to remove")
+    replaced = {*gone, *(key(each) for each in fresh)}
+    kept = [each for each in target if key(each) not in replaced]
+    kept = [
+        type(each).FromString(each.SerializeToString()) if hasattr(each, "SerializeToString") else each for each in kept
+    ]
+    del target[:]
+    target.extend([*kept, *fresh])
+
+
+def _change_map(target: Any, added: dict[str, str], removed: Iterable[str]) -> None:
+    for key in removed:
+        if key not in target:
+            raise NotFound(f"the service has no {key!r} to remove")
+        del target[key]
+    target.update(added)
+
+
+def _swap(have_add: Any, have_drop: Any, add: Iterable[str], drop: Iterable[str]) -> None:
+    """A capability that is added is dropped no more, and the other way round."""
+    for each in add:
+        (have_drop.remove if each in have_drop else have_add.append)(each)
+    for each in drop:
+        (have_add.remove if each in have_add else have_drop.append)(each)

@@ -1,0 +1,171 @@
+"""Commands on the cluster: making it, joining and leaving it, and what holds for all of it."""
+
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.command import Flags, command, flag, switch
+from cli.node import parse_availability
+from cli.parse.duration import duration
+from cli.parse.number import natural
+from shoal.errors import InvalidArgument
+from shoal.v1 import control_pb2, swarm_pb2
+from shoal.v1.types_pb2 import ROLE_MANAGER, ROLE_WORKER, ClusterSpec
+
+_ROLES = {"worker": ROLE_WORKER, "manager": ROLE_MANAGER}
+# A node is down after this many heartbeats that did not come.
+_MISSED = 3
+
+
+class ClusterFlags(Flags):
+    """What holds for the whole cluster; not given, nothing changes."""
+
+    cert_expiry: Annotated[
+        int | None,
+        flag(
+            "--cert-expiry",
+            metavar="duration",
+            parse=duration,
+            help="Validity period for node certificates (default 2160h0m0s)",
+        ),
+    ] = None
+    dispatcher_heartbeat: Annotated[
+        int | None,
+        flag(
+            "--dispatcher-heartbeat",
+            metavar="duration",
+            parse=duration,
+            help="Dispatcher heartbeat period; a node is down after three without one (default 2s)",
+        ),
+    ] = None
+    task_history_limit: Annotated[
+        int | None,
+        flag("--task-history-limit", metavar="int", parse=natural, help="Task history retention limit (default 5)"),
+    ] = None
+
+    def change(self, spec: ClusterSpec) -> None:
+        """Put what was given into `spec`."""
+        if self.cert_expiry is not None:
+            spec.certificate_life_ns = self.cert_expiry
+        if self.dispatcher_heartbeat is not None:
+            spec.heartbeat_ns = self.dispatcher_heartbeat
+            spec.node_timeout_ns = _MISSED * self.dispatcher_heartbeat
+        if self.task_history_limit is not None:
+            spec.task_history = self.task_history_limit
+
+
+@command("[OPTIONS]", examples=["shoal swarm init", "shoal swarm init --advertise-addr 10.0.0.1"])
+async def init(
+    client: Client,
+    flags: ClusterFlags,
+    advertise_addr: Annotated[
+        str, flag("--advertise-addr", help="Advertised address (format: <ip|interface>[:port])")
+    ] = "",
+    listen_addr: Annotated[
+        str, flag("--listen-addr", help="Listen address (format: <ip|interface>[:port]) (default 0.0.0.0:2377)")
+    ] = "",
+    availability: Annotated[
+        str, flag("--availability", help='Availability of the node ("active", "pause", "drain")')
+    ] = "active",
+    default_addr_pool: Annotated[
+        list[str], flag("--default-addr-pool", metavar="ipNet", help="default address pool in CIDR format")
+    ] = [],  # noqa: B006
+    default_addr_pool_mask_length: Annotated[
+        int | None,
+        flag(
+            "--default-addr-pool-mask-length",
+            metavar="uint",
+            parse=natural,
+            help="default address pool subnet mask length (default 16)",
+        ),
+    ] = None,
+) -> None:
+    """Initialize a cluster on this host"""
+    if len(default_addr_pool) > 1:
+        raise InvalidArgument("several --default-addr-pool are not supported yet", hint="give one")
+    spec = ClusterSpec(
+        address_pool=default_addr_pool[0] if default_addr_pool else "",
+        address_pool_prefix=default_addr_pool_mask_length or 0,
+    )
+    flags.change(spec)
+    request = swarm_pb2.InitSwarmRequest(
+        advertise_address=advertise_addr,
+        listen_address=listen_addr,
+        availability=parse_availability(availability),
+        spec=spec,
+    )
+    answer = await client.swarm.InitSwarm(request)
+    print(f"Swarm initialized: current node ({answer.node_id}) is now a manager.\n")
+    print(_how_to_join("worker", answer.worker_token, answer.manager_address))
+    print("To see it again, run 'shoal swarm join-token worker'.")
+
+
+@command("[OPTIONS] HOST[:PORT]", examples=["shoal swarm join --token SHTKN-1-… 10.0.0.1:2377"])
+async def join(
+    client: Client,
+    remote: Annotated[str, typer.Argument()],
+    token: Annotated[str, flag("--token", help="Token for entry into the swarm")] = "",
+    advertise_addr: Annotated[str, flag("--advertise-addr", help="Advertised address (format: <ip|interface>)")] = "",
+    availability: Annotated[
+        str, flag("--availability", help='Availability of the node ("active", "pause", "drain")')
+    ] = "active",
+) -> None:
+    """Join a cluster as a worker or manager"""
+    if not token:
+        raise InvalidArgument("--token is missing", hint="'shoal swarm join-token worker' on a manager prints it")
+    request = swarm_pb2.JoinSwarmRequest(
+        token=token,
+        managers=[remote],
+        advertise_address=advertise_addr,
+        availability=parse_availability(availability),
+    )
+    answer = await client.swarm.JoinSwarm(request)
+    print(f"This node joined a swarm as a {'manager' if answer.role == ROLE_MANAGER else 'worker'}.")
+
+
+@command("[OPTIONS] (worker|manager)", examples=["shoal swarm join-token worker", "shoal swarm join-token -q worker"])
+async def join_token(
+    client: Client,
+    role: Annotated[str, typer.Argument()],
+    quiet: Annotated[bool, switch("-q", "--quiet", help="Only display token")] = False,
+    rotate: Annotated[bool, switch("--rotate", help="Rotate join token")] = False,
+) -> None:
+    """Print the command that joins a host, or rotate its token"""
+    if role not in _ROLES:
+        raise InvalidArgument(f'unknown role "{role}"', hint="use worker or manager")
+    answer = await client.control.GetJoinToken(control_pb2.GetJoinTokenRequest(role=_ROLES[role], rotate=rotate))
+    if quiet:
+        print(answer.token)
+        return
+    if rotate:
+        print(f"Successfully rotated {role} join token.\n")
+    print(_how_to_join(role, answer.token, answer.managers[0] if answer.managers else "MANAGER:2377"))
+
+
+@command("[OPTIONS]", examples=["shoal swarm leave", "shoal swarm leave --force"])
+async def leave(
+    client: Client,
+    force: Annotated[
+        bool, switch("-f", "--force", help="Force this node to leave the swarm, ignoring warnings")
+    ] = False,
+) -> None:
+    """Leave the cluster"""
+    await client.swarm.LeaveSwarm(swarm_pb2.LeaveSwarmRequest(force=force))
+    print("Node left the swarm.")
+
+
+@command("[OPTIONS]", examples=["shoal swarm update --task-history-limit 2"])
+async def update(client: Client, flags: ClusterFlags) -> None:
+    """Update the cluster's settings"""
+    cluster = (await client.control.GetCluster(control_pb2.GetClusterRequest())).cluster
+    flags.change(cluster.spec)
+    request = control_pb2.UpdateClusterRequest(version=cluster.meta.version, spec=cluster.spec)
+    await client.control.UpdateCluster(request)
+    print("Swarm updated.")
+
+
+def _how_to_join(role: str, token: str, manager: str) -> str:
+    return (
+        f"To add a {role} to this swarm, run the following command:\n\n    shoal swarm join --token {token} {manager}\n"
+    )
