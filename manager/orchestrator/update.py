@@ -49,7 +49,7 @@ def step(view: View, service: Service, slots: Sequence[Slot], now_ns: int, mint:
         return Decision()
     policy = service.spec.update
     resting = [at_ns for slot in slots if (at_ns := _rests_until_ns(service, slot, now_ns)) and at_ns > now_ns]
-    busy = len(resting) + sum(1 for slot in slots if _under_way(service, slot))
+    busy = len(resting) + sum(1 for slot in slots if _under_way(service, slot, now_ns))
     room = len(dirty) if policy.parallelism == 0 else max(0, policy.parallelism - busy)
     dirty.sort(key=lambda slot: (any(running(task) for task in slot.wanted), slot.number, slot.node_id))
     actions: list[Action] = []
@@ -81,9 +81,14 @@ def _present(service: Service, slot: Slot) -> Task | None:
     return next((task for task in slot.wanted if task.task_version == service.task_version), None)
 
 
-def _under_way(service: Service, slot: Slot) -> bool:
+def _under_way(service: Service, slot: Slot, now_ns: int) -> bool:
     present = _present(service, slot)
-    return present is not None and not running(present)
+    if present is not None:
+        return not running(present)
+    # Vacant between two tries of the present version.
+    versions = [task.task_version for task in slot.tasks]
+    tried = bool(versions) and not slot.wanted and versions[-1] == service.task_version != versions[0]
+    return tried and not restart.over(service, slot, now_ns)
 
 
 def _rests_until_ns(service: Service, slot: Slot, now_ns: int) -> int:

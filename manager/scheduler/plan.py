@@ -18,6 +18,7 @@ from manager.scheduler.filter import Filters
 from manager.scheduler.load import Load, demand
 from manager.scheduler.rank import Emptiest, Ranking
 from manager.store.mirror import MirrorEvent
+from manager.store.records import Noun
 from manager.store.view import View
 from shoal.model.service import Service
 from shoal.model.task import Task, TaskState
@@ -34,9 +35,16 @@ def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:
     old, new = event.old, event.new
     if event.kind == "task":
         waits = isinstance(new, Task) and new.status.state == TaskState.PENDING
-        frees = isinstance(old, Task) and not old.finished and (not isinstance(new, Task) or new.finished)
-        return ("cluster",) if waits or frees else ()
+        return ("cluster",) if waits or _frees(old, new) else ()
     return ("cluster",)
+
+
+def _frees(old: Noun | None, new: Noun | None) -> bool:
+    """Whether a task gives room back: what it took once it has ended, its part of the bound per node when it is told
+    to."""
+    if not isinstance(old, Task) or old.finished:
+        return False
+    return not isinstance(new, Task) or new.finished or old.desired <= TaskState.RUNNING < new.desired
 
 
 def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noqa: ARG001

@@ -75,7 +75,7 @@ async def test_ambient_capabilities_reach_another_user(box: Any) -> None:
         "Cap(Eff|Amb)",
         "/proc/self/status",
         user={"uid": 5, "gid": 5},
-        capabilities={name: wanted for name in ("bounding", "effective", "permitted", "inheritable", "ambient")},
+        capabilities=dict.fromkeys(("bounding", "effective", "permitted", "inheritable", "ambient"), wanted),
     )
     _, out, _ = await box.output(config)
     assert out.split() == ["CapEff:", f"{1 << 10:016x}", "CapAmb:", f"{1 << 10:016x}"]

@@ -13,10 +13,12 @@ from shoal.model.assignment import AssignedTask, Template
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerSpec, ContainerState, ContainerStatus
 from shoal.model.network import Address, Port
+from shoal.model.node import NodeDescription
 from shoal.model.service import TaskSpec
 from shoal.model.task import TaskState, TaskStatus
 
 NOW = 1_000
+HOST = NodeDescription(hostname="n1", os="linux", architecture="x86_64")
 TASK = AssignedTask(task_id="t1", service_id="s1", task_version=1, slot=1)
 READY = msgspec.structs.replace(TASK, desired=TaskState.READY)
 SHUTDOWN = msgspec.structs.replace(TASK, desired=TaskState.SHUTDOWN)
@@ -112,7 +114,9 @@ def test_container_of_a_replicated_and_of_a_global_task() -> None:
     assert (made.name, made.task_id, made.spec.image, made.ports) == ("web.1.t1", "t1", "web@sha256:1", (Port(),))
     assert made.spec.labels["com.docker.swarm.service.name"] == "web"
     assert made.spec.labels["a"] == "b"
-    everywhere = ladder.container_of(template, msgspec.structs.replace(TASK, slot=0), node_id="node1", host=HOST, image="")
+    everywhere = ladder.container_of(
+        template, msgspec.structs.replace(TASK, slot=0), node_id="node1", host=HOST, image=""
+    )
     assert everywhere.name == "web.node1.t1"
 
 
