@@ -7,6 +7,7 @@ Streams in both directions are handed out raw; who uses one reads it inside `tra
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +21,7 @@ from shoal.v1 import control_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc
 if TYPE_CHECKING:
     from shoal.tls import Identity
 
+_NODE = "shoal-node"
 _CONTROL = "/shoal.v1.ControlService/"
 
 
@@ -40,6 +42,12 @@ class Calls:
 
     async def close(self) -> None:
         await self._channel.close()
+
+    def at(self, node: str) -> Calls:
+        """The same connection, for calls that the manager relays to `node`."""
+        other = copy.copy(self)
+        other._metadata = (*(each for each in self._metadata if each[0] != _NODE), (_NODE, node))
+        return other
 
     def containers(self) -> engine_pb2_grpc.ContainerServiceAsyncStub:
         return engine_pb2_grpc.ContainerServiceStub(self._as_channel())

@@ -6,7 +6,7 @@ import typer
 
 from cli.client import Client
 from cli.command import Arguments, command, flag, switch
-from cli.container.lifecycle import each_in_turn
+from cli.container.lifecycle import complain, each_in_turn
 from cli.document.node import document
 from cli.inspect import each_document
 from cli.listing import ListFlags
@@ -14,9 +14,9 @@ from cli.output import words
 from cli.output.table import Row, labels_text
 from cli.parse import pair
 from cli.service.listing import print_tasks
-from shoal.errors import InvalidArgument, NotFound
-from shoal.v1 import control_pb2, engine_pb2
-from shoal.v1.types_pb2 import ROLE_MANAGER, ROLE_WORKER, Availability, NodeSpec, NodeState, Role
+from shoal.errors import InvalidArgument, NotFound, ShoalError
+from shoal.v1 import control_pb2
+from shoal.v1.types_pb2 import ROLE_MANAGER, ROLE_WORKER, Availability, Node, NodeState, Role
 
 _COLUMNS = ("ID", "Hostname", "Status", "Availability", "ManagerStatus", "EngineVersion")
 _ROLES = {"worker": ROLE_WORKER, "manager": ROLE_MANAGER}
@@ -26,7 +26,7 @@ _ROLES = {"worker": ROLE_WORKER, "manager": ROLE_MANAGER}
 async def ls(client: Client, flags: ListFlags) -> None:
     """List nodes in the cluster"""
     answer = await client.control.ListNodes(control_pb2.ListNodesRequest(filters=pair.filters(flags.filter)))
-    own = (await client.system.GetInfo(engine_pb2.GetInfoRequest())).swarm.node_id
+    own = (await _find(client, "self")).node.meta.id
     rows = [row(each, own=own, marked=not (flags.quiet or flags.json or flags.format)) for each in answer.nodes]
     print(flags.draw(rows, columns=_COLUMNS), end="")
 
@@ -131,20 +131,20 @@ async def update(
 ) -> None:
     """Update a node"""
 
-    def change(spec: NodeSpec) -> None:
-        if availability:
-            spec.availability = parse_availability(availability)
-        if role:
-            if role.lower() not in _ROLES:
-                raise InvalidArgument(f'invalid role "{role}", only worker and manager are supported')
-            spec.role = _ROLES[role.lower()]
-        for key in label_rm:
-            if key not in spec.labels:
-                raise NotFound(f"key {key} doesn't exist in node's labels")
-            del spec.labels[key]
-        spec.labels.update(pair.labels(label_add))
-
-    await _update(client, node, change)
+    found = (await _find(client, node)).node
+    spec = found.spec
+    if availability:
+        spec.availability = parse_availability(availability)
+    if role:
+        if role.lower() not in _ROLES:
+            raise InvalidArgument(f'invalid role "{role}", only worker and manager are supported')
+        spec.role = _ROLES[role.lower()]
+    for key in label_rm:
+        if key not in spec.labels:
+            raise NotFound(f"key {key} doesn't exist in node's labels")
+        del spec.labels[key]
+    spec.labels.update(pair.labels(label_add))
+    await _write(client, found)
     print(node)
 
 
@@ -173,28 +173,34 @@ async def remove(
 @command("NODE [NODE...]", examples=["shoal node promote n2"])
 async def promote(client: Client, nodes: Arguments) -> int:
     """Promote one or more nodes to manager"""
-    return await _become(client, nodes, ROLE_MANAGER)
+    return await _become(client, nodes, ROLE_MANAGER, "promoted to a manager in the swarm")
 
 
 @command("NODE [NODE...]", examples=["shoal node demote n2"])
 async def demote(client: Client, nodes: Arguments) -> int:
     """Demote one or more nodes from manager"""
-    return await _become(client, nodes, ROLE_WORKER)
+    return await _become(client, nodes, ROLE_WORKER, "demoted in the swarm")
 
 
-async def _become(client: Client, nodes: list[str], role: Role.ValueType) -> int:
-    def change(spec: NodeSpec) -> None:
-        spec.role = role
+async def _become(client: Client, nodes: list[str], role: Role.ValueType, done: str) -> int:
+    failed = 0
+    for name in nodes:
+        try:
+            node = (await _find(client, name)).node
+            if node.spec.role == role:
+                print(f"Node {name} is already a {word(Role.Name(role)).lower()}.")
+                continue
+            node.spec.role = role
+            await _write(client, node)
+        except ShoalError as error:
+            failed = complain(error)
+        else:
+            print(f"Node {name} {done}.")
+    return failed
 
-    async def one(node: str) -> None:
-        await _update(client, node, change)
 
-    return await each_in_turn(nodes, one)
-
-
-async def _update(client: Client, name: str, change: object) -> None:
-    node = (await _find(client, name)).node
-    change(node.spec)  # type: ignore[operator]
+async def _write(client: Client, node: Node) -> None:
+    """Put a node's changed spec in place of the one that was read."""
     request = control_pb2.UpdateNodeRequest(node=node.meta.id, version=node.meta.version, spec=node.spec)
     await client.control.UpdateNode(request)
 

@@ -89,6 +89,7 @@ _VERBS = {
     "service": {
         "create": ("Create a new service", "cli.service.change:create"),
         "inspect": ("Display detailed information on one or more services", "cli.service.inspection:inspect"),
+        "logs": ("Fetch the logs of a service or task", "cli.service.logs:logs"),
         "ls": ("List services", "cli.service.listing:ls"),
         "ps": ("List the tasks of one or more services", "cli.service.listing:ps"),
         "rm": ("Remove one or more services", "cli.service.change:remove"),
@@ -97,6 +98,7 @@ _VERBS = {
         "update": ("Update a service", "cli.service.change:update"),
     },
     "swarm": {
+        "ca": ("Print the certificate of the cluster's root CA", "cli.swarm:ca"),
         "init": ("Initialize a cluster on this host", "cli.swarm:init"),
         "join": ("Join a cluster as a worker or manager", "cli.swarm:join"),
         "join-token": ("Print the command that joins a host, or rotate its token", "cli.swarm:join_token"),
@@ -179,7 +181,7 @@ NOT_YET = dict.fromkeys(
     + ["build", "builder", "buildx", "compose", "config", "events", "history", "login", "logout", "machine"]
     + ["plugin", "push", "save", "search", "secret", "stack", "container prune", "image build", "image history"]
     + ["image prune", "image push", "image save", "network connect", "network disconnect", "network prune"]
-    + ["volume prune", "volume update", "service logs", "swarm ca", "swarm unlock"]
+    + ["volume prune", "volume update", "swarm unlock"]
     + ["swarm unlock-key", "system df", "system events", "system prune", "context export", "context import"]
     + ["context update"],
     _LATER,

@@ -165,6 +165,12 @@ async def update(client: Client, flags: ClusterFlags) -> None:
     print("Swarm updated.")
 
 
+@command("", examples=["shoal swarm ca > root.pem"])
+async def ca(client: Client) -> None:
+    """Print the certificate of the cluster's root CA"""
+    print((await client.control.GetCluster(control_pb2.GetClusterRequest())).cluster.root_ca_pem, end="")
+
+
 def _how_to_join(role: str, token: str, manager: str) -> str:
     return (
         f"To add a {role} to this swarm, run the following command:\n\n    shoal swarm join --token {token} {manager}\n"

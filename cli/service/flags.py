@@ -5,7 +5,9 @@ given whole to `create`, and added to or taken from by `update`.
 """
 
 import shlex
-from typing import Annotated
+from typing import Annotated, Any
+
+import typer
 
 from cli.command import Flags, flag, switch
 from cli.container.flags import Ports
@@ -60,6 +62,11 @@ def _one_of(known: dict[str, int]):  # type: ignore[no-untyped-def]  # a parser,
     return parse
 
 
+def _either(*names: str, help: str) -> Any:
+    """A switch that can also be taken back (`--init=false`); not given, it is None."""
+    return typer.Option(*names[:-1], f"{names[-1]}/--no-{names[-1].removeprefix('--')}", help=help)
+
+
 class OneFlags(Flags):
     """What is one value."""
 
@@ -81,12 +88,12 @@ class OneFlags(Flags):
     user: Annotated[str | None, flag("-u", "--user", help="Username or UID (format: <name|uid>[:<group|gid>])")] = None
     workdir: Annotated[str | None, flag("-w", "--workdir", help="Working directory inside the container")] = None
     init: Annotated[
-        bool | None, switch("--init", help="Use an init inside each service container to forward signals")
+        bool | None, _either("--init", help="Use an init inside each service container to forward signals")
     ] = None
     read_only: Annotated[
-        bool | None, switch("--read-only", help="Mount the container's root filesystem as read only")
+        bool | None, _either("--read-only", help="Mount the container's root filesystem as read only")
     ] = None
-    tty: Annotated[bool | None, switch("-t", "--tty", help="Allocate a pseudo-TTY")] = None
+    tty: Annotated[bool | None, _either("-t", "--tty", help="Allocate a pseudo-TTY")] = None
     stop_signal: Annotated[
         str | None, flag("--stop-signal", parse=check_signal, help="Signal to stop the container")
     ] = None

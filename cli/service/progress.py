@@ -12,6 +12,7 @@ from cli.output.screen import Screen, bar
 from cli.service.words import name_of_state
 from shoal.v1 import control_pb2
 from shoal.v1.types_pb2 import (
+    NODE_STATE_DOWN,
     SERVICE_MODE_GLOBAL,
     TASK_STATE_RUNNING,
     Service,
@@ -34,34 +35,46 @@ class Place(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A service at one moment. `done` of `total` places run; `settled`: all do, and nothing else does."""
+    """A service at one moment: `done` of `total` places run, and so many other tasks have still to end."""
 
     places: tuple[Place, ...]
     done: int
     total: int
-    settled: bool
+    leaving: int
+
+    @property
+    def settled(self) -> bool:
+        return self.done == self.total and not self.leaving
 
 
-async def converge(client: Client, service: Service, *, quiet: bool) -> int:
+async def converge(client: Client, service: Service, *, quiet: bool, steady_s: float = STEADY_S) -> int:
     """Stay until the service is settled and has been for a while. Ctrl-C leaves it to the cluster."""
     drawing = Drawing(Screen(sys.stdout), quiet=quiet)
-    version = service.meta.version
     try:
-        await _follow(client, service.meta.id, version, drawing)
+        await _follow(client, service, drawing, steady_s)
     except asyncio.CancelledError:
+        # Docker's way: what was asked for goes on, so that nothing has failed. The end of the watch is here.
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
         drawing.say(f"Operation continuing in background.\nUse `shoal service ps {service.meta.id}` to check progress.")
-        raise
+        return 0
     drawing.say(f"verify: Service {service.meta.id} converged")
     return 0
 
 
-async def _follow(client: Client, id: str, version: int, drawing: Drawing) -> None:
+async def _follow(client: Client, service: Service, drawing: Drawing, steady_s: float) -> None:
+    """Draw what the manager tells, until nothing more happens to a settled service."""
     looks: asyncio.Queue[Look | None] = asyncio.Queue()
 
     async def watch() -> None:
-        async for response in client.control.WatchService(control_pb2.WatchServiceRequest(service=id)):
-            if response.service.service.meta.version >= version:
-                await looks.put(look(response.service, response.tasks))
+        request = control_pb2.WatchServiceRequest(service=service.meta.id)
+        async for response in client.control.WatchService(request):
+            if response.service.service.meta.version < service.meta.version:
+                continue
+            seen = look(response.service, response.tasks)
+            if seen.leaving and seen.done == seen.total:
+                seen = look(response.service, response.tasks, await _nodes_down(client))
+            await looks.put(seen)
 
     watching = asyncio.ensure_future(watch())
     watching.add_done_callback(lambda _: looks.put_nowait(None))
@@ -69,7 +82,7 @@ async def _follow(client: Client, id: str, version: int, drawing: Drawing) -> No
     try:
         while True:
             try:
-                async with asyncio.timeout(STEADY_S if settled else None):
+                async with asyncio.timeout(steady_s if settled else None):
                     seen = await looks.get()
             except TimeoutError:
                 return
@@ -82,27 +95,32 @@ async def _follow(client: Client, id: str, version: int, drawing: Drawing) -> No
         watching.cancel()
 
 
-def look(view: control_pb2.ServiceView, tasks: Iterable[Task]) -> Look:
-    """What the tasks of a service come to."""
+async def _nodes_down(client: Client) -> frozenset[str]:
+    answer = await client.control.ListNodes(control_pb2.ListNodesRequest())
+    return frozenset(view.node.meta.id for view in answer.nodes if view.node.status.state == NODE_STATE_DOWN)
+
+
+def look(view: control_pb2.ServiceView, tasks: Iterable[Task], down: frozenset[str] = frozenset()) -> Look:
+    """What the tasks of a service come to. Nobody waits for what is to end on nodes that are `down`."""
     service = view.service
     everywhere = service.spec.mode == SERVICE_MODE_GLOBAL
     present: dict[str | int, Task] = {}
-    others = 0
+    last: dict[str | int, Task] = {}
+    leaving = 0
     for task in tasks:
         place = task.node_id if everywhere else task.slot
+        last[place] = task
         wanted = task.desired <= TASK_STATE_RUNNING
         if wanted and task.task_version == service.task_version and _in_range(task, service):
             before = present.get(place)
             if before is None or before.status.state < task.status.state:
                 present[place] = task
-        elif task.status.state <= TASK_STATE_RUNNING:
-            others += 1
+        elif task.status.state <= TASK_STATE_RUNNING and task.node_id not in down:
+            leaving += 1
     keys: list[str | int] = sorted(present, key=str) if everywhere else list(range(1, service.spec.replicas + 1))
-    last: dict[str | int, Task] = {(task.node_id if everywhere else task.slot): task for task in tasks}
     places = tuple(_place(key, present.get(key), last.get(key), everywhere=everywhere) for key in keys)
-    total = view.desired
     done = sum(1 for place in places if place.state == "running")
-    return Look(places, done, total, settled=done == total and not others)
+    return Look(places, done, view.desired, leaving)
 
 
 def _in_range(task: Task, service: Service) -> bool:

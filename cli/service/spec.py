@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -61,21 +62,23 @@ def updated(spec: ServiceSpec, flags: UpdateFlags) -> ServiceSpec:
     if flags.args is not None:
         del container.args[:]
         container.args.extend(flags.args)
-    _change_map(out.labels, pair.labels(flags.label_add), flags.label_rm)
-    _change_map(container.labels, pair.labels(flags.container_label_add), flags.container_label_rm)
-    _change_map(container.sysctls, pair.sysctls(flags.sysctl_add), flags.sysctl_rm)
+    _change_map(out.labels, "label", pair.labels(flags.label_add), flags.label_rm)
+    _change_map(container.labels, "container label", pair.labels(flags.container_label_add), flags.container_label_rm)
+    _change_map(container.sysctls, "sysctl", pair.sysctls(flags.sysctl_add), flags.sysctl_rm)
     added = pair.environment(flags.env_add, (), pair.own_environment())
-    _change(container.env, added, flags.env_rm, lambda each: each.partition("=")[0])
-    _change(container.mounts, flags.mount_add, flags.mount_rm, lambda each: each.target)
-    _change(container.groups, flags.group_add, flags.group_rm, lambda each: each)
-    _change(container.hosts, flags.host_add, flags.host_rm, lambda each: each)
-    _change(container.dns, flags.dns_add, flags.dns_rm, lambda each: each)
-    _change(container.ulimits, flags.ulimit_add, flags.ulimit_rm, lambda each: each.name)
-    _change(task.networks, flags.network_add, flags.network_rm, lambda each: each.network)
-    _change(task.placement.constraints, flags.constraint_add, flags.constraint_rm, lambda each: each)
-    _change(task.placement.preferences, flags.placement_pref_add, flags.placement_pref_rm, lambda each: each)
+    _change(container.env, "variable", added, flags.env_rm, lambda each: each.partition("=")[0])
+    _change(container.mounts, "mount at", flags.mount_add, flags.mount_rm, lambda each: each.target)
+    _change(container.groups, "group", flags.group_add, flags.group_rm)
+    _change(container.hosts, "host", flags.host_add, flags.host_rm)
+    _change(container.dns, "name server", flags.dns_add, flags.dns_rm)
+    _change(container.ulimits, "ulimit", flags.ulimit_add, flags.ulimit_rm, lambda each: each.name)
+    _change(task.networks, "network", flags.network_add, flags.network_rm, lambda each: each.network)
+    _change(task.placement.constraints, "constraint", flags.constraint_add, flags.constraint_rm)
+    _change(task.placement.preferences, "placement preference", flags.placement_pref_add, flags.placement_pref_rm)
+    # One port of the container may be published several times: what is added takes nothing's place.
     ports = [port for group in flags.publish_add for port in group]
-    _change(out.ports, ports, flags.publish_rm, lambda each: f"{each.target}/{PROTOCOLS[each.protocol]}")
+    _change(out.ports, "published port", (), flags.publish_rm, lambda each: f"{each.target}/{PROTOCOLS[each.protocol]}")
+    _change(out.ports, "published port", ports, (), lambda each: each.SerializeToString(deterministic=True))
     _swap(container.cap_add, container.cap_drop, flags.cap_add, flags.cap_drop)
     if flags.force:
         task.force_update += 1
@@ -130,33 +133,38 @@ def _set_values(spec: ServiceSpec, flags: OneFlags) -> None:
         container.entrypoint_set = True
 
 
-def _change(target: Any, added: Iterable[T], removed: Iterable[Any], key: Callable[[T], Any]) -> None:
+def _change(
+    target: Any, what: str, added: Iterable[T], removed: Iterable[str], key: Callable[[T], Any] = lambda each: each
+) -> None:
     """Take from a repeated field what is `removed` by `key`, and put `added` in, each instead of its namesake."""
     gone, fresh = list(removed), list(added)
     have = [key(each) for each in target]
     for each in gone:
         if each not in have:
-            raise NotFound(f"the service has no {each!r} to remove")
+            raise _nothing_to_remove(what, each)
     replaced = {*gone, *(key(each) for each in fresh)}
-    kept = [each for each in target if key(each) not in replaced]
-    kept = [
-        type(each).FromString(each.SerializeToString()) if hasattr(each, "SerializeToString") else each for each in kept
-    ]
+    kept = [copy.deepcopy(each) for each in target if key(each) not in replaced]
     del target[:]
     target.extend([*kept, *fresh])
 
 
-def _change_map(target: Any, added: dict[str, str], removed: Iterable[str]) -> None:
+def _change_map(target: Any, what: str, added: dict[str, str], removed: Iterable[str]) -> None:
     for key in removed:
         if key not in target:
-            raise NotFound(f"the service has no {key!r} to remove")
+            raise _nothing_to_remove(what, key)
         del target[key]
     target.update(added)
 
 
+def _nothing_to_remove(what: str, name: str) -> NotFound:
+    return NotFound(f"the service has no {what} {name} to remove")
+
+
 def _swap(have_add: Any, have_drop: Any, add: Iterable[str], drop: Iterable[str]) -> None:
     """A capability that is added is dropped no more, and the other way round."""
-    for each in add:
-        (have_drop.remove if each in have_drop else have_add.append)(each)
-    for each in drop:
-        (have_add.remove if each in have_add else have_drop.append)(each)
+    for wanted, here, there in ((add, have_add, have_drop), (drop, have_drop, have_add)):
+        for each in wanted:
+            if each in there:
+                there.remove(each)
+            elif each not in here:
+                here.append(each)
