@@ -3,11 +3,10 @@
 from typing import Annotated
 
 from cli.command import Flags, flag, switch
-from cli.parse.mount import mount, tmpfs, volume
+from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
+from cli.parse import process, size
 from cli.parse.number import integer
 from cli.parse.port import container_ports
-from cli.parse.process import extra_host, ip_address, network, restart, ulimit
-from cli.parse.size import cpus, size
 from shoal.v1.types_pb2 import Mount, NetworkAttachment, Port, RestartPolicy, Ulimit
 
 
@@ -42,8 +41,8 @@ class ProcessFlags(Flags):
 class IsolationFlags(Flags):
     """What it may do and how much it may take."""
 
-    memory: Annotated[int, flag("-m", "--memory", metavar="bytes", parse=size, help="Memory limit")] = 0
-    cpus: Annotated[int, flag("--cpus", metavar="decimal", parse=cpus, help="Number of CPUs")] = 0
+    memory: Annotated[int, flag("-m", "--memory", metavar="bytes", parse=size.size, help="Memory limit")] = 0
+    cpus: Annotated[int, flag("--cpus", metavar="decimal", parse=size.cpus, help="Number of CPUs")] = 0
     pids_limit: Annotated[
         int, flag("--pids-limit", metavar="int", parse=integer, help="Tune container pids limit (set -1 for unlimited)")
     ] = 0
@@ -51,8 +50,10 @@ class IsolationFlags(Flags):
     cap_drop: Annotated[list[str], flag("--cap-drop", metavar="list", help="Drop Linux capabilities")] = []
     privileged: Annotated[bool, switch("--privileged", help="Give extended privileges to this container")] = False
     read_only: Annotated[bool, switch("--read-only", help="Mount the container's root filesystem as read only")] = False
-    shm_size: Annotated[int, flag("--shm-size", metavar="bytes", parse=size, help="Size of /dev/shm")] = 0
-    ulimit: Annotated[list[Ulimit], flag("--ulimit", metavar="ulimit", parse=ulimit, help="Ulimit options")] = []
+    shm_size: Annotated[int, flag("--shm-size", metavar="bytes", parse=size.size, help="Size of /dev/shm")] = 0
+    ulimit: Annotated[
+        list[Ulimit], flag("--ulimit", metavar="ulimit", parse=process.ulimit, help="Ulimit options")
+    ] = []
     sysctl: Annotated[list[str], flag("--sysctl", metavar="map", help="Sysctl options")] = []
 
 
@@ -60,12 +61,15 @@ class StorageFlags(Flags):
     """What is mounted."""
 
     volume: Annotated[
-        list[Mount], flag("-v", "--volume", metavar="list", parse=volume, help="Bind mount a volume")
+        list[Mount], flag("-v", "--volume", metavar="list", parse=mounting.volume, help="Bind mount a volume")
     ] = []
     mount: Annotated[
-        list[Mount], flag("--mount", metavar="mount", parse=mount, help="Attach a filesystem mount to the container")
+        list[Mount],
+        flag("--mount", metavar="mount", parse=mounting.mount, help="Attach a filesystem mount to the container"),
     ] = []
-    tmpfs: Annotated[list[Mount], flag("--tmpfs", metavar="list", parse=tmpfs, help="Mount a tmpfs directory")] = []
+    tmpfs: Annotated[
+        list[Mount], flag("--tmpfs", metavar="list", parse=mounting.tmpfs, help="Mount a tmpfs directory")
+    ] = []
 
 
 class NetworkFlags(Flags):
@@ -86,7 +90,7 @@ class NetworkFlags(Flags):
     )
     network: Annotated[
         list[NetworkAttachment],
-        flag("--network", "--net", metavar="network", parse=network, help="Connect a container to a network"),
+        flag("--network", "--net", metavar="network", parse=process.network, help="Connect a container to a network"),
     ] = []
     network_alias: Annotated[
         list[str],
@@ -94,9 +98,11 @@ class NetworkFlags(Flags):
     ] = []
     add_host: Annotated[
         list[str],
-        flag("--add-host", metavar="list", parse=extra_host, help="Add a custom host-to-IP mapping (host:ip)"),
+        flag("--add-host", metavar="list", parse=process.extra_host, help="Add a custom host-to-IP mapping (host:ip)"),
     ] = []
-    dns: Annotated[list[str], flag("--dns", metavar="list", parse=ip_address, help="Set custom DNS servers")] = []
+    dns: Annotated[
+        list[str], flag("--dns", metavar="list", parse=process.ip_address, help="Set custom DNS servers")
+    ] = []
 
 
 class ContainerFlags(ProcessFlags, IsolationFlags, StorageFlags, NetworkFlags):
@@ -106,7 +112,7 @@ class ContainerFlags(ProcessFlags, IsolationFlags, StorageFlags, NetworkFlags):
     label: Annotated[list[str], flag("-l", "--label", metavar="list", help="Set meta data on a container")] = []
     restart: Annotated[
         RestartPolicy | None,
-        flag("--restart", parse=restart, help='Restart policy to apply when a container exits (default "no")'),
+        flag("--restart", parse=process.restart, help='Restart policy to apply when a container exits (default "no")'),
     ] = None
     rm: Annotated[
         bool,

@@ -13,12 +13,11 @@ from cli.command import Flags, flag, switch
 from cli.container.flags import Ports
 from cli.container.listing import PROTOCOLS
 from cli.container.request import check_signal
+from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
+from cli.parse import process, size
 from cli.parse.duration import duration
-from cli.parse.mount import mount
 from cli.parse.number import natural
 from cli.parse.port import port_and_protocol, service_ports
-from cli.parse.process import extra_host, ip_address, network, ulimit
-from cli.parse.size import cpus, size
 from shoal.errors import InvalidArgument
 from shoal.v1.types_pb2 import (
     ENDPOINT_MODE_DNSRR,
@@ -106,15 +105,19 @@ class OneFlags(Flags):
             help="Time to wait before force killing a container (default 10s)",
         ),
     ] = None
-    limit_cpu: Annotated[int | None, flag("--limit-cpu", metavar="decimal", parse=cpus, help="Limit CPUs")] = None
-    limit_memory: Annotated[int | None, flag("--limit-memory", metavar="bytes", parse=size, help="Limit Memory")] = None
+    limit_cpu: Annotated[int | None, flag("--limit-cpu", metavar="decimal", parse=size.cpus, help="Limit CPUs")] = None
+    limit_memory: Annotated[
+        int | None, flag("--limit-memory", metavar="bytes", parse=size.size, help="Limit Memory")
+    ] = None
     limit_pids: Annotated[
         int | None,
         flag("--limit-pids", metavar="int", parse=natural, help="Limit maximum number of processes (0 = unlimited)"),
     ] = None
-    reserve_cpu: Annotated[int | None, flag("--reserve-cpu", metavar="decimal", parse=cpus, help="Reserve CPUs")] = None
+    reserve_cpu: Annotated[
+        int | None, flag("--reserve-cpu", metavar="decimal", parse=size.cpus, help="Reserve CPUs")
+    ] = None
     reserve_memory: Annotated[
-        int | None, flag("--reserve-memory", metavar="bytes", parse=size, help="Reserve Memory")
+        int | None, flag("--reserve-memory", metavar="bytes", parse=size.size, help="Reserve Memory")
     ] = None
     restart_condition: Annotated[
         int | None,
@@ -189,10 +192,11 @@ class CreateFlags(OneFlags):
         flag("-p", "--publish", metavar="port", parse=_ports, help="Publish a port on every node, or with mode=host"),
     ] = []
     mount: Annotated[
-        list[Mount], flag("--mount", metavar="mount", parse=mount, help="Attach a filesystem mount to the service")
+        list[Mount],
+        flag("--mount", metavar="mount", parse=mounting.mount, help="Attach a filesystem mount to the service"),
     ] = []
     network: Annotated[
-        list[NetworkAttachment], flag("--network", metavar="network", parse=network, help="Network attachments")
+        list[NetworkAttachment], flag("--network", metavar="network", parse=process.network, help="Network attachments")
     ] = []
     constraint: Annotated[list[str], flag("--constraint", metavar="list", help="Placement constraints")] = []
     placement_pref: Annotated[
@@ -203,11 +207,20 @@ class CreateFlags(OneFlags):
     ] = []
     host: Annotated[
         list[str],
-        flag("--host", metavar="list", parse=extra_host, help="Set one or more custom host-to-IP mappings (host:ip)"),
+        flag(
+            "--host",
+            metavar="list",
+            parse=process.extra_host,
+            help="Set one or more custom host-to-IP mappings (host:ip)",
+        ),
     ] = []
-    dns: Annotated[list[str], flag("--dns", metavar="list", parse=ip_address, help="Set custom DNS servers")] = []
+    dns: Annotated[
+        list[str], flag("--dns", metavar="list", parse=process.ip_address, help="Set custom DNS servers")
+    ] = []
     sysctl: Annotated[list[str], flag("--sysctl", metavar="list", help="Sysctl options")] = []
-    ulimit: Annotated[list[Ulimit], flag("--ulimit", metavar="ulimit", parse=ulimit, help="Ulimit options")] = []
+    ulimit: Annotated[
+        list[Ulimit], flag("--ulimit", metavar="ulimit", parse=process.ulimit, help="Ulimit options")
+    ] = []
 
 
 def _port_place(text: str) -> str:
@@ -240,11 +253,12 @@ class UpdateFlags(OneFlags):
         flag("--publish-rm", metavar="port", parse=_port_place, help="Remove a published port by its target port"),
     ] = []
     mount_add: Annotated[
-        list[Mount], flag("--mount-add", metavar="mount", parse=mount, help="Add or update a mount on a service")
+        list[Mount],
+        flag("--mount-add", metavar="mount", parse=mounting.mount, help="Add or update a mount on a service"),
     ] = []
     mount_rm: Annotated[list[str], flag("--mount-rm", metavar="list", help="Remove a mount by its target path")] = []
     network_add: Annotated[
-        list[NetworkAttachment], flag("--network-add", metavar="network", parse=network, help="Add a network")
+        list[NetworkAttachment], flag("--network-add", metavar="network", parse=process.network, help="Add a network")
     ] = []
     network_rm: Annotated[list[str], flag("--network-rm", metavar="list", help="Remove a network")] = []
     constraint_add: Annotated[
@@ -264,19 +278,20 @@ class UpdateFlags(OneFlags):
         list[str], flag("--group-rm", metavar="list", help="Remove a previously added supplementary user group")
     ] = []
     host_add: Annotated[
-        list[str], flag("--host-add", metavar="list", parse=extra_host, help="Add a custom host-to-IP mapping")
+        list[str], flag("--host-add", metavar="list", parse=process.extra_host, help="Add a custom host-to-IP mapping")
     ] = []
     host_rm: Annotated[
-        list[str], flag("--host-rm", metavar="list", parse=extra_host, help="Remove a custom host-to-IP mapping")
+        list[str],
+        flag("--host-rm", metavar="list", parse=process.extra_host, help="Remove a custom host-to-IP mapping"),
     ] = []
     dns_add: Annotated[
-        list[str], flag("--dns-add", metavar="list", parse=ip_address, help="Add or update a custom DNS server")
+        list[str], flag("--dns-add", metavar="list", parse=process.ip_address, help="Add or update a custom DNS server")
     ] = []
     dns_rm: Annotated[list[str], flag("--dns-rm", metavar="list", help="Remove a custom DNS server")] = []
     sysctl_add: Annotated[list[str], flag("--sysctl-add", metavar="list", help="Add or update a Sysctl option")] = []
     sysctl_rm: Annotated[list[str], flag("--sysctl-rm", metavar="list", help="Remove a Sysctl option")] = []
     ulimit_add: Annotated[
-        list[Ulimit], flag("--ulimit-add", metavar="ulimit", parse=ulimit, help="Add or update a ulimit option")
+        list[Ulimit], flag("--ulimit-add", metavar="ulimit", parse=process.ulimit, help="Add or update a ulimit option")
     ] = []
     ulimit_rm: Annotated[list[str], flag("--ulimit-rm", metavar="list", help="Remove a ulimit option")] = []
 
