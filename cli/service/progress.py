@@ -47,11 +47,11 @@ class Look(NamedTuple):
         return self.done == self.total and not self.leaving
 
 
-async def converge(client: Client, service: Service, *, quiet: bool, steady_s: float = STEADY_S) -> int:
+async def converge(client: Client, service: Service, *, quiet: bool) -> int:
     """Stay until the service is settled and has been for a while. Ctrl-C leaves it to the cluster."""
     drawing = Drawing(Screen(sys.stdout), quiet=quiet)
     try:
-        await _follow(client, service, drawing, steady_s)
+        await _follow(client, service, drawing)
     except asyncio.CancelledError:
         # Docker's way: what was asked for goes on, so that nothing has failed. The end of the watch is here.
         if (task := asyncio.current_task()) is not None:
@@ -62,7 +62,7 @@ async def converge(client: Client, service: Service, *, quiet: bool, steady_s: f
     return 0
 
 
-async def _follow(client: Client, service: Service, drawing: Drawing, steady_s: float) -> None:
+async def _follow(client: Client, service: Service, drawing: Drawing) -> None:
     """Draw what the manager tells, until nothing more happens to a settled service."""
     looks: asyncio.Queue[Look | None] = asyncio.Queue()
 
@@ -82,7 +82,7 @@ async def _follow(client: Client, service: Service, drawing: Drawing, steady_s: 
     try:
         while True:
             try:
-                async with asyncio.timeout(steady_s if settled else None):
+                async with asyncio.timeout(STEADY_S if settled else None):
                     seen = await looks.get()
             except TimeoutError:
                 return
