@@ -60,6 +60,7 @@ def _host_config(container: Container) -> dict[str, Any]:
     spec, limits = container.spec, container.limits
     return {
         "Binds": [_bind(each) for each in spec.mounts if each.type != types_pb2.MOUNT_TYPE_TMPFS],
+        "Tmpfs": {each.target: _tmpfs(each) for each in spec.mounts if each.type == types_pb2.MOUNT_TYPE_TMPFS},
         "NetworkMode": container.networks[0].network if container.networks else "default",
         "PortBindings": _bindings(container.ports),
         "RestartPolicy": {
@@ -73,6 +74,15 @@ def _host_config(container: Container) -> dict[str, Any]:
         "ExtraHosts": list(spec.hosts),
         "GroupAdd": list(spec.groups),
         "Privileged": spec.privileged,
+        # What nobody can change here yet, as scripts ask for it: all private, nothing extra.
+        "CgroupParent": "",
+        "Devices": [],
+        "IpcMode": "private",
+        "LogConfig": {"Type": "json-file", "Config": {}},
+        "PidMode": "",
+        "SecurityOpt": None,
+        "UTSMode": "",
+        "UsernsMode": "",
         "ReadonlyRootfs": spec.read_only,
         "Init": spec.init,
         "ShmSize": spec.shm_size_bytes or _DEFAULT_SHM_BYTES,
@@ -86,6 +96,11 @@ def _host_config(container: Container) -> dict[str, Any]:
 
 def _bind(mount: Mount) -> str:
     return f"{mount.source}:{mount.target}{':ro' if mount.read_only else ''}"
+
+
+def _tmpfs(mount: Mount) -> str:
+    size = [f"size={mount.tmpfs_size_bytes}"] if mount.tmpfs_size_bytes else []
+    return ",".join([*size, *([f"mode={mount.tmpfs_mode:o}"] if mount.tmpfs_mode else [])])
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -52,10 +52,14 @@ def pretty_lines(view: control_pb2.ServiceView) -> list[str]:
     lines.append(f"Service Mode:\t{mode(service).capitalize()}")
     if spec.mode == ServiceMode.SERVICE_MODE_REPLICATED:
         lines.append(f" Replicas:\t{spec.replicas} ({view.running} running)")
+    placement = []
     if task.placement.constraints:
-        lines += ["Placement:", f" Constraints:\t[{', '.join(task.placement.constraints)}]"]
+        placement.append(f" Constraints:\t[{', '.join(task.placement.constraints)}]")
+    if task.placement.preferences:
+        placement.append(f" Preferences:\t[{', '.join(task.placement.preferences)}]")
     if task.placement.max_per_node:
-        lines.append(f" Max Replicas Per Node:\t{task.placement.max_per_node}")
+        placement.append(f" Max Replicas Per Node:\t{task.placement.max_per_node}")
+    lines += ["Placement:", *placement] if placement else []
     order = UpdateOrder.Name(spec.update.order).removeprefix("UPDATE_ORDER_").lower().replace("_", "-")
     lines += [
         "UpdateConfig:",
