@@ -24,7 +24,7 @@ from shoal.ids import short
 from shoal.v1 import control_pb2
 from shoal.v1.control_pb2 import TaskView
 from shoal.v1.engine_pb2 import Filter, ReadLogsRequest
-from shoal.v1.types_pb2 import TASK_STATE_RUNNING, Service
+from shoal.v1.types_pb2 import TASK_STATE_RUNNING, Service, Task
 
 # Lines that wait to be written: a slow terminal holds the readers back.
 _BACKLOG = 1000
@@ -118,23 +118,24 @@ class Reading:
             async for each in self._of(view, tail):
                 await said.put(each)
 
+        started = [view for view in views if _started(view.task)]
         try:
             async with asyncio.TaskGroup() as readers:
-                for view in views:
+                for view in started:
                     readers.create_task(pass_on(view, self._flags.tail))
                 if service is not None:
-                    async for view in self._new(service, {view.task.meta.id for view in views}):
+                    async for view in self._new(service, {view.task.meta.id for view in started}):
                         readers.create_task(pass_on(view, -1))
         finally:
             await said.put(None)
 
     async def _new(self, service: Service, known: set[str]) -> AsyncIterator[TaskView]:
-        """Tasks that come to have a container."""
+        """Tasks that come to run, or came to it and ended already."""
         request = control_pb2.WatchServiceRequest(service=service.meta.id)
         try:
             async for response in self._client.control.WatchService(request):
                 for task in response.tasks:
-                    if task.meta.id not in known and task.status.container_id:
+                    if task.meta.id not in known and _started(task):
                         known.add(task.meta.id)
                         with contextlib.suppress(NotFound):
                             yield await _task(self._client, task.meta.id)
@@ -161,6 +162,11 @@ class Reading:
             if isinstance(error, NotFound) and task.status.state > TASK_STATE_RUNNING:
                 return  # the container went, and what it had said with it
             self.failed = complain(ShoalError(f"logs of {source} cannot be read: {error.message}", hint=error.hint))
+
+
+def _started(task: Task) -> bool:
+    """Whether there is something to follow: the logs of a container that is only created end at once."""
+    return bool(task.status.container_id) and task.status.state >= TASK_STATE_RUNNING
 
 
 def source_of(view: TaskView, flags: LogFlags) -> str:

@@ -160,6 +160,23 @@ def test_followed_service_lets_new_tasks_speak_until_it_is_removed(shoal: Shell,
 
 
 @pytest.mark.usefixtures("web")
+def test_followed_service_waits_until_a_task_runs(shoal: Shell, manager: Manager) -> None:
+    waiting = add(manager, "task4", 4, "n1", "READY")
+    running = Task.FromString(waiting.SerializeToString())
+    running.status.state = types_pb2.TASK_STATE_RUNNING
+    manager.logs = {"ctask4": [LogLine(at_ns=50, data=b"five\n")]}
+    manager.watched = [
+        WatchServiceResponse(service=ServiceView(), tasks=[each]) for each in (waiting, waiting, running)
+    ]
+    manager.ended.set()
+    shoal("service", "logs", "-f", "web")
+    asked = [each.container for each in manager.of(ReadLogsRequest)]
+    assert asked.count("ctask4") == 1
+    kinds = [type(each).__name__ for each in manager.asked]
+    assert kinds.index("WatchServiceRequest") < len(kinds) - 1 - kinds[::-1].index("ReadLogsRequest")
+
+
+@pytest.mark.usefixtures("web")
 def test_followed_task_ends_with_it(shoal: Shell) -> None:
     assert shoal("service", "logs", "-f", "web.1").out.splitlines() == [
         "web.1.task1@n1    | one",
