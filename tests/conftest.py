@@ -10,6 +10,7 @@ import pytest
 
 from manager.control.action import Action, Put
 from manager.deciders import DECIDERS
+from manager.dispatcher.assignment import redeploys
 from manager.store.mirror import MirrorEvent
 from manager.store.records import KINDS, Noun, kind_of
 from manager.store.view import View
@@ -101,7 +102,9 @@ class World:
         known = self.view.service_named(name)
         if known is None:
             return self.write(Service(Meta(name), wanted, task_version=1))
-        version = known.task_version + (known.spec.task != wanted.task)
+        if not redeploys(known.spec, wanted):
+            return self.write(msgspec.structs.replace(known, spec=wanted))
+        version = known.task_version + 1
         return self.write(msgspec.structs.replace(known, spec=wanted, task_version=version, previous=known.spec))
 
     def global_service(self, name: str = "web", **spec: Any) -> Service:

@@ -1,7 +1,7 @@
 """Tending one place of a service: it has one wanted task, of whatever version, unless its last one is to be the last.
 
 What has ended is written off, what is too many is told to end, what is missing is made, and what was held back is
-let go when its time has come. Bringing places to a new version, a few at a time, is `update`'s part.
+let go when its time has come. Bringing running places to a new version, a few at a time, is `update`'s part.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def tend(view: View, service: Service, slot: Slot, now_ns: int, mint: Mint) -> T
     ]
     extra = _surplus(service, slot)
     actions += [told(task, TaskState.SHUTDOWN, now_ns, "another task has its place") for task in extra]
-    kept = [task for task in slot.wanted if task not in extra]
+    unsent = [task for task in slot.wanted if task not in extra and _unsent(service, task)]
+    actions += [told(task, TaskState.SHUTDOWN, now_ns, "outdated before a node knew of it") for task in unsent]
+    kept = [task for task in slot.wanted if task not in extra and task not in unsent]
     if not kept:
         if restart.over(service, slot, now_ns):
             return Tended(tuple(actions))
@@ -80,6 +82,12 @@ def _surplus(service: Service, slot: Slot) -> list[Task]:
     if new is not None and (running(new) or service.spec.update.order == UpdateOrder.STOP_FIRST):
         old = None
     return [task for task in tasks if task is not new and task is not old]
+
+
+def _unsent(service: Service, task: Task) -> bool:
+    """Whether it is of an older version and no node knows of it. It stops nobody from having a present one at once,
+    and the scheduler does not place it: what it would have needed may be known no more."""
+    return task.task_version != service.task_version and task.status.state < TaskState.ASSIGNED
 
 
 def _best(tasks: list[Task]) -> Task | None:

@@ -1,6 +1,6 @@
-"""Filters: what rules a node out. Each can say how many it ruled out, in words that people can act on.
+"""Filters: what rules a node out. Each can say how many it ruled out, in swarm's words, which people know.
 
-The first one that refuses a node is the one that counts, in the order of `_filters`.
+The first one that refuses a node is the one that counts, in the order of `explain`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from shoal.model.service import Service, TaskSpec
 
 # A filter's words (with the number of nodes put in), and whether the node at a place passes.
 Filter = tuple[str, Callable[[int], bool]]
+_TOO_LITTLE = "insufficient resources on {}"
 
 
 def available(node: Node) -> bool:
@@ -27,7 +28,8 @@ class Filters:
     def __init__(self, load: Load, service: Service, wanted: Demand) -> None:
         self._load = load
         self._spec = service.spec.task
-        self._moving = [*_of_resources(load, wanted), *_of_room(load, service, wanted)]
+        self._resources = _of_resources(load, wanted)
+        self._room = _of_room(load, service, wanted)
 
     def candidates(self) -> list[int]:
         """The nodes that pass the filters which no placement changes. Computed once for all services that have the
@@ -42,19 +44,28 @@ class Filters:
 
     def fits(self, place: int) -> bool:
         """Whether a candidate can take one more task now."""
-        return all(passes(place) for _, passes in self._moving)
+        return all(passes(place) for _, passes in self._resources) and all(passes(place) for _, passes in self._room)
 
     def explain(self, places: Iterable[int]) -> str:
-        """Why none of these nodes takes the task."""
+        """Why none of these nodes takes the task; and of what they have too little, which swarm does not say."""
         refusals: Counter[str] = Counter()
-        filters = [*_of_availability(self._load), *self._moving, *_of_constraints(self._load, self._spec)]
+        short: Counter[str] = Counter()
+        filters = [
+            *_of_availability(self._load),
+            (_TOO_LITTLE, lambda place: all(passes(place) for _, passes in self._resources)),
+            *_of_constraints(self._load, self._spec),
+            *self._room,
+        ]
         for place in places:
             words = next((words for words, passes in filters if not passes(place)), "")
             refusals[words] += bool(words)
+            if words == _TOO_LITTLE:
+                short.update(word for word, passes in self._resources if not passes(place))
         if not refusals:
             return "no suitable node (the cluster has no node)"
         found = (words.format(_nodes(refusals[words])) for words, _ in filters if refusals[words])
-        return f"no suitable node ({'; '.join(dict.fromkeys(found))})"
+        lacking = ", ".join(word for word, _ in self._resources if short[word])
+        return f"no suitable node ({'; '.join(dict.fromkeys(found))})" + (f": too little {lacking}" if lacking else "")
 
 
 def _of_availability(load: Load) -> list[Filter]:
@@ -67,14 +78,15 @@ def _of_constraints(load: Load, spec: TaskSpec) -> list[Filter]:
 
 
 def _of_resources(load: Load, wanted: Demand) -> list[Filter]:
+    """By the resource's name."""
     need, free = wanted.resources, load.free
     filters: list[Filter] = []
     if need.nano_cpus:
-        filters.append(("insufficient CPU on {}", lambda place: free[place].nano_cpus >= need.nano_cpus))
+        filters.append(("CPU", lambda place: free[place].nano_cpus >= need.nano_cpus))
     if need.memory_bytes:
-        filters.append(("insufficient memory on {}", lambda place: free[place].memory_bytes >= need.memory_bytes))
+        filters.append(("memory", lambda place: free[place].memory_bytes >= need.memory_bytes))
     if need.pids:
-        filters.append(("insufficient pids on {}", lambda place: free[place].pids >= need.pids))
+        filters.append(("pids", lambda place: free[place].pids >= need.pids))
     return filters
 
 
@@ -86,7 +98,7 @@ def _of_room(load: Load, service: Service, wanted: Demand) -> list[Filter]:
         filters.append(("host-mode port already in use on {}", lambda place: all(place not in each for each in taken)))
     if most := service.spec.task.placement.max_per_node:
         count = load.of_service[service.meta.id]
-        filters.append(("max replicas per node reached on {}", lambda place: count[place] < most))
+        filters.append(("max replicas per node limit exceeded on {}", lambda place: count[place] < most))
     filters += [_of_addresses(load.network(id)) for id in wanted.networks]
     return filters
 

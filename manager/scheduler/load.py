@@ -15,11 +15,11 @@ from manager.store.view import View
 from shoal.model.base import Resources
 from shoal.model.network import PortProtocol, PublishMode
 from shoal.model.service import Service
-from shoal.model.task import Task, TaskState
+from shoal.model.task import TaskState
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """What one task of a service takes of a node."""
+    """What one task of a service takes of a node: `resources` are reserved for a new one."""
 
     service_id: str
     resources: Resources
@@ -59,7 +59,7 @@ class Load:
         """One more task that takes `wanted` is on the node at `place`."""
         self.total[place] += 1
         self.of_service[wanted.service_id][place] += 1
-        self._hold(place, wanted)
+        self._hold(place, wanted, wanted.resources)
 
     def network(self, id: str) -> Addresses:
         """What is left on an overlay, as seen from each node."""
@@ -68,8 +68,8 @@ class Load:
         return self.addresses[id]
 
     def _count(self, service_id: str) -> None:
-        service = self._view.services.get(service_id)
-        wanted = demand(self._view, service) if service else Demand(service_id, Resources(), (), ())
+        demands = _demands(self._view, service_id)
+        present = next(iter(demands.values()))
         for task in self._view.tasks_of_service(service_id):
             place = self.index.get(task.node_id)
             if place is None or task.finished or task.status.state < TaskState.ASSIGNED:
@@ -77,11 +77,11 @@ class Load:
             if task.desired <= TaskState.RUNNING:
                 self.total[place] += 1
                 self.of_service[service_id][place] += 1
-            self._hold(place, wanted if service is None else _as_made(wanted, service, task))
+            self._hold(place, demands.get(task.task_version, present), task.reservations)
 
-    def _hold(self, place: int, wanted: Demand) -> None:
-        if wanted.resources != _NOTHING:
-            self.free[place].take(wanted.resources)
+    def _hold(self, place: int, wanted: Demand, reserved: Resources) -> None:
+        if reserved != _NOTHING:
+            self.free[place].take(reserved)
         for port in wanted.host_ports:
             self.host_ports[port].add(place)
         for network in wanted.networks:
@@ -133,11 +133,14 @@ class Addresses:
 _NOTHING = Resources()
 
 
-def _as_made(wanted: Demand, service: Service, task: Task) -> Demand:
-    """What a task of the version before took, if it took something else."""
+def _demands(view: View, service_id: str) -> dict[int, Demand]:
+    """By version, the present one first. Only the one before is known besides; tasks of a service that is gone, or of
+    yet older versions, count as if they were present ones, but for what was reserved for them."""
+    service = view.services.get(service_id)
+    if service is None:
+        return {0: Demand(service_id, _NOTHING, (), ())}
+    demands = {service.task_version: demand(view, service)}
     before = service.previous
-    if before is None or task.task_version != service.task_version - 1:
-        return wanted
-    if before.task.reservations == wanted.resources:
-        return wanted
-    return msgspec.structs.replace(wanted, resources=before.task.reservations)
+    if before is not None and (before.ports, before.task.networks) != (service.spec.ports, service.spec.task.networks):
+        demands[service.task_version - 1] = demand(view, msgspec.structs.replace(service, spec=before))
+    return demands

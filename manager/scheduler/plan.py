@@ -20,6 +20,7 @@ from manager.scheduler.rank import Emptiest, Ranking
 from manager.store.mirror import MirrorEvent
 from manager.store.records import Noun
 from manager.store.view import View
+from shoal.model.base import Resources
 from shoal.model.service import Service
 from shoal.model.task import Task, TaskState
 
@@ -53,16 +54,15 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noq
         return NOTHING
     round = _Round(view, now_ns)
     actions: list[Action] = []
-    for service_id, tasks in groups.items():
-        if (service := view.services.get(service_id)) is not None:
-            actions += islice(round.decide(service, tasks), _AT_ONCE - len(actions))
+    for service, tasks in groups:
+        actions += islice(round.decide(service, tasks), _AT_ONCE - len(actions))
         if len(actions) >= _AT_ONCE:
             return Decision(tuple(actions), now_ns)
     return Decision(tuple(actions))
 
 
-def _waiting(view: View) -> dict[str, list[Task]]:
-    """By service; the oldest first."""
+def _waiting(view: View) -> list[tuple[Service, list[Task]]]:
+    """By service; the oldest first. An outdated task is left out: `place` puts a present one into its place."""
     groups: dict[str, list[Task]] = {}
     waiting = (
         task
@@ -70,8 +70,10 @@ def _waiting(view: View) -> dict[str, list[Task]]:
         if task.status.state == TaskState.PENDING and task.desired <= TaskState.RUNNING
     )
     for task in sorted(waiting, key=lambda task: (task.meta.created_at_ns, task.slot, task.meta.id)):
-        groups.setdefault(task.service_id, []).append(task)
-    return groups
+        service = view.services.get(task.service_id)
+        if service is not None and task.task_version == service.task_version:
+            groups.setdefault(task.service_id, []).append(task)
+    return [(view.services[id], tasks) for id, tasks in groups.items()]
 
 
 class _Round:
@@ -100,7 +102,7 @@ class _Round:
                 yield from _explained(task, why, self._now_ns)
                 continue
             load.place(place, wanted)
-            yield _assigned(task, load.nodes[place].meta.id, self._now_ns)
+            yield _assigned(task, load.nodes[place].meta.id, wanted.resources, self._now_ns)
 
     def _ranking(self, service: Service, filters: Filters, tasks: int) -> Ranking:
         constraints, candidates = service.spec.task.placement.constraints, filters.candidates()
@@ -119,9 +121,10 @@ class _Round:
         return None, filters.explain(() if place is None else (place,))
 
 
-def _assigned(task: Task, node_id: str, now_ns: int) -> Action:
+def _assigned(task: Task, node_id: str, reservations: Resources, now_ns: int) -> Action:
     status = msgspec.structs.replace(task.status, state=TaskState.ASSIGNED, message="assigned to a node", at_ns=now_ns)
-    return change(touched(task, now_ns, node_id=node_id, status=status), f"best of the nodes that fit: {node_id}")
+    placed = touched(task, now_ns, node_id=node_id, status=status, reservations=reservations)
+    return change(placed, f"best of the nodes that fit: {node_id}")
 
 
 def _explained(task: Task, why: str, now_ns: int) -> Iterator[Action]:

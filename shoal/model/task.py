@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from shoal.model.base import Meta, Value
+from shoal.model.base import Meta, Resources, Value
 from shoal.model.network import Address, Port
 
 
@@ -48,6 +48,8 @@ class TaskStatus(Value, frozen=True):
 
 
 class Task(Value, frozen=True):
+    """`reservations` are what the scheduler set aside for it on its node: its service may ask for others since."""
+
     meta: Meta = Meta()
     service_id: str = ""
     task_version: int = 0
@@ -55,6 +57,7 @@ class Task(Value, frozen=True):
     node_id: str = ""
     desired: TaskState = TaskState.RUNNING
     status: TaskStatus = TaskStatus()
+    reservations: Resources = Resources()
 
     @property
     def finished(self) -> bool:

@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from manager.control.constraint import hold
 from shoal.model.base import Meta, Resources
 from shoal.model.container import RestartCondition, RestartPolicy
-from shoal.model.network import Network, NetworkAttachment, NetworkScope, NetworkSpec, Port
+from shoal.model.network import Network, NetworkAttachment, NetworkScope, NetworkSpec, Port, PublishMode
 from shoal.model.node import Availability, NodeState
-from shoal.model.service import Placement, ServiceMode, UpdateOrder, UpdatePolicy
+from shoal.model.service import Placement, ServiceMode, ServiceSpec, UpdateOrder, UpdatePolicy
 from shoal.model.task import Task, TaskState
 
 SECOND = 1_000_000_000
 NODES = tuple(f"n{number}" for number in range(1, 5))
 NAMES = ("a", "b", "c")
 MEMORY = 8
+CPU = 10**9
 
 placements = st.sampled_from(
     [
@@ -40,7 +41,7 @@ services = st.fixed_dictionaries(
         "replicas": st.integers(0, 7),
         "placement": placements,
         "force": st.integers(0, 3),
-        "reservations": st.builds(Resources, memory_bytes=st.integers(0, 3)),
+        "reservations": st.builds(Resources, st.integers(0, 2).map(lambda cpus: cpus * CPU), st.integers(0, 3)),
         "restart": st.builds(
             RestartPolicy,
             condition=st.sampled_from(RestartCondition),
@@ -55,7 +56,15 @@ services = st.fixed_dictionaries(
             order=st.sampled_from(UpdateOrder),
         ),
         "networks": st.sampled_from([(), (NetworkAttachment("x"),), (NetworkAttachment("x"), NetworkAttachment("y"))]),
-        "ports": st.sampled_from([(), (Port(target=80),), (Port(target=80), Port(target=81))]),
+        "ports": st.sampled_from(
+            [
+                (),
+                (Port(target=80),),
+                (Port(target=80), Port(target=81)),
+                (Port(target=80, published=8080, mode=PublishMode.HOST),),
+                (Port(target=80, published=8081, mode=PublishMode.HOST), Port(target=81)),
+            ]
+        ),
     }
 )
 ends = st.sampled_from([TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED])
@@ -110,15 +119,25 @@ class Bounds:
     def nodes_hold_what_they_have(self, world: Any) -> None:
         for node in world.view.nodes.values():
             tasks = world.view.tasks_of_node(node.meta.id)
-            held = sum(world.reserved[task.meta.id] for task in tasks if not task.finished)
-            assert held <= node.description.resources.memory_bytes
+            held = [task.reservations for task in tasks if not task.finished]
+            assert sum(each.memory_bytes for each in held) <= node.description.resources.memory_bytes
+            assert sum(each.nano_cpus for each in held) <= node.description.resources.nano_cpus
 
     def pools_are_shared_out(self, world: Any) -> None:
         view = world.view
         addresses = [address.address for each in view.services.values() for address in each.addresses]
         assert len(addresses) == len(set(addresses))
-        ports = [(port.protocol, port.published) for each in view.services.values() for port in each.ports]
+        ports = [
+            (port.protocol, port.published)
+            for each in view.services.values()
+            for port in each.ports
+            if port.mode == PublishMode.INGRESS
+        ]
         assert len(ports) == len(set(ports))
+        numbered = [network for network in view.networks.values() if network.subnet]
+        assert len({network.vni for network in numbered}) == len(numbered)
+        subnets = [IPv4Network(network.subnet) for network in numbered]
+        assert not any(one.overlaps(other) for one in subnets for other in subnets if one is not other)
         for network in view.networks.values():
             blocks = [IPv4Network(lease.block) for lease in view.leases_of_network(network.meta.id)]
             assert not any(one.overlaps(other) for one in blocks for other in blocks if one is not other)
@@ -128,26 +147,52 @@ class Bounds:
 @pytest.fixture(scope="session")
 def watched_world(new_world):
     class Watched(new_world):
-        """Remembers what each task reserved when it was placed, since services change."""
+        """Looks at each placement in the moment in which it is written, since services and nodes change."""
 
         def __init__(self) -> None:
-            self.reserved: Counter[str] = Counter()
             self.reordered: set[str] = set()  # services whose start-first became stop-first: two may still stand there
             super().__init__(task_history=2)
             for id in ("x", "y"):
                 self.write(Network(Meta(id), NetworkSpec(name=id, driver="overlay"), NetworkScope.SWARM))
             for number, id in enumerate(NODES):
-                self.node(id, memory_bytes=MEMORY, labels={"zone": "east" if number % 2 else "west"})
+                self.node(id, memory_bytes=MEMORY, cpus=3, labels={"zone": "east" if number % 2 else "west"})
             self.watch = Bounds()
 
         def write(self, value: Any) -> Any:
-            if isinstance(value, Task) and value.status.state == TaskState.ASSIGNED:
-                service = self.view.services.get(value.service_id)
-                if service is not None and value.task_version == service.task_version:
-                    self.reserved[value.meta.id] = service.spec.task.reservations.memory_bytes
+            before = self.view.tasks.get(value.meta.id)
+            if before and before.status.state < TaskState.ASSIGNED == value.status.state:
+                may_be_placed(self, value)
             return super().write(value)
 
     return Watched
+
+
+def may_be_placed(world: Any, task: Task) -> None:
+    """The node of `task` can take it, by what is true right now."""
+    service, node = world.view.services[task.service_id], world.view.nodes[task.node_id]
+    spec = service.spec.task
+    assert task.task_version == service.task_version
+    assert task.reservations == spec.reservations
+    assert (node.status.state, node.spec.availability) == (NodeState.READY, Availability.ACTIVE)
+    assert hold(spec.placement.constraints, node)
+    there = [each for each in world.view.tasks_of_node(task.node_id) if not each.finished]
+    wanted = [each for each in there if each.service_id == task.service_id and each.desired <= TaskState.RUNNING]
+    assert not spec.placement.max_per_node or len(wanted) < spec.placement.max_per_node
+    assert all(host_ports(service.spec).isdisjoint(host_ports(spec_of(world, each))) for each in there)
+
+
+def spec_of(world: Any, task: Task) -> ServiceSpec:
+    """The spec it was made from, as far as it is kept."""
+    service = world.view.services.get(task.service_id)
+    if service is not None and task.task_version == service.task_version:
+        return service.spec
+    if service is not None and service.previous and task.task_version == service.task_version - 1:
+        return service.previous
+    return ServiceSpec()
+
+
+def host_ports(spec: ServiceSpec) -> set[int]:
+    return {port.published for port in spec.ports if port.mode == PublishMode.HOST}
 
 
 def happen(world: Any, event: tuple[str, Any, Any]) -> None:
@@ -157,9 +202,8 @@ def happen(world: Any, event: tuple[str, Any, Any]) -> None:
             known = world.view.services.get(subject)
             if known and known.spec.update.order != detail["update"].order:
                 world.reordered.add(subject)
-            detail = {**detail, "reservations": known.spec.task.reservations if known else detail["reservations"]}
             if kind == "global":
-                detail |= {"replicas": 0, "mode": ServiceMode.GLOBAL}
+                detail = {**detail, "replicas": 0, "mode": ServiceMode.GLOBAL}
             world.service(subject, **detail)
         case "remove" if subject in world.view.services:
             world.remove(world.view.services[subject])
@@ -168,7 +212,7 @@ def happen(world: Any, event: tuple[str, Any, Any]) -> None:
         case "availability" if subject in world.view.nodes:
             world.availability(subject, detail)
         case "zone":
-            world.node(subject, memory_bytes=MEMORY, labels={"zone": detail})
+            world.node(subject, memory_bytes=MEMORY, cpus=3, labels={"zone": detail})
         case "leave" if subject in world.view.nodes and len(world.view.nodes) > 1:
             world.remove(world.view.nodes[subject])
         case "end":
@@ -204,8 +248,7 @@ def test_safe_converges_stable(watched_world, history):
 
 
 def check_converged(world: Any, service: Any) -> None:
-    """What was asked for runs, or is over by its policy, or says why it waits. A service keeps its first reservation
-    here, because the scheduler knows of the last two versions only."""
+    """What was asked for runs, or is over by its policy, or says why it waits; and not where it must not."""
     tasks = world.tasks(service.meta.id)
     wanted = [task for task in tasks if task.desired <= TaskState.RUNNING and not task.finished]
     if service.spec.mode == ServiceMode.GLOBAL:
@@ -217,6 +260,9 @@ def check_converged(world: Any, service: Any) -> None:
         assert expected <= {task.node_id for task in tasks}
     else:
         assert len({task.slot for task in tasks}) == service.spec.replicas
+    for task in tasks:
+        node = world.view.nodes.get(task.node_id)
+        assert task.finished or node is None or node.spec.availability != Availability.DRAIN
     for task in wanted:
         if task.status.state < TaskState.ASSIGNED:
             assert task.status.message.startswith("no suitable node (")

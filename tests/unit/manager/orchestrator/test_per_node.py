@@ -77,7 +77,7 @@ def test_a_node_without_room_says_so(world):
     world.converge()
     (waiting,) = [task for task in world.tasks() if task.node_id == "small"]
     assert waiting.status.state == TaskState.PENDING
-    assert waiting.status.message == "no suitable node (insufficient memory on 1 node)"
+    assert waiting.status.message == "no suitable node (insufficient resources on 1 node): too little memory"
 
 
 def test_a_task_that_waits_for_room_goes_when_its_node_is_drained(world):

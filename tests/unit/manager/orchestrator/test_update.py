@@ -1,4 +1,6 @@
+from manager.control.action import Put
 from manager.orchestrator.update import restarts
+from shoal.model.base import Resources
 from shoal.model.container import RestartCondition, RestartPolicy
 from shoal.model.network import Port, PublishMode
 from shoal.model.node import NodeState
@@ -6,6 +8,13 @@ from shoal.model.service import Placement, ServiceSpec, TaskSpec, UpdateOrder, U
 from shoal.model.task import TaskState
 
 SECOND = 1_000_000_000
+
+
+HUGE = Resources(memory_bytes=1 << 50)
+
+
+def is_placed(action):
+    return isinstance(action, Put) and action.kind == "task" and action.value.status.state == TaskState.ASSIGNED
 
 
 def versions(world):
@@ -112,6 +121,34 @@ def test_an_update_whose_tasks_fail_goes_no_further(world):
         world.agents()
         world.advance(1)
     assert versions(world) == [1, 1, 1]
+
+
+def test_what_could_not_be_placed_is_brought_up_to_date_at_once(world):
+    """Nothing runs there: waiting for one after the other would only keep the service away."""
+    world.service(replicas=5, placement=Placement(("node.labels.no==where",)), reservations=HUGE)
+    world.settle()
+    old = {task.meta.id for task in world.tasks()}
+    world.service(replicas=5, placement=Placement(("node.labels.no==where",)), reservations=HUGE, force=1)
+    world.service(replicas=5, force=2)
+    world.settle()
+    assert [task.task_version for task in world.tasks()] == [3] * 5
+    assert all(task.status.state == TaskState.ASSIGNED for task in world.tasks())
+    assert old.isdisjoint(task.meta.id for task in world.tasks())
+
+
+def test_an_outdated_task_is_not_placed_even_where_it_would_fit(world):
+    """Its spec may be known no more; one of the present version takes its place, and the old ones run on meanwhile."""
+    start_first = UpdatePolicy(parallelism=1, order=UpdateOrder.START_FIRST)
+    world.service(replicas=2, update=start_first)
+    world.converge()
+    for force in (1, 2):
+        world.service(replicas=2, update=start_first, force=force, reservations=HUGE)
+        world.settle()
+    world.service(replicas=2, update=start_first, force=3)
+    placed = {action.value.task_version for action in world.settle() if is_placed(action)}
+    assert placed == {4}
+    world.converge()
+    assert versions(world) == [4, 4]
 
 
 def test_a_new_update_takes_over_from_one_under_way(world):

@@ -61,7 +61,7 @@ def test_reservations_fill_nodes_to_their_limit(new_world, resources, word):
     world.service(replicas=5, reservations=resources)
     world.settle()
     assert {node: count for node, count in world.spread().items() if node} == {"n1": 2, "n2": 2}
-    assert message(world) == f"no suitable node (insufficient {word} on 2 nodes)"
+    assert message(world) == f"no suitable node (insufficient resources on 2 nodes): too little {word}"
 
 
 def test_ended_tasks_free_what_they_reserved(new_world):
@@ -71,7 +71,7 @@ def test_ended_tasks_free_what_they_reserved(new_world):
     world.converge()
     world.service(replicas=1, reservations=Resources(memory_bytes=GIB))
     world.converge()
-    assert message(world) == "no suitable node (insufficient memory on 1 node)"
+    assert message(world) == "no suitable node (insufficient resources on 1 node): too little memory"
     world.remove(world.view.services["old"])
     world.settle()
     assert world.running() == []  # it was told to end, and has not yet
@@ -91,9 +91,47 @@ def test_every_filter_explains_itself(new_world):
     world.service(placement=Placement(("node.labels.zone==a",)), reservations=Resources(memory_bytes=GIB))
     world.settle()
     assert message(world) == (
-        "no suitable node (2 nodes not available for new tasks; insufficient memory on 2 nodes; "
-        "scheduling constraints not satisfied on 1 node)"
+        "no suitable node (2 nodes not available for new tasks; insufficient resources on 2 nodes; "
+        "scheduling constraints not satisfied on 1 node): too little memory"
     )
+
+
+def test_what_a_node_has_too_little_of_is_named(new_world):
+    world = new_world()
+    world.node("small", cpus=8, memory_bytes=1)
+    world.node("slow", cpus=1, memory_bytes=4 * GIB)
+    world.service(reservations=Resources(nano_cpus=int(2e9), memory_bytes=GIB))
+    world.settle()
+    assert message(world) == "no suitable node (insufficient resources on 2 nodes): too little CPU, memory"
+
+
+def test_a_task_keeps_what_was_reserved_for_it_whatever_its_service_asks_for_since(new_world):
+    world = new_world()
+    world.node("n1", memory_bytes=4 * GIB)
+    for number, gib in enumerate((3, 1, 1)):
+        # The node's agent is slow: the first task runs on while its service is updated twice.
+        world.service(replicas=1, reservations=Resources(memory_bytes=gib * GIB), force=number)
+        world.settle()
+    world.service("other", replicas=1, reservations=Resources(memory_bytes=2 * GIB))
+    world.settle()
+    assert message(world, "other") == "no suitable node (insufficient resources on 1 node): too little memory"
+    world.converge()
+    assert len(world.running("other")) == len(world.running()) == 1
+
+
+def test_a_task_keeps_its_host_port_while_its_service_moves_to_another(world):
+    def port(number):
+        return Port(target=80, published=number, mode=PublishMode.HOST)
+
+    world.service(replicas=3, ports=(port(8080),))
+    world.converge()
+    world.service(replicas=3, ports=(port(8081),), force=1)
+    world.settle()
+    world.service("other", replicas=1, ports=(port(8080),))
+    world.settle()
+    assert message(world, "other") == "no suitable node (host-mode port already in use on 3 nodes)"
+    world.converge()
+    assert len(world.running("other")) == 1
 
 
 def test_without_nodes_it_says_so_and_waits(new_world):
@@ -132,7 +170,7 @@ def test_no_more_than_max_per_node(world):
     world.service(replicas=7, placement=Placement(max_per_node=2))
     world.settle()
     assert {node: count for node, count in world.spread().items() if node} == {"n1": 2, "n2": 2, "n3": 2}
-    assert message(world) == "no suitable node (max replicas per node reached on 3 nodes)"
+    assert message(world) == "no suitable node (max replicas per node limit exceeded on 3 nodes)"
 
 
 def test_no_more_than_the_network_has_addresses(new_world):
