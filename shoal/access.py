@@ -36,7 +36,10 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
     def _check(self, context: Context, method: str) -> None:
         peer = peer_of(context)
         if peer is None or peer.role is not Role.MANAGER:
-            raise PermissionDenied(f"{method} of {self._whose} is for managers of its swarm only")
+            raise PermissionDenied(
+                f"{method.rpartition('/')[2]} of {self._whose} is for managers of its swarm, and this node is a worker",
+                hint="run the command on a manager",
+            )
 
     def _guarded(self, handler: Any, method: str) -> Any:
         async def unary(request: Any, context: Context) -> Any:

@@ -38,6 +38,7 @@ from agent.runtime.starter import Executed, Running, Starter
 from agent.runtime.stdio import Stdio, Streams
 
 WORKERS = 4  # more gain nothing on few cores: starts are bound by the kernel
+_REEXEC = "SHOAL_KEEPER_REEXEC"  # the descriptor of the lock, for the code that replaces ours
 _EXIT_CODES = {"CommandNotFound": 127, "CommandNotExecutable": 126}
 
 
@@ -413,7 +414,12 @@ def _default_signals() -> None:
 
 
 def _lock(directory: Path) -> int:
-    """One keeper per directory; the other one that was started at the same moment gives way."""
+    """One keeper per directory; the other one that was started at the same moment gives way. A keeper that replaces
+    its code holds the lock all the while."""
+    if _REEXEC in os.environ:
+        fd = int(os.environ.pop(_REEXEC))
+        os.set_inheritable(fd, False)
+        return fd
     fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -426,7 +432,7 @@ def main() -> None:
     """argv: the state directory, the socket's path. Returns in the parent once the keeper listens."""
     directory, path = Path(sys.argv[1]), Path(sys.argv[2])
     reader, writer = os.pipe()
-    if os.environ.get("SHOAL_KEEPER_REEXEC") != "1":
+    if _REEXEC not in os.environ:
         if os.fork():
             os.close(writer)
             sys.exit(0 if os.read(reader, 1) else 1)
@@ -450,8 +456,9 @@ def main() -> None:
     listener = wire.listen(path)
     keeper.serve(listener)
     signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call(loop.stop))
-    signal.signal(signal.SIGHUP, lambda _number, _frame: loop.call(lambda: _reexec(loop, keeper)))
-    os.write(writer, b"1")
+    signal.signal(signal.SIGHUP, lambda _number, _frame: loop.call(lambda: _reexec(loop, keeper, lock)))
+    with contextlib.suppress(BrokenPipeError):  # nobody waits when our code was replaced
+        os.write(writer, b"1")
     os.close(writer)
     loop.run()
     if keeper.idle:
@@ -467,10 +474,11 @@ def _executor() -> Executor:
     return Portable()
 
 
-def _reexec(loop: Loop, keeper: Keeper) -> None:
+def _reexec(loop: Loop, keeper: Keeper, lock: int) -> None:
     """Replace our code, keeping our pid and so our children; descriptors come back from the holder."""
     if keeper.starting:
-        loop.call(lambda: _reexec(loop, keeper))  # its result comes through this same queue
+        loop.call(lambda: _reexec(loop, keeper, lock))  # its result comes through this same queue
         return
-    os.environ["SHOAL_KEEPER_REEXEC"] = "1"
+    os.set_inheritable(lock, True)
+    os.environ[_REEXEC] = str(lock)
     os.execv(sys.executable, [*sys.orig_argv])

@@ -127,7 +127,7 @@ class Stdio:
                 self._emit(self._sources[fd], data)
             self._drop(fd)
         self.close()
-        for attachment in self._attachments:
+        for attachment in tuple(self._attachments):  # each leaves the list as it hangs up
             attachment.ended(exit_)
         self._attachments.clear()
 
@@ -174,7 +174,7 @@ class Stdio:
     def _emit(self, stream: int, data: bytes) -> None:
         if self._log is not None:
             self._log.write(stream, data, time.time_ns())
-        for attachment in self._attachments:
+        for attachment in tuple(self._attachments):  # one that has hung up leaves the list
             attachment.output(stream, data)
 
     def _pause_or_go(self) -> None:
@@ -213,7 +213,7 @@ class Stdio:
             self._drained()
 
     def _drained(self) -> None:
-        for attachment in self._attachments:
+        for attachment in tuple(self._attachments):
             attachment.input_drained()
 
     def _set_writing(self, *, wanted: bool) -> None:

@@ -190,7 +190,7 @@ async def test_logs(containers, engine):
 
     async def read(**fields):
         call = containers.ReadLogs(wire.ReadLogsRequest(container="talk", **fields))
-        return sorted(line.data async for response in call for line in response.lines)
+        return sorted([line.data async for response in call for line in response.lines])
 
     assert await read() == [b"err\n", b"last\n", b"out\n"]
     assert await read(stdout=True, tail=3) == [b"last\n", b"out\n"]

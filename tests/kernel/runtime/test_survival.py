@@ -162,7 +162,7 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(box: Any) -> N
     assert isinstance(known, Exit)
     assert not known.known
     await box.runtime.delete("c")  # through the cgroup it reaches the real one, and not us
-    assert not Path(f"/proc/{real}").exists()
+    await box.until(lambda: not Path(f"/proc/{real}").exists(), "init has reaped the real one")
 
 
 async def test_a_start_that_was_never_finished_is_undone(box: Any) -> None:
