@@ -28,6 +28,7 @@ STATE = "keeper"
 _ROOMS = str(Path(__file__).resolve().parents[2])
 _CODE = f"import sys; sys.path.insert(0, {_ROOMS!r}); from agent.runtime.keeper import main; main()"
 _SPAWN_TIMEOUT_S = 20.0
+_ATTACH_TRIES = 3
 _CHUNK = 256 * 1024
 
 
@@ -179,7 +180,7 @@ class Runtime:
             try:
                 return await self._request(op, fields)
             except _Gone:
-                await asyncio.wait_for(self._connected.wait(), _SPAWN_TIMEOUT_S)
+                await self._reconnected()
 
     async def _ask(self, op: str, **fields: Any) -> Any:
         try:
@@ -190,7 +191,7 @@ class Runtime:
     async def _request(self, op: str, fields: dict[str, Any]) -> Any:
         if self._task is None or self._task.done():
             raise Unavailable("the runtime is closed")
-        await asyncio.wait_for(self._connected.wait(), _SPAWN_TIMEOUT_S)
+        await self._reconnected()
         if self._writer is None:
             raise _Gone
         number = next(self._numbers)
@@ -201,6 +202,12 @@ class Runtime:
             return await answer
         finally:
             self._waiting.pop(number, None)
+
+    async def _reconnected(self) -> None:
+        """Raises TimeoutError when no keeper comes up."""
+        if not self._connected.is_set():
+            async with asyncio.timeout(_SPAWN_TIMEOUT_S):
+                await self._connected.wait()
 
     async def _connect(self) -> asyncio.StreamReader:
         reader, self._writer = await self._dial()
@@ -275,10 +282,14 @@ class Streams:
     @classmethod
     async def _open(cls, runtime: Runtime, request: dict[str, Any]) -> Streams:
         streams = cls(runtime, request)
-        try:
-            await streams._dial()
-        except _Gone as error:
-            raise Unavailable(f"the keeper died during {request['op']}", hint="try again") from error
+        tries = 1 if request["op"] == "exec" else _ATTACH_TRIES  # an attachment does no harm twice
+        for left in reversed(range(tries)):
+            try:
+                await streams._dial()
+                break
+            except _Gone as error:
+                if not left:
+                    raise Unavailable(f"the keeper died during {request['op']}", hint="try again") from error
         return streams
 
     async def read(self) -> tuple[int, bytes] | None:

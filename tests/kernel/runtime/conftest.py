@@ -162,6 +162,17 @@ class Box:
             assert time.monotonic() < deadline, f"timeout: {what}"
             await asyncio.sleep(0.01)
 
+    async def ended(self, pid: int) -> None:
+        """Return once a process is dead; whether its parent knows already is none of our business."""
+
+        def dead() -> bool:
+            try:
+                return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+            except (FileNotFoundError, ProcessLookupError):
+                return True
+
+        await self.until(dead, f"{pid} is dead")
+
     def groups(self) -> list[Path]:
         """Every cgroup below our parent."""
         return [
@@ -174,7 +185,7 @@ class Box:
         keeper = self.keeper
         await self.runtime.close()
         os.kill(keeper, signal.SIGTERM)
-        await self.until(lambda: not Path(f"/proc/{keeper}").exists(), "the keeper ends")
+        await self.ended(keeper)
         left = self.groups()
         for top in Path("/sys/fs/cgroup").glob(f"*/{self.parent}"):
             with contextlib.suppress(OSError):

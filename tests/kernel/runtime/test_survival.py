@@ -25,7 +25,7 @@ def logged(path: Path) -> str:
 
 async def killed(box: Any, pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    await box.until(lambda: not Path(f"/proc/{pid}").exists(), "it is dead")
+    await box.ended(pid)
 
 
 async def test_the_agent_may_die(box: Any) -> None:
@@ -73,7 +73,7 @@ async def test_a_container_that_ends_while_no_keeper_runs(box: Any) -> None:
     stdin = os.open(box.run_dir / "keeper/c/stdin", os.O_RDWR | os.O_NONBLOCK)
     os.write(stdin, b"go\n")
     os.close(stdin)
-    await box.until(lambda: not Path(f"/proc/{started.pid}").exists(), "it ends")
+    await box.ended(started.pid)
     await box.open()
     exit_ = await box.runtime.wait("c")
     assert (exit_.code, exit_.known) == (6, True)
@@ -162,7 +162,7 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(box: Any) -> N
     assert isinstance(known, Exit)
     assert not known.known
     await box.runtime.delete("c")  # through the cgroup it reaches the real one, and not us
-    await box.until(lambda: not Path(f"/proc/{real}").exists(), "init has reaped the real one")
+    await box.ended(real)
 
 
 async def test_a_start_that_was_never_finished_is_undone(box: Any) -> None:
@@ -173,7 +173,7 @@ async def test_a_start_that_was_never_finished_is_undone(box: Any) -> None:
     await killed(box, box.keeper)
     assert await box.runtime.list() == {}
     assert not (box.run_dir / "keeper/c").exists()
-    await box.until(lambda: not Path(f"/proc/{started.pid}").exists(), "its process is killed")
+    await box.ended(started.pid)
     assert box.groups() == []
 
 
@@ -215,6 +215,7 @@ async def test_two_agents_that_open_at_once_share_one_keeper(box: Any) -> None:
 
     await killed(box, box.keeper)
     others = await asyncio.gather(*(Runtime.open(run_dir=box.run_dir, cgroup_parent=box.parent) for _ in range(3)))
+    await box.runtime.list()  # until it has found the new one, too
     await box.start(box.config("sleep", "100"))
     for other in others:
         assert list(await other.list()) == ["c"]
