@@ -11,7 +11,7 @@ from manager.orchestrator.slot import Slot, slots_of, told, wanted
 from manager.store.view import View
 from shoal.model.node import Availability, Node, NodeState
 from shoal.model.service import Service
-from shoal.model.task import TaskState
+from shoal.model.task import Task, TaskState
 
 
 def places(view: View, service: Service, now_ns: int) -> tuple[list[Slot], list[Action]]:
@@ -20,12 +20,14 @@ def places(view: View, service: Service, now_ns: int) -> tuple[list[Slot], list[
     slots = slots_of(tasks, by_node=True)
     nodes = sorted(id for id, node in view.nodes.items() if takes(node, service))
     taken = set(nodes)
+    kept = sorted(id for id in slots if id not in taken and _keeps(view.nodes.get(str(id))))
     actions = [
         told(task, TaskState.SHUTDOWN, now_ns, "its node does not take it any more")
         for task in tasks
         if wanted(task) and task.status.state < TaskState.ASSIGNED and task.node_id not in taken
     ]
-    return [slots.get(id) or Slot(0, id, ()) for id in nodes], actions
+    closed = (Slot(0, str(id), tuple(filter(_sent, slots[id].tasks)), closed=True) for id in kept)
+    return [*(slots.get(id) or Slot(0, id, ()) for id in nodes), *closed], actions
 
 
 def takes(node: Node, service: Service) -> bool:
@@ -35,3 +37,16 @@ def takes(node: Node, service: Service) -> bool:
         and node.spec.availability == Availability.ACTIVE
         and hold(service.spec.task.placement.constraints, node)
     )
+
+
+def _keeps(node: Node | None) -> bool:
+    """Whether what was sent there may stay, though nothing new goes there: what is held back must still be let go."""
+    return (
+        node is not None
+        and node.status.state != NodeState.DOWN
+        and (node.spec.availability == Availability.PAUSE or node.status.state == NodeState.UNKNOWN)
+    )
+
+
+def _sent(task: Task) -> bool:
+    return task.status.state >= TaskState.ASSIGNED

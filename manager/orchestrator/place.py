@@ -37,7 +37,7 @@ def tend(view: View, service: Service, slot: Slot, now_ns: int, mint: Mint) -> T
     actions += [told(task, TaskState.SHUTDOWN, now_ns, "outdated before a node knew of it") for task in unsent]
     kept = [task for task in slot.wanted if task not in extra and task not in unsent]
     if not kept:
-        if restart.over(service, slot, now_ns):
+        if slot.closed or restart.over(service, slot, now_ns):
             return Tended(tuple(actions))
         until_ns = restart.vacant_until_ns(service, slot, now_ns)
         if until_ns > now_ns:

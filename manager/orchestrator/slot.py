@@ -23,11 +23,13 @@ _BY_ITSELF = frozenset({TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """`number` is 0 and `node_id` given for a global service's place; the other way round for a replicated one's."""
+    """`number` is 0 and `node_id` given for a global service's place; the other way round for a replicated one's. A
+    `closed` place keeps what it has and gets no new task."""
 
     number: int
     node_id: str
     tasks: tuple[Task, ...]
+    closed: bool = False
 
     @property
     def wanted(self) -> tuple[Task, ...]:

@@ -44,7 +44,7 @@ def adopt(service: Service, slots: Iterable[Slot], now_ns: int) -> list[Action]:
 
 def step(view: View, service: Service, slots: Sequence[Slot], now_ns: int, mint: Mint) -> Decision:
     """The places to bring to the present version now. Those that do not run come first: there is least to lose."""
-    dirty = [slot for slot in slots if outdated(service, slot)]
+    dirty = [slot for slot in slots if outdated(service, slot) and not slot.closed]
     if not dirty:
         return Decision()
     policy = service.spec.update

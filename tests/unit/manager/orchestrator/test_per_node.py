@@ -1,6 +1,6 @@
 from shoal.model.base import Resources
 from shoal.model.node import Availability, NodeState
-from shoal.model.service import Placement
+from shoal.model.service import Placement, UpdatePolicy
 from shoal.model.task import TaskState
 
 
@@ -50,6 +50,29 @@ def test_a_paused_node_keeps_what_it_has(world):
     world.converge()
     versions = {task.node_id: task.task_version for task in world.running()}
     assert versions == {"n1": 1, "n2": 2, "n3": 2}
+
+
+def test_a_task_that_a_paused_node_was_sent_already_is_let_go_when_its_turn_comes(world):
+    world.global_service()
+    world.converge()
+    world.global_service(force=1, update=UpdatePolicy(parallelism=0))
+    world.settle()
+    for id in ("n1", "n2"):
+        world.availability(id, Availability.PAUSE)
+    world.converge()
+    assert {task.node_id: task.task_version for task in world.running()} == {"n1": 2, "n2": 2, "n3": 2}
+
+
+def test_a_paused_node_takes_part_in_no_update(world):
+    world.global_service()
+    world.converge()
+    world.availability("n1", Availability.PAUSE)
+    world.global_service(force=1)
+    world.converge()
+    assert {task.node_id: task.task_version for task in world.running()} == {"n1": 1, "n2": 2, "n3": 2}
+    world.availability("n1", Availability.ACTIVE)
+    world.converge()
+    assert {task.task_version for task in world.running()} == {2}
 
 
 def test_constraints_choose_the_nodes(world):
