@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.container.seed import seed
-from agent.volume.volumes import Volumes
+from agent.volume.volumes import Volumes, looks_anonymous
 from shoal.errors import Exhausted, InvalidArgument, NotFound
 from shoal.model.container import Mount, MountType
 
@@ -47,8 +47,8 @@ async def _source(mount: Mount, volumes: Volumes) -> str:
         return mount.source
     try:
         return str(volumes.path(mount.source))
-    except NotFound:  # removed by force behind our back: an empty one, as docker does
-        return (await volumes.create(mount.source)).mountpoint
+    except NotFound:  # removed by force behind our back, or by a removal that a crash broke off: an empty one
+        return (await volumes.create(mount.source, anonymous=looks_anonymous(mount.source))).mountpoint
 
 
 def _make_bind(mount: Mount) -> None:

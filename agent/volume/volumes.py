@@ -171,7 +171,7 @@ class Volumes:
                 meta=Meta(id=place.name, created_at_ns=now, updated_at_ns=now),
                 name=place.name,
                 mountpoint=str(self._driver.mountpoint(place.name)),
-                anonymous=bool(re.fullmatch(r"[0-9a-f]{64}", place.name)),
+                anonymous=looks_anonymous(place.name),
             )
             self._make(volume, durable=True)
         else:
@@ -181,6 +181,11 @@ class Volumes:
         shutil.rmtree(place / _COPYING, ignore_errors=True)
         if (place / _COPIED).exists():
             self._move_in(volume.name)
+
+
+def looks_anonymous(name: str) -> bool:
+    """Whether a name is one that we make up: what is known of a volume whose record is gone."""
+    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
 
 
 def _has_content(folder: Path) -> bool:
