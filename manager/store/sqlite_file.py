@@ -7,6 +7,7 @@ its threads. All methods raise ShoalErrors: Exhausted for a full disk, Unavailab
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -33,6 +34,7 @@ INSERT INTO meta VALUES ('revision', 0), ('compacted', 0);
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
+_TABLES = {"kv", "log", "lease", "meta"}
 _LAST = "\U0010ffff"  # sorts after everything that a key may go on with
 
 
@@ -60,8 +62,9 @@ _decode = msgspec.msgpack.Decoder(tuple[Undo, ...]).decode
 
 def opened(path: Path, *, keep_revisions: int, keep_bytes: int) -> tuple[Writer, Reader]:
     """Both connections of a file that is whole and nobody else's; made if it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(path)
+    with _clearly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
     try:
         with _clearly(path):
             connection = _connect(path)
@@ -173,8 +176,7 @@ class Writer:
     def _load(self) -> None:
         """Take what the file says for the truth."""
         execute = self._connection.execute
-        meta = dict(execute("SELECT name, value FROM meta"))
-        self.revision, self.compacted = meta["revision"], meta["compacted"]
+        self.revision, self.compacted = _revisions(self._connection, self._path)
         self.leases = dict(execute("SELECT id, ttl_s FROM lease"))
         self._index, self._attached = {}, {}
         for key, *entry in execute("SELECT key, mod, created, lease FROM kv"):
@@ -283,10 +285,17 @@ class Reader:
         with _clearly(self._path):
             self._connection.execute("BEGIN")
             try:
-                meta: dict[str, int] = dict(self._connection.execute("SELECT name, value FROM meta"))
-                yield meta["revision"], meta["compacted"]
+                yield _revisions(self._connection, self._path)
             finally:
                 self._connection.execute("COMMIT")
+
+
+def _revisions(connection: sqlite3.Connection, path: Path) -> tuple[int, int]:
+    """The present one and the compacted one."""
+    meta: dict[str, int] = dict(connection.execute("SELECT name, value FROM meta"))
+    if meta.keys() != {"revision", "compacted"}:
+        raise _damaged(path, "its revision is missing")
+    return meta["revision"], meta["compacted"]
 
 
 def _commit(revision: int, undo: list[Undo] | tuple[Undo, ...]) -> Commit:
@@ -310,6 +319,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     problems = [row[0] for row in connection.execute("PRAGMA quick_check(3)") if row[0] != "ok"]
     if problems:
         raise _damaged(path, "; ".join(problems))
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if version and not tables >= _TABLES:
+        raise _damaged(path, f"it lacks {', '.join(sorted(_TABLES - tables))}")
+    if not version and tables:
+        raise Unavailable(f"{path} is a database of another program", hint="choose another directory")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     if version == 0:
@@ -334,20 +348,30 @@ def _lock(path: Path) -> int:
 
 @contextmanager
 def _clearly(path: Path) -> Iterator[None]:
-    """SQLite's errors as sentences."""
+    """What SQLite and the system say, as sentences."""
     try:
         yield
     except sqlite3.Error as error:
         _explain(path, error)
+    except msgspec.DecodeError as error:
+        raise _damaged(path, str(error)) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_space(path) from error
+        raise Unavailable(f"store {path} cannot be opened: {error.strerror}") from error
 
 
 def _explain(path: Path, error: sqlite3.Error) -> NoReturn:
     name: Any = getattr(error, "sqlite_errorname", "") or ""
     if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _full(path)):
-        raise Exhausted(f"store {path}: the disk is full", hint="free some space; nothing is lost") from error
+        raise _no_space(path) from error
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         raise _damaged(path, str(error)) from error
     raise Unavailable(f"store {path}: {error} ({name or type(error).__name__})") from error
+
+
+def _no_space(path: Path) -> Exhausted:
+    return Exhausted(f"store {path}: the disk is full", hint="free some space; nothing is lost")
 
 
 def _full(path: Path) -> bool:

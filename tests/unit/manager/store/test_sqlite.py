@@ -1,4 +1,5 @@
 import asyncio
+import os
 import sqlite3
 
 import pytest
@@ -11,6 +12,12 @@ from shoal.errors import Compacted, Exhausted, Unavailable, Unsupported
 
 def put(key: str, value: bytes = b"x") -> Txn:
     return Txn(puts=(Put(key, value),))
+
+
+def damaged_by(tmp_path, statement: str) -> None:
+    connection = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    connection.execute(statement)
+    connection.close()
 
 
 async def opened(tmp_path, **options) -> SqliteStore:
@@ -42,6 +49,68 @@ async def test_a_damaged_page_is_found_on_opening(tmp_path):
         content[page * 4096 : page * 4096 + 100] = b"\xff" * 100
     path.write_bytes(content)
     with pytest.raises(Unavailable, match="is damaged"):
+        await opened(tmp_path)
+
+
+@pytest.mark.parametrize("size", [50, 5000, 40_000])
+async def test_a_truncated_file_is_said(tmp_path, size):
+    store = await opened(tmp_path)
+    for number in range(200):
+        await store.txn(put(f"/{number}", b"x" * 500))
+    await store.close()
+    os.truncate(tmp_path / "store.db", size)
+    with pytest.raises(Unavailable, match=r"is damaged.*restore it from a backup"):
+        await opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("DELETE FROM meta", "its revision is missing"),
+        ("DROP TABLE kv", "it lacks kv"),
+    ],
+)
+async def test_what_is_missing_from_a_file_is_said(tmp_path, damage, words):
+    await (await opened(tmp_path)).close()
+    damaged_by(tmp_path, damage)
+    with pytest.raises(Unavailable, match=f"is damaged: {words}; restore it from a backup"):
+        await opened(tmp_path)
+
+
+async def test_a_log_that_cannot_be_read_is_said_to_who_needs_it(tmp_path):
+    store = await opened(tmp_path)
+    await store.txn(put("/a"))
+    await store.close()
+    damaged_by(tmp_path, "UPDATE log SET data = x'c1'")
+    store = await opened(tmp_path)
+    with pytest.raises(Unavailable, match="is damaged"):
+        await anext(store.watch("/", after=0))
+    assert [record.key for record in (await store.read("/")).records] == ["/a"]
+    await store.close()
+
+
+async def test_another_programs_database_is_left_alone(tmp_path):
+    damaged_by(tmp_path, "CREATE TABLE theirs (x)")
+    before = (tmp_path / "store.db").read_bytes()
+    with pytest.raises(Unavailable, match="database of another program"):
+        await opened(tmp_path)
+    assert (tmp_path / "store.db").read_bytes() == before
+
+
+async def test_an_empty_file_is_a_new_store(tmp_path):
+    """What is left of a host that lost power while the store was made."""
+    (tmp_path / "store.db").touch()
+    store = await opened(tmp_path)
+    assert await store.txn(put("/a")) == 1
+    await store.close()
+
+
+async def test_a_place_that_cannot_be_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        await SqliteStore.open(tmp_path / "file" / "store.db", clock=ManualClock())
+    (tmp_path / "store.db").mkdir()
+    with pytest.raises(Unavailable, match="unable to open database file"):
         await opened(tmp_path)
 
 
