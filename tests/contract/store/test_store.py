@@ -229,6 +229,15 @@ async def test_a_watch_below_the_compacted_revision_is_told(store):
     assert len(await take(store.watch("/", after=revision - 2), 2)) == 2
 
 
+async def test_a_watch_that_has_seen_everything_does_not_notice_compaction(store):
+    revision = await store.txn(put("/a", b"1"))
+    watch = store.watch("/", after=0)
+    await take(watch, 1)
+    await store.compact(revision)
+    last = await store.txn(put("/a", b"2"))
+    assert [commit.revision for commit in await take(watch, 1)] == [last]
+
+
 async def test_a_read_below_the_compacted_revision_is_told(store):
     first = await store.txn(put("/a", b"1"))
     last = await store.txn(put("/a", b"2"))
@@ -299,6 +308,25 @@ async def test_a_key_written_without_its_lease_outlives_it(store):
     await store.txn(put("/a", b"kept"))
     await store.revoke(lease)
     assert (await store.read("/a")).records[0].value == b"kept"
+
+
+async def test_a_key_that_moves_to_another_lease_goes_with_that(store):
+    one, other = await store.grant(10), await store.grant(10)
+    await store.txn(put("/a", lease=one))
+    await store.txn(put("/a", lease=other))
+    await store.revoke(one)
+    assert len((await store.read("/a")).records) == 1
+    await store.revoke(other)
+    assert (await store.read("/a")).records == ()
+
+
+async def test_each_lease_ends_at_its_own_time(store, clock):
+    for ttl_s in (30, 10, 20):
+        await store.txn(put(f"/{ttl_s}", lease=await store.grant(ttl_s)))
+    watch = store.watch("/", after=(await store.read("/")).revision)
+    for ttl_s in (10, 20, 30):
+        await clock.advance(10.1)
+        assert [change.key for change in (await take(watch, 1))[0].changes] == [f"/{ttl_s}"]
 
 
 async def test_leases_are_apart(store):

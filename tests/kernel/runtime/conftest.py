@@ -195,9 +195,12 @@ class Box:
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return busybox_layer(tmp_path_factory.mktemp("image") / "layer")
+
+
+def busybox_layer(root: Path) -> Path:
     """A layer with busybox and nothing else: no /proc, /dev or /sys."""
-    root = tmp_path_factory.mktemp("image")
-    (root / "bin").mkdir()
+    (root / "bin").mkdir(parents=True)
     (root / "etc").mkdir()
     (root / "tmp").mkdir(mode=0o1777)
     shutil.copy("/usr/bin/busybox", root / "bin/busybox")
