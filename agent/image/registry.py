@@ -8,6 +8,7 @@ leads from TLS to plain HTTP. A transfer that breaks is resumed by the caller (`
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -216,7 +217,9 @@ class Repository:
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return Unavailable(f"cannot reach registry {host}: its name cannot be resolved ({error.strerror})")
         if isinstance(error, aiohttp.ClientConnectorError):
-            return Unavailable(f"cannot reach registry {host}: {error.os_error.strerror or error.os_error}")
+            number = error.os_error.errno
+            reason = os.strerror(number).lower() if number else str(error.os_error)
+            return Unavailable(f"cannot reach registry {host}: {reason}")
         if isinstance(error, TimeoutError):
             return Unavailable(f"registry {host} does not answer")
         return Unavailable(f"the connection to registry {host} broke: {error or type(error).__name__}")

@@ -50,7 +50,7 @@ class Reader:
     """Iterates over the entries of the archive that `read(n)` delivers (fewer than n bytes only at its end).
 
     `data()` streams the current entry's content; what is not taken is skipped. `strict`: an archive that ends
-    without its end mark was cut off. Raises CorruptArchive.
+    without its end mark was cut off; else it may end behind any entry. Raises CorruptArchive.
     """
 
     def __init__(self, read: Callable[[int], bytes], *, strict: bool = False) -> None:
@@ -78,7 +78,10 @@ class Reader:
     def _skip(self) -> None:
         for _ in self.data():
             pass
-        self._exactly(self._padding)
+        if self._strict:
+            self._exactly(self._padding)
+        elif self._padding:
+            self._read(self._padding)  # umoci ends an archive right behind its last byte
         self._padding = 0
 
     def _next(self) -> Entry | None:

@@ -55,10 +55,11 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noq
     round = _Round(view, now_ns)
     actions: list[Action] = []
     for service, tasks in groups:
-        actions += islice(round.decide(service, tasks), _AT_ONCE - len(actions))
+        actions += islice(round.place(service, tasks), _AT_ONCE - len(actions))
         if len(actions) >= _AT_ONCE:
             return Decision(tuple(actions), now_ns)
-    return Decision(tuple(actions))
+    actions += islice(round.explain(), _AT_ONCE - len(actions))
+    return Decision(tuple(actions), now_ns if len(actions) >= _AT_ONCE else None)
 
 
 def _waiting(view: View) -> list[tuple[Service, list[Task]]]:
@@ -84,25 +85,37 @@ class _Round:
         self._now_ns = now_ns
         self._load = Load(view)
         self._emptiest: dict[tuple[str, ...], Emptiest] = {}
+        self._unplaced: list[tuple[Filters, Task]] = []
 
-    def decide(self, service: Service, tasks: list[Task]) -> Iterator[Action]:
+    def place(self, service: Service, tasks: list[Task]) -> Iterator[Action]:
         """Tasks of one service are equal: where the first does not fit, neither do the others."""
         load = self._load
         wanted = demand(self._view, service)
         filters = Filters(load, service, wanted)
         ranking = self._ranking(service, filters, len(tasks))
-        full = ""
+        full = False
         for task in tasks:
-            place = None
             if task.node_id:
-                place, why = self._own(task, filters)
-            elif not (why := full) and (place := ranking.take(filters.fits)) is None:
-                why = full = filters.explain(range(len(load.nodes)))
+                place = self._own(task, filters)
+            else:
+                place = None if full else ranking.take(filters.fits)
+                full = place is None
             if place is None:
-                yield from _explained(task, why, self._now_ns)
+                self._unplaced.append((filters, task))
                 continue
             load.place(place, wanted)
             yield _assigned(task, load.nodes[place].meta.id, wanted.resources, self._now_ns)
+
+    def explain(self) -> Iterator[Action]:
+        """Why the others wait. When all are placed, because a later one may take what an earlier one did not want."""
+        everywhere: dict[int, str] = {}
+        for filters, task in self._unplaced:
+            if task.node_id:
+                place = self._load.index.get(task.node_id)
+                why = filters.explain(() if place is None else (place,))
+            elif (why := everywhere.get(id(filters), "")) == "":
+                why = everywhere[id(filters)] = filters.explain(range(len(self._load.nodes)))
+            yield from _explained(task, why, self._now_ns)
 
     def _ranking(self, service: Service, filters: Filters, tasks: int) -> Ranking:
         constraints, candidates = service.spec.task.placement.constraints, filters.candidates()
@@ -113,12 +126,10 @@ class _Round:
             emptiest = self._emptiest[constraints]
         return Ranking(self._view, self._load, service, candidates, self._now_ns, emptiest)
 
-    def _own(self, task: Task, filters: Filters) -> tuple[int | None, str]:
+    def _own(self, task: Task, filters: Filters) -> int | None:
         """The one node that a global service's task is for, if it has room."""
         place = self._load.index.get(task.node_id)
-        if place is not None and place in filters.candidates() and filters.fits(place):
-            return place, ""
-        return None, filters.explain(() if place is None else (place,))
+        return place if place is not None and place in filters.candidates() and filters.fits(place) else None
 
 
 def _assigned(task: Task, node_id: str, reservations: Resources, now_ns: int) -> Action:

@@ -39,8 +39,8 @@ def key_of(kind: str, id: str) -> str:
 
 def split(key: str) -> tuple[str, str] | None:
     """The kind and id in a key; None when it holds no record."""
-    _, kind, id = key.split("/", 2) if key.count("/") >= 2 else ("", "", "")
-    return (kind, id) if kind in KINDS and id else None
+    parts = key.split("/", 2)
+    return (parts[1], parts[2]) if len(parts) == 3 and parts[1] in KINDS and parts[2] else None
 
 
 def kind_of(value: Noun) -> str:

@@ -6,6 +6,7 @@ for. Stable: there nothing more is decided, by nobody, not even by a new leader.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manager.control.action import Put
 from manager.control.constraint import hold
 from shoal.model.base import Meta, Resources
 from shoal.model.container import RestartCondition, RestartPolicy
@@ -265,7 +267,7 @@ def check_converged(world: Any, service: Any) -> None:
         assert task.finished or node is None or node.spec.availability != Availability.DRAIN
     for task in wanted:
         if task.status.state < TaskState.ASSIGNED:
-            assert task.status.message.startswith("no suitable node (")
+            check_explained(world, task)
         else:
             assert (task.status.state, task.desired) == (TaskState.RUNNING, TaskState.RUNNING)
     stuck = any(task.status.state < TaskState.ASSIGNED for task in wanted)
@@ -275,6 +277,75 @@ def check_converged(world: Any, service: Any) -> None:
     history = max(2, service.spec.task.restart.max_attempts + 1 if service.spec.task.restart.max_attempts else 0)
     places = Counter((task.slot, task.node_id if not task.slot else "") for task in tasks if task.finished)
     assert all(count <= history + stuck for count in places.values())
+
+
+def check_explained(world: Any, task: Task) -> None:
+    """Every node that was looked at is in the explanation, once."""
+    found = re.fullmatch(r"no suitable node \((.*)\)(: too little .*)?", task.status.message)
+    assert found, task.status.message
+    counted = sum(int(number) for number in re.findall(r"(\d+) nodes?", found[1]))
+    assert counted == (1 if task.node_id else len(world.view.nodes)), task.status.message
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    replicas=st.lists(st.integers(0, 8), min_size=1, max_size=3),
+    placement=placements,
+    losses=st.lists(
+        st.tuples(st.sampled_from(NODES), st.sampled_from(["down", "removed", "drained", "back"]), st.integers(0, 2)),
+        max_size=12,
+    ),
+)
+def test_what_a_lost_node_had_is_replaced_once(watched_world, replicas, placement, losses):
+    """However often nodes are lost and come back, and however far the replacements have come by then."""
+    world = watched_world()
+    for name, count in zip(NAMES, replicas, strict=False):
+        world.service(name, count, placement=placement)
+    world.converge()
+    due = sum(replicas)
+    for id, how, steps in losses:
+        due += lose(world, id, how)
+        for _ in range(steps):
+            world.settle()
+            world.agents()
+    for _ in range(3):
+        world.converge(seconds=100, limit=200)
+    made = [
+        action for action in world.history if isinstance(action, Put) and action.kind == "task" and not action.guard
+    ]
+    assert len(made) == due
+    for task in world.view.tasks.values():
+        node = world.view.nodes.get(task.node_id)
+        if task.finished or task.status.state < TaskState.ASSIGNED:
+            continue
+        if task.desired > TaskState.RUNNING:
+            assert node.status.state == NodeState.DOWN
+        else:
+            assert (node.status.state, node.spec.availability) == (NodeState.READY, Availability.ACTIVE)
+
+
+def lose(world: Any, id: str, how: str) -> int:
+    """Something happens to a node; the number of tasks that must be made anew because of it. The deciders see it
+    at once, as they do when they lead."""
+    node = world.view.nodes.get(id)
+    if node is None:
+        return 0
+    world.settle()
+    wanted = [task for task in world.view.tasks_of_node(id) if not task.finished and task.desired <= TaskState.RUNNING]
+    match how:
+        case "down":
+            world.state(id, NodeState.DOWN)
+        case "removed":
+            world.remove(node)
+        case "drained":
+            world.availability(id, Availability.DRAIN)
+        case "back":
+            world.availability(id, Availability.ACTIVE)
+            world.state(id, NodeState.READY)
+            world.settle()
+            return 0
+    world.settle()
+    return len(wanted)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,137 @@
+"""A registry as Debian packages it, and images that other people's tools have made."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.image.images import Images
+
+
+class Store:
+    """An image store in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images: Images = None  # type: ignore[assignment]
+
+    async def open(self) -> Images:
+        self.images = await Images.open(self.folder)
+        return self.images
+
+    def files(self) -> list[str]:
+        """What lies there, apart from the catalog and empty folders: nothing in a store without images."""
+        found = (path for path in self.folder.rglob("*") if not path.is_dir() or path.is_symlink())
+        return sorted(str(path.relative_to(self.folder)) for path in found if path.name != "images.json")
+
+    def layer(self, image_id: str, number: int = 0) -> Path:
+        """A layer's folder, top first."""
+        return Path(self.images.layers(image_id)[number])
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    made = Store(tmp_path / "images")
+    await made.open()
+    yield made
+    made.images.close()
+
+
+def archive(members: Sequence[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for info, data in members:
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, mode
+    return info
+
+
+async def pieces(data: bytes, size: int = 64 * 1024) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+
+
+def tool(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, f"{argv}: {done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OCI layout with the image "1": three layers, the last of which takes a file of the first away."""
+    folder = tmp_path_factory.mktemp("oci")
+    path = folder / "layout"
+    (folder / "first").write_text("first\n")
+    (folder / "second").write_text("second\n")
+    image = f"{path}:1"
+    tool("umoci", "init", "--layout", str(path))
+    tool("umoci", "new", "--image", image)
+    tool("umoci", "insert", "--image", image, str(folder / "first"), "/etc/first")
+    tool("umoci", "insert", "--image", image, str(folder / "second"), "/etc/second")
+    tool("umoci", "insert", "--image", image, "--whiteout", "/etc/first")
+    tool("umoci", "config", "--image", image, "--config.cmd", "/bin/app", "--config.env", "A=b")
+    return path
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory, layout: Path) -> Iterator[str]:
+    """ "127.0.0.1:PORT" of a registry that has team/app:1."""
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    config = folder / "config.yml"
+    config.write_text(
+        "version: 0.1\nlog: {level: error}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
+    try:
+        _until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=1).status == 200)
+        target = f"docker://127.0.0.1:{port}/team/app:1"
+        tool("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}:1", target)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder)
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            if holds():
+                return
+        except OSError:
+            assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    tool("mount", "-t", "tmpfs", "-o", "size=3m", "small", str(folder))
+    try:
+        yield folder
+    finally:
+        tool("umount", str(folder))
+        assert not os.path.ismount(folder)
