@@ -5,6 +5,7 @@ The first one that refuses a node is the one that counts, in the order of `expla
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -45,6 +46,11 @@ class Filters:
     def fits(self, place: int) -> bool:
         """Whether a candidate can take one more task now."""
         return all(passes(place) for _, passes in self._resources) and all(passes(place) for _, passes in self._room)
+
+    @functools.cached_property
+    def explained(self) -> str:
+        """Why no node takes the task. Found out once: to be asked when everything is placed."""
+        return self.explain(range(len(self._load.nodes)))
 
     def explain(self, places: Iterable[int]) -> str:
         """Why none of these nodes takes the task; and of what they have too little, which swarm does not say."""

@@ -108,13 +108,9 @@ class _Round:
 
     def explain(self) -> Iterator[Action]:
         """Why the others wait. When all are placed, because a later one may take what an earlier one did not want."""
-        everywhere: dict[int, str] = {}
         for filters, task in self._unplaced:
-            if task.node_id:
-                place = self._load.index.get(task.node_id)
-                why = filters.explain(() if place is None else (place,))
-            elif (why := everywhere.get(id(filters), "")) == "":
-                why = everywhere[id(filters)] = filters.explain(range(len(self._load.nodes)))
+            place = self._load.index.get(task.node_id)
+            why = filters.explained if place is None else filters.explain((place,))
             yield from _explained(task, why, self._now_ns)
 
     def _ranking(self, service: Service, filters: Filters, tasks: int) -> Ranking:

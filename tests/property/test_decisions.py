@@ -100,9 +100,7 @@ class Bounds:
     def one_task_in_a_place(self, world: Any) -> None:
         for service in world.view.services.values():
             most = 2 if service.spec.update.order == UpdateOrder.START_FIRST else 1
-            places = Counter(
-                (task.slot, task.node_id if not task.slot else "") for task in world.tasks(service.meta.id, wanted=True)
-            )
+            places = Counter(place_of(task) for task in world.tasks(service.meta.id, wanted=True))
             assert all(count <= most for count in places.values()) or service.meta.id in world.reordered, places
 
     def tasks_only_go_on(self, world: Any) -> None:
@@ -181,6 +179,10 @@ def may_be_placed(world: Any, task: Task) -> None:
     wanted = [each for each in there if each.service_id == task.service_id and each.desired <= TaskState.RUNNING]
     assert not spec.placement.max_per_node or len(wanted) < spec.placement.max_per_node
     assert all(host_ports(service.spec).isdisjoint(host_ports(spec_of(world, each))) for each in there)
+
+
+def place_of(task: Task) -> tuple[int, str]:
+    return task.slot, "" if task.slot else task.node_id
 
 
 def spec_of(world: Any, task: Task) -> ServiceSpec:
@@ -272,10 +274,13 @@ def check_converged(world: Any, service: Any) -> None:
             assert (task.status.state, task.desired) == (TaskState.RUNNING, TaskState.RUNNING)
     stuck = any(task.status.state < TaskState.ASSIGNED for task in wanted)
     paused = any(node.spec.availability == Availability.PAUSE for node in world.view.nodes.values())
+    # With start-first, a new task that ended for good has not taken the old one's place.
+    tried = {place_of(task) for task in tasks if task.finished and task.task_version == service.task_version}
     if not stuck and not (paused and service.spec.mode == ServiceMode.GLOBAL):
-        assert {task.task_version for task in wanted} <= {service.task_version}
+        outdated = {place_of(task) for task in wanted if task.task_version != service.task_version}
+        assert outdated <= (tried if service.spec.update.order == UpdateOrder.START_FIRST else set())
     history = max(2, service.spec.task.restart.max_attempts + 1 if service.spec.task.restart.max_attempts else 0)
-    places = Counter((task.slot, task.node_id if not task.slot else "") for task in tasks if task.finished)
+    places = Counter(place_of(task) for task in tasks if task.finished)
     assert all(count <= history + stuck for count in places.values())
 
 

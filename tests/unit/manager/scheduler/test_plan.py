@@ -7,6 +7,7 @@ from shoal.model.service import Placement
 from shoal.model.task import TaskState
 
 GIB = 1 << 30
+CPU = 10**9
 SECOND = 1_000_000_000
 
 
@@ -103,6 +104,15 @@ def test_what_a_node_has_too_little_of_is_named(new_world):
     world.service(reservations=Resources(nano_cpus=int(2e9), memory_bytes=GIB))
     world.settle()
     assert message(world) == "no suitable node (insufficient resources on 2 nodes): too little CPU, memory"
+
+
+def test_a_reason_holds_after_what_else_was_placed(world):
+    """What is decided later in the same plan fills the node that the first one looked at."""
+    world.service("first", placement=Placement(("node.labels.no==where",)), reservations=Resources(nano_cpus=CPU))
+    world.service("later", replicas=3, reservations=Resources(nano_cpus=64 * CPU))
+    world.settle()
+    assert message(world, "first") == "no suitable node (insufficient resources on 3 nodes): too little CPU"
+    world.converge()
 
 
 def test_a_task_keeps_what_was_reserved_for_it_whatever_its_service_asks_for_since(new_world):
