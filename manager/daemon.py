@@ -151,8 +151,6 @@ async def serve(settings: Settings) -> None:
                 managers=managers,
             )
 
-            group.start("dispatcher", dispatcher.run())
-            group.start("leader", leader.run())
             members = new_server(interceptors=(Doorkeeper(MEMBERS_SERVICES, whose="a manager"),))
             dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(dispatcher, members)
             ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
@@ -169,6 +167,8 @@ async def serve(settings: Settings) -> None:
             _listen(
                 strangers, host, port + JOIN_PORT_OFFSET, server_credentials(identity.current, require_client=False)
             )
+            group.start("dispatcher", dispatcher.run())
+            group.start("leader", leader.run())
             settings.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
             settings.socket.unlink(missing_ok=True)
             listen_locally(local, settings.socket)

@@ -32,8 +32,10 @@ def run(program: str, log_level: str, folder: Path, serve: Coroutine[Any, Any, N
     except (ShoalError, OSError) as error:
         sys.exit(f"{program}: {error}")
     except ExceptionGroup as group:
-        log.critical("%s cannot go on", program, exc_info=group)
-        sys.exit(f"{program}: {_first(group)}")
+        cause = _first(group)
+        if not isinstance(cause, ShoalError):
+            log.critical("%s cannot go on", program, exc_info=group)
+        sys.exit(f"{program}: {cause}")
     finally:
         serve.close()
 

@@ -118,10 +118,14 @@ def web_image(folder: Path) -> Path:
     return tar
 
 
+# A busybox server that is its container's first process ignores SIGTERM: each stop would last ten seconds.
+SERVE = ("-c", 'CMD ["sh", "/serve"]', "-c", "STOPSIGNAL SIGKILL")
+
+
 def import_web(lab: Lab, folder: Path) -> None:
     """Give n1, and n1 alone, the image web:1."""
     with web_image(folder).open() as archive:
-        lab.on_with("n1", archive, "shoal", "import", "-c", 'CMD ["sh", "/serve"]', "-", "web:1")
+        lab.on_with("n1", archive, "shoal", "import", *SERVE, "-", "web:1")
 
 
 def form_cluster(lab: Lab) -> None:

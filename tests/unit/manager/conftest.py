@@ -1,0 +1,77 @@
+"""A manager without a network: store, mirror and clock as the daemon wires them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from manager.api.control import ControlService
+from manager.api.room import Room
+from manager.ca.authority import Authority, Seal
+from manager.ca.token import sealed_secret
+from manager.control.action import commit, create
+from manager.dispatcher.inventory import Inventory
+from manager.store.mirror import Mirror
+from manager.store.records import Noun
+from manager.store.sqlite import SqliteStore
+from shoal import defaults
+from shoal.clock import SystemClock
+from shoal.model.base import Meta, Resources
+from shoal.model.cluster import Cluster
+from shoal.model.node import Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Role
+
+NOW = 1_700_000_000_000_000_000
+
+
+class Parts(msgspec.Struct):
+    store: SqliteStore
+    mirror: Mirror
+    clock: SystemClock
+    seal: Seal
+    authority: Authority
+    inventory: Inventory
+    room: Room
+    control: ControlService
+
+    async def add(self, *values: Noun) -> None:
+        done = await commit(self.store, [create(value, "test") for value in values])
+        assert not done.conflicts
+        await self.mirror.reached(done.revision)
+
+
+def node(id: str, role: Role = Role.WORKER, state: NodeState = NodeState.READY, address: str = "10.9.0.1") -> Node:
+    return Node(
+        Meta(id, created_at_ns=NOW),
+        NodeSpec(role, Availability.ACTIVE),
+        NodeDescription(hostname=f"host-{id}", resources=Resources(4_000_000_000, 1 << 30), address=address),
+        NodeStatus(state, "", NOW),
+    )
+
+
+@pytest.fixture
+async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
+    """One manager "m1" and one worker "w1" in a cluster "c1". No loop runs."""
+    clock = SystemClock()
+    store = await SqliteStore.open(tmp_path / "store.db", clock=clock)
+    mirror = Mirror()
+    following = asyncio.create_task(mirror.run(store))
+    await mirror.reached(0)
+    seal, authority, inventory = Seal(b"k" * 32), Authority.create("c1", clock.now_ns()), Inventory()
+    room = Room(store, mirror, clock, seal, inventory, "m1", lambda: ["10.9.0.9:2377"], lambda: True)
+    parts = Parts(store, mirror, clock, seal, authority, inventory, room, ControlService(room))
+    cluster = Cluster(
+        Meta("c1", created_at_ns=NOW),
+        defaults.CLUSTER,
+        authority.root_ca_pem,
+        seal.seal(authority.key_pem, "CA key"),
+        sealed_secret(seal, Role.WORKER),
+        sealed_secret(seal, Role.MANAGER),
+    )
+    await parts.add(cluster, node("m1", Role.MANAGER, address="10.9.0.9"), node("w1"))
+    yield parts
+    following.cancel()
+    await store.close()

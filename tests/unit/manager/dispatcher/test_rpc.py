@@ -1,0 +1,241 @@
+"""The dispatcher over real mutual TLS: who gets in, what goes down, what comes up, and how a stream ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from manager.ca.rpc import CertificateServicer, JoinServicer
+from manager.ca.token import Limiter, rotated, token_of
+from manager.control.action import change, commit
+from manager.dispatcher.rpc import DispatcherService
+from shoal.errors import Conflict, Exhausted, InvalidArgument, PermissionDenied, Unsupported
+from shoal.model.base import Meta
+from shoal.model.container import ContainerSpec
+from shoal.model.node import NodeState, Role
+from shoal.model.service import Service, ServiceSpec, TaskSpec
+from shoal.model.task import Task, TaskState, TaskStatus
+from shoal.rpc import dial, new_server, translated
+from shoal.tls import Identity, new_key_and_csr, server_credentials
+from shoal.v1 import ca_pb2, ca_pb2_grpc, dispatcher_pb2_grpc, types_pb2
+from shoal.v1 import dispatcher_pb2 as wire
+
+DAY_NS = 24 * 3600 * 10**9
+
+
+def identity(manager: Any, node_id: str, role: Role = Role.WORKER, cluster_id: str = "c1") -> Identity:
+    made: Identity = manager.authority.new_identity(
+        node_id=node_id, cluster_id=cluster_id, role=role, life_ns=DAY_NS, now_ns=manager.clock.now_ns()
+    )
+    return made
+
+
+@pytest.fixture
+async def address(manager: Any) -> AsyncIterator[str]:
+    """Where the dispatcher of a running manager listens."""
+    service = DispatcherService(
+        store=manager.store,
+        mirror=manager.mirror,
+        clock=manager.clock,
+        inventory=manager.inventory,
+        root_ca_pem=manager.authority.root_ca_pem,
+        managers=lambda: ["10.9.0.9:2377"],
+    )
+    renewal = CertificateServicer(mirror=manager.mirror, authority=manager.authority, clock=manager.clock)
+    own = identity(manager, "m1", Role.MANAGER)
+    server = new_server()
+    dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(service, server)
+    ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, server)
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: own, require_client=True))
+    await server.start()
+    running = asyncio.create_task(service.run())
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+    running.cancel()
+
+
+class Agent:
+    """The other end of a session, by hand."""
+
+    def __init__(self, address: str, own: Identity) -> None:
+        self.channel = dial(address, identity=own)
+        self.stub = dispatcher_pb2_grpc.DispatcherServiceStub(self.channel)
+        self.call: Any = None
+
+    async def hello(self, *images: wire.HeldImage) -> wire.Welcome:
+        self.call = self.stub.Session()
+        described = types_pb2.NodeDescription(hostname="one", address="10.9.0.1")
+        hello = wire.Hello(description=described, images=wire.ImageInventory(images=images))
+        await self.call.write(wire.SessionRequest(hello=hello))
+        welcome: wire.Welcome = (await self.read()).welcome
+        return welcome
+
+    async def read(self) -> wire.SessionResponse:
+        async with asyncio.timeout(10):
+            with translated():
+                response = await self.call.read()
+        assert response is not grpc.aio.EOF
+        answer: wire.SessionResponse = response
+        return answer
+
+    async def assignments(self) -> wire.Assignments:
+        found: wire.Assignments = (await self.read()).assignments
+        return found
+
+    async def say(self, **fields: Any) -> None:
+        await self.call.write(wire.SessionRequest(**fields))
+
+
+@pytest.fixture
+async def agent(manager: Any, address: str) -> AsyncIterator[Agent]:
+    made = Agent(address, identity(manager, "w1"))
+    yield made
+    await made.channel.close()
+
+
+async def until(holds: Any) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def task(id: str = "t1", state: TaskState = TaskState.ASSIGNED, version: int = 0) -> Task:
+    return Task(Meta(id, version, created_at_ns=1), "s1", 1, 1, "w1", TaskState.RUNNING, TaskStatus(state=state))
+
+
+SERVICE = Service(Meta("s1"), ServiceSpec(name="web", task=TaskSpec(container=ContainerSpec(image="web:1"))), 1)
+
+
+async def test_a_session_from_hello_to_goodbye(manager: Any, agent: Agent) -> None:
+    await manager.add(SERVICE, task())
+    welcome = await agent.hello()
+    assert (list(welcome.managers), welcome.role) == (["10.9.0.9:2377"], types_pb2.ROLE_WORKER)
+    assert manager.mirror.nodes["w1"].status.state is NodeState.READY
+    first = await agent.assignments()
+    assert (first.complete, first.sequence) == (True, 1)
+    assert [each.WhichOneof("item") for each in first.changes] == ["template", "task"]
+
+    await manager.add(task("t2"))
+    second = await agent.assignments()
+    assert (second.complete, second.sequence) == (False, 2)
+    assert [each.task.task_id for each in second.changes] == ["t2"]
+
+    status = types_pb2.TaskStatus(state=types_pb2.TASK_STATE_RUNNING, pid=7)
+    await agent.say(reports=wire.TaskReports(reports=[wire.TaskReport(task_id="t1", status=status)]))
+    await until(lambda: manager.mirror.tasks["t1"].status.pid == 7)
+
+    await agent.say(goodbye=wire.Goodbye())
+    assert await agent.call.read() is grpc.aio.EOF
+    assert manager.mirror.nodes["w1"].status.state is NodeState.DOWN
+
+
+async def test_a_newer_session_of_the_node_ends_the_older(agent: Agent, manager: Any, address: str) -> None:
+    await agent.hello()
+    await agent.assignments()
+    newer = Agent(address, identity(manager, "w1"))
+    await newer.hello()
+    with pytest.raises(Conflict, match="began another session"):
+        await agent.read()
+    assert (await newer.assignments()).complete
+    await newer.channel.close()
+
+
+async def test_who_holds_an_image_is_known_while_it_is_connected(agent: Agent, manager: Any) -> None:
+    digest = "sha256:" + "0f" * 32
+    await agent.hello(wire.HeldImage(reference="docker.io/library/web:1", manifest_digest=digest))
+    await agent.assignments()
+    request = wire.LocateImageRequest(manifest_digest=digest)
+    found = (await agent.stub.LocateImage(request)).sources
+    assert [(each.node_id, each.address) for each in found] == [("w1", "10.9.0.1:2376")]
+    agent.call.cancel()
+    await until(lambda: not manager.inventory.locate("", digest))
+
+
+async def test_who_is_not_a_member_does_not_get_in(manager: Any, address: str) -> None:
+    for own in (identity(manager, "gone"), identity(manager, "w1", cluster_id="another")):
+        stranger = Agent(address, own)
+        with pytest.raises(PermissionDenied, match="was removed from the cluster"):
+            await stranger.hello()
+        await stranger.channel.close()
+
+
+async def test_a_node_that_is_removed_loses_its_session(agent: Agent, manager: Any) -> None:
+    await agent.hello()
+    await agent.assignments()
+    from manager.control.action import delete
+
+    done = await commit(manager.store, [delete(manager.mirror.nodes["w1"], "test")])
+    assert not done.conflicts
+    with pytest.raises(PermissionDenied, match="was removed"):
+        await agent.read()
+
+
+async def test_what_an_agent_may_not_say_ends_its_stream(agent: Agent, manager: Any) -> None:
+    await manager.add(SERVICE, Task(Meta("other", created_at_ns=1), "s1", 1, 2, "m1", TaskState.RUNNING, TaskStatus()))
+    await agent.hello()
+    await agent.assignments()
+    status = types_pb2.TaskStatus(state=types_pb2.TASK_STATE_RUNNING)
+    await agent.say(reports=wire.TaskReports(reports=[wire.TaskReport(task_id="other", status=status)]))
+    with pytest.raises(PermissionDenied, match="may not report"):
+        await agent.read()
+
+
+async def test_a_stream_that_does_not_begin_with_hello_is_refused(agent: Agent) -> None:
+    agent.call = agent.stub.Session()
+    await agent.say(heartbeat=wire.Heartbeat())
+    with pytest.raises(InvalidArgument, match="begins with hello"):
+        await agent.read()
+
+
+async def test_renewal_is_for_members(manager: Any, address: str) -> None:
+    key_pem, csr_pem = new_key_and_csr("w1")
+    request = ca_pb2.RenewCertificateRequest(csr_pem=csr_pem)
+    async with dial(address, identity=identity(manager, "w1")) as channel:
+        answer = await ca_pb2_grpc.CertificateServiceStub(channel).RenewCertificate(request)
+    fresh = Identity(answer.certificate_pem, key_pem, answer.root_ca_pem)
+    assert (fresh.node_id, fresh.role) == ("w1", Role.WORKER)
+    async with dial(address, identity=identity(manager, "gone")) as channel:
+        with pytest.raises(PermissionDenied, match="not a member"), translated():
+            await ca_pb2_grpc.CertificateServiceStub(channel).RenewCertificate(request)
+
+
+@pytest.fixture
+def join(manager: Any) -> JoinServicer:
+    return JoinServicer(
+        store=manager.store,
+        mirror=manager.mirror,
+        authority=manager.authority,
+        seal=manager.seal,
+        clock=manager.clock,
+        managers=lambda: ["10.9.0.9:2377"],
+        limiter=Limiter(burst=3, every_s=1000),
+    )
+
+
+class Context:
+    def peer(self) -> str:
+        return "ipv4:10.9.0.77:5"
+
+
+async def test_joining_takes_the_token_of_today(manager: Any, join: JoinServicer) -> None:
+    cluster = manager.mirror.cluster
+    token = token_of(cluster, Role.WORKER, manager.seal).text
+    _, csr_pem = new_key_and_csr("x")
+    request = ca_pb2.IssueCertificateRequest(token=token, csr_pem=csr_pem, hostname="n\n9")
+    answer = await join.IssueCertificate(request, Context())
+    assert manager.mirror.nodes[answer.node_id].description.hostname == "n\\x0a9"
+    with pytest.raises(Unsupported, match="one manager"):
+        manager_token = token_of(cluster, Role.MANAGER, manager.seal).text
+        await join.IssueCertificate(ca_pb2.IssueCertificateRequest(token=manager_token, csr_pem=csr_pem), Context())
+
+    done = await commit(manager.store, [change(rotated(cluster, Role.WORKER, manager.seal), "rotate")])
+    await manager.mirror.reached(done.revision)
+    for _ in range(3):
+        with pytest.raises(PermissionDenied, match="not valid for this cluster"):
+            await join.IssueCertificate(request, Context())
+    with pytest.raises(Exhausted, match="too many wrong join tokens"):
+        await join.IssueCertificate(request, Context())
