@@ -232,7 +232,7 @@ def happen(world: Any, event: tuple[str, Any, Any]) -> None:
             world.settle()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(history=st.lists(events, max_size=25))
 def test_safe_converges_stable(watched_world, history):
     world = watched_world()
@@ -362,7 +362,7 @@ def lose(world: Any, id: str, how: str) -> int:
     delay_s=st.sampled_from([0, 3]),
     moves=st.lists(st.tuples(st.sampled_from(["settle", "agents", "advance"])), min_size=5, max_size=60),
 )
-def test_an_update_of_healthy_tasks_never_takes_more_than_it_may(
+def test_an_update_of_healthy_tasks_never_takes_nor_adds_more_than_it_may(
     new_world, replicas, parallelism, order, nodes, delay_s, moves
 ):
     world = new_world(nodes=nodes)
@@ -380,6 +380,11 @@ def test_an_update_of_healthy_tasks_never_takes_more_than_it_may(
             case "advance":
                 world.advance(1)
         assert len(world.running()) >= fewest
+        alive = [task for task in world.tasks() if TaskState.STARTING <= task.status.state <= TaskState.RUNNING]
+        if order == UpdateOrder.STOP_FIRST:
+            assert len({task.slot for task in alive}) == len(alive)
+        else:
+            assert len(world.tasks(wanted=True)) <= replicas + parallelism
     for _ in range(replicas + 1):
         world.converge(seconds=delay_s)
     assert [task.task_version for task in world.running()] == [2] * replicas
