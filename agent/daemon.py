@@ -127,14 +127,19 @@ async def serve(settings: Settings) -> None:
         async def to_manager(_method: str, _metadata: Metadata) -> grpc.aio.Channel:
             return membership.manager_channel()
 
+        def manager_here(_metadata: Metadata) -> str:
+            return "the manager of this node"
+
         local = [*engine, *system, lambda server: swarm_pb2_grpc.add_SwarmServiceServicer_to_server(swarm, server)]
         async with Group() as group:
             group.start("membership", membership.run())
             server = await serve_local(
                 paths.agent_socket,
                 local,
-                Forward((CONTROL_SERVICE,), to_manager),
-                elsewhere=Elsewhere(Forward(ENGINE_SERVICES, to_manager), lambda: membership.standing().node_id),
+                Forward((CONTROL_SERVICE,), to_manager, whom=manager_here),
+                elsewhere=Elsewhere(
+                    Forward(ENGINE_SERVICES, to_manager, whom=manager_here), lambda: membership.standing().node_id
+                ),
             )
             log.info("serving socket=%s", paths.agent_socket)
             process.notify("READY=1")

@@ -140,7 +140,7 @@ async def serve(settings: Settings) -> None:
             stack.push_async_callback(relay.close)
             room = Room(store, mirror, clock, roots.seal, inventory, first.node_id, managers, lambda: leader.leads)
             control = ControlService(room)
-            engine = Forward(ENGINE_SERVICES, relay.choose)
+            engine = Forward(ENGINE_SERVICES, relay.choose, whom=relay.whom)
             renewal = CertificateServicer(mirror=mirror, authority=roots.authority, clock=clock)
             join = JoinServicer(
                 store=store,

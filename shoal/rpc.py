@@ -42,7 +42,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Despite its name: how long connecting may take, TLS and all. 100 ms would shut out every host that is 40 ms away.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Channels of one process to the same address must not share a connection: a renewed identity needs a new one.
     ("grpc.use_local_subchannel_pool", 1),
@@ -219,12 +220,20 @@ class Forward(grpc.GenericRpcHandler):
     """Relays every method of some services, as raw bytes and in both directions, to a channel chosen per call.
 
     `services` are full names ("shoal.v1.ContainerService"). `choose` gets the method and the call's metadata and
-    may raise ShoalError. Request metadata whose key begins with "shoal-" is passed on.
+    may raise ShoalError. Request metadata whose key begins with "shoal-" is passed on. `whom` says whose silence it
+    is when nobody answers at the other end of the channel.
     """
 
-    def __init__(self, services: Sequence[str], choose: Callable[[str, Metadata], Awaitable[grpc.aio.Channel]]) -> None:
+    def __init__(
+        self,
+        services: Sequence[str],
+        choose: Callable[[str, Metadata], Awaitable[grpc.aio.Channel]],
+        *,
+        whom: Callable[[Metadata], str],
+    ) -> None:
         self._services = frozenset(services)
         self._choose = choose
+        self._whom = whom
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         name = details.method.rsplit("/", 1)[0].lstrip("/")
@@ -241,7 +250,11 @@ class Forward(grpc.GenericRpcHandler):
                 async for response in call:
                     yield response
             except grpc.aio.AioRpcError as error:
-                await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
+                trailing = tuple(error.trailing_metadata() or ())
+                if error.code() is grpc.StatusCode.UNAVAILABLE and "shoal-error" not in dict(trailing):
+                    why = error.details() or "the connection broke"
+                    raise errors.Unavailable(f"{self._whom(metadata or ())} does not answer: {why}") from error
+                await context.abort(error.code(), error.details() or "", trailing)
             finally:
                 pump.cancel()
                 call.cancel()

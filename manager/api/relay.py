@@ -14,6 +14,7 @@ from manager.api.find import node_of
 from manager.store.view import View
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.model.node import NodeState
+from shoal.names import printable
 from shoal.rpc import Metadata, dial
 from shoal.settings import AGENT_PORT
 from shoal.tls import Identity, node_name
@@ -32,14 +33,18 @@ class Relay:
     async def choose(self, method: str, metadata: Metadata) -> grpc.aio.Channel:
         """The channel to the agent that a call is for. Raises NotFound for a node that is not there, Unavailable
         for one that is down."""
-        wanted = dict(metadata or ()).get("shoal-node", "")
-        if not isinstance(wanted, str) or not wanted:
+        wanted = _wanted(metadata)
+        if not wanted:
             raise InvalidArgument(f"{method} is a node's; say which one", hint="use --node NAME")
         node = node_of(self._view, wanted, own_id=self._own_id)
         hostname = node.description.hostname
         if node.status.state is NodeState.DOWN or not node.description.address:
             raise Unavailable(f"node {hostname} is down: {node.status.message or 'it has no address'}")
         return self._channel(node.meta.id, f"{node.description.address}:{AGENT_PORT}")
+
+    def whom(self, metadata: Metadata) -> str:
+        """Who a call is for, in words."""
+        return f"node {printable(_wanted(metadata))}"
 
     def _channel(self, node_id: str, address: str) -> grpc.aio.Channel:
         identity = self._identity()
@@ -57,3 +62,9 @@ class Relay:
     async def close(self) -> None:
         for _, _, channel in self._channels.values():
             await channel.close()
+
+
+def _wanted(metadata: Metadata) -> str:
+    """The node that a call names; empty when it names none."""
+    wanted = dict(metadata or ()).get("shoal-node", "")
+    return wanted if isinstance(wanted, str) else ""

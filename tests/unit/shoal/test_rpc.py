@@ -163,6 +163,52 @@ async def test_renewed_certificate_is_live_at_once(authority: Authority) -> None
         await get(f"127.0.0.1:{port}", "x", identity=client, server_name=tls.node_name("b"))
 
 
+def relaying(choose: Any) -> rpc.Forward:
+    return rpc.Forward(["shoal.v1.ContainerService"], choose, whom=lambda metadata: "node n2")
+
+
+async def test_forward_says_who_does_not_answer(tmp_path: Path) -> None:
+    outer = f"unix:{tmp_path}/outer"
+    async with rpc.dial(f"unix:{tmp_path}/nobody") as channel:
+
+        async def choose(method: str, metadata: rpc.Metadata) -> grpc.aio.Channel:
+            return channel
+
+        async with serving(outer, relaying(choose)):
+            with pytest.raises(Unavailable, match="node n2 does not answer: "):
+                await get(outer, "x")
+
+
+@asynccontextmanager
+async def distant(port: int, one_way_s: float) -> AsyncIterator[int]:
+    """A port that leads to `port` of this host, as if it were so far away."""
+    loop = asyncio.get_running_loop()
+    ways: list[asyncio.StreamWriter] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ways.append(writer)
+        while data := await reader.read(65536):
+            loop.call_later(one_way_s, writer.write, data)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(carry(reader, back), carry(there, writer))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        for way in ways:
+            way.close()
+        server.close()
+
+
+async def test_a_host_far_away_is_reached(authority: Authority) -> None:
+    credentials = tls.server_credentials(lambda: authority.identity("a", "manager"), require_client=True)
+    async with serving("127.0.0.1:0", Engine(), credentials=credentials) as port, distant(port, 0.15) as far:
+        await get(f"127.0.0.1:{far}", "x", identity=authority.identity("w", "worker"))
+
+
 async def test_forward_relays_calls_streams_and_errors(tmp_path: Path) -> None:
     inner, outer = f"unix:{tmp_path}/inner", f"unix:{tmp_path}/outer"
     chosen: list[tuple[str, Any]] = []
@@ -174,7 +220,7 @@ async def test_forward_relays_calls_streams_and_errors(tmp_path: Path) -> None:
                 raise NotFound("node gone is not here")
             return channel
 
-        async with serving(outer, rpc.Forward(["shoal.v1.ContainerService"], choose)), rpc.dial(outer) as client:
+        async with serving(outer, relaying(choose)), rpc.dial(outer) as client:
             with pytest.raises(NotFound, match="No such container: missing; see shoal ps"):
                 await get(outer, "missing")
             stub = engine_pb2_grpc.ContainerServiceStub(client)
@@ -213,7 +259,7 @@ async def test_forward_ends_the_inner_call_when_the_client_goes(tmp_path: Path) 
         async def choose(method: str, metadata: rpc.Metadata) -> grpc.aio.Channel:
             return channel
 
-        async with serving(outer, rpc.Forward(["shoal.v1.ContainerService"], choose)), rpc.dial(outer) as client:
+        async with serving(outer, relaying(choose)), rpc.dial(outer) as client:
             call = engine_pb2_grpc.ContainerServiceStub(client).AttachContainer()
             await call.read()
             call.cancel()

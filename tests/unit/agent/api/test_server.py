@@ -167,7 +167,9 @@ async def local(tmp_path: Path, system: SystemService, membership: Membership) -
         lambda server: engine_pb2_grpc.add_SystemServiceServicer_to_server(system, server),
         lambda server: swarm_pb2_grpc.add_SwarmServiceServicer_to_server(swarm, server),
     ]
-    server = await serve_local(path, services, Forward(("shoal.v1.ControlService",), nowhere))
+    server = await serve_local(
+        path, services, Forward(("shoal.v1.ControlService",), nowhere, whom=lambda metadata: "the manager")
+    )
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     async with dial(f"unix:{path}") as channel:
         yield channel
