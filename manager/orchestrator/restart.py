@@ -7,7 +7,7 @@ it follows from the stored tasks, so that a new leader decides the same.
 
 from __future__ import annotations
 
-from manager.orchestrator.slot import Slot, ended_by_itself, since_ns
+from manager.orchestrator.slot import Slot, ended_by_itself
 from shoal.model.container import RestartCondition, RestartPolicy
 from shoal.model.service import Service
 from shoal.model.task import Task, TaskState
@@ -46,7 +46,7 @@ def vacant_until_ns(service: Service, slot: Slot, now_ns: int) -> int:
     if last is None or last.status.state != TaskState.REJECTED:
         return 0
     pause_ns = _pause_ns(service, slot, last)
-    return since_ns(last, now_ns) + pause_ns if pause_ns else 0
+    return last.since_ns(now_ns) + pause_ns if pause_ns else 0
 
 
 def _pause_ns(service: Service, slot: Slot, after: Task) -> int:
@@ -79,7 +79,7 @@ def history(policy: RestartPolicy, task_history: int) -> int:
 
 def _attempts(slot: Slot, last: Task, policy: RestartPolicy, now_ns: int) -> int:
     """Restarts of this version, within the window before `last` ended. A restart happens when its task is made."""
-    end_ns = since_ns(last, now_ns)
+    end_ns = last.since_ns(now_ns)
     begin_ns = end_ns - policy.window_ns if policy.window_ns else 0
     count = 0
     for before, task in zip(slot.tasks, slot.tasks[1:], strict=False):

@@ -86,12 +86,6 @@ def held(view: View, slot: Slot) -> bool:
     )
 
 
-def since_ns(task: Task, now_ns: int) -> int:
-    """When its state was reached. Agents say so by their own clocks; what cannot be true counts as its creation."""
-    at_ns = task.status.at_ns
-    return at_ns if task.meta.created_at_ns <= at_ns <= now_ns else task.meta.created_at_ns
-
-
 def new_task(
     view: View,
     service: Service,

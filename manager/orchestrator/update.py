@@ -15,7 +15,7 @@ from manager.control.action import Action, change, touched
 from manager.control.controller import Decision, Mint, earliest
 from manager.orchestrator import restart
 from manager.orchestrator.place import fill, outdated
-from manager.orchestrator.slot import Slot, new_task, running, since_ns, told, wanted
+from manager.orchestrator.slot import Slot, new_task, running, told, wanted
 from manager.store.view import View
 from shoal.model.container import RestartPolicy
 from shoal.model.network import Port, PublishMode
@@ -95,7 +95,7 @@ def _rests_until_ns(service: Service, slot: Slot, now_ns: int) -> int:
     present = _present(service, slot)
     if present is None or not running(present):
         return 0
-    return since_ns(present, now_ns) + service.spec.update.delay_ns
+    return present.since_ns(now_ns) + service.spec.update.delay_ns
 
 
 def _contained(spec: ServiceSpec) -> tuple[TaskSpec, tuple[Port, ...], bool]:

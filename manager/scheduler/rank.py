@@ -141,6 +141,6 @@ def _failing(view: View, load: Load, service: Service, now_ns: int) -> set[int]:
         for task in view.tasks_of_service(service.meta.id)
         if task.status.state in _FAILED
         and task.task_version == service.task_version
-        and task.status.at_ns > now_ns - FAILURES_WITHIN_NS
+        and task.since_ns(now_ns) > now_ns - FAILURES_WITHIN_NS
     )
     return {load.index[id] for id, count in failures.items() if count >= FAILURES and id in load.index}

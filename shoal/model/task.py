@@ -63,3 +63,8 @@ class Task(Value, frozen=True):
     def finished(self) -> bool:
         """Whether it runs no more and never will again."""
         return self.status.state > TaskState.RUNNING
+
+    def since_ns(self, now_ns: int) -> int:
+        """When its state was reached. Agents say so by their own clocks; what cannot be true counts as its creation."""
+        at_ns = self.status.at_ns
+        return at_ns if self.meta.created_at_ns <= at_ns <= now_ns else self.meta.created_at_ns
