@@ -57,7 +57,7 @@ def test_a_failing_node_is_better_than_none(new_world):
     world.service(replicas=5, restart=POLICY)
     world.converge()
     for task in world.running():
-        world.report(task, TaskState.FAILED, at_ns=world.now_ns + clock_off_ns)
+        world.report(task, TaskState.FAILED)
     world.converge()
     assert len(world.running()) == 5
 
