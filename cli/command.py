@@ -23,6 +23,7 @@ from typer.main import get_command
 
 from cli import help as layout
 from cli.client import Client
+from cli.coercion import plain
 from cli.grammar import Arity, Flag, UsageError, check_arity, normalise
 from shoal.errors import InvalidArgument
 
@@ -106,6 +107,7 @@ class _Command(TyperCommand):
         if ctx.resilient_parsing:  # shell completion reads half a line
             return super().parse_args(ctx, args)
         try:
+            plain(self.get_params(ctx))
             options = [each for each in self.get_params(ctx) if isinstance(each, TyperOption)]
             line = normalise(args, map(as_flag, options), interspersed=self.declaration.interspersed)
             if not {"-h", "--help"}.isdisjoint(line[: line.index("--")]) and _asks_help(line, options):

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from cli import help as layout
+from cli.coercion import plain
 from cli.command import as_flag, build
 from cli.grammar import UsageError, normalise
 from cli.registry import CLUSTER, COMMANDS, COMMON, EXAMPLES, GROUPS, MANAGEMENT, NOT_YET, OTHER, Entry
@@ -29,6 +30,7 @@ class LazyGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:  # shell completion reads half a line
             return super().parse_args(ctx, args)
+        plain(self.get_params(ctx))
         options = [each for each in self.get_params(ctx) if isinstance(each, TyperOption)]
         try:
             line = normalise(args, map(as_flag, options), interspersed=False)
