@@ -52,7 +52,10 @@ class ShoalError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message.removesuffix('.')}; {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        joint = " " if self.message.endswith(("?", "!")) else "; "
+        return f"{self.message.removesuffix('.')}{joint}{self.hint}"
 
 
 class InvalidArgument(ShoalError):
