@@ -18,6 +18,7 @@ import msgspec
 from agent.assignment import KINDS, Assignment, Change, changed
 from shoal.codec import pack, unpack
 from shoal.errors import Exhausted, InvalidArgument, ShoalError
+from shoal.files import make_private
 from shoal.model.task import TaskStatus
 
 P = ParamSpec("P")
@@ -121,6 +122,7 @@ class Database:
 
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+    make_private(path)
     return _told(_prepare, path)
 
 

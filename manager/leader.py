@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from manager.control.action import LeadershipLost
 from manager.store.base import Conflict, Guard, Put, Store, Txn
 from shoal.clock import Clock
-from shoal.errors import Compacted, NotFound, Unavailable
+from shoal.errors import Compacted, Exhausted, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,17 @@ class Leader:
     async def run(self) -> None:
         """Stand for election, for as long as the manager lives."""
         while True:
-            lease = await self._store.grant(LEASE_S)
-            fence = Guard(KEY, await self._win(lease))
-            log.info("leading revision=%d", fence.revision)
-            self.leads = True
             try:
+                lease = await self._store.grant(LEASE_S)
+                fence = Guard(KEY, await self._win(lease))
+                log.info("leading revision=%d", fence.revision)
+                self.leads = True
                 await self._lead(fence, lease)
             except (LeadershipLost, NotFound) as error:
-                log.warning("no longer leading: %s", error)
+                log.warning("not leading any more: %s", error)
+            except (Exhausted, Unavailable) as error:
+                log.error("cannot lead, trying again: %s", error)  # a full disk is no bug
+                await self._clock.sleep(RENEW_S)
             finally:
                 self.leads = False
 

@@ -38,6 +38,17 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
         _sync_folder(path.parent)
 
 
+def make_private(path: Path) -> None:
+    """A file that only its owner can read, made empty where it is not there: for databases, whose own library would
+    leave them readable to all. SQLite gives its journals the mode of the database (sqlite.org/wal.html)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
 def read_optional(path: Path) -> bytes | None:
     """The content, or None where there is no such file."""
     try:

@@ -18,7 +18,7 @@ from manager.store.base import Store
 from manager.store.mirror import Mirror
 from shoal import defaults
 from shoal.clock import Clock
-from shoal.errors import PermissionDenied
+from shoal.errors import Exhausted, PermissionDenied, Unavailable
 from shoal.model.node import Node, NodeDescription, NodeState, NodeStatus
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,9 @@ class Liveness:
         self._clock = clock
         self._gone = gone
         self._deadlines: dict[str, float] = {}
+        # Nodes that have a session.
+        self._connected: set[str] = set()
+        self._failing = False
 
     async def adopt(self) -> None:
         """Begin: who was READY under the manager before is UNKNOWN until it calls."""
@@ -52,9 +55,10 @@ class Liveness:
     async def connected(self, node_id: str, description: NodeDescription) -> None:
         """The node's agent has said hello. Raises PermissionDenied when the node was removed meanwhile."""
         self.heard(node_id)
+        self._connected.add(node_id)
         await self._settle(node_id, NodeState.READY, "", description)
         if node_id not in self._mirror.nodes:
-            self._deadlines.pop(node_id, None)
+            self._forget(node_id)
             raise PermissionDenied(f"node {node_id} was removed from the cluster", hint="join again with a token")
 
     async def described(self, node_id: str, description: NodeDescription) -> None:
@@ -68,12 +72,13 @@ class Liveness:
 
     def broken(self, node_id: str) -> None:
         """The node's stream ended without a word."""
+        self._connected.discard(node_id)
         soon = self._clock.monotonic() + self._timeout_s() * BROKEN_STREAM_SHARE
         self._deadlines[node_id] = min(self._deadlines.get(node_id, soon), soon)
 
     async def left(self, node_id: str) -> None:
         """The agent said goodbye."""
-        self._deadlines.pop(node_id, None)
+        self._forget(node_id)
         await self._settle(node_id, NodeState.DOWN, "its agent said goodbye")
 
     async def run(self) -> None:
@@ -85,9 +90,21 @@ class Liveness:
                 # This process stood still: what agents sent meanwhile is yet to be read.
                 log.warning("stood still for %.1f s; every node gets that much longer", late)
                 self._deadlines = {node_id: at + late for node_id, at in self._deadlines.items()}
-            await self._bury()
+            await self._look()
             expected = self._clock.monotonic() + TICK_S
             await self._clock.sleep(TICK_S)
+
+    async def _look(self) -> None:
+        """Write down who died. What cannot be written is found again at the next tick."""
+        try:
+            await self._bury()
+            await self._correct()
+        except (Exhausted, Unavailable) as error:
+            if not self._failing:
+                log.error("cannot write the state of nodes, trying again: %s", error)  # a full disk is no bug
+            self._failing = True
+        else:
+            self._failing = False
 
     async def _bury(self) -> None:
         now = self._clock.monotonic()
@@ -98,12 +115,37 @@ class Liveness:
             for node in self._mirror.nodes.values()
             if node.status.state is not NodeState.DOWN and self._deadlines.setdefault(node.meta.id, grace) <= now
         ]
-        for node_id in dead:
-            del self._deadlines[node_id]
+
+        async def bury(node_id: str) -> None:
+            self._connected.discard(node_id)
             self._gone(node_id)
-        await asyncio.gather(
-            *(self._settle(node_id, NodeState.DOWN, "nothing was heard of its agent") for node_id in dead)
-        )
+            await self._settle(
+                node_id,
+                NodeState.DOWN,
+                "nothing was heard of its agent",
+                # It may call at this very moment.
+                unless=lambda: self._deadlines.get(node_id, now) > now,
+            )
+            if self._deadlines.get(node_id, now) <= now:
+                self._deadlines.pop(node_id, None)
+
+        await asyncio.gather(*map(bury, dead))
+
+    async def _correct(self) -> None:
+        """A node that called while it was being written down as dead is READY."""
+        wrong = [
+            node_id
+            for node_id in self._connected
+            if (node := self._mirror.nodes.get(node_id)) is not None and node.status.state is NodeState.DOWN
+        ]
+        await asyncio.gather(*map(self._readmit, wrong))
+
+    async def _readmit(self, node_id: str) -> None:
+        await self._settle(node_id, NodeState.READY, "", unless=lambda: node_id not in self._connected)
+
+    def _forget(self, node_id: str) -> None:
+        self._connected.discard(node_id)
+        self._deadlines.pop(node_id, None)
 
     def _timeout_s(self) -> float:
         cluster = self._mirror.cluster
@@ -111,10 +153,16 @@ class Liveness:
         return spec.node_timeout_ns / 1e9
 
     async def _settle(
-        self, node_id: str, state: NodeState, message: str, description: NodeDescription | None = None
+        self,
+        node_id: str,
+        state: NodeState,
+        message: str,
+        description: NodeDescription | None = None,
+        *,
+        unless: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Write the node's state, as often as somebody else changes its record at the same moment."""
-        while (node := self._mirror.nodes.get(node_id)) is not None:
+        """Write the node's state, as often as somebody else changes its record at the same moment, until `unless`."""
+        while (node := self._mirror.nodes.get(node_id)) is not None and not unless():
             wanted = _with(node, state, message, self._clock.now_ns(), description)
             if wanted == node:
                 return

@@ -21,6 +21,7 @@ import msgspec
 
 from manager.store.base import Change, Commit, Conflict, Record, Snapshot, Txn
 from shoal.errors import Compacted, Exhausted, NotFound, Unavailable, Unsupported
+from shoal.files import make_private
 
 SCHEMA_VERSION = 1
 _SCHEMA = f"""
@@ -63,7 +64,7 @@ _decode = msgspec.msgpack.Decoder(tuple[Undo, ...]).decode
 def opened(path: Path, *, keep_revisions: int, keep_bytes: int) -> tuple[Writer, Reader]:
     """Both connections of a file that is whole and nobody else's; made if it is not there."""
     with _clearly(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path)
         lock = _lock(path)
     try:
         with _clearly(path):
