@@ -55,7 +55,7 @@ test-wheel:
 	python3 -m venv --without-pip build/wheel/venv
 	realpath $(VENV)/lib/python3*/site-packages > $$(echo build/wheel/venv/lib/python3*/site-packages)/dependencies.pth
 	$(PY) -m pip --python build/wheel/venv/bin/python install -q --disable-pip-version-check --no-deps --ignore-installed build/wheel/*.whl
-	cd build/wheel && SHOAL_FROM_WHEEL=1 venv/bin/python -m pytest -q -c ../../pyproject.toml --rootdir ../.. ../../tests/unit ../../tests/architecture
+	cd build/wheel && SHOAL_FROM_WHEEL=1 venv/bin/python -m pytest -q -p shoal -c ../../pyproject.toml --rootdir ../.. ../../tests/unit ../../tests/architecture
 
 ## bench: every benchmark beside the peers that are installed; build/bench.json
 bench:
