@@ -178,19 +178,29 @@ class DispatcherService(DispatcherServiceServicer):
     async def _tell(self) -> None:
         """Wake the sessions whose assignment an event may have changed."""
         with self._mirror.changes.subscribe() as events:
-            self._assigner.reload()
+            self._look_at_everything()
             while True:
                 await events.wait()
                 try:
                     for event in events.drain():
                         for node_id in self._assigner.apply(event):
                             self._wake(node_id)
-                        if event.kind == "node" and event.new is None and (removed := self._sessions.get(event.id)):
-                            removed.end(PermissionDenied(f"node {event.id} was removed from the cluster"))
+                        if event.kind == "node" and event.new is None:
+                            self._removed(event.id)
                 except Lagged:
-                    self._assigner.reload()
-                    for node_id in self._sessions:
-                        self._wake(node_id)
+                    self._look_at_everything()
+
+    def _look_at_everything(self) -> None:
+        """Events were missed: before the first subscription, or by lagging behind."""
+        self._assigner.reload()
+        for node_id, session in self._sessions.items():
+            session.wake()
+            if node_id not in self._mirror.nodes:
+                self._removed(node_id)
+
+    def _removed(self, node_id: str) -> None:
+        if session := self._sessions.get(node_id):
+            session.end(PermissionDenied(f"node {node_id} was removed from the cluster"))
 
     def _wake(self, node_id: str) -> None:
         if session := self._sessions.get(node_id):
