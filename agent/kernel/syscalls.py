@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 from agent.kernel.numbers import numbers_of
 
@@ -107,6 +108,16 @@ def call(name: str, *args: int | bytes | None) -> int:
 def setns(fd: int, kinds: int) -> None:
     """Move this thread into the namespaces of `fd` (a namespace's file, or a pidfd with several kinds)."""
     call("setns", fd, kinds)
+
+
+def heed_internal_signals() -> None:
+    """Undo what glibc's posix_spawn(3) leaves its children with: it ignores the two signals that it keeps for itself,
+    and its own sigaction(3) refuses to touch them. A handler is left alone."""
+    for number in (32, 33):
+        action = ctypes.create_string_buffer(32)  # handler, flags, restorer, mask: struct sigaction of the kernel
+        call("rt_sigaction", number, None, ctypes.addressof(action), 8)
+        if int.from_bytes(action.raw[:8], "little") == signal.SIG_IGN:
+            call("rt_sigaction", number, bytes(32), None, 8)
 
 
 def set_process_name(name: str) -> None:

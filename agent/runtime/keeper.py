@@ -409,6 +409,7 @@ def _default_signals() -> None:
         with contextlib.suppress(OSError):
             if signal.getsignal(number) == signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
+    syscalls.heed_internal_signals()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, lambda _number, _frame: None)
 
