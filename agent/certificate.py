@@ -1,7 +1,9 @@
-"""Certificate: who this node is, and how it stays so. A certificate lives a day and is renewed between half and
-two thirds of its life, at a moment of chance, so that a thousand nodes that joined together do not ask together.
+"""Certificate: who this node is, and how it stays so. A certificate lives 90 days (a cluster may say otherwise)
+and is renewed between half and two thirds of its life, at a moment of chance, so that a thousand nodes that joined
+together do not ask together.
 
-The first one comes from `agent/join.py`, or from the manager process on the first node.
+The first one comes from `agent/join.py`, or from the manager process on the first node. Where the host was off while
+it ran out, the old key still gets a new one.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent.join import manager_address
 from shoal.backoff import Backoff
 from shoal.clock import Clock
 from shoal.errors import ShoalError, Unavailable
 from shoal.rpc import dial, translated
-from shoal.tls import Identity, new_key_and_csr
+from shoal.settings import JOIN_PORT_OFFSET
+from shoal.tls import Identity, new_key_and_csr, signed_for_restore
 from shoal.v1 import ca_pb2, ca_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -86,7 +90,9 @@ class Renewal:
         last: ShoalError = Unavailable("no manager is known to ask for a new certificate")
         for manager in self._managers():
             try:
-                return await renew(self._credentials.current(), manager)
+                identity = self._credentials.current()
+                expired = identity.not_after.timestamp() * 1e9 <= self._clock.now_ns()
+                return await (restore if expired else renew)(identity, manager)
             except ShoalError as error:
                 last = error
         raise last
@@ -100,6 +106,19 @@ async def renew(identity: Identity, manager: str) -> Identity:
             answer = await ca_pb2_grpc.CertificateServiceStub(channel).RenewCertificate(
                 ca_pb2.RenewCertificateRequest(csr_pem=csr_pem), timeout=ASK_TIMEOUT_S
             )
+    return Identity(answer.certificate_pem, key_pem, answer.root_ca_pem or identity.root_ca_pem)
+
+
+async def restore(identity: Identity, manager: str) -> Identity:
+    """A new identity instead of one that ran out while this host was off, from `manager`'s join port."""
+    host, port = manager_address(manager)
+    key_pem, csr_pem = new_key_and_csr(identity.node_id)
+    request = ca_pb2.RestoreCertificateRequest(
+        certificate_pem=identity.certificate_pem, csr_pem=csr_pem, signature=signed_for_restore(identity, csr_pem)
+    )
+    async with dial(f"{host}:{port + JOIN_PORT_OFFSET}", root_ca_pem=identity.root_ca_pem) as channel:
+        with translated():
+            answer = await ca_pb2_grpc.JoinServiceStub(channel).RestoreCertificate(request, timeout=ASK_TIMEOUT_S)
     return Identity(answer.certificate_pem, key_pem, answer.root_ca_pem or identity.root_ca_pem)
 
 

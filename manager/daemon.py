@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 import msgspec
 
+from manager.api.cluster import check
 from manager.api.control import ControlService
 from manager.api.relay import Relay
 from manager.api.room import Room
@@ -25,7 +26,7 @@ from manager.control.loop import Loop
 from manager.deciders import DECIDERS
 from manager.dispatcher.inventory import Inventory
 from manager.dispatcher.rpc import DispatcherService
-from manager.founding import Founder, IdentityFile, own_identity, roots_of
+from manager.founding import Founder, IdentityFile, keep_identity, own_identity, roots_of
 from manager.leader import Leader
 from manager.store.base import Guard
 from manager.store.mirror import Mirror
@@ -45,6 +46,8 @@ from shoal.v1 import ca_pb2_grpc, control_pb2_grpc, dispatcher_pb2_grpc
 log = logging.getLogger(__name__)
 
 STOP_SERVING_S = 2.0
+# What somebody who is no member may send: a token or a certificate, and a signing request.
+STRANGERS_BYTES = 64 << 10
 MEMBERS_SERVICES = ("shoal.v1.DispatcherService", "shoal.v1.CertificateService")
 
 
@@ -92,7 +95,8 @@ def parse(argv: Sequence[str]) -> Settings:
         try:
             spec = _spec(wanted.spec_json)
         except InvalidArgument as error:
-            parser.error(str(error))
+            # Its user typed none of these flags: a sentence without the usage.
+            parser.exit(2, f"shoal-manager: {error}\n")
         founder = Founder(wanted.node_name, Availability[wanted.availability.upper()], spec)
     return Settings(
         wanted.data_dir,
@@ -156,7 +160,7 @@ async def serve(settings: Settings) -> None:
             ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, members)
             members.add_generic_rpc_handlers((engine,))
-            strangers = new_server()
+            strangers = new_server(max_message_bytes=STRANGERS_BYTES)
             ca_pb2_grpc.add_JoinServiceServicer_to_server(join, strangers)
             local = new_server()
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, local)
@@ -169,6 +173,7 @@ async def serve(settings: Settings) -> None:
             )
             group.start("dispatcher", dispatcher.run())
             group.start("leader", leader.run())
+            group.start("identity", keep_identity(mirror, roots.authority, settings.identity_dir, clock))
             settings.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
             settings.socket.unlink(missing_ok=True)
             listen_locally(local, settings.socket)
@@ -207,6 +212,8 @@ def _spec(text: str) -> ClusterSpec:
     if unknown := given.keys() - known.keys():
         raise InvalidArgument(f"invalid --spec-json: a cluster has no {', '.join(sorted(unknown))}")
     try:
-        return msgspec.convert([*{**known, **given}.values()], ClusterSpec)
+        spec = msgspec.convert([*{**known, **given}.values()], ClusterSpec)
     except msgspec.MsgspecError as error:
         raise InvalidArgument(f"invalid --spec-json: {error}") from error
+    check(spec)
+    return spec

@@ -6,7 +6,6 @@ and the manager's node are one transaction, the seal lies on disk before it, the
 
 from __future__ import annotations
 
-import datetime
 import logging
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from manager.store.base import Guard, Put, Store, Txn
 from manager.store.mirror import Mirror
 from manager.store.records import encode, key_for
 from shoal.clock import Clock
-from shoal.errors import Conflict, NotFound
+from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.ids import new_id
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster, ClusterSpec
@@ -30,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SEAL_FILE = "seal.key"
 _CA_KEY = "CA key"
+_LOOK_S = 30.0
 
 
 class Founder(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ async def _found(store: Store, mirror: Mirror, seal: Seal, founder: Founder, now
 
 
 def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Clock) -> Identity:
-    """Who this manager is, kept in `folder`; issued where there is none, or it ran out while the host was off.
+    """Who this manager is, kept in `folder`; issued where there is none, or it runs out and was not renewed in time.
 
     Raises Conflict when the one there is another cluster's.
     """
@@ -96,7 +96,7 @@ def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Cloc
     if identity is not None and identity.cluster_id != cluster.meta.id:
         raise Conflict(f"{folder} holds the identity of another cluster ({identity.cluster_id})")
     now_ns = clock.now_ns()
-    if identity is not None and identity.not_after > datetime.datetime.fromtimestamp(now_ns / 1e9, datetime.UTC):
+    if identity is not None and not _overdue(identity, now_ns):
         return identity
     node_id = identity.node_id if identity is not None else _only_manager(mirror)
     identity = authority.new_identity(
@@ -108,6 +108,26 @@ def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Cloc
     )
     identity.save(folder)
     return identity
+
+
+async def keep_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Clock) -> None:
+    """Issue it anew, for as long as the manager lives, where the agent of this host did not renew it in time: it was
+    dead, or the whole host slept. Where there is none, this host is leaving."""
+    while True:
+        await clock.sleep(_LOOK_S)
+        try:
+            identity = Identity.load(folder)
+            if identity is not None and _overdue(identity, clock.now_ns()):
+                own_identity(mirror, authority, folder, clock)
+                log.warning("this node's certificate was not renewed in time; issued another")
+        except (ShoalError, OSError) as error:
+            log.error("this node's certificate cannot be looked after: %s", error)  # a full disk is no bug
+
+
+def _overdue(identity: Identity, now_ns: int) -> bool:
+    """Whether so little of its life is left that its agent must have failed to renew it (`agent/certificate.py`)."""
+    begin, end = identity.not_before.timestamp(), identity.not_after.timestamp()
+    return now_ns / 1e9 > end - (end - begin) / 6
 
 
 def _only_manager(mirror: Mirror) -> str:

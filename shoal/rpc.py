@@ -50,7 +50,6 @@ _CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),
 ]
 _SERVER_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 5_000),
@@ -82,9 +81,13 @@ def dial(
     return grpc.aio.secure_channel(target, channel_credentials(identity, root_ca_pem), options=options)
 
 
-def new_server(*, interceptors: Sequence[Interceptor] = ()) -> grpc.aio.Server:
-    """A server whose handlers may raise ShoalError; `interceptors` run inside that translation, in order."""
-    return grpc.aio.server(interceptors=[_Translation(), *interceptors], options=_SERVER_OPTIONS)
+def new_server(
+    *, interceptors: Sequence[Interceptor] = (), max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.aio.Server:
+    """A server whose handlers may raise ShoalError; `interceptors` run inside that translation, in order. It takes no
+    message above `max_message_bytes`."""
+    options = [*_SERVER_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)]
+    return grpc.aio.server(interceptors=[_Translation(), *interceptors], options=options)
 
 
 def listen_locally(server: grpc.aio.Server, path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -25,6 +26,8 @@ from shoal.files import read_optional, write_atomic
 from shoal.model.node import Role
 
 MANAGER_NAME = "manager.shoal"
+# Before what is signed, so that this signature serves no other purpose.
+_RESTORE = b"shoal restore\n"
 
 
 def node_name(node_id: str) -> str:
@@ -105,6 +108,34 @@ def new_key_and_csr(common_name: str) -> tuple[str, str]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return key_to_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def signed_for_restore(identity: Identity, csr_pem: str) -> bytes:
+    """What shows a manager that a signing request comes from the holder of a certificate that ran out."""
+    key = serialization.load_pem_private_key(identity.key_pem.encode(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidArgument(f"the key of node {identity.node_id} is none of ours", hint="leave and join again")
+    return key.sign(_RESTORE + csr_pem.encode(), ec.ECDSA(hashes.SHA256()))
+
+
+def check_restore(
+    certificate_pem: str, root_ca_pem: str, csr_pem: str, signature: bytes
+) -> tuple[Peer, datetime.datetime]:
+    """Whose certificate it is and when it ran out or will. Raises InvalidArgument unless `root_ca_pem` signed it, and
+    its key `csr_pem`."""
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate_pem.encode())
+        leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(root_ca_pem.encode()))
+        key = leaf.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise InvalidArgument("the old certificate's key is none of ours")
+        key.verify(signature, _RESTORE + csr_pem.encode(), ec.ECDSA(hashes.SHA256()))
+        return _peer_in(leaf), leaf.not_valid_after_utc
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise InvalidArgument(
+            "the old certificate is not of this cluster, or the caller does not hold its key",
+            hint="leave the cluster there and join again with a token",
+        ) from error
 
 
 def key_to_pem(key: ec.EllipticCurvePrivateKey) -> str:

@@ -2,7 +2,8 @@
 
 Joining stands on its own port, with TLS that only proves the manager; the token is the ground, and the node's
 record is written before its certificate leaves. Renewal stands behind mutual TLS; the ground is the caller's own
-certificate and that its node was not removed.
+certificate and that its node was not removed. A host that was off while its certificate ran out comes to the join
+port too: the ground is that it still holds the old key.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from shoal.v1 import ca_pb2, ca_pb2_grpc, types_pb2
 
 log = logging.getLogger(__name__)
 _MAX_HOSTNAME = 253
+# How long after its certificate ran out a node may still come back by itself.
+RESTORE_DAYS = 30
 
 
 class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
@@ -85,6 +88,32 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
             managers=list(self._managers()),
         )
 
+    async def RestoreCertificate(
+        self, request: ca_pb2.RestoreCertificateRequest, context: Any
+    ) -> ca_pb2.RestoreCertificateResponse:
+        cluster = _cluster(self._mirror)
+        source, now = source_of(context.peer()), self._clock.monotonic()
+        self._limiter.check(source, now)
+        try:
+            peer, until = tls.check_restore(
+                request.certificate_pem, cluster.root_ca_pem, request.csr_pem, request.signature
+            )
+        except InvalidArgument:
+            self._limiter.wrong(source, now)
+            raise
+        ago_s = self._clock.now_ns() / 1e9 - until.timestamp()
+        if ago_s > RESTORE_DAYS * 24 * 3600:
+            raise PermissionDenied(
+                f"the certificate of node {peer.node_id} ran out more than {RESTORE_DAYS} days ago",
+                hint="leave the cluster there and join again with a token",
+            )
+        node = _member(self._mirror, peer, cluster)
+        log.info("certificate restored node=%s from=%s", node.meta.id, context.peer())
+        return ca_pb2.RestoreCertificateResponse(
+            certificate_pem=_renewed(self._authority, node, cluster, request.csr_pem, self._clock),
+            root_ca_pem=self._authority.root_ca_pem,
+        )
+
     def _role_of(self, text: str, source: str, cluster: Cluster) -> Role:
         """The role that the token gives. Raises PermissionDenied, with one message, for any that gives none."""
         token = JoinToken.parse(text)
@@ -130,21 +159,31 @@ class CertificateServicer(ca_pb2_grpc.CertificateServiceServicer):
                 "a certificate is renewed over mutual TLS", hint="dial the manager's port, not its socket"
             )
         cluster = _cluster(self._mirror)
-        node = self._mirror.nodes.get(peer.node_id)
-        if node is None or peer.cluster_id != cluster.meta.id:
-            raise PermissionDenied(
-                f"node {peer.node_id} is not a member of this cluster any more", hint="join again with a token"
-            )
-        certificate_pem = self._authority.issue(
-            request.csr_pem,
-            node_id=node.meta.id,
-            cluster_id=cluster.meta.id,
-            role=node.spec.role,
-            life_ns=cluster.spec.certificate_life_ns,
-            now_ns=self._clock.now_ns(),
-        )
+        node = _member(self._mirror, peer, cluster)
+        certificate_pem = _renewed(self._authority, node, cluster, request.csr_pem, self._clock)
         log.info("certificate renewed node=%s role=%s", node.meta.id, node.spec.role.name.lower())
         return ca_pb2.RenewCertificateResponse(certificate_pem=certificate_pem, root_ca_pem=self._authority.root_ca_pem)
+
+
+def _member(mirror: Mirror, peer: tls.Peer, cluster: Cluster) -> Node:
+    """The record of who calls. Raises PermissionDenied for a node that was removed."""
+    node = mirror.nodes.get(peer.node_id)
+    if node is None or peer.cluster_id != cluster.meta.id:
+        raise PermissionDenied(
+            f"node {peer.node_id} is not a member of this cluster any more", hint="join again with a token"
+        )
+    return node
+
+
+def _renewed(authority: Authority, node: Node, cluster: Cluster, csr_pem: str, clock: Clock) -> str:
+    return authority.issue(
+        csr_pem,
+        node_id=node.meta.id,
+        cluster_id=cluster.meta.id,
+        role=node.spec.role,
+        life_ns=cluster.spec.certificate_life_ns,
+        now_ns=clock.now_ns(),
+    )
 
 
 def _cluster(mirror: Mirror) -> Cluster:

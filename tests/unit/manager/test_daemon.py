@@ -103,6 +103,7 @@ async def test_killed_while_it_founds_it_founds_again(manager: Manager, tmp_path
 def test_what_is_in_the_way_is_told_in_a_sentence(manager: Manager, tmp_path: Path) -> None:
     assert "there is no cluster in" in manager.fails()
     assert "a cluster has no colour" in manager.fails(*INIT, "--spec-json", '{"colour": 1}')
+    assert "certificate expiry must be at least 1h" in manager.fails(*INIT, "--spec-json", '{"certificate_life_ns": 1}')
     with socket.create_server(("127.0.0.1", 0)) as busy:
         said = manager.fails(*INIT, port=busy.getsockname()[1])
     assert said.strip().splitlines()[-1].startswith("shoal-manager: cannot listen on 127.0.0.1:")
