@@ -167,7 +167,7 @@ async def test_exec_detached_answers_at_once_and_runs_on(containers, engine):
     opening = wire.ExecOpen(container="web", argv=["sh", "-c", "yes | head -c 300000; echo done > /done"], detach=True)
     responses = await conversation(containers.ExecContainer(), wire.ExecContainerRequest(open=opening))
     assert [each.WhichOneof("response") for each in responses] == ["started"]
-    looking = wire.ExecOpen(container="web", argv=["sh", "-c", "until grep done /done; do sleep 0.05; done 2>/dev/null"])
+    looking = wire.ExecOpen(container="web", argv=["sh", "-c", "until grep -s done /done; do sleep 0.05; done"])
     found = await asyncio.wait_for(
         conversation(containers.ExecContainer(), wire.ExecContainerRequest(open=looking)), 10
     )
