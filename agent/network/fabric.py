@@ -65,6 +65,7 @@ class Fabric:
             log.error("a network of the cluster cannot be: %s", error)
         published = [each for record in records for each in _published(record)]
         self._table.replace(self.segments, published, self._services())
+        self._table.mend()
         return records
 
     def close(self) -> None:
@@ -188,6 +189,10 @@ class Fabric:
             raise Conflict(f"network {network.spec.name} is the cluster's", hint="remove it through a manager")
         self._bridges.remove(network, self._kernel)
         self._serve()
+
+    def mend(self) -> None:
+        """Undo what other programs of this host did to its firewall."""
+        self._table.mend()
 
     def _serve(self) -> None:
         self._table.serve(self.segments, self._services())

@@ -6,11 +6,15 @@ What the chains do, in the order a packet meets them:
 - `prerouting` and `output` choose another destination: a service's VIP for a backend (only from inside its
   network), a published port of any local address for the container, a mesh port for a backend.
 - `forward` lets in what belongs to a connection, what was published, and what stays in one network; nothing else
-  reaches a container from outside its network. Accepting here overrules no other table's drop.
+  reaches a container from outside its network.
 - `postrouting` hides a container behind the host when it talks to the world, behind the tunnel's address when a
   mesh request goes to another host (so that the answer comes back the same way), and behind the gateway when it
   talks to itself through its own service or port.
 - `redirects` stops ICMP redirects, by which a container would learn to go around the host, where VIPs are unknown.
+
+A host may have a firewall that forwards nothing: Docker and ufw leave iptables' FORWARD chain with the policy drop,
+which no accept of ours overrules. `admission` lets our devices through there; what may reach a container is decided
+in `forward` all the same.
 
 Published ports are elements of maps, so that a container's start adds one element and no rule.
 """
@@ -57,6 +61,25 @@ def publish(published: Iterable[Published]) -> str:
 def unpublish(published: Iterable[Published]) -> str:
     """Remove ports that are there."""
     return "".join(f"delete element {TABLE} {_element(each)}\n" for each in published)
+
+
+# Where iptables filters what passes this host, and our chain there. nft's word for a name's beginning is "*".
+FORWARD = "ip filter FORWARD"
+_ADMITTED = "SHOAL-FORWARD"
+_DEVICES = ("shoal0", "shl*", "shb*", "shx*")
+_WAYS = ("iifname", "oifname")
+
+
+def admission(forward: str) -> str:
+    """The commands that make iptables' FORWARD chain, which `nft list chain` printed as `forward`, let through what
+    comes from our devices or goes to them; none where it does already."""
+    if f"jump {_ADMITTED}" in forward:
+        return ""
+    rules = [f'add rule ip filter {_ADMITTED} {way} "{device}" accept' for device in _DEVICES for way in _WAYS]
+    chain = f"ip filter {_ADMITTED}"
+    return "\n".join(
+        [f"add chain {chain}", f"flush chain {chain}", *rules, f"insert rule {FORWARD} jump {_ADMITTED}", ""]
+    )
 
 
 def _element(published: Published) -> str:

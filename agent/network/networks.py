@@ -34,6 +34,7 @@ from agent.network.record import Wish
 from agent.network.sandbox import Sandbox
 from agent.network.segment import Segment
 from shoal import ids
+from shoal.clock import Clock
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.model.assignment import NetworkAssignment
 from shoal.model.network import Endpoint, Network, NetworkAttachment, NetworkSpec, Port, PortProtocol
@@ -41,6 +42,7 @@ from shoal.model.network import Endpoint, Network, NetworkAttachment, NetworkSpe
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+MEND_S = 5.0
 _BRIDGE = NetworkAttachment(network=bridge.DEFAULT)
 
 
@@ -94,6 +96,23 @@ class Networks:
         except ShoalError as error:
             log.error("names of containers do not resolve: %s", error)
         return self
+
+    async def run(self, clock: Clock) -> None:
+        """Keep the host's firewall right, for as long as the agent lives."""
+        failing = False
+        while True:
+            await clock.sleep(MEND_S)
+            try:
+                await self.mend()
+                failing = False
+            except ShoalError as error:
+                if not failing:
+                    log.error("the firewall cannot be put right, trying again: %s", error)
+                failing = True
+
+    async def mend(self) -> None:
+        """Undo what other programs of this host (Docker, ufw, `nft flush ruleset`) did to the firewall."""
+        await self._in_thread(self._fabric.mend)
 
     async def close(self) -> None:
         """Let go of everything that only this process holds; containers, devices, table and resolver stay."""

@@ -1,7 +1,7 @@
 """The firewall of this host as it stands: knows what is in the nft table and applies what differs.
 
 The text comes from `firewall.py` and `balance.py`. Where a difference cannot be applied, because somebody flushed
-or changed our table, the whole is written again: so `nft flush ruleset` costs at most the time to the next change.
+or changed our table, the whole is written again; `mend` finds that out when nothing differs.
 Blocking; for one thread.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from agent.kernel.nft import Nft
 from agent.network import balance, firewall
-from agent.network.balance import Balance
+from agent.network.balance import TABLE, Balance
 from agent.network.firewall import Published
 from agent.network.segment import Segment
 from shoal.errors import ShoalError
@@ -51,6 +51,22 @@ class Table:
         gone = frozenset(published) & self._published
         if gone:
             self._change(firewall.unpublish(gone), self._published - gone, self._balance)
+
+    def mend(self) -> None:
+        """Put right what others did to the firewall: our table is there, and no chain of iptables is in the way."""
+        if self._listed(f"{TABLE} forward") is None:
+            log.warning("somebody removed the firewall table %s; writing it again", TABLE)
+            self.replace(self._segments, self._published, self._balance)
+        forward = self._listed(firewall.FORWARD)
+        if forward is not None and (commands := firewall.admission(forward)):
+            self._nft.run(commands)
+            log.info("let the networks of containers through iptables' FORWARD chain")
+
+    def _listed(self, chain: str) -> str | None:
+        try:
+            return self._nft.run(f"list chain {chain}")
+        except ShoalError:
+            return None
 
     def close(self) -> None:
         """The table stays."""

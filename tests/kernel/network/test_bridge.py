@@ -300,6 +300,46 @@ def test_flushed_firewall_comes_back_with_the_next_change(lab, host):
     assert outside.ask(host.address, 8080)[0] == "web"
 
 
+def test_flushed_firewall_is_mended_without_a_change(lab, host):
+    outside = lab.host("outside")
+    web = host.container("web", ports=(Port(target=80, published=8080),))
+    web.serve(80)
+    before = host.nft()
+    host.nft("flush ruleset")
+    host.do(host.networks.mend())
+    assert host.nft() == before
+    assert outside.ask(host.address, 8080)[0] == "web"
+
+
+def test_containers_get_through_a_firewall_that_forwards_nothing(lab, host):
+    """Docker and ufw leave iptables' FORWARD chain with the policy drop."""
+    outside = lab.host("outside")
+    outside.serve(80)
+    web, other = host.container("web", ports=(Port(target=80, published=8080),)), host.container("other")
+    web.serve(80)
+    host.nft("table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }")
+    with pytest.raises(TimeoutError):
+        web.ask(outside.address, 80, timeout_s=0.3)
+    host.do(host.networks.mend())
+    assert web.ask(outside.address, 80) == ["outside", host.address]
+    assert outside.ask(host.address, 8080)[0] == "web"
+    assert other.ask(web.address, 80)[0] == "web"
+    mended = host.nft("list table ip filter")
+    host.do(host.networks.mend())
+    assert host.nft("list table ip filter") == mended, "once is enough"
+
+
+def test_what_is_not_published_stays_closed_behind_such_a_firewall(lab, host):
+    outside = lab.host("outside")
+    web = host.container("web")
+    web.serve(80)
+    host.nft("table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }")
+    host.do(host.networks.mend())
+    outside.route("172.17.0.0/16", host.address)
+    with pytest.raises(OSError, match=r"unreachable|No route"):
+        outside.ask(web.address, 80)
+
+
 def test_links_vanish_with_the_last_holder(host):
     def links() -> set[str]:
         with host.kernel() as kernel:

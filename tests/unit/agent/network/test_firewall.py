@@ -69,3 +69,10 @@ def test_published_ports_are_elements():
         "delete element ip shoal published_at { 127.0.0.1 . udp . 5353 : 172.17.0.3 . 53 }\n"
     )
     assert firewall.publish([tcp]) in firewall.ruleset((BRIDGE,), [tcp], Balance())
+
+
+def test_iptables_is_told_once_to_let_our_devices_through():
+    commands = firewall.admission("chain FORWARD {\n  policy drop;\n}")
+    assert 'iifname "shl*" accept' in commands
+    assert commands.endswith("insert rule ip filter FORWARD jump SHOAL-FORWARD\n")
+    assert firewall.admission("chain FORWARD {\n  jump SHOAL-FORWARD\n}") == ""
