@@ -103,9 +103,12 @@ class World:
         if known is None:
             return self.write(Service(Meta(name), wanted, task_version=1))
         if not redeploys(known.spec, wanted):
-            return self.write(msgspec.structs.replace(known, spec=wanted))
+            return self.write(msgspec.structs.replace(known, spec=wanted, previous=known.spec))
         version = known.task_version + 1
-        return self.write(msgspec.structs.replace(known, spec=wanted, task_version=version, previous=known.spec))
+        before = known.spec
+        return self.write(
+            msgspec.structs.replace(known, spec=wanted, task_version=version, previous=before, outgoing=before)
+        )
 
     def global_service(self, name: str = "web", **spec: Any) -> Service:
         return self.service(name, 0, mode=ServiceMode.GLOBAL, **spec)

@@ -121,7 +121,7 @@ class ServiceCalls:
         """The record with its new spec; a changed task makes a new version of it."""
         service = self._service(id)
         if not redeploys(service.spec, spec):
-            return touched(service, now_ns, spec=spec)
+            return touched(service, now_ns, spec=spec, previous=service.spec)
         if spec.task.container.image == service.spec.task.container.image:
             digest = service.image_digest or digest
         return touched(
@@ -129,6 +129,7 @@ class ServiceCalls:
             now_ns,
             spec=spec,
             previous=service.spec,
+            outgoing=service.spec,
             task_version=service.task_version + 1,
             image_digest=digest,
         )

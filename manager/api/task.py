@@ -83,6 +83,6 @@ def _spec_of(task: Task, service: Service | None) -> TaskSpec:
     """The spec that the task was made from; an empty one where it is kept no more."""
     if service is not None and task.task_version == service.task_version:
         return service.spec.task
-    if service is not None and service.previous is not None and task.task_version == service.task_version - 1:
-        return service.previous.task
+    if service is not None and service.outgoing is not None and task.task_version == service.task_version - 1:
+        return service.outgoing.task
     return TaskSpec()

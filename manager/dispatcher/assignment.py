@@ -102,15 +102,15 @@ def diff(old: Assignment, new: Assignment) -> list[Change]:
 def template_of(view: View, service_id: str, task_version: int) -> Template:
     """The template of one version of a service.
 
-    Only the present and the previous spec are kept. A task of an older version, or of a service that is gone, is
-    running out: its template says whose it is and nothing else, which is enough to watch it and to stop it.
+    Only the present spec and that of the version before are kept. A task of an older version, or of a service that is
+    gone, is running out: its template says whose it is and nothing else, which is enough to watch it and to stop it.
     """
     service = view.services.get(service_id)
     if service is not None:
         if task_version == service.task_version:
             return _template(view, service, service.spec, service.task_version)
-        if service.previous is not None and task_version == service.task_version - 1:
-            return _template(view, service, service.previous, task_version)
+        if service.outgoing is not None and task_version == service.task_version - 1:
+            return _template(view, service, service.outgoing, task_version)
     return Template(service_id, task_version, service.spec.name if service else "")
 
 

@@ -31,7 +31,7 @@ def restarts(old: ServiceSpec, new: ServiceSpec) -> bool:
 
 def adopt(service: Service, slots: Iterable[Slot], now_ns: int) -> list[Action]:
     """Tasks of the version before which are already what the present spec says are of the present version."""
-    before = service.previous
+    before = service.outgoing
     if before is None or restarts(before, service.spec):
         return []
     return [

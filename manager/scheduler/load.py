@@ -140,7 +140,7 @@ def _demands(view: View, service_id: str) -> dict[int, Demand]:
     if service is None:
         return {0: Demand(service_id, _NOTHING, (), ())}
     demands = {service.task_version: demand(view, service)}
-    before = service.previous
+    before = service.outgoing
     if before is not None and (before.ports, before.task.networks) != (service.spec.ports, service.spec.task.networks):
         demands[service.task_version - 1] = demand(view, msgspec.structs.replace(service, spec=before))
     return demands

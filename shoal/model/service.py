@@ -72,7 +72,8 @@ class VirtualAddress(Value, frozen=True):
 
 class Service(Value, frozen=True):
     """`task_version` rises whenever `spec.task` changes; a task refers to its spec by (service id, task_version).
-    `ports` and `addresses` are what the allocator gave."""
+    `ports` and `addresses` are what the allocator gave. `previous` is what a rollback goes back to; `outgoing` the
+    spec of the task version before, whose tasks may still run."""
 
     meta: Meta = Meta()
     spec: ServiceSpec = ServiceSpec()
@@ -81,3 +82,4 @@ class Service(Value, frozen=True):
     addresses: tuple[VirtualAddress, ...] = ()
     previous: ServiceSpec | None = None
     image_digest: str = ""
+    outgoing: ServiceSpec | None = None

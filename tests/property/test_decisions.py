@@ -190,8 +190,8 @@ def spec_of(world: Any, task: Task) -> ServiceSpec:
     service = world.view.services.get(task.service_id)
     if service is not None and task.task_version == service.task_version:
         return service.spec
-    if service is not None and service.previous and task.task_version == service.task_version - 1:
-        return service.previous
+    if service is not None and service.outgoing and task.task_version == service.task_version - 1:
+        return service.outgoing
     return ServiceSpec()
 
 

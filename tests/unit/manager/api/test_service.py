@@ -50,7 +50,7 @@ async def test_the_image_is_pinned_to_what_the_cluster_holds(manager: Any) -> No
     made.spec.replicas = 7
     request = wire.UpdateServiceRequest(service="web", version=made.meta.version, spec=made.spec)
     scaled = (await manager.control.UpdateService(request, None)).service
-    assert (scaled.image_digest, scaled.task_version, scaled.HasField("previous")) == (DIGEST, 1, False)
+    assert (scaled.image_digest, scaled.task_version, scaled.HasField("outgoing")) == (DIGEST, 1, False)
 
 
 async def test_a_changed_task_makes_a_new_version_and_keeps_the_last_one(manager: Any) -> None:
@@ -58,7 +58,19 @@ async def test_a_changed_task_makes_a_new_version_and_keeps_the_last_one(manager
     changed = spec(task=t.TaskSpec(container=t.ContainerSpec(image="web:2")))
     request = wire.UpdateServiceRequest(service=made.meta.id, version=made.meta.version, spec=changed)
     updated = (await manager.control.UpdateService(request, None)).service
-    assert (updated.task_version, updated.previous.task.container.image) == (2, "web:1")
+    assert (updated.task_version, updated.outgoing.task.container.image) == (2, "web:1")
+
+
+async def test_the_spec_before_is_kept_for_a_rollback_whatever_changed(manager: Any) -> None:
+    service = await create(manager, spec(replicas=2))
+    for wanted in (
+        spec(replicas=2, task=t.TaskSpec(container=t.ContainerSpec(image="web:2"))),
+        spec(replicas=5, task=t.TaskSpec(container=t.ContainerSpec(image="web:2"))),
+    ):
+        request = wire.UpdateServiceRequest(service="web", version=service.meta.version, spec=wanted)
+        service = (await manager.control.UpdateService(request, None)).service
+    assert (service.previous.replicas, service.previous.task.container.image) == (2, "web:2")
+    assert service.outgoing.task.container.image == "web:1"
 
 
 async def test_an_update_of_what_somebody_else_changed_is_refused(manager: Any) -> None:
