@@ -11,7 +11,7 @@ import asyncio
 import logging
 
 from agent import task as ladder
-from agent.assignment import Assignment, changed, changes_in
+from agent.assignment import Assignment, Change, changed, changes_in
 from agent.database import Database, Kept
 from agent.mesh import Mesh
 from agent.reporter import Reporter
@@ -35,6 +35,8 @@ class Worker:
         self._group = group
         self._assignment = Assignment()
         self._sequence: int | None = None
+        # What came so far of a complete assignment that is not all here yet.
+        self._whole: list[Change] | None = None
         self._runs: dict[str, TaskRun] = {}
         self._doing: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
@@ -62,6 +64,7 @@ class Worker:
     def begin_session(self) -> None:
         """A new stream: its first message must be a complete one."""
         self._sequence = None
+        self._whole = None
 
     async def assign(self, message: dispatcher_pb2.Assignments) -> None:
         """Carry out one message. Raises Conflict for a gap in the sequence: the session must begin anew."""
@@ -69,8 +72,15 @@ class Worker:
             self._check_sequence(message)
             changes = changes_in(message)
             if message.complete:
-                after = changed(Assignment(), changes)
+                self._whole = []
+            if (whole := self._whole) is not None:
+                whole += changes
+                if message.more:
+                    self._sequence = message.sequence
+                    return
+                after = changed(Assignment(), whole)
                 await self._database.replace(after)
+                self._whole = None
             else:
                 after = changed(self._assignment, changes)
                 await self._database.change(changes)
@@ -80,7 +90,7 @@ class Worker:
                 # Before the runners: a task needs its network, and leaves the balance before it is told to stop.
                 await self._reach()
             self._wake()
-            if message.complete:
+            if whole is not None:
                 self._group.spawn("sweep of tasks", self._sweep())
 
     async def end(self, *, timeout_s: float) -> None:

@@ -56,7 +56,9 @@ class AgentSession:
     async def assignments(self) -> AsyncIterator[wire.Assignments]:
         """What goes down, until `end`, whose error is raised."""
         sent = self._assigner.of(self.node_id)
-        yield self._message(diff(Assignment(), sent), complete=True)
+        whole = _parts(diff(Assignment(), sent)) or [[]]
+        for number, changes in enumerate(whole, 1):
+            yield self._message(changes, complete=number == 1, more=number < len(whole))
         while True:
             await self._woken.wait()
             if not self._ended:
@@ -69,12 +71,17 @@ class AgentSession:
             now = self._assigner.of(self.node_id)
             changes = diff(sent, now)
             sent = now
-            for begin in range(0, len(changes), AT_MOST):
-                yield self._message(changes[begin : begin + AT_MOST])
+            for part in _parts(changes):
+                yield self._message(part)
 
-    def _message(self, changes: Sequence[Change], *, complete: bool = False) -> wire.Assignments:
+    def _message(self, changes: Sequence[Change], *, complete: bool = False, more: bool = False) -> wire.Assignments:
         self._sequence += 1
-        return wire.Assignments(complete=complete, sequence=self._sequence, changes=map(_on_wire, changes))
+        changed = map(_on_wire, changes)
+        return wire.Assignments(complete=complete, more=more, sequence=self._sequence, changes=changed)
+
+
+def _parts(changes: Sequence[Change]) -> list[Sequence[Change]]:
+    return [changes[begin : begin + AT_MOST] for begin in range(0, len(changes), AT_MOST)]
 
 
 def _on_wire(change: Change) -> wire.AssignmentChange:

@@ -143,6 +143,33 @@ async def test_a_gap_asks_for_a_new_session(tmp_path: Path, parts: Bench) -> Non
         await eventually(lambda: host.running() == {"t1", "t2"})
 
 
+async def test_a_complete_assignment_in_parts_counts_with_its_last_one(tmp_path: Path, parts: Bench) -> None:
+    async with agent(tmp_path, parts) as host:
+        await host.worker.assign(assignments(task(1), task(2)))
+        await eventually(lambda: host.running() == {"t1", "t2"})
+        host.worker.begin_session()
+        begin = assignments(task(3))
+        begin.more = True
+        await host.worker.assign(begin)
+        assert set(host.worker.assignment.tasks) == {"t1", "t2"}
+        await host.worker.assign(assignments(task(2), sequence=2, complete=False))
+        assert set(host.worker.assignment.tasks) == {"t2", "t3"}
+        await eventually(lambda: host.running() == {"t2", "t3"})
+
+
+async def test_a_complete_assignment_that_breaks_off_changes_nothing(tmp_path: Path, parts: Bench) -> None:
+    async with agent(tmp_path, parts) as host:
+        await host.worker.assign(assignments(task(1)))
+        host.worker.begin_session()
+        begin = assignments(task(3))
+        begin.more = True
+        await host.worker.assign(begin)
+        host.worker.begin_session()
+        assert set((await host.database.assignment()).tasks) == {"t1"}
+        await host.worker.assign(assignments(task(2)))
+        assert set(host.worker.assignment.tasks) == {"t2"}
+
+
 async def test_a_first_complete_assignment_sweeps_containers_of_unknown_tasks(tmp_path: Path, parts: Bench) -> None:
     parts.containers.put("web.9.t9", "t9", ContainerState.RUNNING)
     parts.containers.put("by-hand", "", ContainerState.RUNNING)
