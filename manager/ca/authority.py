@@ -106,9 +106,14 @@ class Authority:
 
     @classmethod
     def load(cls, key_pem: bytes, root_ca_pem: str) -> Authority:
-        """Raises InvalidArgument when the two do not belong together."""
-        key = serialization.load_pem_private_key(key_pem, None)
-        root = x509.load_pem_x509_certificate(root_ca_pem.encode())
+        """Raises InvalidArgument when one cannot be read, or the two do not belong together."""
+        try:
+            key = serialization.load_pem_private_key(key_pem, None)
+            root = x509.load_pem_x509_certificate(root_ca_pem.encode())
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise InvalidArgument(
+                f"the cluster's CA key or root certificate is damaged: {error}", hint="restore the store from a backup"
+            ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != root.public_key():
             raise InvalidArgument("the cluster's CA key does not belong to its root certificate")
         return cls(key, root)

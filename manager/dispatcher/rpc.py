@@ -25,7 +25,7 @@ from shoal import defaults
 from shoal.broadcast import Lagged
 from shoal.clock import Clock
 from shoal.codec import from_wire
-from shoal.errors import Conflict, InvalidArgument, PermissionDenied, ShoalError, Unavailable
+from shoal.errors import Conflict, DeadlineExceeded, InvalidArgument, PermissionDenied, ShoalError, Unavailable
 from shoal.ids import new_id
 from shoal.model.node import NodeDescription, NodeState
 from shoal.model.task import TaskStatus
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MAX_HOSTNAME = 253
+HELLO_S = 10.0
 
 
 class DispatcherService(DispatcherServiceServicer):
@@ -79,7 +80,11 @@ class DispatcherService(DispatcherServiceServicer):
         self, request_iterator: AsyncIterator[wire.SessionRequest], context: Context
     ) -> AsyncIterator[wire.SessionResponse]:
         node_id = self._member(context)
-        first = await anext(request_iterator, None)
+        try:
+            async with asyncio.timeout(HELLO_S):
+                first = await anext(request_iterator, None)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"node {node_id} opened a session and said nothing for {HELLO_S:.0f} s") from error
         if first is None or first.WhichOneof("request") != "hello":
             raise InvalidArgument("a session begins with hello")
         await self._liveness.connected(node_id, _description(first.hello.description))

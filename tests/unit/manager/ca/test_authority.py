@@ -100,6 +100,12 @@ def test_key_and_root_must_belong_together(authority: Authority) -> None:
         Authority.load(other, authority.root_ca_pem)
 
 
+@pytest.mark.parametrize(("key", "root"), [(b"no key", None), (None, "no certificate")])
+def test_a_damaged_key_or_root_is_said(authority: Authority, key: bytes | None, root: str | None) -> None:
+    with pytest.raises(InvalidArgument, match="is damaged"):
+        Authority.load(key or authority.key_pem, root or authority.root_ca_pem)
+
+
 def test_what_is_sealed_opens_with_this_seal_for_this_purpose_only(tmp_path: Path) -> None:
     seal = Seal.create(tmp_path / "seal.key")
     assert (tmp_path / "seal.key").stat().st_mode & 0o777 == 0o600

@@ -12,8 +12,10 @@ import pytest
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.token import Limiter, rotated, token_of
 from manager.control.action import change, commit
+from manager.dispatcher import rpc
 from manager.dispatcher.rpc import DispatcherService
-from shoal.errors import Conflict, Exhausted, InvalidArgument, PermissionDenied, Unsupported
+from manager.dispatcher.session import AT_MOST
+from shoal.errors import Conflict, DeadlineExceeded, Exhausted, InvalidArgument, PermissionDenied, Unsupported
 from shoal.model.base import Meta
 from shoal.model.container import ContainerSpec
 from shoal.model.node import NodeState, Role
@@ -133,6 +135,18 @@ async def test_a_session_from_hello_to_goodbye(manager: Any, agent: Agent) -> No
     assert manager.mirror.nodes["w1"].status.state is NodeState.DOWN
 
 
+async def test_a_great_assignment_comes_in_parts(manager: Any, agent: Agent) -> None:
+    await manager.add(SERVICE, *(task(f"t{number}") for number in range(2 * AT_MOST)))
+    await agent.hello()
+    parts = [await agent.assignments() for _ in range(3)]
+    assert [(part.complete, part.more, part.sequence) for part in parts] == [
+        (True, True, 1),
+        (False, True, 2),
+        (False, False, 3),
+    ]
+    assert [len(part.changes) for part in parts] == [AT_MOST, AT_MOST, 1]
+
+
 async def test_a_newer_session_of_the_node_ends_the_older(agent: Agent, manager: Any, address: str) -> None:
     await agent.hello()
     await agent.assignments()
@@ -188,6 +202,13 @@ async def test_a_stream_that_does_not_begin_with_hello_is_refused(agent: Agent) 
     agent.call = agent.stub.Session()
     await agent.say(heartbeat=wire.Heartbeat())
     with pytest.raises(InvalidArgument, match="begins with hello"):
+        await agent.read()
+
+
+async def test_a_stream_without_a_word_is_ended(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "HELLO_S", 0.05)
+    agent.call = agent.stub.Session()
+    with pytest.raises(DeadlineExceeded, match="said nothing"):
         await agent.read()
 
 
