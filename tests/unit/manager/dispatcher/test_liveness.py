@@ -15,7 +15,7 @@ from manager.store.base import Conflict, Txn
 from manager.store.mirror import Mirror
 from manager.store.sqlite import SqliteStore
 from shoal import defaults
-from shoal.clock import ManualClock, SystemClock
+from shoal.clock import ManualClock, SystemClock, settle
 from shoal.errors import Exhausted, PermissionDenied
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster
@@ -27,16 +27,26 @@ DESCRIPTION = NodeDescription(hostname="one", address="10.9.0.1")
 
 
 class Store:
-    """A real one whose disk can be full."""
+    """A real one whose disk can be full, and that knows when nobody writes."""
 
     def __init__(self, inner: SqliteStore) -> None:
         self._inner = inner
+        self._writing = 0
         self.full = False
+        self.idle = asyncio.Event()
+        self.idle.set()
 
     async def txn_many(self, txns: Sequence[Txn]) -> list[int | Conflict]:
         if self.full:
             raise Exhausted("the disk is full")
-        return await self._inner.txn_many(txns)
+        self._writing += 1
+        self.idle.clear()
+        try:
+            return await self._inner.txn_many(txns)
+        finally:
+            self._writing -= 1
+            if not self._writing:
+                self.idle.set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -63,10 +73,13 @@ class Watch:
             await self.written()
 
     async def written(self) -> None:
-        """Whatever was on its way to the store is in the mirror."""
-        for _ in range(3):
+        """Whatever was on its way to the store is in the mirror, and what followed from it too."""
+        while True:
+            await self.store.idle.wait()
             await self.mirror.reached((await self.store.read("/")).revision)
-            await asyncio.sleep(0)
+            await settle()
+            if self.store.idle.is_set():
+                return
 
     async def close(self) -> None:
         self._running.cancel()
