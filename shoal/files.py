@@ -38,6 +38,13 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
         _sync_folder(path.parent)
 
 
+def sweep_unfinished(folder: Path) -> None:
+    """Remove what `write_atomic` leaves beside its files when the process is killed within it. Only for who alone
+    writes into `folder`."""
+    for beside in folder.glob(".*.tmp"):
+        beside.unlink(missing_ok=True)
+
+
 def make_private(path: Path) -> None:
     """A file that only its owner can read, made empty where it is not there: for databases, whose own library would
     leave them readable to all. SQLite gives its journals the mode of the database (sqlite.org/wal.html)."""

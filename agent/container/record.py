@@ -16,7 +16,7 @@ from pathlib import Path
 
 from shoal import codec
 from shoal.errors import ShoalError
-from shoal.files import read_optional, write_atomic
+from shoal.files import read_optional, sweep_unfinished, write_atomic
 from shoal.model.base import Value
 from shoal.model.container import Container, ContainerStatus
 
@@ -86,6 +86,7 @@ class Records:
             if folder.name.startswith("."):
                 continue
             try:
+                sweep_unfinished(folder)
                 loaded = _load(folder)
             except (ShoalError, OSError) as error:
                 log.error("container %s is left alone: %s", folder.name, error)

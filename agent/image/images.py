@@ -39,6 +39,7 @@ from shoal import reference as references
 from shoal.broadcast import Broadcast
 from shoal.clock import Clock, SystemClock
 from shoal.errors import InvalidArgument, NotFound
+from shoal.files import sweep_unfinished
 from shoal.model.image import Image, ImageConfig
 from shoal.reference import Reference
 
@@ -94,6 +95,7 @@ class Images:
 
         def prepare() -> tuple[Content, Snapshots, Catalog]:
             data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            sweep_unfinished(data_dir)
             content = Content(data_dir)
             return content, Snapshots(data_dir, content), catalog.load(data_dir / "images.json")
 

@@ -18,7 +18,7 @@ from agent.network.netlink import Kernel
 from agent.network.segment import Segment
 from shoal.codec import pack, unpack
 from shoal.errors import Conflict, InvalidArgument, PermissionDenied, Unsupported
-from shoal.files import write_atomic
+from shoal.files import sweep_unfinished, write_atomic
 from shoal.ids import new_id, short
 from shoal.model.base import Meta
 from shoal.model.network import Network, NetworkScope, NetworkSpec
@@ -48,6 +48,7 @@ class Bridges:
     def load(self, kernel: Kernel) -> None:
         """Read what is there and make what must be: the three predefined networks."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        sweep_unfinished(self._folder)
         for path in sorted(self._folder.glob("*.network")):
             network = unpack(Network, path.read_bytes())
             self._networks = {**self._networks, network.meta.id: network}

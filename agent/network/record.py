@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.errors import InvalidArgument
-from shoal.files import read_optional, write_atomic
+from shoal.files import read_optional, sweep_unfinished, write_atomic
 from shoal.model.assignment import NetworkAssignment
 from shoal.model.network import Endpoint, Port
 
@@ -51,6 +51,8 @@ class Records:
 
     def load(self) -> list[Record]:
         """A file that cannot be read was not written by us, or by another version: it is removed."""
+        sweep_unfinished(self._containers)
+        sweep_unfinished(self._wish.parent)
         found = []
         for path in sorted(self._containers.glob("*.json")):
             try:

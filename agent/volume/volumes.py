@@ -19,7 +19,7 @@ from agent.volume.local import Local
 from shoal import codec
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
-from shoal.files import read_optional, write_atomic
+from shoal.files import read_optional, sweep_unfinished, write_atomic
 from shoal.model.base import Meta
 from shoal.model.volume import Volume
 
@@ -160,6 +160,7 @@ class Volumes:
                 log.error("volume %s is left alone: %s", place.name, error)
 
     def _load_one(self, place: Path) -> None:
+        sweep_unfinished(place)
         record = read_optional(place / _RECORD)
         if not record:
             # Never finished, or its record went with the power: data is kept, a folder without any goes.

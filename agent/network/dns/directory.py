@@ -14,7 +14,7 @@ from agent.network.dns.process import ResolverProcess
 from agent.network.dns.zone import Zone, dump
 from agent.network.record import Record
 from agent.network.segment import Segment
-from shoal.files import read_optional, write_atomic
+from shoal.files import read_optional, sweep_unfinished, write_atomic
 from shoal.model.network import Endpoint
 
 Work = Callable[[Callable[[], bool]], Awaitable[bool]]
@@ -83,6 +83,7 @@ class Directory:
         """Whether a gateway came or went."""
         folder = self._process.zones
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_unfinished(folder)
         there = {path.name.removesuffix(".json") for path in folder.glob("*.json")}
         for gateway in there - gateways:
             (folder / f"{gateway}.json").unlink(missing_ok=True)
