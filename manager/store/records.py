@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from manager.store.base import Record
+from manager.store.presence import Presence
 from shoal import codec
 from shoal.model.cluster import Cluster
 from shoal.model.network import Lease, Network
@@ -16,7 +17,7 @@ from shoal.model.node import Node
 from shoal.model.service import Service
 from shoal.model.task import Task
 
-Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease
+Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence
 
 KINDS: dict[str, type[Noun]] = {
     "cluster": Cluster,
@@ -25,6 +26,8 @@ KINDS: dict[str, type[Noun]] = {
     "task": Task,
     "network": Network,
     "lease": Lease,
+    # Bound to the lease of a manager, and gone with it: no part of what a backup keeps.
+    "manager": Presence,
 }
 _NAMES: dict[type[Noun], str] = {kind: name for name, kind in KINDS.items()}
 

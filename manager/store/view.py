@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar, cast
 
+from manager.store.presence import Presence
 from manager.store.records import KINDS, Noun, kind_of
 from shoal.model.cluster import Cluster
 from shoal.model.network import Lease, Network
@@ -53,6 +54,11 @@ class View:
     @property
     def leases(self) -> Mapping[str, Lease]:
         return cast("dict[str, Lease]", self._records["lease"])
+
+    @property
+    def managers(self) -> Mapping[str, Presence]:
+        """The managers that serve, by their nodes' ids."""
+        return cast("dict[str, Presence]", self._records["manager"])
 
     @property
     def cluster(self) -> Cluster | None:

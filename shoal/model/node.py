@@ -46,11 +46,21 @@ class NodeDescription(Value, frozen=True):
 
 
 class NodeStatus(Value, frozen=True):
-    """Written by the dispatcher that holds the node's session; by the leader when none does."""
+    """Written by the dispatcher that holds the node's session; by the leader when none does. `manager_id` is the node
+    of the manager that holds it, or held it last; empty for a node that is DOWN or has never called."""
 
     state: NodeState = NodeState.UNKNOWN
     message: str = ""
     since_ns: int = 0
+    manager_id: str = ""
+
+
+class ManagerStatus(Value, frozen=True):
+    """What a node is as a manager, empty where it is none: `address` ("ADDR:PORT") is where others reach it, written
+    by itself; `member_id` is its member's in the managers' own etcd, in hex, empty without one."""
+
+    address: str = ""
+    member_id: str = ""
 
 
 class Node(Value, frozen=True):
@@ -58,3 +68,4 @@ class Node(Value, frozen=True):
     spec: NodeSpec = NodeSpec()
     description: NodeDescription = NodeDescription()
     status: NodeStatus = NodeStatus()
+    manager: ManagerStatus = ManagerStatus()
