@@ -85,7 +85,7 @@ def _command_in(words: Sequence[str]) -> tuple[str, list[str]]:
     path = ""
     while rest and (f"{path} {rest[0]}".strip() in COMMANDS or f"{path} {rest[0]}".strip() in GROUPS):
         path = f"{path} {rest.pop(0)}".strip()
-        if path in COMMANDS and path not in GROUPS:
+        if path in COMMANDS and path not in GROUPS and f"{path} {' '.join(rest[:1])}" not in COMMANDS:
             break
     return path, rest
 

@@ -68,6 +68,9 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
+        if f"{self.path} {' '.join(args[:2])}" in COMMANDS:  # a verb that has verbs of its own
+            name = " ".join(args[:2])
+            return name, self.get_command(ctx, name), args[2:]
         found = self.get_command(ctx, name)
         if found is not None:
             return name, found, args[1:]

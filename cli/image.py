@@ -1,15 +1,14 @@
 """Commands on images: `images`, `pull`, `import`, `load`, `tag`, `rmi`."""
 
-import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import IO, Annotated, Any
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
 import typer
 
 from cli import credentials
+from cli.archive import archive, chunks
 from cli.client import Client
 from cli.command import Arguments, command, flag, switch
 from cli.listing import ListFlags
@@ -26,7 +25,6 @@ _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 _WITH_DIGEST = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
 _HEADERS = {"ID": "IMAGE ID"}
 _NONE = "<none>"
-_CHUNK = 1 << 20
 
 
 def with_tag(reference: str) -> str:
@@ -147,11 +145,11 @@ async def import_(
     opening = engine_pb2.ImportOpen(
         reference=reference, message=message or f"Imported from {file}", changes=change, platform=platform
     )
-    with _archive(file) as source:
+    with archive(file) as source:
 
         async def requests() -> AsyncIterator[engine_pb2.ImportImageRequest]:
             yield engine_pb2.ImportImageRequest(open=opening)
-            async for chunk in _chunks(source):
+            async for chunk in chunks(source):
                 yield engine_pb2.ImportImageRequest(chunk=chunk)
 
         answer = await client.images.ImportImage(requests())
@@ -167,10 +165,10 @@ async def load(
     """Load images from a tar archive or STDIN"""
     if input == "-" and sys.stdin.isatty():
         raise InvalidArgument("requested load from stdin, but stdin is empty", hint="give a file with -i")
-    with _archive(input) as source:
+    with archive(input) as source:
 
         async def requests() -> AsyncIterator[engine_pb2.LoadImagesRequest]:
-            async for chunk in _chunks(source):
+            async for chunk in chunks(source):
                 yield engine_pb2.LoadImagesRequest(chunk=chunk)
 
         answer = await client.images.LoadImages(requests())
@@ -207,23 +205,3 @@ async def remove(
         for digest in answer.deleted:
             print(f"Deleted: {digest}")
     return failed
-
-
-@contextlib.contextmanager
-def _archive(path: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file, or of stdin for "-"."""
-    if path == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        file = open(path, "rb")  # noqa: SIM115, PTH123  (only a failure to open is told in these words)
-    except OSError as error:
-        raise ShoalError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
-    with file:
-        yield file
-
-
-async def _chunks(source: IO[bytes]) -> AsyncIterator[bytes]:
-    read: Callable[[int], bytes] = source.read
-    while chunk := await asyncio.to_thread(read, _CHUNK):
-        yield chunk

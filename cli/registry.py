@@ -98,6 +98,9 @@ _VERBS = {
         "update": ("Update a service", "cli.service.change:update"),
     },
     "swarm": {
+        "backup": ("Write all of the cluster's state to one file", "cli.backup:backup"),
+        "backup inspect": ("Show what a backup holds", "cli.backup:inspect"),
+        "backup verify": ("Read a backup and compare every checksum in it", "cli.backup:verify"),
         "ca": ("Print the certificate of the cluster's root CA", "cli.swarm:ca"),
         "init": ("Initialize a cluster on this host", "cli.swarm:init"),
         "join": ("Join a cluster as a worker or manager", "cli.swarm:join"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manager.api.backup import BackupCalls
 from manager.api.cluster import ClusterCalls
 from manager.api.network import NetworkCalls
 from manager.api.node import NodeCalls
@@ -11,6 +12,8 @@ from manager.api.task import TaskCalls
 from shoal.v1.control_pb2_grpc import ControlServiceServicer
 
 
-class ControlService(ClusterCalls, NodeCalls, ServiceCalls, TaskCalls, NetworkCalls, ControlServiceServicer):
+class ControlService(
+    ClusterCalls, BackupCalls, NodeCalls, ServiceCalls, TaskCalls, NetworkCalls, ControlServiceServicer
+):
     def __init__(self, room: Room) -> None:
         self._room = room

@@ -35,7 +35,12 @@ class Seal:
     """Encrypts small secrets for the store. `purpose` is bound in, so that no secret opens in another's place."""
 
     def __init__(self, key: bytes) -> None:
+        # Whoever has it opens everything: it is for the other managers and for sealed backups.
+        self.key = key
         self._cipher = AESGCM(key)
+
+    def __repr__(self) -> str:
+        return "Seal(***)"
 
     @classmethod
     def create(cls, path: Path) -> Seal:

@@ -85,7 +85,9 @@ class Conflict(errors.Conflict):
 class Store(Protocol):
     """What every implementation promises. Methods raise Unavailable when the store cannot be reached or is
     broken, Exhausted when its disk is full; a write that was cancelled, or that raised Unavailable, may have
-    happened."""
+    happened. `kind` is what settings and backups call the implementation."""
+
+    kind: str
 
     async def txn(self, txn: Txn) -> int:
         """Do it and return the revision it is durable at; without changes, the current one.
@@ -103,6 +105,11 @@ class Store(Protocol):
 
         Raises Compacted for a revision that is not kept any more, InvalidArgument for one that is to come.
         """
+
+    def scan(self, prefix: str, *, limit: int = 200) -> AsyncIterator[Snapshot]:
+        """What `read` returns of now, in parts of at most `limit` records that share one revision, for who must not
+        hold all of it in memory. There is one part at least. Raises Compacted when a store cannot keep that revision
+        until the end; close it (`contextlib.aclosing`) when not all of it is taken."""
 
     def watch(self, prefix: str, *, after: int) -> AsyncIterator[Commit]:
         """Every commit under `prefix` with a revision above `after`, in order, none missing, for ever.

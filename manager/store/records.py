@@ -32,6 +32,15 @@ KINDS: dict[str, type[Noun]] = {
 _NAMES: dict[type[Noun], str] = {kind: name for name, kind in KINDS.items()}
 
 
+# What its holder's lease keeps, and nobody else may bring back: who leads, which managers serve.
+_PRESENCE = ("/leader", "/manager/")
+
+
+def lasting(key: str) -> bool:
+    """Whether what stands under `key` outlives the processes that wrote it."""
+    return not key.startswith(_PRESENCE)
+
+
 def prefix_of(kind: str) -> str:
     return f"/{kind}/"
 

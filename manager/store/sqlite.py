@@ -44,6 +44,8 @@ class _Request:
 class SqliteStore:
     """See `base.Store` for what each method promises."""
 
+    kind = "sqlite"
+
     def __init__(self, writer: Writer, reader: Reader, clock: Clock) -> None:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -92,6 +94,15 @@ class SqliteStore:
         if revision > self._revision:
             raise InvalidArgument(f"revision {revision} is to come; the store is at {self._revision}")
         return await self._in_reader(lambda reader: reader.read(prefix, revision))
+
+    async def scan(self, prefix: str, *, limit: int = 200) -> AsyncIterator[Snapshot]:
+        parts = await self._in_reader(lambda reader: reader.scan(prefix, limit))
+        try:
+            while (part := await self._in_reader(lambda _reader: next(parts, None))) is not None:
+                yield part
+        finally:
+            if not self._closed:
+                await self._in_reader(lambda _reader: parts.close())
 
     async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Commit]:
         cursor = after

@@ -12,8 +12,8 @@ import fcntl
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +36,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 _TABLES = {"kv", "log", "lease", "meta"}
+_SELECT = "SELECT key, value, mod, created FROM kv WHERE key >= ? AND key < ? ORDER BY key"
 _LAST = "\U0010ffff"  # sorts after everything that a key may go on with
 
 
@@ -242,16 +243,25 @@ class Reader:
 
     def read(self, prefix: str, revision: int) -> Snapshot:
         with self._state() as (now, compacted):
-            rows = self._connection.execute(
-                "SELECT key, value, mod, created FROM kv WHERE key >= ? AND key < ? ORDER BY key",
-                (prefix, prefix + _LAST),
-            )
+            rows = self._connection.execute(_SELECT, (prefix, prefix + _LAST))
             records = [Record(*row) for row in rows]
             if not revision or revision == now:
                 return Snapshot(now, tuple(records))
             if revision < compacted:
                 raise Compacted(revision, compacted)
             return Snapshot(revision, self._undone(prefix, records, revision))
+
+    def scan(self, prefix: str, limit: int) -> Generator[Snapshot, None, None]:
+        """The records of now, in parts. Its own connection holds that state until the end, whatever is written."""
+        with _clearly(self._path), closing(_connect(self._path)) as connection:
+            connection.execute("BEGIN")
+            revision, _ = _revisions(connection, self._path)
+            rows = connection.execute(_SELECT, (prefix, prefix + _LAST))
+            part = rows.fetchmany(limit)
+            while True:
+                yield Snapshot(revision, tuple(Record(*row) for row in part))
+                if not (part := rows.fetchmany(limit)):
+                    return
 
     def log(self, after: int, limit: int) -> list[Commit]:
         """The `limit` commits that follow `after`."""

@@ -1,6 +1,7 @@
 """What any store promises, whatever is behind it (`manager.store.base`)."""
 
 import asyncio
+import contextlib
 import itertools
 
 import pytest
@@ -336,6 +337,35 @@ async def test_leases_are_apart(store):
     await store.txn(put("/b", lease=other))
     await store.revoke(one)
     assert [record.key for record in (await store.read("/")).records] == ["/b"]
+
+
+# Scan
+
+
+async def test_a_scan_is_one_revision_in_parts_whatever_is_written_meanwhile(store):
+    for number in range(7):
+        await store.txn(put(f"/a/{number}", b"old"))
+    before = await store.read("/a/")
+    scan = store.scan("/a/", limit=3)
+    parts = [await anext(scan)]
+    await store.txn(Txn((), (Put("/a/6", b"new"), Put("/a/7", b"new")), ("/a/3",)))
+    parts += [part async for part in scan]
+    assert [len(part.records) for part in parts] == [3, 3, 1]
+    assert {part.revision for part in parts} == {before.revision}
+    assert [record for part in parts for record in part.records] == list(before.records)
+
+
+async def test_a_scan_of_nothing_tells_the_revision(store):
+    revision = await store.txn(put("/b"))
+    assert [(part.revision, part.records) async for part in store.scan("/a")] == [(revision, ())]
+
+
+async def test_a_scan_may_be_left_half_way(store):
+    for number in range(4):
+        await store.txn(put(f"/a/{number}"))
+    async with contextlib.aclosing(store.scan("/", limit=1)) as scan:
+        await anext(scan)
+    assert len((await store.read("/")).records) == 4
 
 
 # Opened again

@@ -38,6 +38,8 @@ class Manager(
         self.logs: dict[str, list[engine_pb2.LogLine]] = {}
         self.warnings: list[str] = []
         self.conflicts = 0
+        # The parts of a backup as they are sent.
+        self.backup: list[bytes] = []
         # What WatchService tells, in order; then it waits until `ended`, or for good.
         self.watched: list[control_pb2.WatchServiceResponse] = []
         self.ended = threading.Event()
@@ -73,6 +75,9 @@ class Manager(
 
     def GetJoinToken(self, request: Any, context: Any) -> Any:
         return control_pb2.GetJoinTokenResponse(token="TOKEN", managers=["10.0.0.1:2377"])
+
+    def BackupCluster(self, request: Any, context: Any) -> Iterator[Any]:
+        yield from (control_pb2.BackupClusterResponse(data=data) for data in self.backup)
 
     def ListNodes(self, request: Any, context: Any) -> Any:
         return control_pb2.ListNodesResponse(nodes=self.nodes.values())
