@@ -1,4 +1,4 @@
-"""Certificate: who this node is, and how it stays so. A certificate lives 90 days (a cluster may say otherwise)
+"""Certificate: who this node is, and how it stays so. A certificate lives a day (a cluster may say otherwise)
 and is renewed between half and two thirds of its life, at a moment of chance, so that a thousand nodes that joined
 together do not ask together.
 
@@ -124,6 +124,6 @@ async def restore(identity: Identity, manager: str) -> Identity:
 
 def due_ns(identity: Identity, chance: float) -> int:
     """When to renew: `chance` (0…1) of the way from half to two thirds of the certificate's life."""
-    begin_ns = int(identity.not_before.timestamp() * 1e9)
+    begin_ns = int(identity.issued_at.timestamp() * 1e9)
     life_ns = int(identity.not_after.timestamp() * 1e9) - begin_ns
     return begin_ns + int(life_ns * (1 / 2 + chance / 6))

@@ -35,6 +35,7 @@ from agent.membership import Membership
 from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime
 from agent.session import Source
+from agent.trust import Doorkeeper
 from agent.volume.volumes import Volumes
 from shoal import process
 from shoal.clock import SystemClock
@@ -112,9 +113,9 @@ async def serve(settings: Settings) -> None:
         blobs = blob_service(images)
         system: list[Service] = []
 
-        async def for_peers(credentials: Credentials) -> grpc.aio.Server:
+        async def for_peers(credentials: Credentials, doorkeeper: Doorkeeper) -> grpc.aio.Server:
             services = [*engine, *system, blobs]
-            return await serve_peers(f"0.0.0.0:{AGENT_PORT}", credentials.current, services)
+            return await serve_peers(f"0.0.0.0:{AGENT_PORT}", credentials.current, services, doorkeeper)
 
         rooms = Rooms(
             containers=containers, images=images, networks=networks, serve=for_peers, dial=peer_sources, clock=clock

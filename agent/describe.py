@@ -9,11 +9,13 @@ from pathlib import Path
 
 from shoal import __version__
 from shoal.model.base import Resources
-from shoal.model.node import NodeDescription
+from shoal.model.node import CertificateInfo, NodeDescription
+
+_NO_CERTIFICATE = CertificateInfo()
 
 
-def describe(address: str) -> NodeDescription:
-    """This host as it is now; `address` is where other hosts reach it."""
+def describe(address: str, certificate: CertificateInfo = _NO_CERTIFICATE) -> NodeDescription:
+    """This host as it is now; `address` is where other hosts reach it, `certificate` how it shows who it is."""
     return NodeDescription(
         hostname=socket.gethostname(),
         os="linux",
@@ -22,6 +24,7 @@ def describe(address: str) -> NodeDescription:
         agent_version=__version__,
         resources=Resources(nano_cpus=cpus() * 1_000_000_000, memory_bytes=memory_bytes()),
         address=address,
+        certificate=certificate,
     )
 
 

@@ -24,6 +24,7 @@ from agent.obtain import ImageStore, Obtain
 from agent.reporter import Reporter
 from agent.session import ImageRoom, Link, Session, Source
 from agent.taskrun import ContainerRoom, Host
+from agent.trust import Doorkeeper
 from agent.worker import Worker
 from shoal.clock import Clock
 from shoal.tasks import Group
@@ -46,7 +47,7 @@ class Rooms(msgspec.Struct, frozen=True):
     containers: ContainerRoom
     images: Images
     networks: NetworkRoom
-    serve: Callable[[Credentials], Any]
+    serve: Callable[[Credentials, Doorkeeper], Any]
     dial: Callable[[Sequence[Source], Credentials], AbstractAsyncContextManager[Sequence[Any]]]
     clock: Clock
 
@@ -62,6 +63,7 @@ class Member:
         self._rooms = rooms
         self._database = database
         self._mesh = Mesh(rooms.networks)
+        self._doorkeeper = Doorkeeper(database, rooms.clock)
         self._reporter = Reporter(database.save_statuses, clock=rooms.clock)
         self._group = Group()
         self._host = Host(
@@ -81,7 +83,8 @@ class Member:
             worker=self._worker,
             reporter=self._reporter,
             images=rooms.images,
-            describe=lambda: describe(address),
+            describe=lambda: describe(address, credentials.current().info),
+            trust=self._doorkeeper,
             keep_managers=lambda known: remember_managers(database, known),
             clock=rooms.clock,
         )
@@ -128,7 +131,8 @@ class Member:
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
-        server: grpc.aio.Server = await self._rooms.serve(self.credentials)
+        await self._doorkeeper.restore()
+        server: grpc.aio.Server = await self._rooms.serve(self.credentials, self._doorkeeper)
         try:
             yield
         finally:

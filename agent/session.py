@@ -23,10 +23,11 @@ from agent.reporter import Reporter
 from shoal.backoff import Backoff
 from shoal.broadcast import Broadcast, Lagged
 from shoal.clock import Clock
-from shoal.codec import to_wire
+from shoal.codec import from_wire, to_wire
 from shoal.errors import ShoalError, Unavailable
 from shoal.model.node import NodeDescription
 from shoal.model.task import TaskStatus
+from shoal.model.trust import Trust
 from shoal.rpc import dial, error_of, translated
 from shoal.v1 import dispatcher_pb2 as wire
 from shoal.v1 import dispatcher_pb2_grpc, types_pb2
@@ -55,6 +56,12 @@ class Told(Protocol):
 
     def begin_session(self) -> None: ...
     async def assign(self, message: wire.Assignments) -> None: ...
+
+
+class Trusting(Protocol):
+    """Who heeds whom a manager says to let in (`agent.trust.Doorkeeper`)."""
+
+    async def learn(self, trust: Trust) -> None: ...
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -86,6 +93,7 @@ class Session:
         images: ImageRoom,
         describe: Callable[[], NodeDescription],
         keep_managers: Callable[[Sequence[str]], Awaitable[None]],
+        trust: Trusting,
         clock: Clock,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -96,6 +104,7 @@ class Session:
         self._images = images
         self._describe = describe
         self._keep_managers = keep_managers
+        self._trust = trust
         self._clock = clock
         self._backoff = Backoff(0.1, 8, chance=chance)
         self._link = Link()
@@ -191,6 +200,7 @@ class Session:
             others = [each for each in welcome.managers if each != manager]
             self._managers = [manager, *others] if manager in welcome.managers else others
             await self._keep_managers(self._managers)
+        await self._trust.learn(from_wire(welcome.trust, Trust))
         identity = self._credentials.current()
         if welcome.root_ca_pem and welcome.root_ca_pem != identity.root_ca_pem:
             self._credentials.replace(msgspec.structs.replace(identity, root_ca_pem=welcome.root_ca_pem))
@@ -221,8 +231,11 @@ class Session:
 
     async def _receive(self, call: Any) -> None:
         while (response := await call.read()) is not grpc.aio.EOF:
-            if response.WhichOneof("response") == "assignments":
-                await self._worker.assign(response.assignments)
+            match response.WhichOneof("response"):
+                case "assignments":
+                    await self._worker.assign(response.assignments)
+                case "trust":
+                    await self._trust.learn(from_wire(response.trust, Trust))
         # The end may be an error, which only the call's own status tells.
         if (code := await call.code()) is not grpc.StatusCode.OK:
             raise Unavailable(f"the session ended: {await call.details() or code.name}")

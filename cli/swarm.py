@@ -27,7 +27,16 @@ class ClusterFlags(Flags):
             "--cert-expiry",
             metavar="duration",
             parse=duration,
-            help="Validity period for node certificates (default 2160h0m0s)",
+            help="Validity period for node certificates (default 24h0m0s)",
+        ),
+    ] = None
+    cert_grace: Annotated[
+        int | None,
+        flag(
+            "--cert-grace",
+            metavar="duration",
+            parse=duration,
+            help="How long after its certificate ran out a node may still come back by its old key (default 720h0m0s)",
         ),
     ] = None
     dispatcher_heartbeat: Annotated[
@@ -48,6 +57,8 @@ class ClusterFlags(Flags):
         """Put what was given into `spec`."""
         if self.cert_expiry is not None:
             spec.certificate_life_ns = self.cert_expiry
+        if self.cert_grace is not None:
+            spec.certificate_grace_ns = self.cert_grace
         if self.dispatcher_heartbeat is not None:
             spec.heartbeat_ns = self.dispatcher_heartbeat
             spec.node_timeout_ns = _MISSED * self.dispatcher_heartbeat

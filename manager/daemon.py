@@ -19,6 +19,7 @@ import msgspec
 
 from manager.api.cluster import check
 from manager.api.control import ControlService
+from manager.api.permission import Permission
 from manager.api.relay import Relay
 from manager.api.room import Room
 from manager.ca.rpc import CertificateServicer, JoinServicer
@@ -32,7 +33,7 @@ from manager.store.base import Guard
 from manager.store.mirror import Mirror
 from manager.store.sqlite import SqliteStore
 from shoal import defaults, process
-from shoal.access import Doorkeeper
+from shoal.access import Gate
 from shoal.clock import SystemClock
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.model.cluster import ClusterSpec
@@ -48,7 +49,6 @@ log = logging.getLogger(__name__)
 STOP_SERVING_S = 2.0
 # What somebody who is no member may send: a token or a certificate, and a signing request.
 STRANGERS_BYTES = 64 << 10
-MEMBERS_SERVICES = ("shoal.v1.DispatcherService", "shoal.v1.CertificateService")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -155,7 +155,8 @@ async def serve(settings: Settings) -> None:
                 managers=managers,
             )
 
-            members = new_server(interceptors=(Doorkeeper(MEMBERS_SERVICES, whose="a manager"),))
+            gate = Gate(Permission(mirror).check)
+            members = new_server(interceptors=(gate,))
             dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(dispatcher, members)
             ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, members)
@@ -173,6 +174,7 @@ async def serve(settings: Settings) -> None:
             )
             group.start("dispatcher", dispatcher.run())
             group.start("leader", leader.run())
+            group.start("gate", gate.run(clock))
             group.start("identity", keep_identity(mirror, roots.authority, settings.identity_dir, clock))
             settings.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
             settings.socket.unlink(missing_ok=True)

@@ -126,7 +126,7 @@ async def keep_identity(mirror: Mirror, authority: Authority, folder: Path, cloc
 
 def _overdue(identity: Identity, now_ns: int) -> bool:
     """Whether so little of its life is left that its agent must have failed to renew it (`agent/certificate.py`)."""
-    begin, end = identity.not_before.timestamp(), identity.not_after.timestamp()
+    begin, end = identity.issued_at.timestamp(), identity.not_after.timestamp()
     return now_ns / 1e9 > end - (end - begin) / 6
 
 

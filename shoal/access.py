@@ -1,61 +1,126 @@
-"""Who may call what on a server behind mutual TLS. That a caller is a member of the cluster, TLS has checked."""
+"""Gate: who may call what on a server behind mutual TLS, asked again for as long as a call lasts.
+
+That a caller's certificate is one of the cluster's, TLS has checked. What else counts is decided by a check that the
+server brings (`agent/trust.py`, `manager/api/permission.py`). A stream that was let in is no licence for ever:
+`review` asks again for every call under way, and those that would not be let in now end there and then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+import msgspec
 
+from shoal.clock import Clock
 from shoal.errors import PermissionDenied
-from shoal.model.node import Role
-from shoal.tls import peer_of
+from shoal.rpc import make_handler
+from shoal.tls import Peer, peer_of
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Doorkeeper(grpc.aio.ServerInterceptor):
-    """Lets every member call the services `members` (full names), and managers all of them. `whose` says in
-    messages what the others belong to: "a node", "a manager"."""
+class Call(msgspec.Struct, frozen=True):
+    """One call and who makes it. `method` is "/PACKAGE.SERVICE/METHOD"; `peer` is None for local root; `source` is
+    gRPC's name of the other end ("ipv4:10.0.0.7:51234")."""
 
-    def __init__(self, members: Collection[str], *, whose: str) -> None:
-        self._members = frozenset(members)
-        self._whose = whose
+    method: str
+    peer: Peer | None
+    source: str
+
+    @property
+    def service(self) -> str:
+        """ "shoal.v1.BlobService" """
+        return self.method.rpartition("/")[0].lstrip("/")
+
+    @property
+    def name(self) -> str:
+        """ "ReadBlob" """
+        return self.method.rpartition("/")[2]
+
+
+REVIEW_S = 1.0
+# Raises PermissionDenied for a call that may not be.
+Check = Callable[[Call], None]
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets in what `check` lets in."""
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._inside: set[_Passage] = set()
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
         handler = await continuation(details)
+        if handler is None:
+            return None
         method: str = details.method
-        if handler is None or method.rpartition("/")[0].lstrip("/") in self._members:
-            return handler
-        return self._guarded(handler, method)
 
-    def _check(self, context: Context, method: str) -> None:
-        peer = peer_of(context)
-        if peer is None or peer.role is not Role.MANAGER:
-            raise PermissionDenied(
-                f"{method.rpartition('/')[2]} of {self._whose} is for managers of its swarm, and this node is a worker",
-                hint="run the command on a manager",
-            )
+        async def one(request: Any, context: Context) -> Any:
+            async with self._passage(method, context):
+                return await (handler.unary_unary or handler.stream_unary)(request, context)
 
-    def _guarded(self, handler: Any, method: str) -> Any:
-        async def unary(request: Any, context: Context) -> Any:
-            self._check(context, method)
-            return await (handler.unary_unary or handler.stream_unary)(request, context)
+        async def many(request: Any, context: Context) -> None:
+            async with self._passage(method, context):
+                produced = (handler.unary_stream or handler.stream_stream)(request, context)
+                if inspect.isawaitable(produced):
+                    await produced
+                    return
+                async with contextlib.aclosing(produced):
+                    async for response in produced:
+                        await context.write(response)
 
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            self._check(context, method)
-            async for response in (handler.unary_stream or handler.stream_stream)(request, context):
-                yield response
+        return make_handler(handler, many if handler.response_streaming else one)
 
-        coders = handler.request_deserializer, handler.response_serializer
-        if handler.response_streaming:
-            if handler.request_streaming:
-                return grpc.stream_stream_rpc_method_handler(stream, *coders)
-            return grpc.unary_stream_rpc_method_handler(stream, *coders)
-        if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(unary, *coders)
-        return grpc.unary_unary_rpc_method_handler(unary, *coders)
+    def review(self) -> None:
+        """Ask again for every call under way; those that may not be any more end with the refusal."""
+        for passage in list(self._inside):
+            try:
+                self._check(passage.call)
+            except PermissionDenied as refusal:
+                passage.end(refusal)
+
+    async def run(self, clock: Clock) -> None:
+        """Review once a second, for as long as the server lives: rights end with time, too."""
+        while True:
+            await clock.sleep(REVIEW_S)
+            self.review()
+
+    @contextlib.asynccontextmanager
+    async def _passage(self, method: str, context: Context) -> AsyncIterator[None]:
+        call = Call(method, peer_of(context), context.peer())
+        self._check(call)
+        passage = _Passage(call)
+        self._inside.add(passage)
+        try:
+            async with passage.scope:
+                yield
+        except TimeoutError:
+            if passage.refusal is None:
+                raise
+            raise passage.refusal from None
+        finally:
+            self._inside.discard(passage)
+
+
+class _Passage:
+    """A call under way. Its scope has no deadline until somebody ends it."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.scope = asyncio.timeout(None)
+        self.refusal: PermissionDenied | None = None
+
+    def end(self, refusal: PermissionDenied) -> None:
+        if self.refusal is None:
+            self.refusal = refusal
+            self.scope.reschedule(asyncio.get_running_loop().time())

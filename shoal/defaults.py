@@ -1,7 +1,7 @@
 """What holds when the user says nothing; filled in where a record is created, and nowhere else.
 
-Swarm's values where users know them; ours where its were the complaint (a dead node is noticed after 10 s,
-not 16).
+Swarm's values where users know them; ours where its were the complaint (a dead node is noticed after 10 s, not 16; a
+certificate that leaks is good for a day, not for three months).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ CLUSTER = ClusterSpec(
     task_history=5,
     heartbeat_ns=2 * SECOND_NS,
     node_timeout_ns=6 * SECOND_NS,
-    certificate_life_ns=90 * 24 * 3600 * SECOND_NS,
+    certificate_life_ns=24 * 3600 * SECOND_NS,
     address_pool="10.0.0.0/8",
     address_pool_prefix=16,
+    certificate_grace_ns=30 * 24 * 3600 * SECOND_NS,
 )
 
 TASK_RESTART = RestartPolicy(condition=RestartCondition.ANY, delay_ns=5 * SECOND_NS)

@@ -161,6 +161,12 @@ _MAKE: dict[tuple[bool, bool], Callable[..., Any]] = {
 }
 
 
+def make_handler(like: Any, behaviour: Callable[..., Any]) -> Any:
+    """A handler with the shape and the coders of `like` that does `behaviour`."""
+    make = _MAKE[like.request_streaming, like.response_streaming]
+    return make(behaviour, like.request_deserializer, like.response_serializer)
+
+
 class _Translation(grpc.aio.ServerInterceptor):
     """Wraps every handler so that what it raises reaches the client as what it is."""
 
@@ -172,14 +178,8 @@ class _Translation(grpc.aio.ServerInterceptor):
             return None
         method = details.method
         if handler.response_streaming:
-            inner = handler.stream_stream or handler.unary_stream
-            wrapped = _stream(inner, method)
-            make = _MAKE[handler.request_streaming, True]
-        else:
-            inner = handler.stream_unary or handler.unary_unary
-            wrapped = _unary(inner, method)
-            make = _MAKE[handler.request_streaming, False]
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+            return make_handler(handler, _stream(handler.stream_stream or handler.unary_stream, method))
+        return make_handler(handler, _unary(handler.stream_unary or handler.unary_unary, method))
 
 
 def _unary(inner: Callable[..., Any], method: str) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from cryptography.x509.oid import NameOID
 
 from shoal.errors import InvalidArgument
 from shoal.files import read_optional, write_atomic
-from shoal.model.node import Role
+from shoal.model.node import CertificateInfo, Role
 
 MANAGER_NAME = "manager.shoal"
+# A certificate's life begins this long before it is issued: hosts whose clock is behind must take it at once.
+BACKDATE = datetime.timedelta(hours=1)
 # Before what is signed, so that this signature serves no other purpose.
 _RESTORE = b"shoal restore\n"
 
@@ -74,12 +77,18 @@ class Identity(msgspec.Struct, frozen=True):
         return self.peer.role
 
     @property
-    def not_before(self) -> datetime.datetime:
-        return self.leaf.not_valid_before_utc
+    def issued_at(self) -> datetime.datetime:
+        return self.leaf.not_valid_before_utc + BACKDATE
 
     @property
     def not_after(self) -> datetime.datetime:
         return self.leaf.not_valid_after_utc
+
+    @property
+    def info(self) -> CertificateInfo:
+        """What others are told of the certificate."""
+        leaf = self.leaf
+        return CertificateInfo(issuer_key_of(leaf), key_of(leaf), int(leaf.not_valid_after_utc.timestamp()) * 10**9)
 
     def save(self, folder: Path) -> None:
         """Write `identity.json` (0600) into `folder` (0700): one file, so key and certificate always match."""
@@ -100,6 +109,23 @@ class Identity(msgspec.Struct, frozen=True):
                 f"the identity in {folder} cannot be read: {error}", hint="leave the cluster and join again"
             ) from error
         return identity
+
+
+def key_of(certificate: x509.Certificate) -> str:
+    """The name of the key that a certificate is for: the SHA-256 of its public half, in hexadecimal."""
+    public = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(public).hexdigest()
+
+
+def issuer_key_of(certificate: x509.Certificate) -> str:
+    """The authority key identifier of a certificate, in hexadecimal; empty where it has none (RFC 5280 4.2.1.1)."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        return ""
+    return (found or b"").hex()
 
 
 def new_key_and_csr(common_name: str) -> tuple[str, str]:

@@ -13,13 +13,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from shoal.access import Doorkeeper
+from agent.trust import Doorkeeper
+from shoal.access import Gate
 from shoal.rpc import Forward, listen_locally, new_server
 from shoal.tls import Identity, server_credentials
 
 # Adds one service to a server.
 Service = Callable[[grpc.aio.Server], None]
-MEMBERS_SERVICE = "shoal.v1.BlobService"
 
 
 async def serve_local(
@@ -38,9 +38,14 @@ async def serve_local(
     return server
 
 
-async def serve_peers(address: str, load: Callable[[], Identity], services: Sequence[Service]) -> grpc.aio.Server:
-    """Serve other hosts on "ADDR:PORT" as whoever `load` says we are now. Raises RuntimeError for a busy port."""
-    server = new_server(interceptors=(Doorkeeper((MEMBERS_SERVICE,), whose="a node"),))
+async def serve_peers(
+    address: str, load: Callable[[], Identity], services: Sequence[Service], doorkeeper: Doorkeeper
+) -> grpc.aio.Server:
+    """Serve other hosts, as far as `doorkeeper` lets them, on "ADDR:PORT" as whoever `load` says we are now. Raises
+    RuntimeError for a busy port."""
+    gate = Gate(doorkeeper.check)
+    doorkeeper.changed = gate.review
+    server = new_server(interceptors=(gate,))
     for add in services:
         add(server)
     server.add_secure_port(address, server_credentials(load, require_client=True))

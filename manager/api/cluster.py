@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from manager.api.find import cluster_of
 from manager.api.room import Room, writing
 from manager.ca.token import rotated, token_of
 from manager.control.action import touched
 from shoal import __version__, defaults
 from shoal.codec import from_wire, to_wire
-from shoal.errors import InvalidArgument, Unavailable, Unsupported
+from shoal.errors import InvalidArgument, Unsupported
 from shoal.model.cluster import Cluster, ClusterSpec
 from shoal.model.node import Role
 from shoal.v1 import control_pb2 as wire
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _HOUR_NS = 3600 * defaults.SECOND_NS
+_YEAR_NS = 365 * 24 * _HOUR_NS
 _MAX_HISTORY = 1000
 
 
@@ -55,10 +57,7 @@ class ClusterCalls:
         return wire.GetJoinTokenResponse(token=token.text, managers=self._room.managers())
 
     def _cluster(self) -> Cluster:
-        cluster = self._room.mirror.cluster
-        if cluster is None:
-            raise Unavailable("the cluster is not set up yet", hint="try again in a moment")
-        return cluster
+        return cluster_of(self._room.mirror)
 
 
 def check(spec: ClusterSpec) -> None:
@@ -69,6 +68,8 @@ def check(spec: ClusterSpec) -> None:
         raise InvalidArgument("the node timeout must be two heartbeats at least")
     if spec.certificate_life_ns < _HOUR_NS:
         raise InvalidArgument("certificate expiry must be at least 1h")
+    if not 0 <= spec.certificate_grace_ns <= _YEAR_NS:
+        raise InvalidArgument("the grace of certificates must be between 0 and a year")
     if spec.task_history > _MAX_HISTORY:
         raise InvalidArgument(f"task history limit {spec.task_history} is above {_MAX_HISTORY}")
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from manager.store.view import View
-from shoal.errors import Conflict, InvalidArgument
+from shoal.errors import Conflict, InvalidArgument, Unavailable
 from shoal.ids import resolve
+from shoal.model.cluster import Cluster
 from shoal.model.network import Network
 from shoal.model.node import Node
 from shoal.model.service import Service
@@ -15,6 +16,12 @@ from shoal.names import printable
 
 # Whether something has what a filter's value says.
 Test = Callable[[str], bool]
+
+
+def cluster_of(view: View) -> Cluster:
+    if view.cluster is None:
+        raise Unavailable("the cluster is not set up yet", hint="try again in a moment")
+    return view.cluster
 
 
 def node_of(view: View, reference: str, *, own_id: str) -> Node:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from manager.api.find import begins, contains, is_any, labelled, node_of, passes
+from manager.api.find import begins, cluster_of, contains, is_any, labelled, node_of, passes
 from manager.api.room import Room, pairs, writing
+from manager.ca.revocation import revoking
 from manager.control.action import touched
-from manager.store.base import Guard, Txn
-from manager.store.records import key_for
+from manager.store.base import Guard, Put, Txn
+from manager.store.records import encode, key_for
 from shoal.codec import from_wire, to_wire
 from shoal.errors import Conflict, InvalidArgument, Unsupported
 from shoal.model.node import Node, NodeSpec, NodeState, Role
@@ -55,7 +56,9 @@ class NodeCalls:
         def attempt() -> Txn:
             node = self._node(id)
             _check_removable(node, force=request.force)
-            return Txn((Guard(key_for(node), node.meta.version),), (), (key_for(node),))
+            gone = revoking(node, cluster_of(self._room.mirror), self._room.clock.now_ns())
+            puts = (Put(key_for(gone), encode(gone)),)
+            return Txn((Guard(key_for(node), node.meta.version),), puts, (key_for(node),))
 
         await self._room.change(attempt)
         return wire.RemoveNodeResponse()

@@ -21,11 +21,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shoal.errors import InvalidArgument, NotFound
 from shoal.files import read_optional, write_atomic
 from shoal.model.node import Role
-from shoal.tls import MANAGER_NAME, Identity, key_to_pem, new_key_and_csr, node_name
+from shoal.tls import BACKDATE, MANAGER_NAME, Identity, key_to_pem, new_key_and_csr, node_name
 
 ROOT_LIFE = datetime.timedelta(days=20 * 365)
-# Hosts whose clock is behind must take a certificate that was made just now.
-BACKDATE = datetime.timedelta(hours=1)
 MAX_CSR_BYTES = 16 << 10
 _KEY_BYTES = 32
 _NONCE_BYTES = 12

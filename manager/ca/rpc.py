@@ -29,8 +29,6 @@ from shoal.v1 import ca_pb2, ca_pb2_grpc, types_pb2
 
 log = logging.getLogger(__name__)
 _MAX_HOSTNAME = 253
-# How long after its certificate ran out a node may still come back by itself.
-RESTORE_DAYS = 30
 
 
 class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
@@ -102,9 +100,10 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
             self._limiter.wrong(source, now)
             raise
         ago_s = self._clock.now_ns() / 1e9 - until.timestamp()
-        if ago_s > RESTORE_DAYS * 24 * 3600:
+        grace_s = cluster.spec.certificate_grace_ns / 1e9
+        if ago_s > grace_s:
             raise PermissionDenied(
-                f"the certificate of node {peer.node_id} ran out more than {RESTORE_DAYS} days ago",
+                f"the certificate of node {peer.node_id} ran out more than {grace_s / 3600:g} hours ago",
                 hint="leave the cluster there and join again with a token",
             )
         node = _member(self._mirror, peer, cluster)

@@ -19,16 +19,18 @@ from manager.dispatcher.inventory import Held, Inventory
 from manager.dispatcher.liveness import Liveness
 from manager.dispatcher.session import AgentSession
 from manager.dispatcher.status import StatusWriter
+from manager.dispatcher.trust import concerns, trust_of
 from manager.store.base import Store
 from manager.store.mirror import Mirror
 from shoal import defaults
 from shoal.broadcast import Lagged
 from shoal.clock import Clock
-from shoal.codec import from_wire
+from shoal.codec import from_wire, to_wire
 from shoal.errors import Conflict, DeadlineExceeded, InvalidArgument, PermissionDenied, ShoalError, Unavailable
 from shoal.ids import new_id
 from shoal.model.node import NodeDescription, NodeState
 from shoal.model.task import TaskStatus
+from shoal.model.trust import Trust
 from shoal.names import printable
 from shoal.settings import AGENT_PORT
 from shoal.tasks import Group
@@ -67,6 +69,7 @@ class DispatcherService(DispatcherServiceServicer):
         self._status = StatusWriter(store=store, mirror=mirror, clock=clock)
         self._liveness = Liveness(store=store, mirror=mirror, clock=clock, gone=self._gone)
         self._sessions: dict[str, AgentSession] = {}
+        self._trust = trust_of(mirror)
 
     async def run(self) -> None:
         """Tell agents what changes and write what they report, for as long as the manager lives."""
@@ -91,9 +94,10 @@ class DispatcherService(DispatcherServiceServicer):
         session = self._begin(node_id, first.hello.images)
         hearing = asyncio.create_task(self._hear(session, request_iterator), name=f"session of {node_id}")
         try:
-            yield wire.SessionResponse(welcome=self._welcome(node_id))
-            async for assignments in session.assignments():
-                yield wire.SessionResponse(assignments=assignments)
+            trust = self._trust
+            yield wire.SessionResponse(welcome=self._welcome(node_id, trust))
+            async for response in session.responses(trust):
+                yield response
         finally:
             hearing.cancel()
             self._finish(session)
@@ -123,7 +127,7 @@ class DispatcherService(DispatcherServiceServicer):
     def _begin(self, node_id: str, images: wire.ImageInventory) -> AgentSession:
         if before := self._sessions.get(node_id):
             before.end(Conflict(f"node {node_id} began another session"))
-        session = self._sessions[node_id] = AgentSession(node_id, self._assigner, self._clock)
+        session = self._sessions[node_id] = AgentSession(node_id, self._assigner, self._clock, lambda: self._trust)
         self._inventory.put(node_id, _held(images))
         return session
 
@@ -136,7 +140,7 @@ class DispatcherService(DispatcherServiceServicer):
         if not session.said_goodbye:
             self._liveness.broken(session.node_id)
 
-    def _welcome(self, node_id: str) -> wire.Welcome:
+    def _welcome(self, node_id: str, trust: Trust) -> wire.Welcome:
         cluster = self._mirror.cluster
         return wire.Welcome(
             session_id=new_id(),
@@ -144,6 +148,7 @@ class DispatcherService(DispatcherServiceServicer):
             managers=list(self._managers()),
             root_ca_pem=self._root_ca_pem,
             role=types_pb2.Role.Value(f"ROLE_{self._mirror.nodes[node_id].spec.role.name}"),
+            trust=to_wire(trust, wire.Trust),
         )
 
     async def _hear(self, session: AgentSession, requests: AsyncIterator[wire.SessionRequest]) -> None:
@@ -186,22 +191,35 @@ class DispatcherService(DispatcherServiceServicer):
             self._look_at_everything()
             while True:
                 await events.wait()
+                distrusting = False
                 try:
                     for event in events.drain():
                         for node_id in self._assigner.apply(event):
                             self._wake(node_id)
                         if event.kind == "node" and event.new is None:
                             self._removed(event.id)
+                        distrusting = distrusting or concerns(event)
+                    if distrusting:
+                        self._look_at_trust()
                 except Lagged:
                     self._look_at_everything()
 
     def _look_at_everything(self) -> None:
         """Events were missed: before the first subscription, or by lagging behind."""
         self._assigner.reload()
+        self._look_at_trust()
         for node_id, session in self._sessions.items():
             session.wake()
             if node_id not in self._mirror.nodes:
                 self._removed(node_id)
+
+    def _look_at_trust(self) -> None:
+        """Every agent hears whom to let in from now on."""
+        trust = trust_of(self._mirror)
+        if trust != self._trust:
+            self._trust = trust
+            for session in self._sessions.values():
+                session.wake()
 
     def _removed(self, node_id: str) -> None:
         if session := self._sessions.get(node_id):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from manager.dispatcher.assigner import Assigner
@@ -13,6 +13,7 @@ from shoal.codec import to_wire
 from shoal.errors import ShoalError
 from shoal.model.assignment import AssignedTask, NetworkAssignment, Template
 from shoal.model.network import Endpoint
+from shoal.model.trust import Trust
 from shoal.v1 import dispatcher_pb2 as wire
 from shoal.v1 import types_pb2
 
@@ -32,18 +33,19 @@ _WIRE: dict[type[Any], tuple[str, type[Any]]] = {
 class AgentSession:
     """Of the agent of `node_id`. Whoever holds it wakes it when the node's assignment may be another."""
 
-    def __init__(self, node_id: str, assigner: Assigner, clock: Clock) -> None:
+    def __init__(self, node_id: str, assigner: Assigner, clock: Clock, trust: Callable[[], Trust]) -> None:
         self.node_id = node_id
         self.said_goodbye = False
         self._assigner = assigner
         self._clock = clock
+        self._trust = trust
         self._sequence = 0
         self._woken = asyncio.Event()
         self._ended = False
         self._error: ShoalError | None = None
 
     def wake(self) -> None:
-        """Compare what was sent with what is assigned now."""
+        """Compare what was sent with what is assigned, and whom to let in, now."""
         self._woken.set()
 
     def end(self, error: ShoalError | None = None) -> None:
@@ -53,8 +55,8 @@ class AgentSession:
             self._error = error
             self._woken.set()
 
-    async def assignments(self) -> AsyncIterator[wire.Assignments]:
-        """What goes down, until `end`, whose error is raised."""
+    async def responses(self, trust: Trust) -> AsyncIterator[wire.SessionResponse]:
+        """What goes down to an agent that was told `trust`, until `end`, whose error is raised."""
         sent = self._assigner.of(self.node_id)
         whole = _parts(diff(Assignment(), sent)) or [[]]
         for number, changes in enumerate(whole, 1):
@@ -71,13 +73,20 @@ class AgentSession:
             now = self._assigner.of(self.node_id)
             changes = diff(sent, now)
             sent = now
+            if self._trust() is not trust:
+                trust = self._trust()
+                yield wire.SessionResponse(trust=to_wire(trust, wire.Trust))
             for part in _parts(changes):
                 yield self._message(part)
 
-    def _message(self, changes: Sequence[Change], *, complete: bool = False, more: bool = False) -> wire.Assignments:
+    def _message(
+        self, changes: Sequence[Change], *, complete: bool = False, more: bool = False
+    ) -> wire.SessionResponse:
         self._sequence += 1
         changed = map(_on_wire, changes)
-        return wire.Assignments(complete=complete, more=more, sequence=self._sequence, changes=changed)
+        return wire.SessionResponse(
+            assignments=wire.Assignments(complete=complete, more=more, sequence=self._sequence, changes=changed)
+        )
 
 
 def _parts(changes: Sequence[Change]) -> list[Sequence[Change]]:

@@ -16,8 +16,9 @@ from shoal.model.network import Lease, Network
 from shoal.model.node import Node
 from shoal.model.service import Service
 from shoal.model.task import Task
+from shoal.model.trust import Revocation
 
-Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence
+Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence | Revocation
 
 KINDS: dict[str, type[Noun]] = {
     "cluster": Cluster,
@@ -28,6 +29,7 @@ KINDS: dict[str, type[Noun]] = {
     "lease": Lease,
     # Bound to the lease of a manager, and gone with it: no part of what a backup keeps.
     "manager": Presence,
+    "revocation": Revocation,
 }
 _NAMES: dict[type[Noun], str] = {kind: name for name, kind in KINDS.items()}
 

@@ -16,6 +16,7 @@ from shoal.model.network import Lease, Network
 from shoal.model.node import Node
 from shoal.model.service import Service
 from shoal.model.task import Task, TaskState
+from shoal.model.trust import Revocation
 
 N = TypeVar("N", Service, Node, Network)
 
@@ -59,6 +60,11 @@ class View:
     def managers(self) -> Mapping[str, Presence]:
         """The managers that serve, by their nodes' ids."""
         return cast("dict[str, Presence]", self._records["manager"])
+
+    @property
+    def revocations(self) -> Mapping[str, Revocation]:
+        """By the id of the node that was removed."""
+        return cast("dict[str, Revocation]", self._records["revocation"])
 
     @property
     def cluster(self) -> Cluster | None:

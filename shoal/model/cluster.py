@@ -7,7 +7,8 @@ from shoal.model.base import Meta, Value
 
 class ClusterSpec(Value, frozen=True):
     """`node_timeout_ns` without a sign of life makes a node DOWN. Overlays without a subnet take one of
-    `address_pool_prefix` bits from `address_pool`."""
+    `address_pool_prefix` bits from `address_pool`. A node may come back by its old key until `certificate_grace_ns`
+    after its certificate ran out."""
 
     name: str = ""
     task_history: int = 0
@@ -16,6 +17,7 @@ class ClusterSpec(Value, frozen=True):
     certificate_life_ns: int = 0
     address_pool: str = ""
     address_pool_prefix: int = 0
+    certificate_grace_ns: int = 0
 
 
 class Cluster(Value, frozen=True):

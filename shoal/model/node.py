@@ -32,6 +32,15 @@ class NodeSpec(Value, frozen=True):
     labels: dict[str, str] = {}
 
 
+class CertificateInfo(Value, frozen=True):
+    """What a node's present certificate says: which root signed it (its authority key identifier), over which key (the
+    SHA-256 of the public half), and when it runs out."""
+
+    issuer_key: str = ""
+    key: str = ""
+    not_after_ns: int = 0
+
+
 class NodeDescription(Value, frozen=True):
     """What its agent says of a host. `address` is where other hosts reach it, without a port."""
 
@@ -43,6 +52,7 @@ class NodeDescription(Value, frozen=True):
     resources: Resources = Resources()
     engine_labels: dict[str, str] = {}
     address: str = ""
+    certificate: CertificateInfo = CertificateInfo()
 
 
 class NodeStatus(Value, frozen=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.certificate import Credentials, Renewal, due_ns, renew
 from shoal.clock import ManualClock, SystemClock
-from shoal.tls import Identity
+from shoal.tls import BACKDATE, Identity
 from tests.unit.agent.conftest import Authority, Manager, eventually
 
 DAY = datetime.timedelta(hours=24)
@@ -16,9 +16,9 @@ BEGIN = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
 
 
 def test_due_between_half_and_two_thirds_of_life(authority: Authority) -> None:
-    identity = authority.identity("node1", not_before=BEGIN, not_after=BEGIN + DAY)
-    begin_ns = int(BEGIN.timestamp() * 1e9)
-    hours = [(due_ns(identity, chance) - begin_ns) / 3600e9 for chance in (0.0, 0.5, 1.0)]
+    identity = authority.identity("node1", not_before=BEGIN, not_after=BEGIN + BACKDATE + DAY)
+    issued_ns = int((BEGIN + BACKDATE).timestamp() * 1e9)
+    hours = [(due_ns(identity, chance) - issued_ns) / 3600e9 for chance in (0.0, 0.5, 1.0)]
     assert hours == [12.0, 14.0, 16.0]
 
 

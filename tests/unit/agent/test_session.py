@@ -17,8 +17,11 @@ from agent.session import Session, Source
 from shoal.broadcast import Broadcast
 from shoal.clock import SystemClock
 from shoal.errors import Conflict, Unavailable
+from shoal.model.base import Meta
 from shoal.model.task import TaskState, TaskStatus
+from shoal.model.trust import Revocation, Trust
 from shoal.v1 import dispatcher_pb2 as wire
+from shoal.v1 import types_pb2
 from tests.unit.agent.conftest import Authority, Manager, eventually
 
 RUNNING = TaskStatus(state=TaskState.RUNNING, pid=7)
@@ -59,6 +62,7 @@ class Agent:
         self.worker = Worker()
         self.reporter = Reporter(self._save, clock=SystemClock())
         self.kept: list[list[str]] = []
+        self.trusted: list[Trust] = []
         self.session = Session(
             credentials,
             managers,
@@ -67,12 +71,16 @@ class Agent:
             images=self.images,
             describe=lambda: describe("10.0.0.1"),
             keep_managers=self._keep,
+            trust=self,
             clock=SystemClock(),
             chance=lambda: 0.1,
         )
 
     async def _save(self, statuses: object) -> None:
         return None
+
+    async def learn(self, trust: Trust) -> None:
+        self.trusted.append(trust)
 
     async def _keep(self, managers: Sequence[str]) -> None:
         self.kept.append(list(managers))
@@ -123,6 +131,17 @@ async def test_hands_assignments_to_the_worker_in_order(connect: Connect, manage
     await stream.assign(sequence=2)
     await eventually(lambda: len(agent.worker.messages) == 2)
     assert [message.sequence for message in agent.worker.messages] == [1, 2]
+
+
+async def test_heeds_whom_the_manager_says_to_let_in(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    message = wire.Trust(
+        manager_ids=["m1"], revocations=[types_pb2.Revocation(meta=types_pb2.Meta(id="n9"), until_ns=7)]
+    )
+    await stream.to_send.put(wire.SessionResponse(trust=message))
+    await eventually(lambda: len(agent.trusted) == 2)
+    assert agent.trusted == [Trust(), Trust(("m1",), (Revocation(Meta(id="n9"), 7),))]
 
 
 async def test_reports_are_batched_and_sent_again_over_a_new_stream(connect: Connect, manager: Manager) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,10 +14,16 @@ import pytest
 from agent.api.server import serve_local, serve_peers
 from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
+from agent.database import Database
 from agent.standing import Founded, Standing, State
-from shoal.errors import Conflict, PermissionDenied, Unavailable
+from agent.trust import Doorkeeper
+from shoal.access import Call
+from shoal.clock import SystemClock
+from shoal.errors import Conflict, PermissionDenied, ShoalError, Unavailable
+from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerState, ContainerStatus
 from shoal.model.node import Availability, Role
+from shoal.model.trust import Revocation, Trust
 from shoal.rpc import Forward, dial, translated
 from shoal.settings import Paths
 from shoal.tls import Identity, node_name
@@ -37,6 +44,14 @@ from tests.unit.agent.conftest import Authority
 class Blobs(blob_pb2_grpc.BlobServiceServicer):
     async def ReadBlob(self, request: blob_pb2.ReadBlobRequest, context: Any) -> AsyncIterator[Any]:
         yield blob_pb2.ReadBlobResponse(size_bytes=1, chunk=b"x")
+
+
+class EndlessBlobs(blob_pb2_grpc.BlobServiceServicer):
+    """A blob that does not end, in chunks that fill the connection."""
+
+    async def ReadBlob(self, request: blob_pb2.ReadBlobRequest, context: Any) -> AsyncIterator[Any]:
+        while True:
+            yield blob_pb2.ReadBlobResponse(chunk=b"x" * (1 << 20))
 
 
 class Logs(engine_pb2_grpc.ContainerServiceServicer):
@@ -94,7 +109,21 @@ def system(tmp_path: Path, membership: Membership) -> SystemService:
 
 
 @pytest.fixture
-async def address(authority: Authority, system: SystemService) -> AsyncIterator[str]:
+def blobs() -> blob_pb2_grpc.BlobServiceServicer:
+    return Blobs()
+
+
+@pytest.fixture
+async def doorkeeper(tmp_path: Path) -> AsyncIterator[Doorkeeper]:
+    database = await Database.open(tmp_path / "agent.db", boot="boot")
+    yield Doorkeeper(database, SystemClock())
+    await database.close()
+
+
+@pytest.fixture
+async def address(
+    authority: Authority, system: SystemService, doorkeeper: Doorkeeper, blobs: blob_pb2_grpc.BlobServiceServicer
+) -> AsyncIterator[str]:
     """Of the server for other hosts."""
     identity = authority.identity("node1")
     bound = []
@@ -102,13 +131,13 @@ async def address(authority: Authority, system: SystemService) -> AsyncIterator[
     def note(server: grpc.aio.Server) -> None:
         engine_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
         engine_pb2_grpc.add_ContainerServiceServicer_to_server(Logs(), server)
-        blob_pb2_grpc.add_BlobServiceServicer_to_server(Blobs(), server)
+        blob_pb2_grpc.add_BlobServiceServicer_to_server(blobs, server)
         # The port that the test dials, since the one of the server is fixed before it starts.
         from shoal.tls import server_credentials
 
         bound.append(server.add_secure_port("127.0.0.1:0", server_credentials(lambda: identity, require_client=True)))
 
-    server = await serve_peers("127.0.0.1:0", lambda: identity, [note])
+    server = await serve_peers("127.0.0.1:0", lambda: identity, [note], doorkeeper)
     yield f"127.0.0.1:{bound[0]}"
     await server.stop(None)
 
@@ -133,7 +162,7 @@ async def test_only_managers_use_the_engine(address: str, authority: Authority) 
 
 async def test_a_worker_is_refused_the_engine(address: str, authority: Authority) -> None:
     async with call(address, authority.identity("node2")) as channel:
-        with pytest.raises(PermissionDenied, match="this node is a worker"), translated():
+        with pytest.raises(PermissionDenied, match="node node2 is a worker"), translated():
             await engine_pb2_grpc.SystemServiceStub(channel).GetInfo(engine_pb2.GetInfoRequest())
         containers = engine_pb2_grpc.ContainerServiceStub(channel)
         with pytest.raises(PermissionDenied), translated():
@@ -142,6 +171,69 @@ async def test_a_worker_is_refused_the_engine(address: str, authority: Authority
         with pytest.raises(PermissionDenied), translated():
             async for _ in containers.AttachContainer(iter([engine_pb2.AttachContainerRequest()])):
                 pass
+
+
+def removed(node_id: str, *, for_s: int = 3600) -> Trust:
+    until_ns = SystemClock().now_ns() + for_s * 10**9
+    return Trust(("node3",), (Revocation(Meta(id=node_id), until_ns),))
+
+
+async def test_who_is_a_manager_is_the_managers_word_not_an_old_certificates(
+    address: str, authority: Authority, doorkeeper: Doorkeeper
+) -> None:
+    await doorkeeper.learn(Trust(("node3",)))
+    async with call(address, authority.identity("node3", "manager")) as channel:
+        await engine_pb2_grpc.SystemServiceStub(channel).GetInfo(engine_pb2.GetInfoRequest())
+    async with call(address, authority.identity("node4", "manager")) as channel:
+        with pytest.raises(PermissionDenied, match="node node4 is a worker"), translated():
+            await engine_pb2_grpc.SystemServiceStub(channel).GetInfo(engine_pb2.GetInfoRequest())
+
+
+async def test_an_attach_through_a_manager_that_is_none_any_more_is_cut(
+    address: str, authority: Authority, doorkeeper: Doorkeeper
+) -> None:
+    async with call(address, authority.identity("node4", "manager")) as channel:
+        attached = engine_pb2_grpc.ContainerServiceStub(channel).AttachContainer()
+        await attached.write(engine_pb2.AttachContainerRequest())
+        await attached.read()
+        await doorkeeper.learn(Trust(("node3",)))
+        with pytest.raises(PermissionDenied, match="node node4 is a worker"), translated():
+            async with asyncio.timeout(5):
+                while await attached.read() is not grpc.aio.EOF:
+                    pass
+                raise AssertionError(await attached.code())
+
+
+@pytest.mark.parametrize("blobs", [EndlessBlobs()])
+async def test_a_removed_nodes_transfers_are_cut_and_it_starts_no_other(
+    address: str, authority: Authority, doorkeeper: Doorkeeper
+) -> None:
+    async with call(address, authority.identity("node2")) as channel:
+        stub = blob_pb2_grpc.BlobServiceStub(channel)
+        transfer = stub.ReadBlob(blob_pb2.ReadBlobRequest())
+        await transfer.read()
+        await doorkeeper.learn(removed("node2"))
+        with pytest.raises(ShoalError), translated():
+            async with asyncio.timeout(5):
+                while await transfer.read() is not grpc.aio.EOF:
+                    pass
+                raise AssertionError(await transfer.code())
+        with pytest.raises(PermissionDenied, match="node node2 was removed"), translated():
+            await stub.ReadBlob(blob_pb2.ReadBlobRequest()).read()
+
+
+async def test_what_was_known_of_removed_nodes_survives_the_agent(
+    authority: Authority, doorkeeper: Doorkeeper, tmp_path: Path
+) -> None:
+    await doorkeeper.learn(removed("node2"))
+    database = await Database.open(tmp_path / "agent.db", boot="boot")
+    again = Doorkeeper(database, SystemClock())
+    await again.restore()
+    await database.close()
+    read = "/shoal.v1.BlobService/ReadBlob"
+    with pytest.raises(PermissionDenied, match="was removed"):
+        again.check(Call(read, authority.identity("node2").peer, "ipv4:10.0.0.2:5"))
+    again.check(Call(read, authority.identity("node5").peer, "ipv4:10.0.0.5:5"))
 
 
 async def test_a_stranger_is_refused_by_tls(address: str, authority: Authority) -> None:

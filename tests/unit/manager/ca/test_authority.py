@@ -36,7 +36,7 @@ def test_a_certificate_says_who_in_what_as_what_and_until_when(authority: Author
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://c1/node/n1"]
     now = datetime.datetime.fromtimestamp(NOW_NS // 10**9, tz=datetime.UTC)
     assert identity.not_after == now + datetime.timedelta(days=1)
-    assert identity.not_before == now - datetime.timedelta(hours=1)
+    assert identity.issued_at == now
     identity.leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.root_ca_pem.encode()))
 
 
