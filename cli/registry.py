@@ -43,6 +43,12 @@ _CONTAINER = {
     "create": (OTHER, "Create a new container", "lifecycle:create"),
     "start": (OTHER, "Start one or more stopped containers", "foreground:start"),
     "stop": (OTHER, "Stop one or more running containers", "lifecycle:stop"),
+    "restart": (OTHER, "Restart one or more containers", "lifecycle:restart"),
+    "pause": (OTHER, "Pause all processes within one or more containers", "lifecycle:pause"),
+    "unpause": (OTHER, "Unpause all processes within one or more containers", "lifecycle:unpause"),
+    "rename": (OTHER, "Rename a container", "amendment:rename"),
+    "update": (OTHER, "Update configuration of one or more containers", "amendment:update"),
+    "top": (OTHER, "Display the running processes of a container", "processes:top"),
     "kill": (OTHER, "Kill one or more running containers", "lifecycle:kill"),
     "rm": (OTHER, "Remove one or more containers", "lifecycle:remove"),
     "wait": (OTHER, "Block until one or more containers stop, then print their exit codes", "lifecycle:wait"),
@@ -59,6 +65,7 @@ _VERBS = {
     "container": {
         "ls": ("List containers", "cli.container.listing:ls"),
         "inspect": ("Display detailed information on one or more containers", "cli.inspect:container"),
+        "prune": ("Remove all stopped containers", "cli.prune:containers"),
     },
     "image": {
         "ls": ("List images", "cli.image:ls"),
@@ -172,17 +179,11 @@ NOT_YET = dict.fromkeys(
             "cp",
             "diff",
             "export",
-            "pause",
-            "rename",
-            "restart",
             "stats",
-            "top",
-            "unpause",
-            "update",
         )
     ]
     + ["build", "builder", "buildx", "compose", "config", "events", "history", "login", "logout", "machine"]
-    + ["plugin", "push", "save", "search", "secret", "stack", "container prune", "image build", "image history"]
+    + ["plugin", "push", "save", "search", "secret", "stack", "image build", "image history"]
     + ["image prune", "image push", "image save", "network connect", "network disconnect", "network prune"]
     + ["volume prune", "volume update", "swarm unlock"]
     + ["swarm unlock-key", "system df", "system events", "system prune", "context export", "context import"]

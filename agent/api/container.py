@@ -72,6 +72,50 @@ class ContainerService(ContainerServiceServicer):
         await self._containers.remove(request.container, force=request.force, volumes=request.volumes)
         return wire.RemoveContainerResponse()
 
+    async def RestartContainer(
+        self, request: wire.RestartContainerRequest, _context: Context
+    ) -> wire.RestartContainerResponse:
+        timeout_s = request.timeout_s if request.HasField("timeout_s") else None
+        await self._containers.restart(request.container, timeout_s=timeout_s, signal=request.signal)
+        return wire.RestartContainerResponse()
+
+    async def PauseContainer(
+        self, request: wire.PauseContainerRequest, _context: Context
+    ) -> wire.PauseContainerResponse:
+        await self._containers.pause(request.container)
+        return wire.PauseContainerResponse()
+
+    async def UnpauseContainer(
+        self, request: wire.UnpauseContainerRequest, _context: Context
+    ) -> wire.UnpauseContainerResponse:
+        await self._containers.resume(request.container)
+        return wire.UnpauseContainerResponse()
+
+    async def RenameContainer(
+        self, request: wire.RenameContainerRequest, _context: Context
+    ) -> wire.RenameContainerResponse:
+        await self._containers.rename(request.container, request.name)
+        return wire.RenameContainerResponse()
+
+    async def UpdateContainer(
+        self, request: wire.UpdateContainerRequest, _context: Context
+    ) -> wire.UpdateContainerResponse:
+        restart = codec.from_wire(request.restart, RestartPolicy) if request.HasField("restart") else None
+        limits = codec.from_wire(request.limits, Resources)
+        await self._containers.update(request.container, limits=limits, restart=restart)
+        return wire.UpdateContainerResponse()
+
+    async def PruneContainers(
+        self, request: wire.PruneContainersRequest, _context: Context
+    ) -> wire.PruneContainersResponse:
+        removed, freed = await self._containers.prune([(each.key, each.value) for each in request.filters])
+        return wire.PruneContainersResponse(containers=removed, reclaimed_bytes=freed)
+
+    async def ListProcesses(self, request: wire.ListProcessesRequest, _context: Context) -> wire.ListProcessesResponse:
+        found = await self._containers.processes(request.container, request.arguments)
+        rows = [wire.Process(fields=row) for row in found.rows]
+        return wire.ListProcessesResponse(titles=found.titles, processes=rows)
+
     async def WaitContainer(self, request: wire.WaitContainerRequest, _context: Context) -> wire.WaitContainerResponse:
         if request.condition not in _CONDITIONS:
             raise InvalidArgument(f"wait condition {request.condition} is not one that this agent knows")

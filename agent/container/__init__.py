@@ -3,7 +3,8 @@
 `containers.Containers` is what the API and the tasks call. A wish becomes a container in `settle` (pure: what it
 comes to with its image) and `create` (volumes, record); a start is done by `launch`, which gathers the facts of
 this host and has `bundle` (pure) write the OCI config that `agent.runtime` runs; `watch` waits for the exit and
-does what `restart` (pure) decides. `record` keeps it on disk, `held` in memory, `adopt` brings both together with
+does what `restart` (pure) decides. `ending` is what people do to a running one, `amendment` what they change of one
+that is there. `record` keeps it on disk, `held` in memory, `adopt` brings both together with
 what really runs when the agent starts. Around these: `user`, `rootview`, `seed` (what layers hold), `hostfiles`
-(/etc/hosts and its kin), `attach`, `exec`, `logs`, `filter`, `signals`.
+(/etc/hosts and its kin), `attach`, `exec`, `logs`, `top`, `filter`, `prune`, `signals`.
 """

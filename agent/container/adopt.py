@@ -51,7 +51,7 @@ def _verdict(record: Record, state: State, found: Started | Exit | None, boot_id
         return Verdict.REMOVE
     if isinstance(found, Started):
         return Verdict.ADOPT
-    if status.state == ContainerState.RESTARTING:  # decided already, and waiting
+    if status.state == ContainerState.RESTARTING or state.returning:  # decided already, and waiting
         return Verdict.REVIVE
     ran = status.state in _ALIVE
     if isinstance(found, Exit) and (ran or found.finished_at_ns > status.finished_at_ns):

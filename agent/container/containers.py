@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.container import host, logs
+from agent.container import host, logs, top
+from agent.container.amendment import Amender
 from agent.container.attach import Attachment
 from agent.container.baselayer import base_layer
 from agent.container.create import Creator
@@ -24,6 +26,7 @@ from agent.container.held import Ending, Held
 from agent.container.launch import NO_SIZE, Launcher, Size, hostname_of
 from agent.container.lifecycle import ContainerEvent, Lifecycle, Room
 from agent.container.logs import LogLine, Window
+from agent.container.prune import disk_bytes, prunable
 from agent.container.record import Records
 from agent.container.register import Register
 from agent.container.restore import restore
@@ -33,12 +36,16 @@ from agent.runtime.runtime import Runtime, Streams
 from agent.volume.volumes import Volumes
 from shoal.broadcast import Broadcast
 from shoal.clock import Clock, SystemClock
-from shoal.errors import Conflict, NotFound
-from shoal.model.container import Container, ContainerState
+from shoal.errors import Conflict, NotFound, ShoalError
+from shoal.model.base import Resources
+from shoal.model.container import Container, ContainerState, RestartPolicy
 from shoal.settings import Paths
 from shoal.tasks import Group
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+NO_RESOURCES = Resources()
 
 
 class WaitCondition(enum.Enum):
@@ -64,6 +71,7 @@ class Containers:
         )
         self._lifecycle = Lifecycle(room, self._launcher)
         self._ender = Ender(room, self._lifecycle)
+        self._amender = Amender(room, self._lifecycle, networks)
         self._creator = Creator(room, images, self._lifecycle)
         self._available = host.available_capabilities()
         self._working: set[asyncio.Task[Any]] = set()
@@ -98,7 +106,10 @@ class Containers:
         )
         base = await asyncio.to_thread(base_layer, paths.containers)
         containers = cls(room, images=images, networks=networks, base_layer=base)
-        await restore(room, containers._lifecycle, networks, boot_id=containers._launcher.boot_id)
+        await restore(room, containers._lifecycle, containers._amender, networks, boot_id=containers._launcher.boot_id)
+        for held in room.register:
+            if held.state.returning and held.alive:  # the agent died in the middle of `restart`
+                room.group.spawn("restart", containers._restart_again(held))
         return containers
 
     async def close(self) -> None:
@@ -151,6 +162,12 @@ class Containers:
         await self._whole(self._ender.stop(held, timeout_s=timeout_s, signal=signal))
         return held.container
 
+    async def restart(self, ref: str, *, timeout_s: int | None = None, signal: str = "") -> Container:
+        """End it as `stop` does, and start it again. It stays, even if it is one that goes when it ends."""
+        held = self._room.register.find(ref)
+        await self._whole(self._ender.restart(held, timeout_s=timeout_s, signal=signal))
+        return held.container
+
     async def kill(self, ref: str, signal: str = "") -> None:
         await self._whole(self._ender.kill(self._room.register.find(ref), signal))
 
@@ -159,6 +176,39 @@ class Containers:
 
     async def resume(self, ref: str) -> None:
         await self._whole(self._ender.resume(self._room.register.find(ref)))
+
+    async def rename(self, ref: str, name: str) -> None:
+        """Raises Conflict for a name that is taken. Others find it by the new name at once."""
+        await self._whole(self._amender.rename(self._room.register.find(ref), name))
+
+    async def update(
+        self, ref: str, *, limits: Resources = NO_RESOURCES, restart: RestartPolicy | None = None
+    ) -> Container:
+        """Zeros and None leave things as they are. Raises Conflict for what the kernel refuses."""
+        held = self._room.register.find(ref)
+        await self._whole(self._amender.update(held, limits=limits, restart=restart))
+        return held.container
+
+    async def prune(self, filters: Sequence[tuple[str, str]] = ()) -> tuple[Sequence[str], int]:
+        """Remove what does not run: the ids, and the bytes that this frees. What is started meanwhile stays."""
+        doomed = prunable((each.container for each in self._room.register if not each.busy), filters)
+        removed, freed = [], 0
+        for each in doomed:
+            size_bytes = await asyncio.to_thread(disk_bytes, self._room.records.folder(each.meta.id))
+            try:
+                await self.remove(each.meta.id)
+            except (Conflict, NotFound):
+                continue
+            removed.append(each.meta.id)
+            freed += size_bytes
+        return removed, freed
+
+    async def processes(self, ref: str, arguments: Sequence[str] = ()) -> top.Processes:
+        """What the host's ps(1) says of its processes. Raises Conflict if it does not run."""
+        held = self._room.register.find(ref)
+        if not held.alive:
+            raise Conflict(f"container {held.id} is not running", hint=f"run shoal start {held.name}")
+        return await top.processes(await self._room.runtime.pids(held.id), arguments)
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """`volumes`: its anonymous ones that nobody else uses, too."""
@@ -233,6 +283,12 @@ class Containers:
     async def _start(self, held: Held, size: Size) -> None:
         async with held.lock:
             await self._lifecycle.start(held, size)
+
+    async def _restart_again(self, held: Held) -> None:
+        try:
+            await self._ender.restart(held)
+        except ShoalError as error:
+            log.warning("container %s does not start again: %s", held.name, error)
 
     async def _attach(self, held: Held, *, stdin: bool, start: bool, size: Size) -> Attachment:
         async with held.lock:

@@ -82,14 +82,13 @@ class Creator:
     async def _make(self, container: Container, image: Image, anonymous: frozenset[str]) -> Held:
         records = self._room.records
         container_id = container.meta.id
-        # What goes when it ends, and what a task's runner would make again, is not worth a sync.
-        durable = not (container.auto_remove or container.task_id)
         volumes = any(each.type == MountType.VOLUME for each in container.mounts)
         record = Record(
             container=container,
             pending=volumes,
             stop_signal=container.spec.stop_signal or image.config.stop_signal,
         )
+        durable = record.durable
         try:
             records.make(container_id)
             await self._save(record, durable)

@@ -1,4 +1,4 @@
-"""Ending: what people do to a running container: signal it, stop it, pause it, remove it.
+"""Ending: what people do to a running container: signal it, stop it, restart it, pause it, remove it.
 
 Nothing here waits under the container's lock for its process to end, since the task that settles the exit
 (`agent.container.lifecycle`) needs it; a second `kill` gets through while a `stop` is waiting.
@@ -11,6 +11,7 @@ import asyncio
 import msgspec
 
 from agent.container.held import Ending, Held
+from agent.container.launch import NO_SIZE
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.signals import DEFAULT_STOP, KILL, signal_number
 from shoal.defaults import STOP_GRACE_NS
@@ -39,6 +40,26 @@ class Ender:
         if not await self._ends(exited, None if grace_s < 0 else grace_s):
             await self._kill(held, exited)
         self._lifecycle.publish(held, "stop")
+
+    async def restart(self, held: Held, *, timeout_s: int | None = None, signal: str = "") -> None:
+        """End it as `stop` does and start it again; one that does not run is only started.
+
+        Written down before it ends, so that after a crash in between it comes up again. Raises what starting raises.
+        """
+        async with held.lock:
+            held.check_there()
+            if held.alive:
+                held.state = msgspec.structs.replace(held.state, returning=True)
+                await self._lifecycle.save(held, held.state)
+        try:
+            await self.stop(held, timeout_s=timeout_s, signal=signal)
+        except BaseException:
+            held.state = msgspec.structs.replace(held.state, returning=False)
+            await self._lifecycle.save(held, held.state)
+            raise
+        async with held.lock:
+            await self._lifecycle.start(held, NO_SIZE)
+            self._lifecycle.publish(held, "restart")
 
     async def _ask(self, held: Held, number: int) -> asyncio.Future[Ending] | None:
         """Send the signal as a stop by hand; what to wait for, or None if it does not run."""
@@ -84,8 +105,13 @@ class Ender:
                 raise Conflict(f"Container {held.id} is already paused")
             if held.state.status.state != ContainerState.RUNNING:
                 raise Conflict(f"Container {held.id} is not running")
-            await self._room.runtime.pause(held.id)
+            # Said before it is done: after a crash in between, `restore` freezes what is said to be frozen.
             await self._lifecycle.change(held, state=ContainerState.PAUSED)
+            try:
+                await self._room.runtime.pause(held.id)
+            except BaseException:
+                await self._lifecycle.change(held, state=ContainerState.RUNNING)
+                raise
             self._lifecycle.publish(held, "pause")
 
     async def resume(self, held: Held) -> None:
@@ -156,8 +182,8 @@ class Ender:
 
     async def _unfreeze(self, held: Held) -> None:
         if held.state.status.state == ContainerState.PAUSED:
-            await self._room.runtime.resume(held.id)
             await self._lifecycle.change(held, state=ContainerState.RUNNING)
+            await self._room.runtime.resume(held.id)
             self._lifecycle.publish(held, "unpause")
 
 

@@ -73,7 +73,8 @@ def _name(container: Container, value: str) -> bool:
         return value in container.name
 
 
-def _label(container: Container, value: str) -> bool:
+def has_label(container: Container, value: str) -> bool:
+    """`value` is "name" or "name=text"."""
     name, equals, text = value.partition("=")
     return name in container.spec.labels and (not equals or container.spec.labels[name] == text)
 
@@ -120,7 +121,7 @@ def _range(value: str) -> tuple[int, int, str]:
 _TESTS: dict[str, Test] = {
     "id": lambda container, value: container.meta.id.startswith(value),
     "name": _name,
-    "label": _label,
+    "label": has_label,
     "status": lambda container, value: container.status.state == _STATES.get(value),
     "exited": _exited,
     "volume": _volume,

@@ -38,7 +38,8 @@ _KEEPER_WAIT_S = 1.0
 
 
 class ContainerEvent(msgspec.Struct, frozen=True):
-    """`kind` is create, start, die, stop, kill, destroy, oom, pause or unpause; `container` as it was then."""
+    """`kind` is create, start, die, stop, kill, restart, destroy, oom, pause, unpause, rename or update; `container`
+    as it was then."""
 
     id: str
     kind: str
@@ -76,7 +77,7 @@ class Lifecycle:
         if state == ContainerState.RUNNING:
             return
         held.unwatch()
-        held.state = msgspec.structs.replace(held.state, stopped=False, attempts=0, delay_ns=0)
+        held.state = msgspec.structs.replace(held.state, stopped=False, attempts=0, delay_ns=0, returning=False)
         try:
             await self._launch(held, size)
         except ShoalError as error:
@@ -159,7 +160,9 @@ class Lifecycle:
                 addresses=addresses,
                 ports=ports,
             )
-            running = msgspec.structs.replace(held.state, status=status, boot_id=self._launcher.boot_id)
+            running = msgspec.structs.replace(
+                held.state, status=status, boot_id=self._launcher.boot_id, returning=False
+            )
             await self.save(held, running)
 
         launched = await self._launcher.launch(held, size, note)
@@ -203,11 +206,12 @@ class Lifecycle:
 
     async def _ended(self, held: Held, exit: Exit, *, error: str = "") -> float | None:
         """Settle an exit; the seconds until it is to run again, or None. Call with the lock."""
+        returning = held.state.returning
         decision = restart.after_exit(held.record.container.restart, self._run_of(held, exit))
         held.state = msgspec.structs.replace(held.state, attempts=decision.attempts, delay_ns=decision.delay_ns)
         await self.change(
             held,
-            state=ContainerState.RESTARTING if decision.restart else ContainerState.EXITED,
+            state=ContainerState.RESTARTING if decision.restart or returning else ContainerState.EXITED,
             pid=0,
             exit_code=exit.code,
             oom_killed=exit.oom_killed,
@@ -221,7 +225,7 @@ class Lifecycle:
         self.publish(held, "die")
         # From here on this task is nobody's to cancel unless it waits for a restart.
         watcher, held.watcher = held.watcher, None
-        if held.auto_remove:
+        if held.auto_remove and not returning:
             await self.destroy(held, volumes=True)
             return None
         await self._launcher.clear(held.id)

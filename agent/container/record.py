@@ -28,22 +28,31 @@ TRASH = ".trash"
 
 class Record(Value, frozen=True):
     """`pending`: its volumes may not be there yet, so that a crash now means that it was never created.
-    `stop_signal` is the user's or the image's word; empty: neither has one."""
+    `amending`: its limits may not be in force yet. `stop_signal` is the user's or the image's word; empty: neither
+    has one."""
 
     container: Container = Container()
     pending: bool = False
     stop_signal: str = ""
+    amending: bool = False
+
+    @property
+    def durable(self) -> bool:
+        """What goes when it ends, and what a task's runner would make again, is not worth a sync."""
+        return not (self.container.auto_remove or self.container.task_id)
 
 
 class State(Value, frozen=True):
     """What is, and what the next decision about it needs. `stopped`: by hand. `boot_id` is the host's boot in which
-    it was last started, `attempts` and `delay_ns` what the last decision to restart said."""
+    it was last started, `attempts` and `delay_ns` what the last decision to restart said. `returning`: it was told
+    to end so that it starts again."""
 
     status: ContainerStatus = ContainerStatus()
     stopped: bool = False
     attempts: int = 0
     delay_ns: int = 0
     boot_id: str = ""
+    returning: bool = False
 
 
 class Records:

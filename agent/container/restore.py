@@ -12,17 +12,18 @@ import logging
 import msgspec
 
 from agent.container.adopt import Verdict, plan
+from agent.container.amendment import Amender
 from agent.container.held import Held
 from agent.container.lifecycle import LOST, Lifecycle, Room
 from agent.network.networks import Networks
 from agent.runtime.runtime import Exit, Started
-from shoal.errors import Conflict
+from shoal.errors import Conflict, ShoalError
 from shoal.model.container import ContainerState
 
 log = logging.getLogger(__name__)
 
 
-async def restore(room: Room, lifecycle: Lifecycle, networks: Networks, *, boot_id: str) -> None:
+async def restore(room: Room, lifecycle: Lifecycle, amender: Amender, networks: Networks, *, boot_id: str) -> None:
     """Call once, before anything else uses the room."""
     loaded = await asyncio.to_thread(room.records.load)
     known = await room.runtime.list()
@@ -43,6 +44,9 @@ async def restore(room: Room, lifecycle: Lifecycle, networks: Networks, *, boot_
             found=known.get(each.id),
             boot_id=boot_id,
         )
+    for each in held:
+        if planned.verdicts[each.id] == Verdict.ADOPT:
+            await _make_true(room, amender, networks, each)
 
 
 def _register(room: Room, held: Held) -> None:
@@ -86,3 +90,18 @@ def _adopt(lifecycle: Lifecycle, held: Held, found: Started, boot_id: str) -> No
     )
     held.state = msgspec.structs.replace(held.state, status=status, boot_id=boot_id)
     lifecycle.adopt(held)
+
+
+async def _make_true(room: Room, amender: Amender, networks: Networks, held: Held) -> None:
+    """What its record says of a running container may not be done yet: its limits, its name, its being paused."""
+    try:
+        async with held.lock:
+            if held.record.amending:
+                await amender.enforce(held)
+            await networks.rename(held.id, held.name)
+            if held.state.status.state == ContainerState.PAUSED:
+                await room.runtime.pause(held.id)
+            else:
+                await room.runtime.resume(held.id)
+    except ShoalError as error:  # it has just ended, or the kernel refuses a limit that it took before
+        log.warning("container %s is not as its record says: %s", held.name, error)

@@ -49,8 +49,8 @@ def settled(
     argv = _argv(spec, image)
     workdir = _workdir(spec.workdir or image.workdir or "/")
     networks = _networks(wanted.networks)
-    _check_limits(wanted.limits, cpus)
-    _check_restart(wanted)
+    check_limits(wanted.limits, cpus)
+    check_restart(wanted)
     _check_spec(spec, host_network=networks[0].network == HOST)
     _check_env((*spec.env, *image.env))
     ports = _ports(wanted.ports, image.exposed_ports if publish_all else ())
@@ -168,7 +168,8 @@ def _check_address(text: str, message: str) -> None:
         raise InvalidArgument(message) from None
 
 
-def _check_limits(limits: Resources, cpus: int) -> None:
+def check_limits(limits: Resources, cpus: int) -> None:
+    """Raises InvalidArgument in docker's words."""
     if limits.memory_bytes < 0 or limits.nano_cpus < 0:
         raise InvalidArgument(f"a limit is not negative: {limits.memory_bytes} bytes, {limits.nano_cpus} nano-CPUs")
     if 0 < limits.memory_bytes < MIN_MEMORY_BYTES:
@@ -179,7 +180,8 @@ def _check_limits(limits: Resources, cpus: int) -> None:
         )
 
 
-def _check_restart(wanted: Container) -> None:
+def check_restart(wanted: Container) -> None:
+    """Raises InvalidArgument in docker's words."""
     policy = wanted.restart
     if policy.max_attempts < 0 or policy.delay_ns < 0 or policy.window_ns < 0:
         raise InvalidArgument(f"maximum retry count cannot be negative: {policy.max_attempts}")

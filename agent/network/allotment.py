@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
+import msgspec
+
 from agent.network.ipam import Pool
 from agent.network.port import Held, Ports
 from agent.network.record import Attached, Record
@@ -82,6 +84,20 @@ class Allotments:
         record = Record(container_id, name, tuple(attached), taken, reached)
         self._records[container_id] = record
         return record
+
+    def rename(self, container_id: str, name: str) -> Record | None:
+        """Its record with another name, or None where it has none or that name already."""
+        record = self._records.get(container_id)
+        if record is None or record.name == name:
+            return None
+        attached = tuple(
+            msgspec.structs.replace(
+                each, names=tuple(dict.fromkeys(name if word == record.name else word for word in each.names))
+            )
+            for each in record.attached
+        )
+        renamed = self._records[container_id] = msgspec.structs.replace(record, name=name, attached=attached)
+        return renamed
 
     def give_back(self, record: Record) -> None:
         """What `record` says is free, unless it was so already."""

@@ -99,6 +99,10 @@ class Fabric:
             raise
         return sandbox
 
+    def note(self, record: Record) -> None:
+        """Write down what changed of a container that is plugged in."""
+        self._records.save(record)
+
     def unplug(self, record: Record) -> None:
         """No port leads to the container any more, and it is forgotten. Idempotent."""
         self._table.unpublish(_published(record))

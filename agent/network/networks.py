@@ -191,6 +191,14 @@ class Networks:
         self._allotments.give_back(record)
         await self._directory.touch(attached.network_id for attached in record.attached)
 
+    async def rename(self, container_id: str, name: str) -> None:
+        """From now on others find it by this name. Idempotent, and nothing for one that is not connected."""
+        record = self._allotments.rename(container_id, name)
+        if record is None:
+            return
+        await self._in_thread(lambda: self._fabric.note(record))
+        await self._directory.touch(attached.network_id for attached in record.attached)
+
     async def adopt(self, running: Container[str]) -> None:
         """These containers run; what any other had is free again."""
         for container_id in [each for each in self._allotments.records if each not in running]:

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from agent.kernel import syscalls
 from agent.kernel.portable import Portable
 from agent.kernel.program import Executor
 from agent.kernel.trampoline import Trampoline, supported
-from agent.runtime import adopt, wire
+from agent.runtime import adopt, spec, wire
 from agent.runtime.cgroups.group import Groups
 from agent.runtime.connection import Connection, Stream, error_message
 from agent.runtime.container import Container, Reply
@@ -59,6 +59,8 @@ class Keeper:
             "signal": self._signal,
             "pause": self._pause,
             "resume": self._resume,
+            "update": self._update,
+            "pids": self._pids,
             "resize": self._resize,
             "delete": self._delete,
         }
@@ -202,6 +204,28 @@ class Keeper:
         container = self._running(request["id"])
         group = container.group
         self._loop.submit(lambda: group.thaw() if group else None, reply)
+
+    def _update(self, request: dict[str, Any], reply: Reply) -> None:
+        """On record before it is done, so that whatever hierarchies it joins are known to who removes it."""
+        container = self._running(request["id"])
+        if container.record is None or container.group is None:
+            raise ValueError("a running container has a record and a group")
+        limits = spec.parse_limits(request["resources"])
+        group = self._groups.widened(container.group, limits)
+        container.group = group
+        container.record = replace(container.record, controllers=group.controllers)
+        self._records.save(container.record)
+
+        def done(_: None, error: BaseException | None) -> None:
+            if self._containers.get(container.id) is not container or container.group is not group:
+                self._loop.submit(group.remove, _ignored)  # it ended meanwhile, and its groups were made again
+            reply(None, error)
+
+        self._loop.submit(lambda: self._groups.change(group, limits), done)
+
+    def _pids(self, request: dict[str, Any], reply: Reply) -> None:
+        group = self._running(request["id"]).group
+        self._loop.submit(lambda: group.pids() if group else [], reply)
 
     def _resize(self, request: dict[str, Any], reply: Reply) -> None:
         self._running(request["id"]).stdio.resize(request["rows"], request["columns"])

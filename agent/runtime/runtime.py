@@ -144,6 +144,16 @@ class Runtime:
     async def resume(self, id: str) -> None:
         await self._ask_again("resume", id=id)
 
+    async def update(self, id: str, resources: Mapping[str, Any]) -> None:
+        """Other limits for a running container, all of them: OCI `linux.resources`. Raises Conflict for what the
+        kernel refuses."""
+        await self._ask_again("update", id=id, resources=dict(resources))
+
+    async def pids(self, id: str) -> list[int]:
+        """Every process of a running container, by its pid on the host."""
+        found: list[int] = await self._ask_again("pids", id=id)
+        return found
+
     async def resize(self, id: str, rows: int, columns: int) -> None:
         """Tell the container's terminal its size; without a terminal nothing happens."""
         await self._ask_again("resize", id=id, rows=rows, columns=columns)

@@ -162,6 +162,14 @@ def parse_process(process: Mapping[str, Any]) -> Process:
         raise invalid(f"process: {type(error).__name__}: {error}") from error
 
 
+def parse_limits(resources: Mapping[str, Any]) -> Limits:
+    """The typed form of OCI `linux.resources`, for a container that runs."""
+    try:
+        return _limits(resources)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise invalid(f"linux.resources: {type(error).__name__}: {error}") from error
+
+
 def _only(where: str, value: Mapping[str, Any], known: str) -> None:
     """Refuse a field that is set and that nobody here reads."""
     for name in value:

@@ -1,4 +1,4 @@
-"""`create`, `stop`, `kill`, `rm`, `wait`: verbs that change a container and do not stay with it."""
+"""`create`, `stop`, `restart`, `pause`, `kill`, `rm`, `wait`: verbs that change a container and do not stay with it."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.command import Arguments, command, flag, switch
+from cli.command import Arguments, Flags, command, flag, switch
 from cli.container.flags import ContainerFlags
 from cli.container.request import check_signal, create_request
 from cli.image import pull_first, with_tag
@@ -55,10 +55,9 @@ async def make(client: Client, flags: ContainerFlags, request: engine_pb2.Create
     return answer.id
 
 
-@command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal stop web", "shoal stop -t 1 web db"])
-async def stop(
-    client: Client,
-    containers: Arguments,
+class StopFlags(Flags):
+    """How a container is made to end."""
+
     timeout: Annotated[
         int | None,
         flag(
@@ -69,14 +68,56 @@ async def stop(
             parse=integer,
             help="Seconds to wait before killing the container",
         ),
-    ] = None,
-    signal: Annotated[str, flag("-s", "--signal", parse=check_signal, help="Signal to send to the container")] = "",
+    ] = None
+    signal: Annotated[str, flag("-s", "--signal", parse=check_signal, help="Signal to send to the container")] = ""
+
+
+@command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal stop web", "shoal stop -t 1 web db"])
+async def stop(
+    client: Client,
+    flags: StopFlags,
+    containers: Arguments,
 ) -> int:
     """Stop one or more running containers"""
 
     async def one(container: str) -> None:
-        request = engine_pb2.StopContainerRequest(container=container, timeout_s=timeout, signal=signal)
+        request = engine_pb2.StopContainerRequest(container=container, timeout_s=flags.timeout, signal=flags.signal)
         await client.containers.StopContainer(request)
+
+    return await each_in_turn(containers, one)
+
+
+@command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal restart web", "shoal restart -t 1 web db"])
+async def restart(
+    client: Client,
+    flags: StopFlags,
+    containers: Arguments,
+) -> int:
+    """Restart one or more containers"""
+
+    async def one(container: str) -> None:
+        request = engine_pb2.RestartContainerRequest(container=container, timeout_s=flags.timeout, signal=flags.signal)
+        await client.containers.RestartContainer(request)
+
+    return await each_in_turn(containers, one)
+
+
+@command("CONTAINER [CONTAINER...]", examples=["shoal pause web"])
+async def pause(client: Client, containers: Arguments) -> int:
+    """Pause all processes within one or more containers"""
+
+    async def one(container: str) -> None:
+        await client.containers.PauseContainer(engine_pb2.PauseContainerRequest(container=container))
+
+    return await each_in_turn(containers, one)
+
+
+@command("CONTAINER [CONTAINER...]", examples=["shoal unpause web"])
+async def unpause(client: Client, containers: Arguments) -> int:
+    """Unpause all processes within one or more containers"""
+
+    async def one(container: str) -> None:
+        await client.containers.UnpauseContainer(engine_pb2.UnpauseContainerRequest(container=container))
 
     return await each_in_turn(containers, one)
 

@@ -27,6 +27,21 @@ class CgroupMount(NamedTuple):
     options: str
 
 
+class Line(NamedTuple):
+    """One value for one control file. `optional`: the file may be missing."""
+
+    path: str
+    value: str
+    optional: bool = False
+
+    def write(self) -> None:
+        try:
+            base.write(self.path, self.value)
+        except FileNotFoundError:
+            if not self.optional:
+                raise
+
+
 class Groups:
     """The host's hierarchies and the device policies loaded so far. Threads may share it."""
 
@@ -43,17 +58,7 @@ class Groups:
 
     def create(self, name: str, limits: Limits) -> Group:
         """Make the group with its limits. On failure nothing is left; raises Failure naming the limit."""
-        joined: set[str] = set()
-        needed = limits.controllers()
-        for controller in needed - self.layout.v2_controllers:
-            v1_name = base.V1_NAMES.get(controller, controller)
-            if v1_name not in self.layout.v1:
-                raise Failure(
-                    "Unsupported",
-                    f"a {controller} limit needs the {controller} cgroup controller",
-                    "this host has none; drop the limit",
-                )
-            joined.add(v1_name)
+        joined = self._needed(limits)
         policy = devices.policy(limits.devices)
         program = self._program(policy) if policy is not None else -1
         if not self.layout.v2 or (policy is not None and program < 0):
@@ -75,14 +80,67 @@ class Groups:
         """The group that `create` made in another life."""
         return Group(self.layout, name, set(controllers))
 
+    def widened(self, group: Group, limits: Limits) -> Group:
+        """`group` with the v1 hierarchies that `limits` need besides; `change` makes it so. Raises Failure."""
+        return Group(self.layout, group.name, {*group.controllers, *self._needed(limits)})
+
+    def change(self, group: Group, limits: Limits) -> None:
+        """Give a running group other limits; its device policy stays. Memory taken before its first limit is not
+        counted on v1. Raises Failure naming the limit that the kernel refused; the others hold."""
+        try:
+            if self.layout.v2:
+                v2.enable(self.layout.v2, group.name, (limits.controllers() | _ON_V2) & self.layout.v2_controllers)
+            for controller in group.controllers:
+                if not os.path.isdir(group.v1(controller)):  # noqa: PTH112 - strings all around
+                    v1.prepare(self.layout.v1[controller].path, group.name)
+            _write_all([*self._unlimited(group, limits), *self._settings(group, limits)])
+            for controller in group.controllers:
+                v1.gather(group.v1(controller), group.v2 or group.v1(controller))
+        except OSError as error:
+            raise Failure("Conflict", f"cgroup {group.name}: {error.strerror} ({error.filename})") from error
+
+    def _needed(self, limits: Limits) -> set[str]:
+        """The v1 hierarchies that these limits need, since v2 does not serve them here."""
+        joined: set[str] = set()
+        for controller in limits.controllers() - self.layout.v2_controllers:
+            v1_name = base.V1_NAMES.get(controller, controller)
+            if v1_name not in self.layout.v1:
+                raise Failure(
+                    "Unsupported",
+                    f"a {controller} limit needs the {controller} cgroup controller",
+                    "this host has none; drop the limit",
+                )
+            joined.add(v1_name)
+        return joined
+
+    def _unlimited(self, group: Group, limits: Limits) -> list[Line]:
+        """What a limit that was taken away leaves: only the number of processes can lose its limit again."""
+        if limits.pids:
+            return []
+        if "pids" in group.controllers:
+            return [Line(f"{group.v1('pids')}/pids.max", "max")]
+        return [Line(f"{group.v2}/pids.max", "max")] if "pids" in self.layout.v2_controllers else []
+
+    def _settings(self, group: Group, limits: Limits) -> list[Line]:
+        lines: list[Line] = []
+        if self.layout.v2:
+            lines += [
+                Line(f"{group.v2}/{file}", value)
+                for file, value in v2.settings(limits)
+                if file.partition(".")[0] in self.layout.v2_controllers or (file, value) in limits.unified
+            ]
+        lines += [
+            Line(f"{group.v1(setting.controller)}/{setting.file}", setting.value, setting.optional)
+            for setting in v1.settings(limits)
+            if setting.controller in group.controllers
+        ]
+        return lines
+
     def _fill(self, group: Group, limits: Limits, policy: tuple[DeviceRule, ...] | None, program: int) -> None:
         if self.layout.v2:
             wanted = (limits.controllers() | _ON_V2) & self.layout.v2_controllers
             v2.enable(self.layout.v2, group.name, wanted)
             base.make(group.v2)
-            for file, value in v2.settings(limits):
-                if file.partition(".")[0] in self.layout.v2_controllers or (file, value) in limits.unified:
-                    base.write(f"{group.v2}/{file}", value)
             if program >= 0:
                 fd = os.open(group.v2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
@@ -93,17 +151,11 @@ class Groups:
             raise Failure("Unsupported", "resources.unified needs cgroup v2", "this host has v1 only")
         for controller in group.controllers:
             v1.prepare(self.layout.v1[controller].path, group.name)
-        for setting in v1.settings(limits):
-            if setting.controller in group.controllers:
-                path = f"{group.v1(setting.controller)}/{setting.file}"
-                try:
-                    base.write(path, setting.value)
-                except FileNotFoundError:
-                    if not setting.optional:
-                        raise
+        for line in self._settings(group, limits):
+            line.write()
         if "devices" in group.controllers and policy is not None:
-            for file, line in devices.v1_lines(policy):
-                base.write(f"{group.v1('devices')}/{file}", line)
+            for file, rule in devices.v1_lines(policy):
+                base.write(f"{group.v1('devices')}/{file}", rule)
 
     def _program(self, policy: tuple[DeviceRule, ...]) -> int:
         if policy not in self._policies and self._has_bpf:
@@ -114,6 +166,18 @@ class Groups:
                 if "devices" not in self.layout.v1:
                     raise
         return self._policies.get(policy, -1)
+
+
+def _write_all(lines: Iterable[Line]) -> None:
+    """In order; what is refused is tried once more, since a limit may have to wait until its neighbour is higher."""
+    refused: list[Line] = []
+    for line in lines:
+        try:
+            line.write()
+        except OSError:
+            refused.append(line)
+    for line in refused:
+        line.write()
 
 
 class Group:

@@ -72,15 +72,20 @@ def oom_kills(memory_group: str) -> int:
     return base.counter(f"{memory_group}/memory.oom_control", "oom_kill")
 
 
+def gather(group: str, reference_group: str) -> None:
+    """Move everything that is in `reference_group`, and what it forks meanwhile, into `group` too."""
+    while strangers := set(base.members(reference_group)) - set(base.members(group)):
+        for pid in strangers:
+            try:
+                base.write(f"{group}/cgroup.procs", str(pid))
+            except ProcessLookupError:
+                continue
+
+
 def freeze(freezer_group: str, reference_group: str) -> None:
     """Move everything that is in `reference_group` into the freezer and stop it."""
     base.make(freezer_group)
-    while strangers := set(base.members(reference_group)) - set(base.members(freezer_group)):
-        for pid in strangers:
-            try:
-                base.write(f"{freezer_group}/cgroup.procs", str(pid))
-            except ProcessLookupError:
-                continue
+    gather(freezer_group, reference_group)
     _set_state(freezer_group, "FROZEN")
 
 

@@ -3,6 +3,7 @@ its own, with one small image made of the host's static busybox. Everything goes
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import io
@@ -12,23 +13,28 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from agent.container.containers import Containers
+from agent.daemon import engine_services
 from agent.image.images import Images
 from agent.kernel import syscalls
 from agent.network.networks import Networks
 from agent.runtime import wire
 from agent.runtime.runtime import Runtime
 from agent.volume.volumes import Volumes
+from shoal import rpc
 from shoal.clock import SystemClock
 from shoal.model.container import Container, ContainerSpec
 from shoal.settings import Paths
 
+ROOMS = Path(syscalls.__file__).parents[2]
 CGROUP = f"shoal-test-{os.getpid()}"
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:web:/home/web:/bin/sh\n"
 GROUP = b"root:x:0:\nweb:x:1001:\nwheel:x:10:web\n"
@@ -107,6 +113,54 @@ async def drained(attachment) -> tuple[int, bytes, bytes]:
     ending = await attachment.wait()
     await attachment.close()
     return getattr(ending, "exit_code", getattr(ending, "code", -1)), written[1], written[2]
+
+
+class Ran(NamedTuple):
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+
+class Shell:
+    """Runs shoal's command lines against the engine, as a process of their own, as a user does."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket = socket_path
+
+    async def __call__(self, *args: str, input: bytes = b"", cwd: Path | None = None) -> Ran:
+        process = await self.start(*args, cwd=cwd)
+        out, err = await process.communicate(input)
+        return Ran(process.returncode or 0, out, err.decode())
+
+    async def start(self, *args: str, cwd: Path | None = None) -> asyncio.subprocess.Process:
+        """One that goes on until the test ends it."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            f"import sys; sys.path.insert(0, {str(ROOMS)!r}); from cli.app import main; main()",
+            "-H",
+            f"unix://{self._socket}",
+            *args,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd,
+        )
+
+
+@pytest.fixture
+async def shell(engine: Engine, tmp_path: Path) -> AsyncIterator[Shell]:
+    server = rpc.new_server()
+    for add in engine_services(engine.containers, engine.images, engine.networks, engine.volumes):
+        add(server)
+    server.add_insecure_port(f"unix:{tmp_path}/cli.sock")
+    await server.start()
+    yield Shell(tmp_path / "cli.sock")
+    await server.stop(0)
 
 
 @pytest.fixture

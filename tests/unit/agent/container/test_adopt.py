@@ -26,13 +26,17 @@ def verdict(
     pending=False,
     code=0,
     finished=0,
+    returning=False,
 ):
     record = Record(
         container=Container(meta=Meta(id="c"), restart=RestartPolicy(condition=policy), auto_remove=auto_remove),
         pending=pending,
     )
     kept = State(
-        status=ContainerStatus(state=state, exit_code=code, finished_at_ns=finished), stopped=stopped, boot_id=boot
+        status=ContainerStatus(state=state, exit_code=code, finished_at_ns=finished),
+        stopped=stopped,
+        boot_id=boot,
+        returning=returning,
     )
     known = {"c": found} if found else {}
     return plan([(record, kept)], known, boot_id=NOW, lost=255).verdicts["c"]
@@ -75,6 +79,12 @@ def test_what_was_never_started_stays_so():
 def test_waiting_for_a_restart_goes_on():
     for found in (None, ENDED):
         assert verdict(ContainerState.RESTARTING, found=found, policy=RestartCondition.ON_FAILURE) == Verdict.REVIVE
+
+
+def test_what_was_told_to_end_and_start_again_does():
+    for found in (None, ENDED):
+        assert verdict(ContainerState.RUNNING, found=found, returning=True, auto_remove=True) == Verdict.REVIVE
+    assert verdict(ContainerState.RUNNING, found=RUNS, returning=True) == Verdict.ADOPT
 
 
 @pytest.mark.parametrize("state", [ContainerState.RUNNING, ContainerState.EXITED])

@@ -1,0 +1,56 @@
+"""Prune: which containers go when somebody tidies up, and what that frees. Which is pure; how much asks the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from agent.container.filter import has_label
+from shoal.errors import InvalidArgument
+from shoal.model.container import Container
+
+_FILTERS = ("label", "label!", "until")
+
+
+def prunable(containers: Iterable[Container], filters: Sequence[tuple[str, str]]) -> list[Container]:
+    """Those of the ended ones given that all filters name: `label`, `label!`, `until` in seconds since the epoch.
+
+    Raises InvalidArgument for a filter that is not one.
+    """
+    before_ns = 1 << 63
+    for key, value in filters:
+        if key not in _FILTERS:
+            raise InvalidArgument(f"invalid filter '{key}'", hint=f"there are: {', '.join(_FILTERS)}")
+        if key == "until":
+            before_ns = min(before_ns, _moment(value))
+    return [
+        each
+        for each in containers
+        if not each.task_id
+        and each.meta.created_at_ns < before_ns
+        and all(has_label(each, value) == (key == "label") for key, value in filters if key != "until")
+    ]
+
+
+def disk_bytes(folder: Path) -> int:
+    """What the files below `folder` take, links followed nowhere; a folder that goes meanwhile takes nothing."""
+    found, waiting = 0, [str(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        found += entry.stat(follow_symlinks=False).st_blocks * 512
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return found
+
+
+def _moment(text: str) -> int:
+    seconds, _, fraction = text.partition(".")
+    if not seconds.isdecimal() or (fraction and not fraction.isdecimal()):
+        raise InvalidArgument(f"invalid value '{text}' for filter 'until'", hint="give seconds since the epoch")
+    return int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0"))

@@ -1,0 +1,59 @@
+"""`rename` and `update`: what can be changed of a container that is there."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.command import Arguments, Flags, command, flag
+from cli.container.lifecycle import each_in_turn
+from cli.parse import process, size
+from cli.parse.number import integer
+from shoal.errors import InvalidArgument
+from shoal.v1 import engine_pb2
+from shoal.v1.types_pb2 import Resources, RestartPolicy
+
+
+@command("CONTAINER NEW_NAME", examples=["shoal rename web web-old"])
+async def rename(
+    client: Client,
+    container: Annotated[str, typer.Argument()],
+    new_name: Annotated[str, typer.Argument()],
+) -> None:
+    """Rename a container"""
+    if not container.strip() or not new_name.strip():
+        raise InvalidArgument("Error: Neither old nor new names may be empty")
+    await client.containers.RenameContainer(engine_pb2.RenameContainerRequest(container=container, name=new_name))
+
+
+class UpdateFlags(Flags):
+    """What is given changes; what is not stays."""
+
+    cpus: Annotated[int, flag("--cpus", metavar="decimal", parse=size.cpus, help="Number of CPUs")] = 0
+    memory: Annotated[int, flag("-m", "--memory", metavar="bytes", parse=size.size, help="Memory limit")] = 0
+    pids_limit: Annotated[
+        int, flag("--pids-limit", metavar="int", parse=integer, help="Tune container pids limit (set -1 for unlimited)")
+    ] = 0
+    restart: Annotated[
+        RestartPolicy | None,
+        flag("--restart", parse=process.restart, help="Restart policy to apply when a container exits"),
+    ] = None
+
+
+@command(
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    examples=["shoal update -m 512m --cpus 1.5 web", "shoal update --restart always web db"],
+)
+async def update(client: Client, flags: UpdateFlags, containers: Arguments) -> int:
+    """Update configuration of one or more containers"""
+    limits = Resources(nano_cpus=flags.cpus, memory_bytes=flags.memory, pids=flags.pids_limit)
+    if limits == Resources() and flags.restart is None:
+        raise InvalidArgument("you must provide one or more flags when using this command")
+
+    async def one(container: str) -> None:
+        request = engine_pb2.UpdateContainerRequest(container=container, limits=limits, restart=flags.restart)
+        for warning in (await client.containers.UpdateContainer(request)).warnings:
+            print(f"WARNING: {warning}", file=sys.stderr)
+
+    return await each_in_turn(containers, one)

@@ -1,0 +1,59 @@
+"""`prune` of every noun: asks first, removes what nobody uses, and tells what that freed."""
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Annotated
+
+from cli.client import Client
+from cli.command import Flags, command, flag, switch
+from cli.output import words
+from cli.parse import pair
+from cli.parse.duration import moment
+from shoal.errors import ShoalError
+from shoal.v1 import engine_pb2
+
+
+class PruneFlags(Flags):
+    """What goes, and whether to ask."""
+
+    filter: Annotated[
+        list[str], flag("--filter", metavar="filter", help='Provide filter values (e.g. "until=<timestamp>")')
+    ] = []
+    force: Annotated[bool, switch("-f", "--force", help="Do not prompt for confirmation")] = False
+
+
+@command("[OPTIONS]", examples=["shoal container prune", "shoal container prune -f --filter until=24h"])
+async def containers(client: Client, flags: PruneFlags) -> None:
+    """Remove all stopped containers"""
+    confirm("This will remove all stopped containers.", flags)
+    request = engine_pb2.PruneContainersRequest(filters=filters(flags.filter))
+    answer = await client.containers.PruneContainers(request)
+    tell("Deleted Containers:", answer.containers, answer.reclaimed_bytes)
+
+
+def confirm(warning: str, flags: PruneFlags) -> None:
+    """Ask a person before something goes. Raises ShoalError when the answer is no."""
+    if flags.force:
+        return
+    print(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ShoalError("prune has been cancelled")
+
+
+def filters(texts: Iterable[str]) -> list[engine_pb2.Filter]:
+    """`key=value`, the moment of an `until` as seconds since the epoch, by the clock of whoever asks."""
+    found = pair.filters(texts)
+    for each in found:
+        if each.key == "until":
+            seconds, nanos = divmod(moment(each.value, now_ns=time.time_ns()), 10**9)
+            each.value = f"{seconds}.{nanos:09d}"
+    return found
+
+
+def tell(title: str, removed: Iterable[str], freed_bytes: int) -> None:
+    """In docker's layout."""
+    names = list(removed)
+    if names:
+        print("\n".join([title, *names, ""]))
+    print(f"Total reclaimed space: {words.decimal_size(freed_bytes, 4)}")
