@@ -1,8 +1,9 @@
 """Leases: which block of an overlay each node hands addresses out of.
 
-A node takes part in a network when it was sent a task of it; in the ingress network always, because each host
-answers for published ports. Its lease stays while a task of the network is recorded on the node, so that addresses
-of a host that cannot be heard are not given to another one.
+A node takes part in a network when it was sent a task of it; in the ingress network as soon as any service publishes
+a port, because each host answers for it: before that, ten thousand nodes need not know of each other. Its lease stays
+while a task of the network is recorded on the node, so that addresses of a host that cannot be heard are not given
+to another one.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ def _members(view: View, network: Network) -> tuple[list[str], set[str]]:
     running &= view.nodes.keys()
     if not network.spec.ingress:
         return sorted(running), recorded & view.nodes.keys()
+    if not any(map(attachment.publishes, view.services.values())):
+        return sorted(running), set(view.nodes)
     ready = {id for id, node in view.nodes.items() if node.status.state == NodeState.READY}
     return [*sorted(running), *sorted(ready - running)], set(view.nodes)
 

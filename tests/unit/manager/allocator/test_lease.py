@@ -1,7 +1,7 @@
 from ipaddress import IPv4Network
 
 from shoal.model.base import Meta
-from shoal.model.network import Network, NetworkAttachment, NetworkScope, NetworkSpec
+from shoal.model.network import Network, NetworkAttachment, NetworkScope, NetworkSpec, Port
 from shoal.model.node import NodeState
 from shoal.model.service import Placement
 
@@ -23,13 +23,19 @@ def test_a_node_leases_a_block_when_it_is_sent_a_task(world):
     assert "a.n2" in world.view.leases
 
 
-def test_every_ready_node_is_on_the_ingress_network(world):
+def test_every_ready_node_is_on_the_ingress_network_once_something_is_published(world):
     world.node("n4", state=NodeState.DOWN)
+    world.settle()
+    assert not world.view.leases
+    service = world.service(ports=(Port(target=80),))
     world.settle()
     ingress = world.view.network_named("ingress")
     assert set(blocks(world, ingress.meta.id)) == {"n1", "n2", "n3"}
     world.state("n4", NodeState.READY)
     world.settle()
+    assert set(blocks(world, ingress.meta.id)) == {"n1", "n2", "n3", "n4"}
+    world.remove(service)
+    world.converge()
     assert set(blocks(world, ingress.meta.id)) == {"n1", "n2", "n3", "n4"}
 
 
@@ -92,6 +98,7 @@ def test_blocks_never_overlap_and_leave_the_services_block(new_world):
 
 def test_a_large_network_gives_wide_blocks_to_few_and_narrow_ones_to_many(new_world):
     world = new_world(nodes=300)
+    world.service(ports=(Port(target=80),))
     world.settle()
     ingress = world.view.network_named("ingress")
     sizes = [IPv4Network(block).prefixlen for block in blocks(world, ingress.meta.id).values()]
