@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -26,6 +27,7 @@ def run(program: str, log_level: str, folder: Path, serve: Coroutine[Any, Any, N
     """Run `serve` as the one process with `folder`; exits 1 with one sentence when it cannot go on."""
     try:
         logs.setup(log_level)
+        allow_files()
         os.umask(0o022)
         with _lock(folder, program):
             uvloop.run(serve)
@@ -38,6 +40,12 @@ def run(program: str, log_level: str, folder: Path, serve: Coroutine[Any, Any, N
         sys.exit(f"{program}: {cause}")
     finally:
         serve.close()
+
+
+def allow_files() -> None:
+    """As many open files as the host lets this process have (getrlimit(2)): a session of an agent takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def asked_to_end() -> asyncio.Event:

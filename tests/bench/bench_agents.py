@@ -1,0 +1,140 @@
+"""A real manager process with thousands of hollow agents: how fast tasks run, what idle agents cost, and a storm.
+
+`python -m tests.bench.bench_agents [tasks|idle|storm] [AGENTS]` measures one of them with as many agents as wanted.
+Rows of `tasks/s` are better when higher. Wall time is that of two processes that share this machine's cores with
+whatever else runs; the manager's CPU, which a row of its own tells, depends on that much less.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shoal.process import allow_files
+from shoal.v1 import control_pb2 as wire
+from shoal.v1.control_pb2_grpc import ControlServiceStub
+from shoal.v1.types_pb2 import NODE_STATE_DOWN
+from tests.bench.fleet import PROJECT, Fleet, Hollows, until
+from tests.bench.row import Row, row
+
+SCRATCH = Path("build")  # /tmp may be memory, which takes no time to sync
+AGENTS = 1_000
+TASKS = 10_000
+ROUNDS = 3
+IDLE_AGENTS = 5_000
+IDLE_S = 30.0
+FROZEN = 20
+STORM_AGENTS = 3_000
+STORM_S = 30.0
+ARRIVAL_S = 300.0
+
+
+def rows() -> list[Row]:
+    return [*tasks(AGENTS), *idle(IDLE_AGENTS), *storm(STORM_AGENTS)]
+
+
+def tasks(agents: int) -> list[Row]:
+    """`service create --replicas 10000`, from the command until the manager has durably heard that all run."""
+    taken, cpu = [], []
+    with _fleet(agents) as fleet:
+        hollows = fleet.hollow(agents, over_s=agents / 100)
+        _all_there(hollows, agents)
+        control = fleet.control()
+        for _ in range(ROUNDS):
+            before, start = fleet.cpu_s(), time.monotonic()
+            _shoal(fleet, "service", "create", "--detach", "--name", "many", "--replicas", str(TASKS), "hollow:1")
+            until(lambda: _running(control, "many") == TASKS, seconds=ARRIVAL_S, what="all tasks run", every_s=0.05)
+            taken.append(time.monotonic() - start)
+            cpu.append(fleet.cpu_s() - before)
+            _shoal(fleet, "service", "rm", "many")
+            until(lambda: not _tasks(control), seconds=ARRIVAL_S, what="all tasks are gone", every_s=0.5)
+    return [
+        row("cluster.tasks_per_s", [TASKS / each for each in taken], [], "tasks/s"),
+        row("cluster.cpu_us_per_task", [each / TASKS * 1e6 for each in cpu], [], "us"),
+    ]
+
+
+def idle(agents: int) -> list[Row]:
+    """What a manager takes of a core for agents that have nothing to do, and how soon it notices those that die."""
+    with _fleet(agents) as fleet:
+        many = fleet.hollow(agents - FROZEN, over_s=agents / 100)
+        few = fleet.hollow(FROZEN)
+        _all_there(many, agents - FROZEN)
+        _all_there(few, FROZEN)
+        time.sleep(IDLE_S / 3)
+        before, start = fleet.cpu_s(), time.monotonic()
+        time.sleep(IDLE_S)
+        share = (fleet.cpu_s() - before) / (time.monotonic() - start)
+        assert many.told["lost"] == 0
+        control = fleet.control()
+        known = _down(control)
+        fleet.freeze(few)
+        noticed = until(lambda: _down(control) >= known + FROZEN, seconds=60, what="the dead are noticed", every_s=0.2)
+    return [
+        row(f"agents.cpu_share_{agents}", [share], [], "cores"),
+        row(f"agents.dead_noticed_{agents}.seconds", [noticed], [], "s"),
+    ]
+
+
+def storm(agents: int) -> list[Row]:
+    """All agents come within STORM_S; `lost` are sessions that never stood or that broke off."""
+    with _fleet(agents) as fleet:
+        before, start = fleet.cpu_s(), time.monotonic()
+        hollows = fleet.hollow(agents, over_s=STORM_S)
+        try:
+            _all_there(hollows, agents)
+        except AssertionError:
+            print(f"after {ARRIVAL_S} s: {hollows.told}", file=sys.stderr)
+        taken, cpu = time.monotonic() - start, fleet.cpu_s() - before
+        time.sleep(10)
+        told = hollows.told
+    return [
+        row(f"agents.storm_{agents}.lost", [agents - told["connected"] + told["lost"]], [], "sessions"),
+        row(f"agents.storm_{agents}.seconds", [taken], [], "s"),
+        row(f"agents.storm_{agents}.cpu_ms_per_session", [cpu / agents * 1e3], [], "ms"),
+    ]
+
+
+@contextmanager
+def _fleet(nodes: int) -> Iterator[Fleet]:
+    allow_files()
+    SCRATCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, Fleet(Path(folder).absolute(), nodes) as fleet:
+        yield fleet
+
+
+def _all_there(hollows: Hollows, count: int) -> None:
+    until(lambda: hollows.told["connected"] == count, seconds=ARRIVAL_S, what=f"{count} agents are connected")
+
+
+def _shoal(fleet: Fleet, *argv: str) -> None:
+    argv = (str(PROJECT / ".venv/bin/shoal"), "--host", f"unix://{fleet.socket}", *argv)
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
+def _running(control: ControlServiceStub, service: str) -> int:
+    return int(control.GetService(wire.GetServiceRequest(service=service)).service.running)
+
+
+def _tasks(control: ControlServiceStub) -> int:
+    return len(control.ListTasks(wire.ListTasksRequest()).tasks)
+
+
+def _down(control: ControlServiceStub) -> int:
+    nodes = control.ListNodes(wire.ListNodesRequest()).nodes
+    return sum(each.node.status.state == NODE_STATE_DOWN for each in nodes)
+
+
+def _main(which: str, agents: int) -> None:
+    measures: dict[str, Callable[[int], list[Row]]] = {"tasks": tasks, "idle": idle, "storm": storm}
+    for each in measures[which](agents):
+        print(f"{each['name']:40} {each['ours']:12.3f} {each['unit']}")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], int(sys.argv[2]))
