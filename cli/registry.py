@@ -49,6 +49,7 @@ _CONTAINER = {
     "rename": (OTHER, "Rename a container", "amendment:rename"),
     "update": (OTHER, "Update configuration of one or more containers", "amendment:update"),
     "top": (OTHER, "Display the running processes of a container", "processes:top"),
+    "stats": (OTHER, "Display a live stream of container(s) resource usage statistics", "stats:stats"),
     "kill": (OTHER, "Kill one or more running containers", "lifecycle:kill"),
     "rm": (OTHER, "Remove one or more containers", "lifecycle:remove"),
     "wait": (OTHER, "Block until one or more containers stop, then print their exit codes", "lifecycle:wait"),
@@ -179,7 +180,6 @@ NOT_YET = dict.fromkeys(
             "cp",
             "diff",
             "export",
-            "stats",
         )
     ]
     + ["build", "builder", "buildx", "compose", "config", "events", "history", "login", "logout", "machine"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
+import msgspec
 
 from agent.api.stream import Client, relay, relay_attachment
 from agent.container.containers import Containers, WaitCondition
@@ -115,6 +116,12 @@ class ContainerService(ContainerServiceServicer):
         found = await self._containers.processes(request.container, request.arguments)
         rows = [wire.Process(fields=row) for row in found.rows]
         return wire.ListProcessesResponse(titles=found.titles, processes=rows)
+
+    async def WatchStats(
+        self, request: wire.WatchStatsRequest, _context: Context
+    ) -> AsyncIterator[wire.WatchStatsResponse]:
+        async for batch in self._containers.stats(request.containers, all=request.all):
+            yield wire.WatchStatsResponse(stats=[wire.Stats(**msgspec.structs.asdict(each)) for each in batch])
 
     async def WaitContainer(self, request: wire.WaitContainerRequest, _context: Context) -> wire.WaitContainerResponse:
         if request.condition not in _CONDITIONS:

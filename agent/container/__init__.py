@@ -6,5 +6,5 @@ this host and has `bundle` (pure) write the OCI config that `agent.runtime` runs
 does what `restart` (pure) decides. `ending` is what people do to a running one, `amendment` what they change of one
 that is there. `record` keeps it on disk, `held` in memory, `adopt` brings both together with
 what really runs when the agent starts. Around these: `user`, `rootview`, `seed` (what layers hold), `hostfiles`
-(/etc/hosts and its kin), `attach`, `exec`, `logs`, `top`, `filter`, `prune`, `signals`.
+(/etc/hosts and its kin), `attach`, `exec`, `logs`, `top`, `stats`, `filter`, `prune`, `signals`.
 """

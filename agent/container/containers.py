@@ -30,6 +30,7 @@ from agent.container.prune import disk_bytes, prunable
 from agent.container.record import Records
 from agent.container.register import Register
 from agent.container.restore import restore
+from agent.container.stats import Stats, sample
 from agent.image.images import Images
 from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime, Streams
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_RESOURCES = Resources()
+STATS_EVERY_S = 1.0
 
 
 class WaitCondition(enum.Enum):
@@ -209,6 +211,21 @@ class Containers:
         if not held.alive:
             raise Conflict(f"container {held.id} is not running", hint=f"run shoal start {held.name}")
         return await top.processes(await self._room.runtime.pids(held.id), arguments)
+
+    async def stats(self, refs: Sequence[str] = (), *, all: bool = False) -> AsyncIterator[Sequence[Stats]]:
+        """What these containers use, once a second, without end; with no `refs` those that run (or `all`) then.
+
+        Raises NotFound for a container that is not there at the start; one that goes later is left out.
+        """
+        named = [self._room.register.find(ref) for ref in refs]
+        while True:
+            held = named or [each for each in self._room.register if all or each.alive]
+            yield [
+                await sample(each, self._room.runtime, self._room.clock)
+                for each in sorted(held, key=lambda each: (-each.record.container.meta.created_at_ns, each.id))
+                if not each.gone
+            ]
+            await self._room.clock.sleep(STATS_EVERY_S)
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """`volumes`: its anonymous ones that nobody else uses, too."""

@@ -61,6 +61,7 @@ class Keeper:
             "resume": self._resume,
             "update": self._update,
             "pids": self._pids,
+            "usage": self._usage,
             "resize": self._resize,
             "delete": self._delete,
         }
@@ -226,6 +227,10 @@ class Keeper:
     def _pids(self, request: dict[str, Any], reply: Reply) -> None:
         group = self._running(request["id"]).group
         self._loop.submit(lambda: group.pids() if group else [], reply)
+
+    def _usage(self, request: dict[str, Any], reply: Reply) -> None:
+        group = self._running(request["id"]).group
+        self._loop.submit(lambda: group.usage()._asdict() if group else None, reply)
 
     def _resize(self, request: dict[str, Any], reply: Reply) -> None:
         self._running(request["id"]).stdio.resize(request["rows"], request["columns"])

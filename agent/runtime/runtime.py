@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from agent.runtime import wire
+from agent.runtime.cgroups.usage import Usage
 from shoal.errors import TREE, ShoalError, Unavailable
 
 SOCKET = "keeper.sock"
@@ -153,6 +154,10 @@ class Runtime:
         """Every process of a running container, by its pid on the host."""
         found: list[int] = await self._ask_again("pids", id=id)
         return found
+
+    async def usage(self, id: str) -> Usage:
+        """What a running container uses. Raises Conflict when it does not run."""
+        return Usage(**await self._ask_again("usage", id=id))
 
     async def resize(self, id: str, rows: int, columns: int) -> None:
         """Tell the container's terminal its size; without a terminal nothing happens."""

@@ -63,6 +63,13 @@ HEADERS = {
     "DockerEndpoint": "DOCKER ENDPOINT",
     "Current": "CURRENT",
     "Platform": "PLATFORM",
+    "Container": "CONTAINER",
+    "CPUPerc": "CPU %",
+    "MemUsage": "MEM USAGE / LIMIT",
+    "MemPerc": "MEM %",
+    "NetIO": "NET I/O",
+    "BlockIO": "BLOCK I/O",
+    "PIDs": "PIDS",
 }
 
 

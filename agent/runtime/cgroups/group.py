@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from agent.runtime.cgroups import base, devices, v1, v2
 from agent.runtime.cgroups.base import DeviceRule, Layout, Limits
+from agent.runtime.cgroups.usage import Usage, usage
 from agent.runtime.failure import Failure
 
 _ON_V2 = {"memory", "pids", "cpu"}  # joined wherever v2 serves them: reports of OOM and statistics cost nothing there
@@ -218,6 +219,9 @@ class Group:
 
     def pids(self) -> list[int]:
         return base.members(self._reference)
+
+    def usage(self) -> Usage:
+        return usage(self.v2, {name: self.v1(name) for name in self.controllers}, self.pids())
 
     def oom_kills(self) -> int:
         if "memory" in self.controllers:
