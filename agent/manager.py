@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc.aio
@@ -11,6 +12,7 @@ import grpc.aio
 from agent.standing import ManagerSettings
 from agent.supervise import Supervised
 from shoal.clock import Clock
+from shoal.command import run
 from shoal.errors import ShoalError, Unavailable
 from shoal.rpc import dial, translated
 from shoal.settings import Paths
@@ -90,6 +92,17 @@ class ManagerProcess:
                 await control_pb2_grpc.ControlServiceStub(channel).GetCluster(
                     control_pb2.GetClusterRequest(), timeout=READY_S, wait_for_ready=True
                 )
+
+
+async def recover(words: Sequence[str], paths: Paths, *, secrets: bytes) -> None:
+    """Have the data of this host's manager made (`manager/recovery.py`), while none runs. Raises ShoalError with what
+    it said when that failed: the data are then good for nothing."""
+    argv = [*_program(), *words, "--data-dir", str(paths.manager_data)]
+    done = await run(argv, stdin=secrets, check=False)
+    (paths.data / "manager.log").open("ab").write(done.stderr)
+    if done.code:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ShoalError((lines[-1] if lines else f"it ended with {done.code}").removeprefix("shoal-manager: "))
 
 
 def _program() -> list[str]:

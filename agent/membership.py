@@ -1,4 +1,5 @@
-"""Membership: how a host comes into a cluster, and leaves it. The state machine behind `swarm init|join|leave`.
+"""Membership: how a host comes into a cluster, and leaves it. The state machine behind `swarm
+init|join|leave|restore`.
 
 What it takes to finish or undo a step is written down before the step: the settings of the manager process before
 it is started, the identity before the session. A host without an identity is no member, and whatever a broken-off
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import grpc.aio
@@ -21,8 +22,9 @@ from agent.address import advertised, towards
 from agent.certificate import Credentials
 from agent.database import Database
 from agent.join import join, manager_address, parse_token
-from agent.manager import ManagerProcess
+from agent.manager import ManagerProcess, recover
 from agent.member import Member, Rooms, remember_managers, remembered_managers
+from agent.restore import Secrets, received
 from agent.standing import NOT_A_MEMBER, Founded, ManagerSettings, Standing, State
 from agent.sweep import sweep
 from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable
@@ -110,22 +112,50 @@ class Membership:
         async with self._turn:
             self._check_outside()
             settings = _manager_settings(advertise, listen, availability, spec, default=self._default_address)
-            address, _ = host_port(settings.advertise, MANAGER_PORT)
-            await self._remember([settings.advertise], address)
-            await self._database.set("manager", msgspec.json.encode(settings).decode())
+            founded = await self._found(settings)
+            log.info("swarm initialised node=%s address=%s", founded.node_id, settings.advertise)
+            return founded
+
+    async def restore(
+        self, chunks: AsyncIterator[bytes], secrets: Secrets, *, advertise: str, listen: str, availability: Availability
+    ) -> Founded:
+        """Make this host the only manager of the cluster in a backup. A failure leaves the host as it was."""
+        await self._ready.wait()
+        async with self._turn:
+            self._check_outside()
+            found = _manager_settings(advertise, listen, availability, ClusterSpec(), default=self._default_address)
+            settings = msgspec.structs.replace(found, founds=False)
+            async with received(chunks, self._paths.manager_data / "restore.backup") as file:
+
+                async def prepare() -> None:
+                    words = ["restore", "--file", str(file), "--node-name", settings.node_name]
+                    words += ["--availability", settings.availability.name.lower()]
+                    await recover(words, self._paths, secrets=msgspec.json.encode(secrets))
+                    file.unlink()
+
+                founded = await self._found(settings, prepare)
+            log.info("swarm restored node=%s address=%s", founded.node_id, settings.advertise)
+            return founded
+
+    async def _found(self, settings: ManagerSettings, prepare: Callable[[], Awaitable[None]] | None = None) -> Founded:
+        """Become a manager by `settings`, once `prepare` has made its data."""
+        address, _ = host_port(settings.advertise, MANAGER_PORT)
+        await self._remember([settings.advertise], address)
+        await self._database.set("manager", msgspec.json.encode(settings).decode())
+        try:
+            if prepare is not None:
+                await prepare()
             self._manager = self._supervise(settings)
-            try:
-                await self._manager.ready()
-                identity = Identity.load(self._paths.identity)
-                if identity is None:
-                    raise ShoalError("the manager is up but gave this host no identity")
-                token = await self._manager.worker_token()
-            except BaseException:
-                await asyncio.shield(self._dissolve())
-                raise
-            self._enter(identity, [settings.advertise], address)
-            log.info("swarm initialised node=%s address=%s", identity.node_id, settings.advertise)
-            return Founded(identity.node_id, token, settings.advertise)
+            await self._manager.ready()
+            identity = Identity.load(self._paths.identity)
+            if identity is None:
+                raise ShoalError("the manager is up but gave this host no identity")
+            token = await self._manager.worker_token()
+        except BaseException:
+            await asyncio.shield(self._dissolve())
+            raise
+        self._enter(identity, [settings.advertise], address)
+        return Founded(identity.node_id, token, settings.advertise)
 
     async def join(
         self, *, token: str, managers: Sequence[str], advertise: str, availability: Availability

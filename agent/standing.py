@@ -49,10 +49,15 @@ class ManagerSettings(msgspec.Struct, frozen=True):
     node_name: str
     availability: Availability = Availability.ACTIVE
     spec: ClusterSpec = ClusterSpec()
+    # Whether it makes a cluster where there is none; not where one was brought back.
+    founds: bool = True
 
     def argv(self) -> list[str]:
         """The arguments that depend on these settings; `--init` on an initialised directory just serves."""
-        words = ["--listen", self.listen, "--advertise", self.advertise, "--init", "--node-name", self.node_name]
+        words = ["--listen", self.listen, "--advertise", self.advertise]
+        if not self.founds:
+            return words
+        words += ["--init", "--node-name", self.node_name]
         differing = {
             field: value for field, value in msgspec.structs.asdict(self.spec).items() if value != _DEFAULTS[field]
         }

@@ -3,19 +3,21 @@
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
+from cli.archive import archive, chunks
 from cli.client import Client
 from cli.command import command, flag, switch
+from cli.node import parse_availability
 from cli.output import words
 from cli.output.inspection import render
 from shoal.backup import Contents, examined
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.v1 import control_pb2
+from shoal.v1 import control_pb2, swarm_pb2
 
 PASSPHRASE_HELP = "Read the passphrase that seals the cluster's key into the backup from this file"
 
@@ -87,11 +89,66 @@ def passphrase(path: str) -> str:
     try:
         text = sys.stdin.readline() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"--passphrase-file {path} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InvalidArgument(f"--passphrase-file {path} cannot be read: {why}") from error
     line = text.split("\n", 1)[0].rstrip("\r")
     if not line:
         raise InvalidArgument(f"--passphrase-file {path} holds no passphrase")
     return line
+
+
+@command(
+    "[OPTIONS] FILE|-",
+    examples=[
+        "shoal swarm restore --passphrase-file pass cluster.backup",
+        "shoal swarm restore --seal-key seal.key --advertise-addr 10.0.0.9 cluster.backup",
+    ],
+)
+async def restore(
+    client: Client,
+    file: Annotated[str, typer.Argument()],
+    passphrase_file: Annotated[
+        str, flag("--passphrase-file", help="Read the passphrase of the backup from this file")
+    ] = "",
+    seal_key: Annotated[
+        str, flag("--seal-key", help="The file seal.key of one of the cluster's managers, instead of a passphrase")
+    ] = "",
+    advertise_addr: Annotated[
+        str, flag("--advertise-addr", help="Advertised address (format: <ip|interface>[:port])")
+    ] = "",
+    listen_addr: Annotated[
+        str, flag("--listen-addr", help="Listen address (format: <ip|interface>[:port]) (default 0.0.0.0:2377)")
+    ] = "",
+    availability: Annotated[
+        str, flag("--availability", help='Availability of the node ("active", "pause", "drain")')
+    ] = "active",
+) -> None:
+    """Make this host the only manager of the cluster in a backup"""
+    if passphrase_file and seal_key:
+        raise InvalidArgument("--passphrase-file and --seal-key are two ways to the same key", hint="give one")
+    opening = swarm_pb2.RestoreOpen(
+        advertise_address=advertise_addr,
+        listen_address=listen_addr,
+        availability=parse_availability(availability),
+        passphrase=passphrase(passphrase_file) if passphrase_file else "",
+        seal=_content(seal_key) if seal_key else b"",
+    )
+    if file != "-":
+        examined(Path(file))  # told in the user's words, and before a byte of it is sent
+    with archive(file) as source:
+
+        async def requests() -> AsyncIterator[swarm_pb2.RestoreSwarmRequest]:
+            yield swarm_pb2.RestoreSwarmRequest(open=opening)
+            async for chunk in chunks(source):
+                yield swarm_pb2.RestoreSwarmRequest(chunk=chunk)
+
+        answer = await client.swarm.RestoreSwarm(requests())
+    print(f"Swarm restored: current node ({answer.node_id}) is now its only manager, at {answer.manager_address}.")
+
+
+def _content(path: str) -> bytes:
+    with archive(path) as file:
+        return file.read()
 
 
 @command("[OPTIONS] FILE", examples=["shoal swarm backup inspect cluster.backup"])

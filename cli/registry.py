@@ -114,6 +114,7 @@ _VERBS = {
         "join": ("Join a cluster as a worker or manager", "cli.swarm:join"),
         "join-token": ("Print the command that joins a host, or rotate its token", "cli.swarm:join_token"),
         "leave": ("Leave the cluster", "cli.swarm:leave"),
+        "restore": ("Make this host the only manager of the cluster in a backup", "cli.backup:restore"),
         "update": ("Update the cluster's settings", "cli.swarm:update"),
     },
     "system": {"info": ("Display system-wide information", "cli.system:info")},

@@ -29,6 +29,7 @@ from manager.dispatcher.inventory import Inventory
 from manager.dispatcher.rpc import DispatcherService
 from manager.founding import Founder, IdentityFile, keep_identity, own_identity, roots_of
 from manager.leader import Leader
+from manager.store.backup import check_whole
 from manager.store.base import Guard
 from manager.store.mirror import Mirror
 from manager.store.sqlite import SqliteStore
@@ -116,6 +117,7 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         store = await SqliteStore.open(settings.data_dir / "store.db", clock=clock)
         stack.push_async_callback(store.close)
+        await check_whole(store)
         mirror = Mirror()
         async with Group() as group:
             group.start("mirror", mirror.run(store))

@@ -28,7 +28,7 @@ from shoal.tls import Identity
 log = logging.getLogger(__name__)
 
 SEAL_FILE = "seal.key"
-_CA_KEY = "CA key"
+CA_KEY = "CA key"
 _LOOK_S = 30.0
 
 
@@ -55,7 +55,7 @@ async def roots_of(store: Store, mirror: Mirror, data_dir: Path, founder: Founde
     cluster = mirror.cluster
     if cluster is not None:
         seal = Seal.load(data_dir / SEAL_FILE)
-        return Roots(Authority.load(seal.unseal(cluster.sealed_ca_key, _CA_KEY), cluster.root_ca_pem), seal)
+        return Roots(Authority.load(seal.unseal(cluster.sealed_ca_key, CA_KEY), cluster.root_ca_pem), seal)
     if founder is None:
         raise NotFound(f"there is no cluster in {data_dir}", hint="make one with --init")
     return await _found(store, mirror, Seal.create(data_dir / SEAL_FILE), founder, clock.now_ns())
@@ -68,21 +68,26 @@ async def _found(store: Store, mirror: Mirror, seal: Seal, founder: Founder, now
         meta=meta,
         spec=founder.spec,
         root_ca_pem=authority.root_ca_pem,
-        sealed_ca_key=seal.seal(authority.key_pem, _CA_KEY),
+        sealed_ca_key=seal.seal(authority.key_pem, CA_KEY),
         sealed_worker_secret=sealed_secret(seal, Role.WORKER),
         sealed_manager_secret=sealed_secret(seal, Role.MANAGER),
     )
-    node = Node(
-        meta=Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns),
-        spec=NodeSpec(Role.MANAGER, founder.availability),
-        description=NodeDescription(hostname=printable(founder.node_name)),
-        status=NodeStatus(NodeState.UNKNOWN, "its agent has not called yet", now_ns),
-    )
+    node = first_node(founder.node_name, founder.availability, now_ns)
     guards = tuple(Guard(key_for(each), 0) for each in (cluster, node))
     puts = tuple(Put(key_for(each), encode(each)) for each in (cluster, node))
     await mirror.reached(await store.txn(Txn(guards, puts)))
     log.info("cluster founded id=%s node=%s", cluster.meta.id, node.meta.id)
     return Roots(authority, seal)
+
+
+def first_node(hostname: str, availability: Availability, now_ns: int) -> Node:
+    """The record of a host that becomes a cluster's only manager."""
+    return Node(
+        meta=Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns),
+        spec=NodeSpec(Role.MANAGER, availability),
+        description=NodeDescription(hostname=printable(hostname)),
+        status=NodeStatus(NodeState.UNKNOWN, "its agent has not called yet", now_ns),
+    )
 
 
 def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Clock) -> Identity:

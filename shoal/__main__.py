@@ -6,6 +6,8 @@ to start, and this is the only file below the rooms that may name them.
 
 from __future__ import annotations
 
+import sys
+
 
 def cli() -> None:
     """Run the command line; exits the process with docker's exit codes."""
@@ -22,10 +24,14 @@ def agent() -> None:
 
 
 def manager() -> None:
-    """Run a manager in the foreground."""
-    from manager.daemon import main
+    """Run a manager in the foreground; with a verb, what its agent has done to its data before."""
+    from manager import daemon, recovery
 
-    main()
+    words = sys.argv[1:]
+    if words[:1] and words[0] in recovery.VERBS:
+        recovery.main(words)
+    else:
+        daemon.main(words)
 
 
 if __name__ == "__main__":

@@ -200,11 +200,12 @@ class Decoder:
         return InvalidArgument(f"backup {self._name} is damaged: {why}", hint="copy it again, or use another")
 
 
-def examined(path: Path) -> Contents:
-    """What is in the file, every checksum compared. Raises NotFound and what `Decoder` raises."""
+def examined(path: Path, name: str = "") -> Contents:
+    """What is in the file, every checksum compared; `name` is what messages call it. Raises NotFound and what `Decoder`
+    raises."""
     try:
         with path.open("rb") as file:
-            decoder = Decoder(file, str(path))
+            decoder = Decoder(file, name or str(path))
             kinds: dict[str, int] = {}
             for items in decoder.batches():
                 _count(items, kinds)

@@ -1,12 +1,13 @@
-"""SwarmService: `swarm init`, `join`, `leave` for this host, on its own socket only."""
+"""SwarmService: `swarm init`, `join`, `leave`, `restore` for this host, on its own socket only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
 
+from agent.restore import Secrets
 from agent.standing import Founded, Standing
 from shoal.codec import from_wire
 from shoal.errors import InvalidArgument
@@ -30,6 +31,10 @@ class Coming(Protocol):
     ) -> Standing: ...
 
     async def leave(self, *, force: bool) -> None: ...
+
+    async def restore(
+        self, chunks: AsyncIterator[bytes], secrets: Secrets, *, advertise: str, listen: str, availability: Availability
+    ) -> Founded: ...
 
 
 class SwarmService(SwarmServiceServicer):
@@ -60,6 +65,22 @@ class SwarmService(SwarmServiceServicer):
     async def LeaveSwarm(self, request: wire.LeaveSwarmRequest, _context: Context) -> wire.LeaveSwarmResponse:
         await self._membership.leave(force=request.force)
         return wire.LeaveSwarmResponse()
+
+    async def RestoreSwarm(
+        self, requests: AsyncIterator[wire.RestoreSwarmRequest], _context: Context
+    ) -> wire.RestoreSwarmResponse:
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("request") != "open":
+            raise InvalidArgument("a restore begins with how it is to be done (`open`)")
+        wanted = first.open
+        founded = await self._membership.restore(
+            (each.chunk async for each in requests),
+            Secrets(wanted.passphrase, wanted.seal),
+            advertise=wanted.advertise_address,
+            listen=wanted.listen_address,
+            availability=_availability(wanted.availability),
+        )
+        return wire.RestoreSwarmResponse(node_id=founded.node_id, manager_address=founded.manager_address)
 
 
 def _availability(number: int) -> Availability:

@@ -25,12 +25,13 @@ from shoal.tls import BACKDATE, MANAGER_NAME, Identity, key_to_pem, new_key_and_
 
 ROOT_LIFE = datetime.timedelta(days=20 * 365)
 MAX_CSR_BYTES = 16 << 10
-_KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
 class Seal:
     """Encrypts small secrets for the store. `purpose` is bound in, so that no secret opens in another's place."""
+
+    KEY_BYTES = 32
 
     def __init__(self, key: bytes) -> None:
         # Whoever has it opens everything: it is for the other managers and for sealed backups.
@@ -44,7 +45,7 @@ class Seal:
     def create(cls, path: Path) -> Seal:
         """The seal whose key is in `path`, which is made (0600) where there is none."""
         if read_optional(path) is None:
-            write_atomic(path, os.urandom(_KEY_BYTES))
+            write_atomic(path, os.urandom(cls.KEY_BYTES))
         return cls.load(path)
 
     @classmethod
@@ -53,9 +54,9 @@ class Seal:
         key = read_optional(path)
         if key is None:
             raise NotFound(f"the cluster's seal {path} is missing", hint="restore it from a backup of this manager")
-        if len(key) != _KEY_BYTES:
+        if len(key) != cls.KEY_BYTES:
             raise InvalidArgument(
-                f"the cluster's seal {path} has {len(key)} bytes, not {_KEY_BYTES}", hint="restore it from a backup"
+                f"the cluster's seal {path} has {len(key)} bytes, not {cls.KEY_BYTES}", hint="restore it from a backup"
             )
         return cls(key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -151,20 +152,27 @@ def leftovers() -> dict[str, list[str]]:
     return {"links": sorted(links), "mounts": mounts, "cgroups": cgroups, "tables": tables, "daemons": daemons}
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Three hosts, not yet a cluster, with the image web:1 on n1 only."""
-    lab = Lab(f"t{os.getpid() % 10000}")
+@contextlib.contextmanager
+def three_hosts(name: str, folder: Path) -> Iterator[Lab]:
+    """A lab that is gone afterwards; its hosts are not yet a cluster, and have the image web:1 on n1 only."""
+    lab = Lab(name)
     before = leftovers()
     try:
         lab("up", "3")
-        import_web(lab, tmp_path_factory.mktemp("web"))
+        import_web(lab, folder)
         yield lab
     finally:
         for log in sorted(Path("/var/lib/shoal-lab", lab.name).glob("n*/log/*.log")):
             print(f"---- last lines of {log}\n" + "\n".join(log.read_text().splitlines()[-30:]))
         lab("down", check=False)
     assert leftovers() == before, "the lab left something behind"
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three hosts, not yet a cluster, with the image web:1 on n1 only."""
+    with three_hosts(f"t{os.getpid() % 10000}", tmp_path_factory.mktemp("web")) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="session")

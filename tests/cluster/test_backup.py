@@ -1,0 +1,71 @@
+"""A cluster whose only manager is lost comes back from its backup, and what ran never noticed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.conftest import PROJECT, Lab, eventually, form_cluster, three_hosts
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three hosts of this module's own: it destroys their cluster."""
+    with three_hosts(f"b{os.getpid() % 10000}", tmp_path_factory.mktemp("web")) as rack:
+        form_cluster(rack)
+        rack.shoal("n1", "service", "create", "--name", "web", "--replicas", "6", "-p", "8090:80", "web:1")
+        rack.on("n1", "tee", "/root/pass", stdin="correct horse battery\n")
+        rack.shoal("n1", "swarm", "backup", "-o", "/root/backup", "--passphrase-file", "/root/pass")
+        yield rack
+
+
+def processes(rack: Lab) -> dict[str, set[str]]:
+    """The pids of the containers that the workers run."""
+    return {
+        host: {
+            rack.shoal(host, "inspect", "-f", "{{.State.Pid}}", each)
+            for each in rack.shoal(host, "ps", "-q", "--filter", "is-task=true").split()
+        }
+        for host in ("n2", "n3")
+    }
+
+
+def test_the_lost_manager_is_restored_and_what_ran_goes_on(rack: Lab) -> None:
+    before = processes(rack)
+    assert all(before.values())
+    tasks = {task["ID"] for task in rack.running("web") if task["Node"] != "n1"}
+    rack.shoal("n1", "swarm", "leave", "--force")
+    how = ("--advertise-addr", rack.addresses["n1"], "--passphrase-file", "/root/pass")
+    said = rack.shoal("n1", "swarm", "restore", *how, "/root/backup")
+    assert said.startswith("Swarm restored: current node (")
+    for host in ("n2", "n3"):
+        eventually(lambda host=host: rack.node_state(host) == "Ready", what=f"{host} ready")
+    # The old node n1 is found dead, and its two tasks get other homes.
+    eventually(lambda: len(rack.running("web")) == 6, what="six running")
+    after = processes(rack)
+    assert all(before[host] <= after[host] for host in before)
+    assert tasks <= {task["ID"] for task in rack.running("web")}
+    for host in ("n2", "n3"):
+        assert rack.curl(host, f"http://{rack.addresses[host]}:8090/")
+    rack.shoal("n1", "service", "scale", "web=8")
+    assert len(rack.running("web")) == 8
+
+
+def test_an_agent_that_dies_in_the_middle_leaves_no_member(rack: Lab) -> None:
+    rack.shoal("n3", "swarm", "leave")
+    backup = rack.on("n1", "base64", "/root/backup").stdout
+    rack.on("n3", "sh", "-c", "base64 -d > /root/backup", stdin=backup)
+    half = "(head -c 1500 /root/backup; sleep 100) | shoal swarm restore -"
+    argv = [PROJECT / "deploy/lab", "exec", "n3", "--", "sh", "-c", half]
+    with subprocess.Popen(argv, env={**os.environ, "SHOAL_LAB": rack.name}, stderr=subprocess.DEVNULL) as restoring:
+        eventually(lambda: rack.on("n3", "test", "-e", "/var/lib/shoal/manager/restore.backup").returncode == 0)
+        rack.kill_9("n3", "bin/shoal-agent")
+        eventually(lambda: rack.on("n3", "shoal", "ps").returncode == 0, what="the agent is there again")
+        restoring.kill()
+    assert rack.shoal("n3", "info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
+    assert rack.on("n3", "test", "-e", "/var/lib/shoal/manager").returncode != 0
