@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 ## install: a venv with pinned dependencies and the project in it; leaves .venv/bin/shoal
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.lock pyproject.toml hatch_build.py $(wildcard proto/shoal/v1/*.proto)
+$(VENV)/.installed: requirements.lock pyproject.toml hatch_build.py $(wildcard proto/shoal/*/*.proto proto/shoal/*/*/*.proto)
 	deploy/packages run
 	test -x $(PY) || python3 -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock

@@ -1,4 +1,4 @@
-"""Generates `shoal/v1/*_pb2*.py[i]` from `proto/` whenever the project is built or installed.
+"""Generates `shoal/v1` and `shoal/etcd/v3` from `proto/` whenever the project is built or installed.
 
 The files are git-ignored: they carry a version guard of the compiler that made them, and the
 contract that people read and review is `proto/`. `python hatch_build.py` does the same by hand.
@@ -18,16 +18,13 @@ except ImportError:  # run by hand, without hatchling
 
 
 def generate(root: Path) -> None:
-    """Compile every file under `root/proto` into `root/shoal/v1`; raises RuntimeError when protoc refuses."""
+    """Compile every file under `root/proto`; `proto/shoal/v1` becomes `shoal/v1`, and so on. Raises RuntimeError when
+    protoc refuses."""
     from grpc_tools import protoc  # only in the build environment
 
-    target = root / "shoal" / "v1"
-    target.mkdir(exist_ok=True)
-    sources = sorted(str(p.relative_to(root / "proto")) for p in (root / "proto").rglob("*.proto"))
-    wanted = {f"{Path(s).stem}_pb2" for s in sources}
-    for stale in target.glob("*_pb2*"):
-        if stale.name.split(".")[0].removesuffix("_grpc") not in wanted:
-            stale.unlink()
+    sources = sorted(path.relative_to(root / "proto") for path in (root / "proto").rglob("*.proto"))
+    for package in {source.parent for source in sources}:
+        _prepare(root / package, {f"{source.stem}_pb2" for source in sources if source.parent == package})
     # protoc looks for its plugins on PATH; a venv that is not activated is not there.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     out = str(root)
@@ -39,11 +36,19 @@ def generate(root: Path) -> None:
             f"--grpc_python_out={out}",
             f"--mypy_out={out}",
             f"--mypy_grpc_out={out}",
-            *sources,
+            *map(str, sources),
         ]
     )
     if code != 0:
         raise RuntimeError(f"protoc refused proto/ with code {code}; its messages stand above")
+
+
+def _prepare(target: Path, wanted: set[str]) -> None:
+    """A package without what an earlier contract left in it."""
+    target.mkdir(parents=True, exist_ok=True)
+    for stale in target.glob("*_pb2*"):
+        if stale.name.split(".")[0].removesuffix("_grpc") not in wanted:
+            stale.unlink()
     (target / "__init__.py").write_text('"""Wire messages and stubs, generated from `proto/`. Not edited."""\n')
 
 
