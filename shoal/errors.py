@@ -110,8 +110,10 @@ class Compacted(ShoalError):
 
     code = Code.OUT_OF_RANGE
 
-    def __init__(self, revision: int, oldest: int) -> None:
-        super().__init__(f"revision {revision} is compacted; the oldest one kept is {oldest}")
+    def __init__(self, revision: int, oldest: int = 0) -> None:
+        """`oldest` is the oldest one kept; 0 where the store does not say."""
+        known = f"; the oldest one kept is {oldest}" if oldest else ""
+        super().__init__(f"revision {revision} is compacted{known}")
         self.revision = revision
         self.oldest = oldest
 

@@ -1,5 +1,5 @@
 """The store: records behind revisions, and the indexed copy of them that decisions read.
 
-`base` is the port, `sqlite` an implementation; `records` says which key holds which noun; `view` is the indexed
+`base` is the port, `sqlite` and `etcd` implement it; `records` says which key holds which noun; `view` is the indexed
 copy and `mirror` keeps it current. One contract suite (tests/contract/store) holds for every implementation.
 """

@@ -1,9 +1,9 @@
 """The store's port: a revisioned key/value space with guarded transactions, leases and a gap-free watch.
 
-Keys are text paths ("/task/ID"), values bytes. Every transaction that changes something raises the store's
-revision; a record remembers the revision that created it and the one that last wrote it. `sqlite` implements
-this port for one manager; tests/contract/store is what any implementation must pass. What the values mean is
-`records`' business.
+Keys are text paths ("/task/ID"), values bytes. A transaction that changes something raises the store's revision, and
+those that are done at once may share one; a record remembers the revision that created it and the one that last wrote
+it. `sqlite` implements this port for one manager, `etcd` for several; tests/contract/store is what any implementation
+must pass. What the values mean is `records`' business.
 """
 
 from __future__ import annotations
@@ -85,20 +85,31 @@ class Conflict(errors.Conflict):
 class Store(Protocol):
     """What every implementation promises. Methods raise Unavailable when the store cannot be reached or is
     broken, Exhausted when its disk is full; a write that was cancelled, or that raised Unavailable, may have
-    happened. `kind` is what settings and backups call the implementation."""
+    happened. A watch goes on by itself over what ends again. `kind` is what settings and backups call the
+    implementation."""
 
     kind: str
 
+    @property
+    def trouble(self) -> str:
+        """Why writes cannot be done now, as far as is known without asking; empty while all is well."""
+
+    @property
+    def silent_s(self) -> float:
+        """How long ago the store was last heard; what a mirror shows is at most this much older than the store."""
+
     async def txn(self, txn: Txn) -> int:
-        """Do it and return the revision it is durable at; without changes, the current one.
+        """Do it and return the revision it is durable at; without changes, one that a mirror reaches and at which the
+        guards held.
 
         Raises Conflict; InvalidArgument above MAX_OPS operations, MAX_GUARDS guards or MAX_BYTES of keys and
         values, or when a key is changed twice; NotFound for a lease that is gone.
         """
 
     async def txn_many(self, txns: Sequence[Txn]) -> list[int | Conflict]:
-        """Do many independent transactions as cheaply as one: each has its own outcome, in the order given. They
-        may share a revision. Raises as `txn` for what is malformed, before anything happens."""
+        """Do many independent transactions as cheaply as one: each has its own outcome, in the order given; they may
+        share a revision. One that touches what an earlier one changes comes after it. Raises as `txn` for what is
+        malformed, before anything happens."""
 
     async def read(self, prefix: str, *, revision: int = 0) -> Snapshot:
         """All records whose key begins with `prefix`, as of `revision` (0: now).

@@ -57,6 +57,7 @@ class SqliteStore:
         self._moved = asyncio.Event()
         self._closed = False
         self._broken: BaseException | None = None
+        self._failed: tuple[str, float] | None = None
         self._deadlines = {id: clock.monotonic() + ttl_s for id, ttl_s in writer.leases.items()}
         self._ttls = dict(writer.leases)
         self._lease_news = asyncio.Event()
@@ -76,6 +77,21 @@ class SqliteStore:
         """
         writer, reader = await asyncio.to_thread(opened, path, keep_revisions=keep_revisions, keep_bytes=keep_bytes)
         return cls(writer, reader, clock)
+
+    @property
+    def trouble(self) -> str:
+        """A write that failed is tried again a second later: only so is it found that the disk has room again."""
+        if self._closed:
+            return "the store is closed"
+        if self._broken is not None:
+            return f"the store's writer has ended: {self._broken!r}"
+        if self._failed is not None and self._clock.monotonic() < self._failed[1] + _RETRY_S:
+            return self._failed[0]
+        return ""
+
+    @property
+    def silent_s(self) -> float:
+        return 0.0
 
     async def txn(self, txn: Txn) -> int:
         check(txn)
@@ -169,10 +185,8 @@ class SqliteStore:
         return await self._loop.run_in_executor(self._reading, work, self._reader)
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise Unavailable("the store is closed")
-        if self._broken is not None:
-            raise Unavailable(f"the store's writer has ended: {self._broken!r}") from self._broken
+        if self._closed or self._broken is not None:
+            raise Unavailable(self.trouble) from self._broken
 
     async def _commits(self, after: int) -> list[Commit]:
         """Some of the commits above `after`, the next one first; empty when there is none yet."""
@@ -261,6 +275,7 @@ class SqliteStore:
         compacted: int,
     ) -> None:
         """On the event loop: the group is durable."""
+        self._failed = None
         self._revision, self._compacted = revision, compacted
         self._ring += commits
         if len(self._ring) > 2 * _RING:
@@ -278,6 +293,7 @@ class SqliteStore:
     def _fail(self, group: list[_Request], error: BaseException, revision: int, compacted: int) -> None:
         """On the event loop: nothing of the group was done; or, after an I/O error, who knows: the watch then
         continues from the log."""
+        self._failed = str(error), self._clock.monotonic()
         self._revision, self._compacted = revision, compacted
         self._ring.clear()
         for request in group:

@@ -6,19 +6,9 @@ import itertools
 
 import pytest
 
-from manager.store.base import MAX_GUARDS, MAX_OPS, Commit, Conflict, Guard, Put, Txn
-from shoal.errors import Compacted, InvalidArgument, NotFound
-
-
-def put(key: str, value: bytes = b"x", *, guard: int | None = None, lease: int = 0) -> Txn:
-    guards = () if guard is None else (Guard(key, guard),)
-    return Txn(guards, (Put(key, value, lease),))
-
-
-async def take(watch, count: int) -> list[Commit]:
-    async with asyncio.timeout(10):
-        return [await anext(watch) for _ in range(count)]
-
+from manager.store.base import MAX_GUARDS, MAX_OPS, Conflict, Guard, Put, Txn
+from shoal.errors import Compacted, InvalidArgument
+from tests.contract.store.steps import put, take, take_changes
 
 # Transactions and guards
 
@@ -108,6 +98,49 @@ async def test_many_transactions_conflict_each_for_itself(store):
     assert [record.key for record in (await store.read("/")).records] == ["/a", "/b", "/c"]
 
 
+async def test_many_transactions_that_touch_each_other_happen_in_order(store):
+    first = await store.txn(put("/a"))
+    results = await store.txn_many(
+        [
+            put("/a", b"2", guard=first),
+            put("/a", b"3", guard=first),
+            Txn((Guard("/b", 0),), (Put("/c", b""),)),
+            put("/b", guard=0),
+            Txn((Guard("/b", 0),), (Put("/d", b""),)),
+        ]
+    )
+    assert [isinstance(result, Conflict) for result in results] == [False, True, False, False, True]
+    assert [record.value for record in (await store.read("/a")).records] == [b"2"]
+
+
+async def test_guards_that_read_what_the_other_writes_cannot_both_hold(store):
+    """Each of two would be right alone; together they are a write skew."""
+    taken = await store.txn(Txn(puts=(Put("/x", b"on call"), Put("/y", b"on call"))))
+    leaving = [
+        Txn((Guard("/y", taken),), (Put("/x", b"off"),)),
+        Txn((Guard("/x", taken),), (Put("/y", b"off"),)),
+    ]
+    results = await asyncio.gather(*(store.txn(each) for each in leaving), return_exceptions=True)
+    assert sum(isinstance(result, Conflict) for result in results) == 1
+
+
+async def test_five_hundred_at_once_each_have_their_outcome(store):
+    taken = {f"/{number}": await store.txn(put(f"/{number}")) for number in range(0, 500, 50)}
+    results = await asyncio.gather(
+        *(store.txn(put(f"/{number}", b"new", guard=0)) for number in range(500)), return_exceptions=True
+    )
+    for number, result in enumerate(results):
+        assert isinstance(result, Conflict if f"/{number}" in taken else int), (number, result)
+    assert len((await store.read("/")).records) == 500
+
+
+async def test_two_thousand_records_of_large_transactions_are_whole(store):
+    """More than goes in one request or one page; every record is there once."""
+    await store.txn_many([Txn(puts=tuple(Put(f"/{t}/{i}", b"x" * 500) for i in range(MAX_OPS))) for t in range(25)])
+    records = (await store.read("/")).records
+    assert len(records) == len({record.key for record in records}) == 2_500
+
+
 async def test_many_transactions_are_refused_before_any_happens(store):
     with pytest.raises(InvalidArgument):
         await store.txn_many([put("/a"), put("/b", b"x" * 1_000_001)])
@@ -178,15 +211,15 @@ async def test_a_watch_waits_for_what_comes(store):
     assert [commit.revision for commit in await waiting] == [later]
 
 
-async def test_a_watch_shows_its_prefix_only(store):
+async def test_a_watch_shows_its_prefix_only(store, start):
     await store.txn(put("/node/1"))
     await store.txn(Txn(puts=(Put("/task/1", b""), Put("/node/2", b""))))
-    (commit,) = await take(store.watch("/task/", after=0), 1)
+    (commit,) = await take(store.watch("/task/", after=start), 1)
     assert [change.key for change in commit.changes] == ["/task/1"]
 
 
 @pytest.mark.parametrize("begin", ["from the start", "from the middle"])
-async def test_a_watch_has_no_gap_under_concurrent_writers(store, begin):
+async def test_a_watch_has_no_gap_under_concurrent_writers(store, start, begin):
     writers, writes = 8, 60
 
     async def write(writer: int) -> None:
@@ -195,44 +228,53 @@ async def test_a_watch_has_no_gap_under_concurrent_writers(store, begin):
 
     writing = asyncio.gather(*(write(writer) for writer in range(writers)))
     if begin == "from the middle":
-        await take(store.watch("/", after=0), 100)
-    start = await store.read("/")
-    state = {record.key: record.value for record in start.records}
-    last, seen = start.revision, 0
+        await take(store.watch("/", after=start), 20)
+    begun = await store.read("/")
+    state = {record.key: record.value for record in begun.records}
+    last = begun.revision
     await writing
     end = await store.read("/")
     async with asyncio.timeout(20):
-        async for commit in store.watch("/", after=start.revision):
+        async for commit in store.watch("/", after=begun.revision):
             assert commit.revision > last
-            last, seen = commit.revision, seen + 1
+            last = commit.revision
             state |= {change.key: change.value for change in commit.changes}
             if commit.revision >= end.revision:
                 break
     assert state == {record.key: record.value for record in end.records}
 
 
-async def test_two_watches_see_the_same(store):
-    watches = [store.watch("/", after=0) for _ in range(2)]
+async def test_two_watches_see_the_same(store, start):
+    watches = [store.watch("/", after=start) for _ in range(2)]
     await asyncio.gather(*(store.txn(put(f"/{i}")) for i in range(20)))
-    one, other = [[change.key for commit in await take(watch, 20) for change in commit.changes] for watch in watches]
+    one, other = [await take_changes(watch, 20) for watch in watches]
     assert one == other and len(one) == 20
 
 
 # Compaction
 
 
-async def test_a_watch_below_the_compacted_revision_is_told(store):
+async def test_a_watch_below_the_compacted_revision_is_told(store, start):
     for number in range(10):
         revision = await store.txn(put("/a", str(number).encode()))
     await store.compact(revision - 2)
     with pytest.raises(Compacted):
-        await take(store.watch("/", after=1), 1)
+        await take(store.watch("/", after=start), 1)
     assert len(await take(store.watch("/", after=revision - 2), 2)) == 2
 
 
-async def test_a_watch_that_has_seen_everything_does_not_notice_compaction(store):
+async def test_a_watch_just_below_the_compacted_revision_is_told(store):
+    """A deletion at the compacted revision itself is forgotten with it."""
+    before = await store.txn(put("/a"))
+    gone = await store.txn(Txn(deletes=("/a",)))
+    await store.compact(gone)
+    with pytest.raises(Compacted):
+        await take(store.watch("/", after=before), 1)
+
+
+async def test_a_watch_that_has_seen_everything_does_not_notice_compaction(store, start):
     revision = await store.txn(put("/a", b"1"))
-    watch = store.watch("/", after=0)
+    watch = store.watch("/", after=start)
     await take(watch, 1)
     await store.compact(revision)
     last = await store.txn(put("/a", b"2"))
@@ -257,86 +299,9 @@ async def test_compaction_keeps_records_and_revisions(store):
     await store.txn(put("/a", b"2", guard=revision))
 
 
-async def test_compaction_of_what_is_to_come_is_refused(store):
+async def test_compaction_of_what_is_to_come_is_refused(store, start):
     with pytest.raises(InvalidArgument, match="to come"):
-        await store.compact(1000)
-
-
-# Leases
-
-
-async def test_a_lease_that_ends_takes_its_keys(store, clock):
-    lease = await store.grant(10)
-    await store.txn(put("/leader", b"me", lease=lease))
-    kept = await store.txn(put("/other"))
-    await clock.advance(9.9)
-    assert len((await store.read("/")).records) == 2
-    await clock.advance(0.2)
-    (commit,) = await take(store.watch("/", after=kept), 1)
-    assert [(change.key, change.value) for change in commit.changes] == [("/leader", None)]
-
-
-async def test_a_lease_lives_while_it_is_kept_alive(store, clock):
-    lease = await store.grant(10)
-    await store.txn(put("/leader", lease=lease))
-    for _ in range(5):
-        await clock.advance(8)
-        await store.keep_alive(lease)
-    assert len((await store.read("/leader")).records) == 1
-
-
-async def test_a_lease_that_has_ended_cannot_be_revived(store, clock):
-    lease = await store.grant(10)
-    await clock.advance(11)
-    with pytest.raises(NotFound):
-        await store.keep_alive(lease)
-
-
-async def test_a_revoked_lease_takes_its_keys_at_once(store):
-    lease = await store.grant(10)
-    await store.txn(Txn(puts=tuple(Put(f"/{i}", b"", lease) for i in range(MAX_OPS))))
-    await store.txn(Txn(puts=tuple(Put(f"/x{i}", b"", lease) for i in range(MAX_OPS))))
-    await store.revoke(lease)
-    assert (await store.read("/")).records == ()
-    await store.revoke(lease)  # again is fine
-    with pytest.raises(NotFound):
-        await store.txn(put("/leader", lease=lease))
-
-
-async def test_a_key_written_without_its_lease_outlives_it(store):
-    lease = await store.grant(10)
-    await store.txn(put("/a", lease=lease))
-    await store.txn(put("/a", b"kept"))
-    await store.revoke(lease)
-    assert (await store.read("/a")).records[0].value == b"kept"
-
-
-async def test_a_key_that_moves_to_another_lease_goes_with_that(store):
-    one, other = await store.grant(10), await store.grant(10)
-    await store.txn(put("/a", lease=one))
-    await store.txn(put("/a", lease=other))
-    await store.revoke(one)
-    assert len((await store.read("/a")).records) == 1
-    await store.revoke(other)
-    assert (await store.read("/a")).records == ()
-
-
-async def test_each_lease_ends_at_its_own_time(store, clock):
-    for ttl_s in (30, 10, 20):
-        await store.txn(put(f"/{ttl_s}", lease=await store.grant(ttl_s)))
-    watch = store.watch("/", after=(await store.read("/")).revision)
-    for ttl_s in (10, 20, 30):
-        await clock.advance(10.1)
-        assert [change.key for change in (await take(watch, 1))[0].changes] == [f"/{ttl_s}"]
-
-
-async def test_leases_are_apart(store):
-    one, other = await store.grant(10), await store.grant(10)
-    assert one != other
-    await store.txn(put("/a", lease=one))
-    await store.txn(put("/b", lease=other))
-    await store.revoke(one)
-    assert [record.key for record in (await store.read("/")).records] == ["/b"]
+        await store.compact(start + 1000)
 
 
 # Scan
@@ -381,19 +346,6 @@ async def test_what_was_acknowledged_is_there_again(reopen):
     assert [(record.key, record.value) for record in snapshot.records] == [("/a", b"1"), ("/b", b"2")]
     assert [commit.revision for commit in await take(store.watch("/", after=first), 1)] == [last]
     assert await store.txn(put("/a", b"3", guard=first)) > last
-
-
-async def test_an_opened_lease_has_its_whole_time_again(reopen, clock):
-    store = await reopen()
-    lease = await store.grant(10)
-    await store.txn(put("/leader", lease=lease))
-    await clock.advance(9)
-    store = await reopen()
-    await clock.advance(9)
-    await store.keep_alive(lease)
-    await clock.advance(11)
-    commits = store.watch("/", after=1)
-    assert (await take(commits, 1))[0].changes[0].value is None
 
 
 async def test_history_stays_compacted(reopen):

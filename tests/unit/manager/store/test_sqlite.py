@@ -233,3 +233,31 @@ async def test_what_was_asked_before_closing_is_done(tmp_path):
     await asyncio.sleep(0)
     await store.close()
     assert len(set(await asyncio.gather(*writing))) == 100
+
+
+async def test_an_opened_lease_has_its_whole_time_again(tmp_path):
+    clock = ManualClock()
+    store = await SqliteStore.open(tmp_path / "store.db", clock=clock)
+    lease = await store.grant(10)
+    await store.txn(Txn(puts=(Put("/leader", b"x", lease),)))
+    await clock.advance(9)
+    await store.close()
+    store = await SqliteStore.open(tmp_path / "store.db", clock=clock)
+    await clock.advance(9)
+    await store.keep_alive(lease)
+    await clock.advance(11)
+    async with asyncio.timeout(10):
+        assert (await anext(store.watch("/", after=1))).changes[0].value is None
+    await store.close()
+
+
+async def test_a_lease_ends_exactly_with_its_time(tmp_path):
+    clock = ManualClock()
+    store = await SqliteStore.open(tmp_path / "store.db", clock=clock)
+    revision = await store.txn(Txn(puts=(Put("/leader", b"x", await store.grant(10)),)))
+    await clock.advance(9.999)
+    assert len((await store.read("/")).records) == 1
+    await clock.advance(0.002)
+    async with asyncio.timeout(10):
+        assert (await anext(store.watch("/", after=revision))).changes[0].value is None
+    await store.close()

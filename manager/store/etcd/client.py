@@ -1,0 +1,158 @@
+"""Client: etcd's calls, made at one of several endpoints; when that one fails, at the next.
+
+What certainly was not done is tried again within the call's time; what may have been done only if the caller says that
+doing it `again` is harmless. A call never lasts longer than its time. `trouble` says why nothing could be done lately.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from manager.store.etcd import method
+from manager.store.etcd.endpoint import Endpoint, Metadata, Stream
+from manager.store.etcd.fault import Fault, Outcome
+from manager.store.etcd.method import Method
+from manager.store.etcd.settings import EtcdSettings
+from shoal.backoff import Backoff
+from shoal.clock import Clock
+from shoal.errors import Unavailable
+from shoal.etcd.v3 import wire_pb2 as wire
+
+log = logging.getLogger(__name__)
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
+
+# Longer than an election (1 s), so that one is not noticed; short enough to say no while somebody waits.
+CALL_S = 3.0
+# How long one of several endpoints may keep a call that another could answer.
+ATTEMPT_S = 1.5
+CONNECT_S = 1.0
+# Ask a member that knows of no leader not to pretend that all is well (clientv3.WithRequireLeader).
+_NEEDS_LEADER = ("hasleader", "true")
+
+
+class Client:
+    """`trouble` is empty while etcd answers; `heard_at` is when it last did, by the clock's monotonic time."""
+
+    def __init__(self, settings: EtcdSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._endpoints = [Endpoint(address, settings) for address in settings.endpoints]
+        self._at = 0
+        self._token = ""
+        self._closing: set[asyncio.Task[None]] = set()
+        self.trouble = ""
+        self.heard_at = clock.monotonic()
+        # Set when a stream broke: whoever looks after the endpoints should look now.
+        self.suspicious = asyncio.Event()
+
+    async def ask(
+        self, what: Method[Q, A], request: Q, *, again: bool, timeout_s: float = CALL_S, attempt_s: float = ATTEMPT_S
+    ) -> A:
+        """Raises Unavailable when no endpoint answered in time: without `again` it may have happened; and whatever
+        `fault` makes of a refusal."""
+        deadline = self._clock.monotonic() + timeout_s
+        backoff = Backoff(0.05, 0.5)
+        reasons: dict[str, str] = {}
+        failures = 0
+        while (left_s := deadline - self._clock.monotonic()) > 0:
+            endpoint = self._endpoints[self._at]
+            try:
+                await endpoint.connect(min(left_s, CONNECT_S))
+                metadata = await self._metadata(endpoint)
+                bound_s = min(left_s, attempt_s) if again and len(self._endpoints) > 1 else left_s
+                answer = await endpoint.ask(what, request, timeout_s=bound_s, metadata=metadata)
+            except Fault as fault:
+                reasons[endpoint.address] = fault.why
+                failures += 1
+                self._learn(endpoint, fault, again=again)
+                if failures % len(self._endpoints) == 0:
+                    await self._clock.sleep(min(backoff.next(), max(0, deadline - self._clock.monotonic())))
+            else:
+                self._heard()
+                return answer
+        raise self._unreachable(reasons)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, what: Method[Q, A]) -> AsyncIterator[Stream[Q, A]]:
+        """One stream at the present endpoint. A Fault inside has the next stream tried elsewhere, and is raised."""
+        endpoint = self._endpoints[self._at]
+        try:
+            await endpoint.connect(CONNECT_S)
+            async with endpoint.stream(what, await self._metadata(endpoint)) as stream:
+                yield stream
+        except Fault as fault:
+            self.suspicious.set()
+            if fault.outcome is Outcome.STRANGER:
+                self._token = ""
+            elif fault.outcome is not Outcome.REFUSED:
+                self._give_up(endpoint, fault.why)
+            raise
+
+    def forget_token(self) -> None:
+        """The next call authenticates anew."""
+        self._token = ""
+
+    def use(self, settings: EtcdSettings) -> None:
+        """Go on with other endpoints or certificates; streams begin anew, calls on their way are answered yet."""
+        if settings == self._settings:
+            return
+        old, self._settings = self._endpoints, settings
+        self._endpoints = [Endpoint(address, settings) for address in settings.endpoints]
+        self._at = 0
+        self._token = ""
+        for endpoint in old:
+            closing = asyncio.create_task(endpoint.close(CALL_S))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints), *self._closing)
+
+    def _learn(self, endpoint: Endpoint, fault: Fault, *, again: bool) -> None:
+        """Raise what ends the call, or prepare the next attempt."""
+        if fault.outcome is Outcome.REFUSED:
+            self._heard()
+            raise fault.error from fault
+        if fault.outcome is Outcome.STRANGER:
+            self._token = ""
+            return
+        self._give_up(endpoint, fault.why)
+        if fault.outcome is Outcome.UNSURE and not again:
+            raise self._unreachable({endpoint.address: fault.why}) from fault
+
+    def _give_up(self, endpoint: Endpoint, why: str) -> None:
+        if len(self._endpoints) == 1 or endpoint is not self._endpoints[self._at]:
+            return
+        self._at = (self._at + 1) % len(self._endpoints)
+        log.info("etcd endpoint %s given up, trying %s: %s", endpoint.address, self._endpoints[self._at].address, why)
+        endpoint.give_up()
+
+    def _heard(self) -> None:
+        self.heard_at = self._clock.monotonic()
+        if self.trouble:
+            log.info("etcd answers again")
+            self.trouble = ""
+
+    def _unreachable(self, reasons: dict[str, str]) -> Unavailable:
+        said = "; ".join(f"{address}: {why}" for address, why in reasons.items()) or "no endpoint in time"
+        message = f"etcd does not answer ({said})"
+        if not self.trouble:
+            log.warning("%s", message)
+        self.trouble = message
+        return Unavailable(message, hint="what runs goes on; changes wait until most members of etcd are back")
+
+    async def _metadata(self, endpoint: Endpoint) -> Metadata:
+        if not self._settings.user:
+            return (_NEEDS_LEADER,)
+        if not self._token:
+            request = wire.AuthenticateRequest(name=self._settings.user, password=self._settings.password)
+            answer = await endpoint.ask(method.AUTHENTICATE, request, timeout_s=CALL_S, metadata=(_NEEDS_LEADER,))
+            self._token = answer.token
+        return (_NEEDS_LEADER, ("token", self._token))

@@ -1,0 +1,49 @@
+"""Pulse: asks etcd for nothing in particular every two seconds, so that a member that hangs is left, and whether writes
+can be done is known before anybody tries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from manager.store.etcd import method
+from manager.store.etcd.client import Client
+from manager.store.etcd.keyspace import Keyspace
+from shoal.clock import Clock
+from shoal.errors import ShoalError
+from shoal.etcd.v3 import wire_pb2 as wire
+
+PERIOD_S = 2.0
+
+
+class Pulse:
+    """`full` is set by who was told so; the pulse takes it back once etcd has no such alarm any more."""
+
+    def __init__(self, client: Client, keyspace: Keyspace, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._request = wire.RangeRequest(key=keyspace.full("/"), limit=1, keys_only=True)
+        self.full = False
+
+    async def run(self) -> None:
+        while True:
+            await self._until_due()
+            self._client.suspicious.clear()
+            with contextlib.suppress(ShoalError):  # the client remembers it as its trouble
+                # Linearizable: answered only where most members agree.
+                await self._client.ask(method.RANGE, self._request, again=True)
+                if self.full:
+                    answer = await self._client.ask(method.ALARM, wire.AlarmRequest(), again=True)
+                    self.full = any(each.alarm == wire.ALARM_TYPE_NO_SPACE for each in answer.alarms)
+
+    async def _until_due(self) -> None:
+        """At once where a stream broke."""
+        waits = [
+            asyncio.ensure_future(self._client.suspicious.wait()),
+            asyncio.ensure_future(self._clock.sleep(PERIOD_S)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
