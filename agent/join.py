@@ -21,7 +21,7 @@ from shoal.ids import base36
 from shoal.model.node import Availability
 from shoal.rpc import dial, translated
 from shoal.settings import JOIN_PORT_OFFSET, MANAGER_PORT, host_port
-from shoal.tls import Identity, new_key_and_csr
+from shoal.tls import Identity, csr_for
 from shoal.v1 import ca_pb2, ca_pb2_grpc, types_pb2
 
 TIMEOUT_S = 10.0
@@ -59,19 +59,19 @@ def root_hash(root: crypto.X509) -> str:
     return base36(int.from_bytes(hashlib.sha256(der).digest()), 50)
 
 
-async def join(token: Token, manager: str, *, availability: Availability, hostname: str) -> Joined:
-    """A certificate for this host from the manager at `manager` ("HOST" or "HOST:PORT", its mTLS port).
+async def join(token: Token, manager: str, *, key_pem: str, availability: Availability, hostname: str) -> Joined:
+    """A certificate over `key_pem` for this host from the manager at `manager` ("HOST" or "HOST:PORT", its mTLS port).
 
+    Asked again with the same key after it broke off, the manager knows the host and lets it in once.
     Raises PermissionDenied when the manager is of another cluster or refuses the token, Unavailable when nobody
     answers there.
     """
     host, port = manager_address(manager)
     port += JOIN_PORT_OFFSET
     root_ca_pem = await _trusted_root(token, host, port)
-    key_pem, csr_pem = new_key_and_csr(hostname)
     request = ca_pb2.IssueCertificateRequest(
         token=token.text,
-        csr_pem=csr_pem,
+        csr_pem=csr_for(key_pem, hostname),
         availability=types_pb2.Availability.Value(f"AVAILABILITY_{availability.name}"),
         hostname=hostname,
     )

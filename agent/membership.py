@@ -28,11 +28,12 @@ from agent.restore import Secrets, received
 from agent.standing import NOT_A_MEMBER, Founded, ManagerSettings, Standing, State
 from agent.sweep import sweep
 from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable
+from shoal.files import read_optional, write_atomic
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability
 from shoal.settings import MANAGER_PORT, Paths, host_port
 from shoal.tasks import Group
-from shoal.tls import Identity
+from shoal.tls import Identity, new_key
 
 log = logging.getLogger(__name__)
 
@@ -172,13 +173,20 @@ class Membership:
             for manager in managers:
                 try:
                     own = address or towards(*manager_address(manager))
-                    joined = await join(parsed, manager, availability=availability, hostname=socket.gethostname())
+                    joined = await join(
+                        parsed,
+                        manager,
+                        key_pem=self._joining_key(),
+                        availability=availability,
+                        hostname=socket.gethostname(),
+                    )
                 except ShoalError as error:
                     last = error
                     continue
                 # The identity comes last: with it, the host is a member.
                 await self._remember(joined.managers, own)
                 joined.identity.save(self._paths.identity)
+                self._paths.joining_key.unlink(missing_ok=True)
                 self._enter(joined.identity, joined.managers, own)
                 log.info("joined node=%s manager=%s", joined.identity.node_id, manager)
                 return self.standing()
@@ -219,6 +227,14 @@ class Membership:
             self._manager = self._supervise(_decoded(kept))
         managers = await remembered_managers(self._database)
         self._enter(identity, managers, await self._database.setting("address"))
+
+    def _joining_key(self) -> str:
+        """The key that this host joins with: kept until it has joined, so that a join that breaks off goes on as the
+        same node and not as another one."""
+        if (kept := read_optional(self._paths.joining_key)) is None:
+            kept = new_key().encode()
+            write_atomic(self._paths.joining_key, kept)
+        return kept.decode()
 
     async def _remember(self, managers: Sequence[str], address: str) -> None:
         await self._database.set("address", address)

@@ -92,7 +92,7 @@ def _command_in(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def _below(prefix: str) -> list[str]:
     paths = [path for path, entry in COMMANDS.items() if not entry.hidden]
-    paths += [] if prefix else list(GROUPS)
+    paths += list(GROUPS)
     names = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
     return [name for name in names if " " not in name]
 

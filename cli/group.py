@@ -58,7 +58,7 @@ class LazyGroup(TyperGroup):
         """Section title → (name, sentence)."""
         prefix = f"{self.path} " if self.path else ""
         sections: dict[str, list[tuple[str, str]]] = {}
-        paths = [*COMMANDS.items(), *(GROUPS.items() if not self.path else ())]
+        paths = [*COMMANDS.items(), *GROUPS.items()]
         for path, entry in paths:
             name = path.removeprefix(prefix)
             if path.startswith(prefix) and " " not in name and not entry.hidden:

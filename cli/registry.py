@@ -30,6 +30,7 @@ GROUPS = {
     "node": Entry(CLUSTER, "Manage the nodes of the cluster"),
     "service": Entry(CLUSTER, "Manage services"),
     "swarm": Entry(CLUSTER, "Manage the cluster: init, join, leave"),
+    "swarm token": Entry(OTHER, "Manage join tokens that end by themselves"),
 }
 
 _CONTAINER = {
@@ -116,6 +117,11 @@ _VERBS = {
         "leave": ("Leave the cluster", "cli.swarm:leave"),
         "restore": ("Make this host the only manager of the cluster in a backup", "cli.backup:restore"),
         "update": ("Update the cluster's settings", "cli.swarm:update"),
+    },
+    "swarm token": {
+        "create": ("Create a join token that ends by itself", "cli.token:create"),
+        "ls": ("List the join tokens that were created", "cli.token:ls"),
+        "rm": ("Revoke one or more join tokens; nodes that joined with them stay", "cli.token:remove"),
     },
     "system": {"info": ("Display system-wide information", "cli.system:info")},
     "context": {

@@ -11,7 +11,7 @@ from cli.parse.duration import duration
 from cli.parse.number import natural
 from shoal.errors import InvalidArgument
 from shoal.v1 import control_pb2, swarm_pb2
-from shoal.v1.types_pb2 import ROLE_MANAGER, ROLE_WORKER, ClusterSpec
+from shoal.v1.types_pb2 import ROLE_MANAGER, ROLE_WORKER, ClusterSpec, Role
 
 _ROLES = {"worker": ROLE_WORKER, "manager": ROLE_MANAGER}
 # A node is down after this many heartbeats that did not come.
@@ -108,7 +108,7 @@ async def init(
     )
     answer = await client.swarm.InitSwarm(request)
     print(f"Swarm initialized: current node ({answer.node_id}) is now a manager.\n")
-    print(_how_to_join("worker", answer.worker_token, answer.manager_address))
+    print(how_to_join("worker", answer.worker_token, answer.manager_address))
     print("To see it again, run 'shoal swarm join-token worker'.")
 
 
@@ -143,15 +143,13 @@ async def join_token(
     rotate: Annotated[bool, switch("--rotate", help="Rotate join token")] = False,
 ) -> None:
     """Print the command that joins a host, or rotate its token"""
-    if role not in _ROLES:
-        raise InvalidArgument(f'unknown role "{role}"', hint="use worker or manager")
-    answer = await client.control.GetJoinToken(control_pb2.GetJoinTokenRequest(role=_ROLES[role], rotate=rotate))
+    answer = await client.control.GetJoinToken(control_pb2.GetJoinTokenRequest(role=parse_role(role), rotate=rotate))
     if quiet:
         print(answer.token)
         return
     if rotate:
         print(f"Successfully rotated {role} join token.\n")
-    print(_how_to_join(role, answer.token, answer.managers[0] if answer.managers else "MANAGER:2377"))
+    print(how_to_join(role, answer.token, answer.managers[0] if answer.managers else "MANAGER:2377"))
 
 
 @command("[OPTIONS]", examples=["shoal swarm leave", "shoal swarm leave --force"])
@@ -182,7 +180,13 @@ async def ca(client: Client) -> None:
     print((await client.control.GetCluster(control_pb2.GetClusterRequest())).cluster.root_ca_pem, end="")
 
 
-def _how_to_join(role: str, token: str, manager: str) -> str:
+def parse_role(role: str) -> Role.ValueType:
+    if role not in _ROLES:
+        raise InvalidArgument(f'unknown role "{role}"', hint="use worker or manager")
+    return _ROLES[role]
+
+
+def how_to_join(role: str, token: str, manager: str) -> str:
     return (
         f"To add a {role} to this swarm, run the following command:\n\n    shoal swarm join --token {token} {manager}\n"
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from manager.allocator import lease
 from manager.allocator import plan as allocator
-from manager.ca import revocation
+from manager.ca import admission, revocation
 from manager.control.controller import Controller
 from manager.orchestrator import enforce, reaper, services
 from manager.scheduler import plan as scheduler
 
-DECIDERS: tuple[Controller, ...] = (allocator, enforce, services, reaper, scheduler, lease, revocation)
+DECIDERS: tuple[Controller, ...] = (allocator, enforce, services, reaper, scheduler, lease, revocation, admission)

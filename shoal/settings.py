@@ -54,6 +54,10 @@ class Paths(msgspec.Struct, frozen=True):
         return self.data / "identity"
 
     @property
+    def joining_key(self) -> Path:
+        return self.data / "joining.key"
+
+    @property
     def manager_data(self) -> Path:
         return self.data / "manager"
 

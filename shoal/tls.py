@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -87,8 +87,7 @@ class Identity(msgspec.Struct, frozen=True):
     @property
     def info(self) -> CertificateInfo:
         """What others are told of the certificate."""
-        leaf = self.leaf
-        return CertificateInfo(issuer_key_of(leaf), key_of(leaf), int(leaf.not_valid_after_utc.timestamp()) * 10**9)
+        return info_of(self.certificate_pem)
 
     def save(self, folder: Path) -> None:
         """Write `identity.json` (0600) into `folder` (0700): one file, so key and certificate always match."""
@@ -111,9 +110,16 @@ class Identity(msgspec.Struct, frozen=True):
         return identity
 
 
-def key_of(certificate: x509.Certificate) -> str:
-    """The name of the key that a certificate is for: the SHA-256 of its public half, in hexadecimal."""
-    public = certificate.public_key().public_bytes(
+def info_of(certificate_pem: str) -> CertificateInfo:
+    """What the first certificate of a chain says."""
+    leaf = _parse(certificate_pem)
+    return CertificateInfo(issuer_key_of(leaf), key_of(leaf), int(leaf.not_valid_after_utc.timestamp()) * 10**9)
+
+
+def key_of(signed: x509.Certificate | x509.CertificateSigningRequest) -> str:
+    """The name of the key that a certificate, or a request for one, is for: the SHA-256 of its public half, in
+    hexadecimal."""
+    public = signed.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return hashlib.sha256(public).hexdigest()
@@ -130,17 +136,36 @@ def issuer_key_of(certificate: x509.Certificate) -> str:
 
 def new_key_and_csr(common_name: str) -> tuple[str, str]:
     """A fresh P-256 key and a signing request for it, both PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key_pem = new_key()
+    return key_pem, csr_for(key_pem, common_name)
+
+
+def new_key() -> str:
+    """A fresh P-256 key, PEM."""
+    return key_to_pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def csr_for(key_pem: str, common_name: str) -> str:
+    """A signing request for a key, PEM. Raises InvalidArgument for what is no key of ours."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    return key_to_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(load_key(key_pem), hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def load_key(key_pem: str) -> ec.EllipticCurvePrivateKey:
+    """Raises InvalidArgument for what is no key of ours."""
+    try:
+        key = serialization.load_pem_private_key(key_pem.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidArgument(f"the private key cannot be read: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidArgument("the private key is none of ours", hint="a P-256 key is wanted")
+    return key
 
 
 def signed_for_restore(identity: Identity, csr_pem: str) -> bytes:
     """What shows a manager that a signing request comes from the holder of a certificate that ran out."""
-    key = serialization.load_pem_private_key(identity.key_pem.encode(), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InvalidArgument(f"the key of node {identity.node_id} is none of ours", hint="leave and join again")
+    key = load_key(identity.key_pem)
     return key.sign(_RESTORE + csr_pem.encode(), ec.ECDSA(hashes.SHA256()))
 
 

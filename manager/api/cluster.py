@@ -1,4 +1,4 @@
-"""Calls on the cluster: what holds for all of it, and the tokens that let hosts in."""
+"""Calls on the cluster: what holds for all of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import grpc.aio
 
 from manager.api.find import cluster_of
 from manager.api.room import Room, writing
-from manager.ca.token import rotated, token_of
 from manager.control.action import touched
 from shoal import __version__, defaults
 from shoal.codec import from_wire, to_wire
-from shoal.errors import InvalidArgument, Unsupported
+from shoal.errors import InvalidArgument
 from shoal.model.cluster import Cluster, ClusterSpec
-from shoal.model.node import Role
 from shoal.v1 import control_pb2 as wire
 from shoal.v1 import types_pb2
 
@@ -40,21 +38,6 @@ class ClusterCalls:
         now_ns = self._room.clock.now_ns()
         await self._room.change(lambda: writing(touched(self._cluster(), now_ns, spec=spec)))
         return wire.UpdateClusterResponse(cluster=_shown(self._cluster()))
-
-    async def GetJoinToken(self, request: wire.GetJoinTokenRequest, _context: Context) -> wire.GetJoinTokenResponse:
-        if request.role not in [role.value for role in Role]:
-            raise InvalidArgument("unknown role", hint="a token is for a worker or a manager")
-        role = Role(request.role)
-        if role is Role.MANAGER:
-            raise Unsupported(
-                "this cluster keeps its state in an embedded SQLite store, which has one manager",
-                hint="join hosts as workers",
-            )
-        if request.rotate:
-            now_ns = self._room.clock.now_ns()
-            await self._room.change(lambda: writing(touched(rotated(self._cluster(), role, self._room.seal), now_ns)))
-        token = token_of(self._cluster(), role, self._room.seal)
-        return wire.GetJoinTokenResponse(token=token.text, managers=self._room.managers())
 
     def _cluster(self) -> Cluster:
         return cluster_of(self._room.mirror)

@@ -9,11 +9,12 @@ from manager.api.node import NodeCalls
 from manager.api.room import Room
 from manager.api.service import ServiceCalls
 from manager.api.task import TaskCalls
+from manager.api.token import TokenCalls
 from shoal.v1.control_pb2_grpc import ControlServiceServicer
 
 
 class ControlService(
-    ClusterCalls, BackupCalls, NodeCalls, ServiceCalls, TaskCalls, NetworkCalls, ControlServiceServicer
+    ClusterCalls, TokenCalls, BackupCalls, NodeCalls, ServiceCalls, TaskCalls, NetworkCalls, ControlServiceServicer
 ):
     def __init__(self, room: Room) -> None:
         self._room = room

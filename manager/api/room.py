@@ -22,6 +22,7 @@ from shoal.model.cluster import Cluster
 from shoal.model.network import Network
 from shoal.model.node import Node
 from shoal.model.service import Service
+from shoal.model.token import Token
 from shoal.v1.engine_pb2 import Filter
 
 _TRIES = 20
@@ -90,7 +91,7 @@ def removing(value: Service | Network, rests_on: Iterable[Guard] = ()) -> Txn:
     return Txn((Guard(key_for(value), value.meta.version), *rests_on), (), (key_for(value), _claim_of(value)))
 
 
-def writing(value: Cluster | Node | Service) -> Txn:
+def writing(value: Cluster | Node | Service | Token) -> Txn:
     """A changed copy of a record that was read (its `meta.version`)."""
     return Txn((Guard(key_for(value), value.meta.version),), (Put(key_for(value), encode(value)),))
 

@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shoal.errors import InvalidArgument, NotFound
 from shoal.files import read_optional, write_atomic
 from shoal.model.node import Role
-from shoal.tls import BACKDATE, MANAGER_NAME, Identity, key_to_pem, new_key_and_csr, node_name
+from shoal.tls import BACKDATE, MANAGER_NAME, Identity, key_of, key_to_pem, new_key_and_csr, node_name
 
 ROOT_LIFE = datetime.timedelta(days=20 * 365)
 MAX_CSR_BYTES = 16 << 10
@@ -175,6 +175,12 @@ class Authority:
             csr_pem, node_id=node_id, cluster_id=cluster_id, role=role, life_ns=life_ns, now_ns=now_ns
         )
         return Identity(certificate_pem, key_pem, self.root_ca_pem)
+
+
+def key_of_request(csr_pem: str) -> str:
+    """The name (`shoal.tls.key_of`) of the key that a signing request is for. Raises InvalidArgument."""
+    _public_key(csr_pem)
+    return key_of(x509.load_pem_x509_csr(csr_pem.encode()))
 
 
 def _public_key(csr_pem: str) -> ec.EllipticCurvePublicKey:

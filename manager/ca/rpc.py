@@ -12,8 +12,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from manager.ca.authority import Authority, Seal
-from manager.ca.token import JoinToken, Limiter, source_of, token_of
+from manager.ca.admission import Ground, WrongToken, check, ground_of, joined_before, spent
+from manager.ca.authority import Authority, Seal, key_of_request
+from manager.ca.limiter import Limiter, source_of
+from manager.ca.token import JoinToken
+from manager.store import base
 from manager.store.base import Guard, Put, Store, Txn
 from manager.store.mirror import Mirror
 from manager.store.records import encode, key_for
@@ -23,12 +26,15 @@ from shoal.errors import InvalidArgument, PermissionDenied, Unavailable, Unsuppo
 from shoal.ids import new_id
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster
-from shoal.model.node import Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Role
+from shoal.model.node import Availability, CertificateInfo, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Role
 from shoal.names import printable
 from shoal.v1 import ca_pb2, ca_pb2_grpc, types_pb2
 
 log = logging.getLogger(__name__)
 _MAX_HOSTNAME = 253
+# Hosts that come with one counted token at the same moment are let in one after the other.
+_TRIES = 50
+_RETRY_S = 0.02
 
 
 class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
@@ -56,35 +62,26 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
     async def IssueCertificate(
         self, request: ca_pb2.IssueCertificateRequest, context: Any
     ) -> ca_pb2.IssueCertificateResponse:
-        cluster = _cluster(self._mirror)
-        role = self._role_of(request.token, source_of(context.peer()), cluster)
-        if role is Role.MANAGER:
-            raise Unsupported(
-                "this cluster keeps its state in an embedded SQLite store, which has one manager",
-                hint="join as a worker, with the token from 'shoal swarm join-token worker'",
-            )
-        node = self._new_node(request, role)
-        certificate_pem = self._authority.issue(
-            request.csr_pem,
-            node_id=node.meta.id,
-            cluster_id=cluster.meta.id,
-            role=role,
-            life_ns=cluster.spec.certificate_life_ns,
-            now_ns=self._clock.now_ns(),
-        )
-        key = key_for(node)
-        revision = await self._store.txn(Txn((Guard(key, 0),), (Put(key, encode(node)),)))
-        # The node's first session must find its record.
-        await self._mirror.reached(revision)
+        source = source_of(context.peer())
+        key = key_of_request(request.csr_pem)
+        node = None
+        for _ in range(_TRIES):
+            cluster = _cluster(self._mirror)
+            ground = self._ground(request.token, source, cluster)
+            if node := self._known(key, ground):
+                break
+            node = self._new_node(request, ground.role)
+            try:
+                await self._write(_joining(node, ground, self._clock.now_ns()))
+            except base.Conflict:
+                node = None  # another host came with the same token, at this moment
+                await self._clock.sleep(_RETRY_S)
+            else:
+                break
+        if node is None:
+            raise Unavailable("more hosts join with this token at once than can be counted", hint="try again")
         log.info("node joined id=%s hostname=%s from=%s", node.meta.id, node.description.hostname, context.peer())
-        return ca_pb2.IssueCertificateResponse(
-            node_id=node.meta.id,
-            cluster_id=cluster.meta.id,
-            role=types_pb2.ROLE_WORKER,
-            certificate_pem=certificate_pem,
-            root_ca_pem=self._authority.root_ca_pem,
-            managers=list(self._managers()),
-        )
+        return self._issued(node, request.csr_pem)
 
     async def RestoreCertificate(
         self, request: ca_pb2.RestoreCertificateRequest, context: Any
@@ -113,21 +110,31 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
             root_ca_pem=self._authority.root_ca_pem,
         )
 
-    def _role_of(self, text: str, source: str, cluster: Cluster) -> Role:
-        """The role that the token gives. Raises PermissionDenied, with one message, for any that gives none."""
+    def _ground(self, text: str, source: str, cluster: Cluster) -> Ground:
+        """Raises PermissionDenied for a token that nobody may join with, Exhausted for who guesses."""
         token = JoinToken.parse(text)
         now = self._clock.monotonic()
         self._limiter.check(source, now)
-        # Both are compared whatever the first says: the answer's delay is the same for all wrong tokens.
-        right = [role for role in Role if token_of(cluster, role, self._seal).same(token)]
-        if not right:
+        try:
+            ground = ground_of(self._mirror, cluster, self._seal, token)
+        except WrongToken:
             self._limiter.wrong(source, now)
             log.warning("wrong join token from=%s", source)
-            raise PermissionDenied(
-                "the join token is not valid for this cluster",
-                hint="get the present one with 'shoal swarm join-token worker' on a manager",
+            raise
+        if ground.role is Role.MANAGER:
+            raise Unsupported(
+                "this cluster keeps its state in an embedded SQLite store, which has one manager",
+                hint="join as a worker, with the token from 'shoal swarm join-token worker'",
             )
-        return right[0]
+        return ground
+
+    def _known(self, key: str, ground: Ground) -> Node | None:
+        """The record of a join of the same host that broke off: no use is lost twice. Raises PermissionDenied where
+        there is none and the token lets nobody else in."""
+        node = joined_before(self._mirror, key)
+        if ground.token is not None and (node is None or ground.token.revoked_at_ns):
+            check(ground.token, self._clock.now_ns())
+        return node
 
     def _new_node(self, request: ca_pb2.IssueCertificateRequest, role: Role) -> Node:
         if request.availability not in (0, *Availability):
@@ -136,8 +143,26 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
         return Node(
             meta=Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns),
             spec=NodeSpec(role, Availability(request.availability or Availability.ACTIVE)),
-            description=NodeDescription(hostname=printable(request.hostname)[:_MAX_HOSTNAME]),
+            description=NodeDescription(
+                hostname=printable(request.hostname)[:_MAX_HOSTNAME],
+                certificate=CertificateInfo(key=key_of_request(request.csr_pem)),
+            ),
             status=NodeStatus(NodeState.UNKNOWN, "joined; its agent has not called yet", now_ns),
+        )
+
+    async def _write(self, txn: Txn) -> None:
+        """The node's first session must find its record."""
+        await self._mirror.reached(await self._store.txn(txn))
+
+    def _issued(self, node: Node, csr_pem: str) -> ca_pb2.IssueCertificateResponse:
+        cluster = _cluster(self._mirror)
+        return ca_pb2.IssueCertificateResponse(
+            node_id=node.meta.id,
+            cluster_id=cluster.meta.id,
+            role=types_pb2.Role.Value(f"ROLE_{node.spec.role.name}"),
+            certificate_pem=_renewed(self._authority, node, cluster, csr_pem, self._clock),
+            root_ca_pem=self._authority.root_ca_pem,
+            managers=list(self._managers()),
         )
 
 
@@ -162,6 +187,16 @@ class CertificateServicer(ca_pb2_grpc.CertificateServiceServicer):
         certificate_pem = _renewed(self._authority, node, cluster, request.csr_pem, self._clock)
         log.info("certificate renewed node=%s role=%s", node.meta.id, node.spec.role.name.lower())
         return ca_pb2.RenewCertificateResponse(certificate_pem=certificate_pem, root_ca_pem=self._authority.root_ca_pem)
+
+
+def _joining(node: Node, ground: Ground, now_ns: int) -> Txn:
+    """The new node, and one use less of the token that let it in: both or neither."""
+    key = key_for(node)
+    if ground.token is None:
+        return Txn((Guard(key, 0),), (Put(key, encode(node)),))
+    paid = spent(ground.token, now_ns)
+    guards = (Guard(key, 0), Guard(key_for(paid), paid.meta.version))
+    return Txn(guards, (Put(key, encode(node)), Put(key_for(paid), encode(paid))))
 
 
 def _member(mirror: Mirror, peer: tls.Peer, cluster: Cluster) -> Node:

@@ -2,25 +2,23 @@
 
 The fingerprint (50 base-36 digits of the SHA-256 of the root certificate) lets the host check that it speaks to
 the right cluster; the secret (25 digits, 128 bits of chance) lets the cluster check that the host was asked in.
-One secret per role; both stand in the Cluster record, sealed. `Limiter` slows down who guesses.
+One secret per role always holds; both stand in the Cluster record, sealed. Others are made for an occasion, with an
+end (`shoal/model/token.py`): of these the store keeps a hash. Whom a token lets in is decided in `admission`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import re
-from collections import OrderedDict
-from urllib.parse import unquote
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from manager.ca.authority import Seal
-from shoal.errors import Exhausted, InvalidArgument
+from shoal.errors import InvalidArgument
 from shoal.ids import base36
 from shoal.model.cluster import Cluster
 from shoal.model.node import Role
@@ -65,9 +63,14 @@ def fingerprint(root_ca_pem: str) -> str:
     return base36(int.from_bytes(digest), 50)
 
 
+def new_secret() -> str:
+    """25 base-36 digits, 128 bits of chance."""
+    return base36(int.from_bytes(os.urandom(16)), 25)
+
+
 def sealed_secret(seal: Seal, role: Role) -> bytes:
     """A new join secret for `role`, as the Cluster record keeps it."""
-    return seal.seal(base36(int.from_bytes(os.urandom(16)), 25).encode(), _purpose(role))
+    return seal.seal(new_secret().encode(), _purpose(role))
 
 
 def token_of(cluster: Cluster, role: Role, seal: Seal) -> JoinToken:
@@ -86,47 +89,3 @@ def rotated(cluster: Cluster, role: Role, seal: Seal) -> Cluster:
 
 def _purpose(role: Role) -> str:
     return f"{role.name.lower()} join secret"
-
-
-class Limiter:
-    """Wrong tokens per source: `burst` at once, then one every `every_s`. Bounded to `sources` of them.
-
-    A source is an IPv4 address or an IPv6 /64, the least that one host is given. Who is over the limit is refused
-    before the token is looked at; a right token does not count.
-    """
-
-    def __init__(self, *, burst: int = 10, every_s: float = 6.0, sources: int = 10_000) -> None:
-        self._burst = burst
-        self._every_s = every_s
-        self._sources = sources
-        # Source → (wrong ones that still count, when that was so); the longest untouched first.
-        self._wrong: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def check(self, source: str, now: float) -> None:
-        """`now` is monotonic seconds. Raises Exhausted while `source` is over the limit."""
-        if self._count(source, now) > self._burst - 1:
-            raise Exhausted(f"too many wrong join tokens from {source}", hint="wait a minute and try again")
-
-    def wrong(self, source: str, now: float) -> None:
-        """Count a wrong token from `source`."""
-        self._wrong[source] = (self._count(source, now) + 1, now)
-        self._wrong.move_to_end(source)
-        while len(self._wrong) > self._sources:
-            self._wrong.popitem(last=False)
-
-    def _count(self, source: str, now: float) -> float:
-        count, at = self._wrong.get(source, (0.0, now))
-        return max(0.0, count - (now - at) / self._every_s)
-
-
-def source_of(peer: str) -> str:
-    """The source in gRPC's name of a peer ("ipv4:1.2.3.4:5", "ipv6:%5B::1%5D:5")."""
-    _, _, rest = unquote(peer).partition(":")
-    host = rest.rpartition(":")[0].strip("[]").partition("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)

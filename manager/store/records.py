@@ -16,9 +16,10 @@ from shoal.model.network import Lease, Network
 from shoal.model.node import Node
 from shoal.model.service import Service
 from shoal.model.task import Task
+from shoal.model.token import Token
 from shoal.model.trust import Revocation
 
-Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence | Revocation
+Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence | Revocation | Token
 
 KINDS: dict[str, type[Noun]] = {
     "cluster": Cluster,
@@ -30,6 +31,7 @@ KINDS: dict[str, type[Noun]] = {
     # Bound to the lease of a manager, and gone with it: no part of what a backup keeps.
     "manager": Presence,
     "revocation": Revocation,
+    "token": Token,
 }
 _NAMES: dict[type[Noun], str] = {kind: name for name, kind in KINDS.items()}
 

@@ -16,6 +16,7 @@ from shoal.model.network import Lease, Network
 from shoal.model.node import Node
 from shoal.model.service import Service
 from shoal.model.task import Task, TaskState
+from shoal.model.token import Token
 from shoal.model.trust import Revocation
 
 N = TypeVar("N", Service, Node, Network)
@@ -65,6 +66,10 @@ class View:
     def revocations(self) -> Mapping[str, Revocation]:
         """By the id of the node that was removed."""
         return cast("dict[str, Revocation]", self._records["revocation"])
+
+    @property
+    def tokens(self) -> Mapping[str, Token]:
+        return cast("dict[str, Token]", self._records["token"])
 
     @property
     def cluster(self) -> Cluster | None:

@@ -17,7 +17,7 @@ from shoal.errors import InvalidArgument, PermissionDenied, Unavailable
 from shoal.ids import base36
 from shoal.model.node import Availability, Role
 from shoal.rpc import new_server
-from shoal.tls import server_credentials
+from shoal.tls import new_key, server_credentials
 from shoal.v1 import ca_pb2, ca_pb2_grpc, types_pb2
 from tests.unit.agent.conftest import CLUSTER, Authority, sign
 
@@ -70,7 +70,7 @@ async def door(authority: Authority) -> AsyncIterator[Door]:
 
 async def test_a_right_token_gets_an_identity(door: Door, authority: Authority) -> None:
     token = parse_token(f" {token_for(authority)}\n")
-    joined = await join(token, door.address, availability=Availability.DRAIN, hostname="n7")
+    joined = await join(token, door.address, key_pem=new_key(), availability=Availability.DRAIN, hostname="n7")
     assert (joined.identity.node_id, joined.identity.role) == ("node7", Role.WORKER)
     assert joined.managers == ("10.0.0.1:2377",)
     assert (door.asked[0].hostname, door.asked[0].availability) == ("n7", types_pb2.AVAILABILITY_DRAIN)
@@ -79,14 +79,14 @@ async def test_a_right_token_gets_an_identity(door: Door, authority: Authority) 
 async def test_a_token_of_another_cluster_never_tells_its_secret(door: Door) -> None:
     token = parse_token(token_for(Authority()))
     with pytest.raises(PermissionDenied, match=f"root CA of the manager at {door.address} is not the one"):
-        await join(token, door.address, availability=Availability.ACTIVE, hostname="n7")
+        await join(token, door.address, key_pem=new_key(), availability=Availability.ACTIVE, hostname="n7")
     assert door.asked == []
 
 
 async def test_a_wrong_secret_is_refused_by_the_manager(door: Door, authority: Authority) -> None:
     token = parse_token(token_for(authority, "x" * 25))
     with pytest.raises(PermissionDenied, match="join token is not valid for this cluster"):
-        await join(token, door.address, availability=Availability.ACTIVE, hostname="n7")
+        await join(token, door.address, key_pem=new_key(), availability=Availability.ACTIVE, hostname="n7")
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "SWMTKN-1-x-y", "SHTKN-1-" + "0" * 49 + "-" + "0" * 25])
@@ -101,7 +101,13 @@ def test_a_token_shows_its_secret_to_no_log(authority: Authority) -> None:
 
 async def test_a_closed_port_is_told(authority: Authority) -> None:
     with pytest.raises(Unavailable, match=r"no manager answers at 127.0.0.1:2: Connection refused"):
-        await join(parse_token(token_for(authority)), "127.0.0.1:1", availability=Availability.ACTIVE, hostname="n7")
+        await join(
+            parse_token(token_for(authority)),
+            "127.0.0.1:1",
+            key_pem=new_key(),
+            availability=Availability.ACTIVE,
+            hostname="n7",
+        )
 
 
 async def test_a_port_that_speaks_no_tls_is_told(authority: Authority) -> None:
@@ -116,6 +122,7 @@ async def test_a_port_that_speaks_no_tls_is_told(authority: Authority) -> None:
         await join(
             parse_token(token_for(authority)),
             f"127.0.0.1:{port - 1}",
+            key_pem=new_key(),
             availability=Availability.ACTIVE,
             hostname="n7",
         )
@@ -125,4 +132,10 @@ async def test_a_port_that_speaks_no_tls_is_told(authority: Authority) -> None:
 @pytest.mark.parametrize("address", ["", "host:port", "10.0.0.1:99999"])
 async def test_a_bad_manager_address_is_refused(authority: Authority, address: str) -> None:
     with pytest.raises(InvalidArgument, match="invalid manager address"):
-        await join(parse_token(token_for(authority)), address, availability=Availability.ACTIVE, hostname="n7")
+        await join(
+            parse_token(token_for(authority)),
+            address,
+            key_pem=new_key(),
+            availability=Availability.ACTIVE,
+            hostname="n7",
+        )

@@ -37,6 +37,7 @@ class Manager(
         self.tasks: dict[str, control_pb2.TaskView] = {}
         self.logs: dict[str, list[engine_pb2.LogLine]] = {}
         self.warnings: list[str] = []
+        self.tokens: list[control_pb2.TokenView] = []
         self.conflicts = 0
         # The parts of a backup as they are sent.
         self.backup: list[bytes] = []
@@ -78,6 +79,19 @@ class Manager(
 
     def BackupCluster(self, request: Any, context: Any) -> Iterator[Any]:
         yield from (control_pb2.BackupClusterResponse(data=data) for data in self.backup)
+
+    def CreateJoinToken(self, request: Any, context: Any) -> Any:
+        token = types_pb2.Token(meta=Meta(id="tok1", created_at_ns=SECOND), role=request.role, uses=request.uses)
+        view = control_pb2.TokenView(token=token, state="valid")
+        return control_pb2.CreateJoinTokenResponse(token=view, text="TOKEN", managers=["10.0.0.1:2377"])
+
+    def ListJoinTokens(self, request: Any, context: Any) -> Any:
+        return control_pb2.ListJoinTokensResponse(tokens=self.tokens)
+
+    def RevokeJoinToken(self, request: Any, context: Any) -> Any:
+        if request.token != "tok1":
+            raise NotFound(f"No such join token: {request.token}")
+        return control_pb2.RevokeJoinTokenResponse()
 
     def ListNodes(self, request: Any, context: Any) -> Any:
         return control_pb2.ListNodesResponse(nodes=self.nodes.values())

@@ -9,8 +9,9 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from manager.ca.limiter import Limiter
 from manager.ca.rpc import CertificateServicer, JoinServicer
-from manager.ca.token import Limiter, rotated, token_of
+from manager.ca.token import rotated, token_of
 from manager.control.action import change, commit
 from manager.dispatcher import rpc
 from manager.dispatcher.rpc import DispatcherService
