@@ -163,7 +163,7 @@ def _metavar(option: TyperOption) -> str:
 def _default(option: TyperOption) -> str:
     """What the help names as the default: nothing for "not given"."""
     value = option.default
-    if value in (None, False, "", 0, -1) or value == [] or value == ():
+    if value in (None, False, "", 0, -1) or value == [] or value == () or isinstance(value, bytes):
         return ""
     return f'"{value}"' if isinstance(value, str) else str(value).lower()
 

@@ -159,7 +159,9 @@ def _address(text: str, host: str, default_port: int) -> tuple[str, int]:
         address, _, port = text[1:].partition("]")
         port = port.removeprefix(":")
     else:
-        address, _, port = text.partition(":")
+        address, colon, port = text.partition(":")
+        if colon and not port:
+            address = ""
     if not address or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
         raise InvalidArgument(
             f'invalid host "{host}"', hint="an address looks like n1, 10.0.0.1:2377 or [fd00::1]:2377"

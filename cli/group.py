@@ -35,7 +35,7 @@ class LazyGroup(TyperGroup):
         try:
             line = normalise(args, map(as_flag, options), interspersed=False)
         except UsageError as error:
-            error.path, error.usage = ctx.command_path, "COMMAND"
+            error.path, error.usage = ctx.command_path, "COMMAND" if self.path else "[OPTIONS] COMMAND"
             raise
         alone = line[-1] == "--"  # the parser below eats the line
         rest = super().parse_args(ctx, line)

@@ -96,10 +96,12 @@ async def _pull(client: Client, reference: str, *, quiet: bool, platform: str, o
     request = engine_pb2.PullImageRequest(
         reference=reference, platform=platform, username=known.username, password=known.password
     )
-    if not quiet:
-        _announce(reference, out)
     drawn = Pulling(out)
+    announced = quiet
     async for response in client.images.PullImage(request):
+        if not announced:  # not before: a reference that cannot be is no repository to pull from
+            _announce(reference, out)
+            announced = True
         if response.WhichOneof("response") == "done":
             if not quiet:
                 state = "Image is up to date" if response.done.up_to_date else "Downloaded newer image"

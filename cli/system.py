@@ -19,14 +19,15 @@ from shoal.v1.types_pb2 import ROLE_MANAGER
 
 @command("[OPTIONS]", examples=["shoal version", "shoal version --format '{{.Server.Version}}'"])
 async def version(
-    client: Client,
+    selection: Selection,
     format: Annotated[str, flag("-f", "--format", help="Format output using a custom template")] = "",
 ) -> int:
     """Show the version of client, agent and manager"""
-    facts: dict[str, Any] = {"Client": _client(client.selection), "Server": None, "Manager": None}
+    facts: dict[str, Any] = {"Client": _client(selection), "Server": None, "Manager": None}
     failure = None
     try:
-        info = await client.system.GetInfo(engine_pb2.GetInfoRequest())
+        async with Client(selection) as client:
+            info = await client.system.GetInfo(engine_pb2.GetInfoRequest())
         facts["Server"] = {
             "Version": info.version,
             "Os": info.os,
@@ -67,16 +68,19 @@ def _section(title: str, facts: dict[str, Any]) -> str:
 
 @command("[OPTIONS]", examples=["shoal info", "shoal info --format '{{.Swarm.LocalNodeState}}'"])
 async def info(
-    client: Client,
+    selection: Selection,
     format: Annotated[str, flag("-f", "--format", help="Format output using a custom template")] = "",
 ) -> None:
     """Display system-wide information"""
-    found = await client.system.GetInfo(engine_pb2.GetInfoRequest())
+    if not format:
+        print(f"{_section('Client', _client(selection))}\n\nServer:", flush=True)
+    async with Client(selection) as client:
+        found = await client.system.GetInfo(engine_pb2.GetInfoRequest())
     if format:
         facts = document(found)
         print(to_json(facts) if format == "json" else Template(format).render(facts))
         return
-    print("\n".join(info_lines(found)))
+    print("\n".join(f" {line}" for line in info_lines(found)))
 
 
 def document(found: engine_pb2.GetInfoResponse) -> dict[str, Any]:

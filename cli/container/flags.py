@@ -5,7 +5,7 @@ from typing import Annotated
 from cli.command import Flags, flag, switch
 from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
 from cli.parse import process, size
-from cli.parse.number import integer
+from cli.parse.number import integer, integer32
 from cli.parse.port import container_ports
 from shoal.v1.types_pb2 import Mount, NetworkAttachment, Port, RestartPolicy, Ulimit
 
@@ -34,7 +34,7 @@ class ProcessFlags(Flags):
     stop_signal: Annotated[str, flag("--stop-signal", help="Signal to stop the container")] = ""
     stop_timeout: Annotated[
         int | None,
-        flag("--stop-timeout", metavar="int", parse=integer, help="Timeout (in seconds) to stop a container"),
+        flag("--stop-timeout", metavar="int", parse=integer32, help="Timeout (in seconds) to stop a container"),
     ] = None
 
 

@@ -12,7 +12,6 @@ from cli.container.flags import ContainerFlags
 from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
 from cli.foreground import Ended, Manners, follow, window
-from cli.grammar import UsageError
 from cli.parse.process import detach_keys
 from shoal.errors import Conflict, ShoalError
 from shoal.v1 import engine_pb2
@@ -29,7 +28,7 @@ class ForegroundFlags(Flags):
         bytes, flag("--detach-keys", parse=detach_keys, help="Override the key sequence for detaching a container")
     ] = terminal.DEFAULT_DETACH_KEYS
     sig_proxy: Annotated[
-        bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Proxy received signals to the process (default true)")
+        bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Proxy received signals to the process")
     ] = True
 
 
@@ -126,7 +125,7 @@ async def attach(
 def check_terminal(*, stdin: bool, tty: bool) -> None:
     """A container's terminal needs one of ours to be typed at."""
     if stdin and tty and not terminal.is_terminal(terminal.STDIN):
-        raise UsageError("the input device is not a TTY", hint="leave -t out to read from a pipe", exit_code=1)
+        raise Conflict("the input device is not a TTY", hint="leave -t out to read from a pipe")
 
 
 async def _attach(client: Client, container: str, manners: Manners, *, start: bool) -> Ended:

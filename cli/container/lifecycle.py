@@ -14,7 +14,7 @@ from cli.command import Arguments, Flags, command, flag, switch
 from cli.container.flags import ContainerFlags
 from cli.container.request import check_signal, create_request
 from cli.image import pull_first, with_tag
-from cli.parse.number import integer
+from cli.parse.number import integer32
 from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.v1 import engine_pb2
 
@@ -65,7 +65,7 @@ class StopFlags(Flags):
             "--timeout",
             "--time",
             metavar="int",
-            parse=integer,
+            parse=integer32,
             help="Seconds to wait before killing the container",
         ),
     ] = None

@@ -13,7 +13,7 @@ from cli.listing import ListFlags
 from cli.output import table, words
 from cli.output.table import Row
 from cli.parse import pair
-from cli.parse.number import integer
+from cli.parse.number import integer32
 from cli.parse.port import port_and_protocol
 from shoal.errors import ShoalError
 from shoal.ids import short
@@ -21,6 +21,7 @@ from shoal.v1 import engine_pb2, types_pb2
 from shoal.v1.types_pb2 import Container, MountType, Port
 
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+_HEADERS = {"ID": "CONTAINER ID"}
 _COMMAND_WIDTH = 20
 _MOUNT_WIDTH = 15
 PROTOCOLS = {types_pb2.PORT_PROTOCOL_TCP: "tcp", types_pb2.PORT_PROTOCOL_UDP: "udp"}
@@ -36,7 +37,9 @@ async def ls(
     all: Annotated[bool, switch("-a", "--all", help="Show all containers (default shows just running)")] = False,
     last: Annotated[
         int,
-        flag("-n", "--last", metavar="int", parse=integer, help="Show n last created containers (includes all states)"),
+        flag(
+            "-n", "--last", metavar="int", parse=integer32, help="Show n last created containers (includes all states)"
+        ),
     ] = -1,
     latest: Annotated[
         bool, switch("-l", "--latest", help="Show the latest created container (includes all states)")
@@ -50,7 +53,7 @@ async def ls(
     answer = await client.containers.ListContainers(request)
     now_ns = time.time_ns()
     rows = [row(each, now_ns=now_ns, whole=flags.no_trunc) for each in answer.containers]
-    print(flags.draw(rows, columns=_COLUMNS), end="")
+    print(flags.draw(rows, columns=_COLUMNS, headers=_HEADERS), end="")
 
 
 @command("CONTAINER [PRIVATE_PORT[/PROTO]]", examples=["shoal port web", "shoal port web 80/tcp"])

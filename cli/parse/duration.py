@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+from cli.parse.number import bounded
 from shoal.errors import InvalidArgument
 
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_PART = re.compile(r"(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_EPOCH = re.compile(r"(\d+)(?:\.(\d{1,9}))?", re.ASCII)
+_EPOCH = re.compile(r"(\d{1,40})(?:\.(\d{1,9}))?", re.ASCII)
 _FRACTION = re.compile(r"\.(\d{1,9})", re.ASCII)
 
 
@@ -26,14 +27,14 @@ def duration(text: str) -> int:
     if not text or at != len(text):
         missing = re.fullmatch(r"[\d.]+", text[at:]) is not None
         raise InvalidArgument(f'time: {"missing unit in" if missing else "invalid"} duration "{text}"')
-    return total
+    return bounded(total, text)
 
 
 def moment(text: str, *, now_ns: int) -> int:
     """A point in time: a span back from `now_ns`, an ISO date or time (without zone: this host's), or seconds."""
     epoch = _EPOCH.fullmatch(text)
     if epoch:
-        return int(epoch[1]) * 10**9 + int((epoch[2] or "").ljust(9, "0"))
+        return bounded(int(epoch[1]) * 10**9 + int((epoch[2] or "").ljust(9, "0")), text)
     try:
         return now_ns - duration(text)
     except InvalidArgument:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from cli.parse.number import integer
+from cli.parse.number import integer, natural
 from shoal.errors import InvalidArgument, Unsupported
 from shoal.v1.types_pb2 import (
     RESTART_CONDITION_ANY,
@@ -42,7 +42,7 @@ def restart(text: str) -> RestartPolicy:
         raise InvalidArgument("invalid restart policy: maximum retry count can only be used with 'on-failure'")
     if not count.isdecimal():
         raise InvalidArgument("invalid restart policy format: maximum retry count must be an integer")
-    return RestartPolicy(condition=_POLICIES[name], max_attempts=int(count))
+    return RestartPolicy(condition=_POLICIES[name], max_attempts=natural(count))
 
 
 def ulimit(text: str) -> Ulimit:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from cli.parse.number import bounded
 from shoal.errors import InvalidArgument
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP]?)[iI]?[bB]?", re.ASCII)
-_CPUS = re.compile(r"(\d*)(?:\.(\d*))?", re.ASCII)
+_SIZE = re.compile(r"(\d{1,40})(?:\.(\d{1,40}))? ?([kKmMgGtTpP]?)[iI]?[bB]?", re.ASCII)
+_CPUS = re.compile(r"(\d{0,40})(?:\.(\d{0,40}))?", re.ASCII)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
@@ -16,7 +17,8 @@ def size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     if found is None:
         raise InvalidArgument(f"invalid size: '{text}'")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    whole, fraction, unit = int(found[1]), found[2] or "0", _UNITS[found[3].lower()]
+    return bounded(whole * unit + int(fraction) * unit // 10 ** len(fraction), text)
 
 
 def cpus(text: str) -> int:
@@ -27,4 +29,4 @@ def cpus(text: str) -> int:
     fraction = found[2] or ""
     if len(fraction.rstrip("0")) > 9:
         raise InvalidArgument("value is too precise")
-    return int(found[1] or "0") * 10**9 + int(fraction[:9].ljust(9, "0"))
+    return bounded(int(found[1] or "0") * 10**9 + int(fraction[:9].ljust(9, "0")), text)
