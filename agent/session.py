@@ -29,6 +29,7 @@ from shoal.model.node import NodeDescription
 from shoal.model.task import TaskStatus
 from shoal.model.trust import Trust
 from shoal.rpc import dial, error_of, translated
+from shoal.tasks import first_of
 from shoal.v1 import dispatcher_pb2 as wire
 from shoal.v1 import dispatcher_pb2_grpc, types_pb2
 
@@ -209,7 +210,8 @@ class Session:
         self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None], welcome: wire.Welcome
     ) -> None:
         period_s = welcome.heartbeat_ns / 1e9 or DEFAULT_HEARTBEAT_S
-        work = [
+        # The first that ends, ends the stream: the reader by its end, the last one by a new certificate.
+        await first_of(
             self._receive(call),
             self._beat(outgoing, period_s),
             self._send_reports(outgoing),
@@ -217,17 +219,7 @@ class Session:
             self._send_description(outgoing),
             self._say_goodbye(outgoing),
             self._credentials.renewed.wait(),
-        ]
-        tasks = [asyncio.ensure_future(each) for each in work]
-        try:
-            # The first that ends, ends the stream: the reader by its end, the last one by a new certificate.
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        )
 
     async def _receive(self, call: Any) -> None:
         while (response := await call.read()) is not grpc.aio.EOF:
@@ -278,13 +270,7 @@ class Session:
 
     async def _pause(self, wait_s: float) -> None:
         """Between two streams, but not when this node leaves."""
-        leaving = asyncio.ensure_future(self._leaving.wait())
-        waiting = asyncio.ensure_future(self._clock.sleep(wait_s))
-        try:
-            await asyncio.wait((leaving, waiting), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            waiting.cancel()
+        await first_of(self._leaving.wait(), self._clock.sleep(wait_s))
 
     def _description(self) -> types_pb2.NodeDescription:
         return to_wire(self._describe(), types_pb2.NodeDescription)

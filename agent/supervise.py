@@ -21,6 +21,7 @@ import msgspec
 from shoal.backoff import Backoff
 from shoal.clock import Clock
 from shoal.files import read_optional, write_atomic
+from shoal.tasks import first_of
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +89,7 @@ class Supervised:
             return
         self.died.set()
         log.error("%s ended, starting it again in=%.1fs said=%r", self._argv[0], wait_s, self.last_words())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        waiting = asyncio.ensure_future(self._clock.sleep(wait_s))
-        try:
-            await asyncio.wait((stopping, waiting), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            waiting.cancel()
+        await first_of(self._stopping.wait(), self._clock.sleep(wait_s))
 
     def _start(self) -> Alive | None:
         """None, and said in the log, where it cannot even be started."""

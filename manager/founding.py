@@ -13,6 +13,7 @@ import msgspec
 
 from manager.ca.authority import Authority, Seal
 from manager.ca.token import sealed_secret
+from manager.control.action import change, commit, touched
 from manager.store.base import Guard, Put, Store, Txn
 from manager.store.mirror import Mirror
 from manager.store.records import encode, key_for
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 SEAL_FILE = "seal.key"
 CA_KEY = "CA key"
 _LOOK_S = 30.0
+_RETRY_S = 0.05
 
 
 class Founder(msgspec.Struct, frozen=True):
@@ -113,6 +115,14 @@ def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Cloc
     )
     identity.save(folder)
     return identity
+
+
+async def settle_address(store: Store, mirror: Mirror, node_id: str, address: str, clock: Clock) -> None:
+    """Let the node's record say where its manager listens, also while that does not serve."""
+    while (node := mirror.nodes.get(node_id)) is not None and node.manager.address != address:
+        manager = msgspec.structs.replace(node.manager, address=address)
+        done = await commit(store, [change(touched(node, clock.now_ns(), manager=manager), "where it listens")])
+        await (clock.sleep(_RETRY_S) if done.conflicts else mirror.reached(done.revision))
 
 
 async def keep_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Clock) -> None:

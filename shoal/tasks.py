@@ -50,3 +50,16 @@ class Group:
         await work
         if not self._closing:
             raise ShoalError(f"{name} ended, and must not while the daemon runs")
+
+
+async def first_of(*works: Coroutine[Any, Any, object]) -> None:
+    """Run all until one ends; the others are cancelled, and have ended when this returns. What it raises is raised."""
+    doing = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(doing, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
+    finally:
+        for each in doing:
+            each.cancel()
+        await asyncio.gather(*doing, return_exceptions=True)

@@ -69,8 +69,9 @@ class NodeCalls:
     def _node_view(self, node: Node) -> wire.NodeView:
         status = ""
         if node.spec.role is Role.MANAGER:
-            own = node.meta.id == self._room.own_id
-            status = "Leader" if own and self._room.leads() else "Reachable" if own else "Unreachable"
+            serves = node.meta.id in self._room.mirror.managers
+            leads = node.meta.id == self._room.leader()
+            status = "Unreachable" if not serves else "Leader" if leads else "Reachable"
         return wire.NodeView(node=to_wire(node, types_pb2.Node), manager_status=status)
 
 

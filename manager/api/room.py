@@ -6,11 +6,12 @@ at once one is told so by the store itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from manager.ca.authority import Seal
+from manager.control.roster import managers_of
 from manager.dispatcher.inventory import Inventory
 from manager.store import base
 from manager.store.base import Guard, Put, Store, Txn
@@ -30,7 +31,7 @@ _RETRY_S = 0.02
 
 
 class Room(msgspec.Struct, frozen=True):
-    """`own_id` is this manager's node, `managers` where managers listen, `leads` whether this one leads."""
+    """`own_id` is this manager's node, `leader` says on which node the one is that leads (empty: none known)."""
 
     store: Store
     mirror: Mirror
@@ -38,8 +39,11 @@ class Room(msgspec.Struct, frozen=True):
     seal: Seal
     inventory: Inventory
     own_id: str
-    managers: Callable[[], Sequence[str]]
-    leads: Callable[[], bool]
+    leader: Callable[[], str]
+
+    def managers(self) -> list[str]:
+        """Where managers listen."""
+        return managers_of(self.mirror)
 
     async def write(self, txn: Txn) -> None:
         """Write, and wait until the mirror shows it. Raises `base.Conflict` when a guard does not hold."""

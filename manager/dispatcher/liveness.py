@@ -1,8 +1,9 @@
 """Liveness: which nodes are known to live, and the writing down of what changes about that.
 
-Every message of an agent moves its node's deadline, in memory; only a change of state reaches the store. A stream
-that breaks proves nothing about the host (its agent may be restarting), so it only shortens the wait. A manager
-that has just started, or that itself stood still, gives everybody time to call before it calls anybody dead.
+Every message of an agent moves its node's deadline, in memory; only a change of state, or of the manager that holds
+the session, reaches the store. A stream that breaks proves nothing about the host (its agent may be restarting), so
+it only shortens the wait. Whose business a silent node is, and until when it has time, `judgement` says; a manager
+that stood still gives everybody that much longer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 import msgspec
 
 from manager.control.action import change, commit, touched
+from manager.control.tenure import Tenure
+from manager.dispatcher.judgement import Contact, Judge, deadline_of
 from manager.store.base import Store
 from manager.store.mirror import Mirror
 from shoal import defaults
@@ -24,41 +27,51 @@ from shoal.model.node import Node, NodeDescription, NodeState, NodeStatus
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
-# After a manager's start, nodes have this many timeouts to come back before they are DOWN.
-GRACE_TIMEOUTS = 2
-# Of the timeout, what is left to an agent whose stream broke off.
-BROKEN_STREAM_SHARE = 2 / 3
 _RETRY_S = 0.02
 
 
 class Liveness:
-    """`gone` is told of every node that was found dead, so that its session can be ended."""
+    """Of the manager on the node `own_id`; `leads` says whether its loops decide. `gone` is told of every node that it
+    found dead, so that the node's session can be ended."""
 
     def __init__(
-        self, *, store: Store, mirror: Mirror, clock: Clock, gone: Callable[[str], None] = lambda _node_id: None
+        self,
+        *,
+        store: Store,
+        mirror: Mirror,
+        clock: Clock,
+        own_id: str,
+        tenure: Tenure,
+        leads: Callable[[], bool],
+        gone: Callable[[str], None] = lambda _node_id: None,
     ) -> None:
         self._store = store
         self._mirror = mirror
         self._clock = clock
+        self._own_id = own_id
+        self._tenure = tenure
+        self._leads = leads
         self._gone = gone
-        self._deadlines: dict[str, float] = {}
-        # Nodes that have a session.
-        self._connected: set[str] = set()
+        # The lease that all below belongs to, and when it began to count.
+        self._lease = 0
+        self._since = clock.monotonic()
+        self._contacts: dict[str, Contact] = {}
+        self._watched: dict[str, float] = {}
+        self._managers_gone: dict[str, float] = {}
         self._failing = False
 
     async def adopt(self) -> None:
-        """Begin: who was READY under the manager before is UNKNOWN until it calls."""
+        """Begin: who was READY under an earlier process of this manager is UNKNOWN until it calls."""
         for node in list(self._mirror.nodes.values()):
-            if node.status.state is NodeState.READY:
+            if node.status.state is NodeState.READY and node.status.manager_id in ("", self._own_id):
                 await self._settle(node.meta.id, NodeState.UNKNOWN, "the manager restarted and waits for its agent")
 
     async def connected(self, node_id: str, description: NodeDescription) -> None:
-        """The node's agent has said hello. Raises PermissionDenied when the node was removed meanwhile."""
+        """The node's agent has said hello here. Raises PermissionDenied when the node was removed meanwhile."""
         self.heard(node_id)
-        self._connected.add(node_id)
         await self._settle(node_id, NodeState.READY, "", description)
         if node_id not in self._mirror.nodes:
-            self._forget(node_id)
+            self.moved(node_id)
             raise PermissionDenied(f"node {node_id} was removed from the cluster", hint="join again with a token")
 
     async def described(self, node_id: str, description: NodeDescription) -> None:
@@ -68,17 +81,20 @@ class Liveness:
 
     def heard(self, node_id: str) -> None:
         """A sign of life."""
-        self._deadlines[node_id] = self._clock.monotonic() + self._timeout_s()
+        self._contacts[node_id] = Contact(self._clock.monotonic())
 
     def broken(self, node_id: str) -> None:
         """The node's stream ended without a word."""
-        self._connected.discard(node_id)
-        soon = self._clock.monotonic() + self._timeout_s() * BROKEN_STREAM_SHARE
-        self._deadlines[node_id] = min(self._deadlines.get(node_id, soon), soon)
+        if contact := self._contacts.get(node_id):
+            self._contacts[node_id] = msgspec.structs.replace(contact, broken_at=self._clock.monotonic())
+
+    def moved(self, node_id: str) -> None:
+        """Another manager holds the node's session now."""
+        self._contacts.pop(node_id, None)
 
     async def left(self, node_id: str) -> None:
         """The agent said goodbye."""
-        self._forget(node_id)
+        self.moved(node_id)
         await self._settle(node_id, NodeState.DOWN, "its agent said goodbye")
 
     async def run(self) -> None:
@@ -89,16 +105,27 @@ class Liveness:
             if late > 2 * TICK_S:
                 # This process stood still: what agents sent meanwhile is yet to be read.
                 log.warning("stood still for %.1f s; every node gets that much longer", late)
-                self._deadlines = {node_id: at + late for node_id, at in self._deadlines.items()}
-            await self._look()
+                self._postpone(late)
+            if self._tenure.lease:
+                await self._look()
             expected = self._clock.monotonic() + TICK_S
             await self._clock.sleep(TICK_S)
 
+    def _postpone(self, late: float) -> None:
+        self._since += late
+        self._watched = {id: at + late for id, at in self._watched.items()}
+        self._managers_gone = {id: at + late for id, at in self._managers_gone.items()}
+        self._contacts = {
+            id: Contact(each.heard_at + late, None if each.broken_at is None else each.broken_at + late)
+            for id, each in self._contacts.items()
+        }
+
     async def _look(self) -> None:
         """Write down who died. What cannot be written is found again at the next tick."""
+        self._watch()
         try:
-            await self._bury()
-            await self._correct()
+            await asyncio.gather(*map(self._bury, self._silent()))
+            await asyncio.gather(*map(self._readmit, self._wronged()))
         except (Exhausted, Unavailable) as error:
             if not self._failing:
                 log.error("cannot write the state of nodes, trying again: %s", error)  # a full disk is no bug
@@ -106,46 +133,68 @@ class Liveness:
         else:
             self._failing = False
 
-    async def _bury(self) -> None:
+    def _watch(self) -> None:
+        """See who is there. What was seen under an earlier lease counts no more: others judged meanwhile."""
         now = self._clock.monotonic()
-        grace = now + GRACE_TIMEOUTS * self._timeout_s()
-        self._deadlines = {id: at for id, at in self._deadlines.items() if id in self._mirror.nodes}
-        dead = [
-            node.meta.id
-            for node in self._mirror.nodes.values()
-            if node.status.state is not NodeState.DOWN and self._deadlines.setdefault(node.meta.id, grace) <= now
+        if self._tenure.lease != self._lease:
+            self._lease, self._since = self._tenure.lease, self._tenure.since
+            self._managers_gone.clear()
+        present = self._mirror.managers
+        self._managers_gone = {id: at for id, at in self._managers_gone.items() if id not in present}
+        watched = {}
+        for id, node in self._mirror.nodes.items():
+            watched[id] = self._watched.get(id, now)
+            if (holder := node.status.manager_id) and holder not in present:
+                self._managers_gone.setdefault(holder, now)
+        self._watched = watched
+        self._contacts = {id: each for id, each in self._contacts.items() if id in watched}
+
+    def _silent(self) -> list[str]:
+        """Nodes whose time is over."""
+        now = self._clock.monotonic()
+        alive_since = now - self._timeout_s()
+        nodes = self._mirror.nodes
+        heard = {id for id, each in self._contacts.items() if each.broken_at is None and each.heard_at > alive_since}
+        return [id for id, node in nodes.items() if id not in heard and self._is_due(node, now)]
+
+    def _is_due(self, node: Node, now: float) -> bool:
+        id = node.meta.id
+        deadline = deadline_of(
+            node,
+            Judge(self._own_id, self._since, self._leads(), self._timeout_s()),
+            self._contacts.get(id),
+            watched_since=self._watched.get(id, now),
+            gone_at=self._managers_gone.get(node.status.manager_id),
+        )
+        return deadline is not None and deadline <= now
+
+    async def _bury(self, node_id: str) -> None:
+        def spared() -> bool:
+            # It may call at this very moment, here or elsewhere.
+            node = self._mirror.nodes.get(node_id)
+            return node is None or not self._is_due(node, self._clock.monotonic())
+
+        self._gone(node_id)
+        await self._settle(node_id, NodeState.DOWN, "nothing was heard of its agent", unless=spared)
+        node = self._mirror.nodes.get(node_id)
+        if node is None or node.status.state is NodeState.DOWN:
+            self._contacts.pop(node_id, None)
+
+    def _wronged(self) -> list[str]:
+        """Nodes that called here while they were being written down as dead."""
+        nodes = self._mirror.nodes
+        return [
+            id
+            for id, each in self._contacts.items()
+            if each.broken_at is None and id in nodes and nodes[id].status.state is NodeState.DOWN
         ]
-
-        async def bury(node_id: str) -> None:
-            self._connected.discard(node_id)
-            self._gone(node_id)
-            await self._settle(
-                node_id,
-                NodeState.DOWN,
-                "nothing was heard of its agent",
-                # It may call at this very moment.
-                unless=lambda: self._deadlines.get(node_id, now) > now,
-            )
-            if self._deadlines.get(node_id, now) <= now:
-                self._deadlines.pop(node_id, None)
-
-        await asyncio.gather(*map(bury, dead))
-
-    async def _correct(self) -> None:
-        """A node that called while it was being written down as dead is READY."""
-        wrong = [
-            node_id
-            for node_id in self._connected
-            if (node := self._mirror.nodes.get(node_id)) is not None and node.status.state is NodeState.DOWN
-        ]
-        await asyncio.gather(*map(self._readmit, wrong))
 
     async def _readmit(self, node_id: str) -> None:
-        await self._settle(node_id, NodeState.READY, "", unless=lambda: node_id not in self._connected)
+        def hung_up() -> bool:
+            contact = self._contacts.get(node_id)
+            return contact is None or contact.broken_at is not None
 
-    def _forget(self, node_id: str) -> None:
-        self._connected.discard(node_id)
-        self._deadlines.pop(node_id, None)
+        await self._settle(node_id, NodeState.READY, "", unless=hung_up)
 
     def _timeout_s(self) -> float:
         cluster = self._mirror.cluster
@@ -162,8 +211,10 @@ class Liveness:
         unless: Callable[[], bool] = lambda: False,
     ) -> None:
         """Write the node's state, as often as somebody else changes its record at the same moment, until `unless`."""
+        holder = "" if state is NodeState.DOWN else self._own_id
         while (node := self._mirror.nodes.get(node_id)) is not None and not unless():
-            wanted = _with(node, state, message, self._clock.now_ns(), description)
+            status = NodeStatus(state, message, self._clock.now_ns(), holder)
+            wanted = _with(node, status, description or node.description)
             if wanted == node:
                 return
             done = await commit(self._store, [change(wanted, "liveness")])
@@ -175,8 +226,11 @@ class Liveness:
             await self._clock.sleep(_RETRY_S)
 
 
-def _with(node: Node, state: NodeState, message: str, now_ns: int, description: NodeDescription | None) -> Node:
-    changed = msgspec.structs.replace(node, description=description or node.description)
-    if node.status.state is not state or node.status.message != message:
-        changed = msgspec.structs.replace(changed, status=NodeStatus(state, message, now_ns))
-    return node if changed == node else touched(changed, now_ns)
+def _with(node: Node, status: NodeStatus, description: NodeDescription) -> Node:
+    """`node` with what is new, as of `status.since_ns`; a state that lasts keeps its own beginning."""
+    now_ns = status.since_ns
+    if (node.status.state, node.status.message) == (status.state, status.message):
+        status = msgspec.structs.replace(status, since_ns=node.status.since_ns)
+    if node.status == status and node.description == description:
+        return node
+    return touched(node, now_ns, status=status, description=description)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 import msgspec
 
+from manager.control.tenure import Tenure
 from manager.dispatcher.assigner import Assigner
 from manager.dispatcher.inventory import Held, Inventory
 from manager.dispatcher.liveness import Liveness
@@ -21,16 +22,18 @@ from manager.dispatcher.session import AgentSession
 from manager.dispatcher.status import StatusWriter
 from manager.dispatcher.trust import concerns, trust_of
 from manager.store.base import Store
-from manager.store.mirror import Mirror
+from manager.store.mirror import Mirror, MirrorEvent
+from manager.store.presence import Presence
+from manager.store.records import Noun
 from shoal import defaults
 from shoal.broadcast import Lagged
 from shoal.clock import Clock
 from shoal.codec import from_wire, to_wire
 from shoal.errors import Conflict, DeadlineExceeded, InvalidArgument, PermissionDenied, ShoalError, Unavailable
 from shoal.ids import new_id
-from shoal.model.node import NodeDescription, NodeState
+from shoal.model.cluster import Cluster
+from shoal.model.node import Node, NodeDescription, NodeState, Role
 from shoal.model.task import TaskStatus
-from shoal.model.trust import Trust
 from shoal.names import printable
 from shoal.settings import AGENT_PORT
 from shoal.tasks import Group
@@ -48,7 +51,8 @@ HELLO_S = 10.0
 
 
 class DispatcherService(DispatcherServiceServicer):
-    """`managers` says where managers listen ("ADDR:PORT"). `run` must run for anything else to work."""
+    """Of the manager on the node `own_id`; `leads` says whether its loops decide, `managers` where managers listen
+    ("ADDR:PORT"). `run` must run for anything else to work."""
 
     def __init__(
         self,
@@ -58,16 +62,23 @@ class DispatcherService(DispatcherServiceServicer):
         clock: Clock,
         inventory: Inventory,
         root_ca_pem: str,
+        own_id: str,
+        tenure: Tenure,
+        leads: Callable[[], bool],
         managers: Callable[[], Sequence[str]],
     ) -> None:
         self._mirror = mirror
         self._clock = clock
         self._inventory = inventory
         self._root_ca_pem = root_ca_pem
+        self._own_id = own_id
+        self._tenure = tenure
         self._managers = managers
         self._assigner = Assigner(mirror)
         self._status = StatusWriter(store=store, mirror=mirror, clock=clock)
-        self._liveness = Liveness(store=store, mirror=mirror, clock=clock, gone=self._gone)
+        self._liveness = Liveness(
+            store=store, mirror=mirror, clock=clock, own_id=own_id, tenure=tenure, leads=leads, gone=self._gone
+        )
         self._sessions: dict[str, AgentSession] = {}
         self._trust = trust_of(mirror)
 
@@ -75,6 +86,7 @@ class DispatcherService(DispatcherServiceServicer):
         """Tell agents what changes and write what they report, for as long as the manager lives."""
         await self._liveness.adopt()
         async with Group() as group:
+            group.start("tenure", self._send_away())
             group.start("assignments", self._tell())
             group.start("statuses", self._status.run())
             await self._liveness.run()
@@ -83,6 +95,8 @@ class DispatcherService(DispatcherServiceServicer):
         self, request_iterator: AsyncIterator[wire.SessionRequest], context: Context
     ) -> AsyncIterator[wire.SessionResponse]:
         node_id = self._member(context)
+        if not self._tenure.lease:
+            raise _not_serving()
         try:
             async with asyncio.timeout(HELLO_S):
                 first = await anext(request_iterator, None)
@@ -94,9 +108,7 @@ class DispatcherService(DispatcherServiceServicer):
         session = self._begin(node_id, first.hello.images)
         hearing = asyncio.create_task(self._hear(session, request_iterator), name=f"session of {node_id}")
         try:
-            trust = self._trust
-            yield wire.SessionResponse(welcome=self._welcome(node_id, trust))
-            async for response in session.responses(trust):
+            async for response in session.responses():
                 yield response
         finally:
             hearing.cancel()
@@ -127,7 +139,14 @@ class DispatcherService(DispatcherServiceServicer):
     def _begin(self, node_id: str, images: wire.ImageInventory) -> AgentSession:
         if before := self._sessions.get(node_id):
             before.end(Conflict(f"node {node_id} began another session"))
-        session = self._sessions[node_id] = AgentSession(node_id, self._assigner, self._clock, lambda: self._trust)
+        session_id = new_id()
+        session = self._sessions[node_id] = AgentSession(
+            node_id,
+            self._assigner,
+            self._clock,
+            welcome=lambda: self._welcome(node_id, session_id),
+            trust=lambda: self._trust,
+        )
         self._inventory.put(node_id, _held(images))
         return session
 
@@ -140,15 +159,17 @@ class DispatcherService(DispatcherServiceServicer):
         if not session.said_goodbye:
             self._liveness.broken(session.node_id)
 
-    def _welcome(self, node_id: str, trust: Trust) -> wire.Welcome:
+    def _welcome(self, node_id: str, session_id: str) -> wire.Welcome:
         cluster = self._mirror.cluster
+        node = self._mirror.nodes.get(node_id)
+        role = node.spec.role if node is not None else Role.WORKER
         return wire.Welcome(
-            session_id=new_id(),
+            session_id=session_id,
             heartbeat_ns=(cluster.spec if cluster is not None else defaults.CLUSTER).heartbeat_ns,
             managers=list(self._managers()),
             root_ca_pem=self._root_ca_pem,
-            role=types_pb2.Role.Value(f"ROLE_{self._mirror.nodes[node_id].spec.role.name}"),
-            trust=to_wire(trust, wire.Trust),
+            role=types_pb2.Role.Value(f"ROLE_{role.name}"),
+            trust=to_wire(self._trust, wire.Trust),
         )
 
     async def _hear(self, session: AgentSession, requests: AsyncIterator[wire.SessionRequest]) -> None:
@@ -196,13 +217,24 @@ class DispatcherService(DispatcherServiceServicer):
                     for event in events.drain():
                         for node_id in self._assigner.apply(event):
                             self._wake(node_id)
-                        if event.kind == "node" and event.new is None:
-                            self._removed(event.id)
+                        self._follow(event)
                         distrusting = distrusting or concerns(event)
                     if distrusting:
                         self._look_at_trust()
                 except Lagged:
                     self._look_at_everything()
+
+    def _follow(self, event: MirrorEvent) -> None:
+        """What an event means for sessions, apart from assignments."""
+        match event.new or event.old:
+            case Node(meta=meta):
+                self._check(meta.id)
+            case Presence() | Cluster():
+                self._greet()
+            case _:
+                pass
+        if isinstance(event.new, Node) and _as_manager(event.new) != _as_manager(event.old):
+            self._greet()
 
     def _look_at_everything(self) -> None:
         """Events were missed: before the first subscription, or by lagging behind."""
@@ -210,8 +242,8 @@ class DispatcherService(DispatcherServiceServicer):
         self._look_at_trust()
         for node_id, session in self._sessions.items():
             session.wake()
-            if node_id not in self._mirror.nodes:
-                self._removed(node_id)
+            self._check(node_id)
+        self._greet()
 
     def _look_at_trust(self) -> None:
         """Every agent hears whom to let in from now on."""
@@ -221,9 +253,28 @@ class DispatcherService(DispatcherServiceServicer):
             for session in self._sessions.values():
                 session.wake()
 
-    def _removed(self, node_id: str) -> None:
-        if session := self._sessions.get(node_id):
+    def _check(self, node_id: str) -> None:
+        """Whether the node's session here is one still."""
+        session = self._sessions.get(node_id)
+        if session is None:
+            return
+        node = self._mirror.nodes.get(node_id)
+        if node is None:
             session.end(PermissionDenied(f"node {node_id} was removed from the cluster"))
+        elif node.status.manager_id not in ("", self._own_id):
+            self._liveness.moved(node_id)
+            session.end(Conflict(f"node {node_id} began a session with another manager"))
+
+    def _greet(self) -> None:
+        for session in self._sessions.values():
+            session.greet()
+
+    async def _send_away(self) -> None:
+        """End all sessions whenever this manager ceases to serve: another one answers for their nodes from then on."""
+        while True:
+            await self._tenure.over(await self._tenure.begun())
+            for session in list(self._sessions.values()):
+                session.end(_not_serving())
 
     def _wake(self, node_id: str) -> None:
         if session := self._sessions.get(node_id):
@@ -232,6 +283,15 @@ class DispatcherService(DispatcherServiceServicer):
     def _gone(self, node_id: str) -> None:
         if session := self._sessions.get(node_id):
             session.end(Unavailable("nothing was heard of this node for too long"))
+
+
+def _not_serving() -> Unavailable:
+    return Unavailable("this manager does not serve: it has lost the store", hint="call another one")
+
+
+def _as_manager(node: Noun | None) -> tuple[object, ...]:
+    """What of a node's record the others are told."""
+    return (node.spec.role, node.manager) if isinstance(node, Node) else ()
 
 
 def _description(message: types_pb2.NodeDescription) -> NodeDescription:

@@ -1,4 +1,4 @@
-"""Session: one agent's stream, downwards: the whole assignment first, then what changes about it."""
+"""Session: one agent's stream, downwards: a welcome and the whole assignment first, then what changes about either."""
 
 from __future__ import annotations
 
@@ -31,12 +31,23 @@ _WIRE: dict[type[Any], tuple[str, type[Any]]] = {
 
 
 class AgentSession:
-    """Of the agent of `node_id`. Whoever holds it wakes it when the node's assignment may be another."""
+    """Of the agent of `node_id`. Whoever holds it wakes it when the node's assignment may be another, and has it greet
+    when `welcome` may say something else."""
 
-    def __init__(self, node_id: str, assigner: Assigner, clock: Clock, trust: Callable[[], Trust]) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        assigner: Assigner,
+        clock: Clock,
+        *,
+        welcome: Callable[[], wire.Welcome],
+        trust: Callable[[], Trust],
+    ) -> None:
         self.node_id = node_id
         self.said_goodbye = False
         self._assigner = assigner
+        self._welcome = welcome
+        self._greeting = False
         self._clock = clock
         self._trust = trust
         self._sequence = 0
@@ -48,6 +59,11 @@ class AgentSession:
         """Compare what was sent with what is assigned, and whom to let in, now."""
         self._woken.set()
 
+    def greet(self) -> None:
+        """Say again what the agent was welcomed with, if that has changed."""
+        self._greeting = True
+        self._woken.set()
+
     def end(self, error: ShoalError | None = None) -> None:
         """Finish the stream, with `error` for its end; the first call counts."""
         if not self._ended:
@@ -55,8 +71,10 @@ class AgentSession:
             self._error = error
             self._woken.set()
 
-    async def responses(self, trust: Trust) -> AsyncIterator[wire.SessionResponse]:
-        """What goes down to an agent that was told `trust`, until `end`, whose error is raised."""
+    async def responses(self) -> AsyncIterator[wire.SessionResponse]:
+        """What goes down, until `end`, whose error is raised."""
+        trust, welcome = self._trust(), self._welcome()
+        yield wire.SessionResponse(welcome=welcome)
         sent = self._assigner.of(self.node_id)
         whole = _parts(diff(Assignment(), sent)) or [[]]
         for number, changes in enumerate(whole, 1):
@@ -70,6 +88,10 @@ class AgentSession:
                 if self._error is not None:
                     raise self._error
                 return
+            if self._greeting:
+                self._greeting, before, welcome = False, welcome, self._welcome()
+                if welcome != before:
+                    yield wire.SessionResponse(welcome=welcome)
             now = self._assigner.of(self.node_id)
             changes = diff(sent, now)
             sent = now
@@ -84,9 +106,8 @@ class AgentSession:
     ) -> wire.SessionResponse:
         self._sequence += 1
         changed = map(_on_wire, changes)
-        return wire.SessionResponse(
-            assignments=wire.Assignments(complete=complete, more=more, sequence=self._sequence, changes=changed)
-        )
+        assignments = wire.Assignments(complete=complete, more=more, sequence=self._sequence, changes=changed)
+        return wire.SessionResponse(assignments=assignments)
 
 
 def _parts(changes: Sequence[Change]) -> list[Sequence[Change]]:

@@ -14,6 +14,7 @@ from manager.api.room import Room
 from manager.ca.authority import Authority, Seal
 from manager.ca.token import sealed_secret
 from manager.control.action import commit, create
+from manager.control.tenure import Tenure
 from manager.dispatcher.inventory import Inventory
 from manager.store.mirror import Mirror
 from manager.store.records import Noun
@@ -34,6 +35,7 @@ class Parts(msgspec.Struct):
     seal: Seal
     authority: Authority
     inventory: Inventory
+    tenure: Tenure
     room: Room
     control: ControlService
 
@@ -61,8 +63,10 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
     following = asyncio.create_task(mirror.run(store))
     await mirror.reached(0)
     seal, authority, inventory = Seal(b"k" * 32), Authority.create("c1", clock.now_ns()), Inventory()
-    room = Room(store, mirror, clock, seal, inventory, "m1", lambda: ["10.9.0.9:2377"], lambda: True)
-    parts = Parts(store, mirror, clock, seal, authority, inventory, room, ControlService(room))
+    tenure = Tenure(store, node_id="m1", address="10.9.0.9:2377", clock=clock)
+    serving = asyncio.create_task(tenure.run())
+    room = Room(store, mirror, clock, seal, inventory, "m1", lambda: "m1")
+    parts = Parts(store, mirror, clock, seal, authority, inventory, tenure, room, ControlService(room))
     cluster = Cluster(
         Meta("c1", created_at_ns=NOW),
         defaults.CLUSTER,
@@ -72,6 +76,9 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
         sealed_secret(seal, Role.MANAGER),
     )
     await parts.add(cluster, node("m1", Role.MANAGER, address="10.9.0.9"), node("w1"))
+    await tenure.begun()
+    await mirror.reached((await store.read("/")).revision)
     yield parts
+    serving.cancel()
     following.cancel()
     await store.close()

@@ -13,6 +13,7 @@ from manager.ca.limiter import Limiter
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.token import rotated, token_of
 from manager.control.action import change, commit
+from manager.control.roster import managers_of
 from manager.dispatcher import rpc
 from manager.dispatcher.rpc import DispatcherService
 from manager.dispatcher.session import AT_MOST
@@ -46,7 +47,10 @@ async def address(manager: Any) -> AsyncIterator[str]:
         clock=manager.clock,
         inventory=manager.inventory,
         root_ca_pem=manager.authority.root_ca_pem,
-        managers=lambda: ["10.9.0.9:2377"],
+        own_id="m1",
+        tenure=manager.tenure,
+        leads=lambda: True,
+        managers=lambda: managers_of(manager.mirror),
     )
     renewal = CertificateServicer(mirror=manager.mirror, authority=manager.authority, clock=manager.clock)
     own = identity(manager, "m1", Role.MANAGER)

@@ -1,0 +1,58 @@
+"""Judgement: when one of several managers may call a node dead. Pure: `liveness` asks it, and acts.
+
+The manager that holds a node's session judges it, by what it hears. Where that manager is gone itself, the leader
+does, but not before the node had time to call another one. A manager that has just begun to serve, or serves again
+after it lost the store, has heard of nobody, which proves nothing; a manager that does not serve judges nobody.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shoal.model.node import Node, NodeState
+
+# After a manager has begun to serve, nodes have this many timeouts to call.
+GRACE_TIMEOUTS = 2
+# Of the timeout, what is left to an agent whose stream broke off, or whose manager is gone.
+BROKEN_STREAM_SHARE = 2 / 3
+
+
+class Contact(msgspec.Struct, frozen=True, gc=False):
+    """The session that a manager has, or had, with a node. Times are monotonic seconds of that manager."""
+
+    heard_at: float
+    broken_at: float | None = None
+
+
+class Judge(msgspec.Struct, frozen=True, gc=False):
+    """A manager as it stands now. `since` is when it began to serve."""
+
+    node_id: str
+    since: float
+    leads: bool
+    timeout_s: float
+
+
+def deadline_of(
+    node: Node, judge: Judge, contact: Contact | None, *, watched_since: float, gone_at: float | None
+) -> float | None:
+    """When `judge` may call `node` dead, unless it hears of it before; None while that is not its business.
+
+    `contact` is with the judge itself. `watched_since` is when the judge first saw the node's record, `gone_at` when
+    it saw the presence of the manager that holds the node go (None: it is there; `since` for one never seen).
+    """
+    holder = node.status.manager_id
+    if node.status.state is NodeState.DOWN:
+        return None
+    soon = judge.timeout_s * BROKEN_STREAM_SHARE
+    grace = judge.since + GRACE_TIMEOUTS * judge.timeout_s
+    if holder == judge.node_id:
+        if contact is None or contact.heard_at < judge.since:
+            return grace
+        silent = contact.heard_at + judge.timeout_s
+        return silent if contact.broken_at is None else min(silent, contact.broken_at + soon)
+    if not judge.leads:
+        return None
+    if not holder:
+        return max(grace, watched_since + GRACE_TIMEOUTS * judge.timeout_s)
+    return None if gone_at is None else max(grace, gone_at + soon)
