@@ -29,6 +29,10 @@ def main() -> NoReturn:
     """Run the command line of this process and end it."""
     gc.disable()  # nothing that a start makes is garbage; commands that stay turn it on again
     code = run(sys.argv[1:])
+    if "cli.calls" in sys.modules:  # it spoke to a daemon: others will follow
+        from cli.warm.server import leave_behind
+
+        leave_behind()
     try:
         sys.stdout.flush()
         sys.stderr.flush()

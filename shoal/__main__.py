@@ -11,7 +11,17 @@ import sys
 
 def cli() -> None:
     """Run the command line; exits the process with docker's exit codes."""
+    from cli.warm.client import hand_over
+
+    hand_over()
     from cli.app import main
+
+    main()
+
+
+def warm() -> None:
+    """Wait for command lines, with everything imported."""
+    from cli.warm.server import main
 
     main()
 

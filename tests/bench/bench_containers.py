@@ -21,13 +21,14 @@ TIMES = 15
 
 # Runs inside the host: one interpreter times the command lines, so that entering the host is not measured.
 TIMER = """
-import json, subprocess, sys, time
-sides, times = json.loads(sys.argv[1]), int(sys.argv[2])
+import json, os, subprocess, sys, time
+sides, times, warm = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+environment = {**os.environ, "SHOAL_WARM": warm}
 taken = [[] for _ in sides]
 for count in range(times + 1):
     for side, argv in enumerate(sides):
         start = time.perf_counter()
-        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=environment)
         if count:
             taken[side].append((time.perf_counter() - start) * 1000)
 print(json.dumps(taken))
@@ -38,21 +39,26 @@ def rows() -> list[Row]:
     with one_host() as lab:
         docker = start_docker(lab)
         compared = {
-            "run_rm.vs_docker": ("run", "--rm", "web:1", "true"),
-            "exec_cli.vs_docker": ("exec", "idle", "true"),
+            "run_rm": ("run", "--rm", "web:1", "true"),
+            "exec_cli": ("exec", "idle", "true"),
         }
         for engine in ["shoal", *docker]:
             done = lab.on("n1", *engine.split(), "run", "-d", "--name", "idle", "web:1", "sleep", "100000")
             assert done.returncode == 0, done.stderr
-        measured = [measure(lab, name, argv, docker) for name, argv in compared.items()]
+        measured = [
+            measure(lab, f"{name}{suffix}.vs_docker", argv, docker, warm=warm)
+            for name, argv in compared.items()
+            for suffix, warm in (("", False), ("_warm", True))
+        ]
         if docker:
             stop_docker(lab)
         return measured
 
 
-def measure(lab: Lab, name: str, argv: tuple[str, ...], docker: list[str]) -> Row:
+def measure(lab: Lab, name: str, argv: tuple[str, ...], docker: list[str], *, warm: bool) -> Row:
+    """`warm`: our command lines may find a process that has everything imported (`cli/warm`)."""
     sides = [[*engine.split(), *argv] for engine in ["shoal", *docker]]
-    done = lab.on("n1", "python3", "-c", TIMER, json.dumps(sides), str(TIMES))
+    done = lab.on("n1", "python3", "-c", TIMER, json.dumps(sides), str(TIMES), str(int(warm)))
     assert done.returncode == 0, done.stderr
     ours, *peer = json.loads(done.stdout)
     return row(name, ours, peer[0] if peer else [], "ms")

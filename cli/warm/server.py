@@ -1,0 +1,222 @@
+"""Server: the process that waits with everything imported, and forks for each command that `client` brings.
+
+It takes commands only from a process that is like itself in everything that a command could tell: a fork of this one
+must not have more rights, other limits or another locale than the command would have had. The fork is the command
+from then on; this process neither waits for it nor keeps anything of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import io
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO, NamedTuple, NoReturn
+
+from cli.warm import client
+
+IDLE_S = 600.0
+_READ_S = 5.0
+_MAX_BYTES = 8 << 20
+# Variables that the interpreter and the C library read when they start.
+_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GRPC_", "SSL_", "OPENSSL_")
+_IN_STATUS = ("Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp", "Cpus_allowed:")
+_F_SETSIG = 10  # fcntl(2); the module has no name for it
+_MODULES = ("cli.app", "cli.calls")
+
+
+class Command(NamedTuple):
+    """A command as it was lent. `descriptors` are stdin, stdout, stderr and the working folder."""
+
+    argv: list[str]
+    environment: dict[bytes, bytes]
+    umask: int
+    descriptors: list[int]
+
+
+def leave_behind() -> None:
+    """Start the warm process for the commands to come, unless it is there. Never in the way of this one."""
+    if os.environ.get("SHOAL_WARM") == "0":
+        return
+    with contextlib.suppress(OSError):
+        path = Path(client.place())
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if client.is_private(str(path.parent)) and not path.exists():
+            subprocess.Popen(
+                # -P: a fork stands in its user's folder, from which nothing may be imported.
+                [sys.executable, "-P", "-c", "from shoal.__main__ import warm; warm()", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+
+
+def main() -> NoReturn:
+    """Serve at the path in argv until nobody has asked for ten minutes, or the code on disk is another."""
+    path = Path(sys.argv[1])
+    with _alone(path) as lock, socket.socket(socket.AF_UNIX) as listening:
+        _import_everything()
+        code, own = _code(), circumstances(os.getpid(), os.environb)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps (sigaction(2), SA_NOCLDWAIT)
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        listening.listen(128)
+        listening.settimeout(IDLE_S)
+        gc.collect()
+        gc.freeze()
+        try:
+            while True:
+                connection, _ = listening.accept()
+                if _code() != code:
+                    break
+                with connection:
+                    if os.fork() == 0:
+                        listening.close()
+                        lock.close()
+                        _serve(connection, own)
+        except TimeoutError:
+            pass
+        finally:
+            path.unlink(missing_ok=True)
+    os._exit(0)
+
+
+def circumstances(pid: int, environment: Mapping[bytes, bytes]) -> tuple[object, ...]:
+    """What two processes must have alike for one to run the other's command. Raises OSError for a pid that is gone."""
+    about = Path(f"/proc/{pid}")
+    status = [line for line in (about / "status").read_text().splitlines() if line.startswith(_IN_STATUS)]
+    starting = {key: value for key, value in environment.items() if key.decode(errors="replace").startswith(_AT_START)}
+    limits = (about / "limits").read_text()
+    return status, starting, limits, os.getpriority(os.PRIO_PROCESS, pid), (about / "root").readlink()
+
+
+def _serve(connection: socket.socket, own: tuple[object, ...]) -> NoReturn:
+    """In the fork: be the command, or leave it to the client."""
+    code = 1
+    try:
+        connection.settimeout(_READ_S)
+        command = _read(connection)
+        pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        if circumstances(pid, command.environment) != own:
+            os._exit(code)
+        connection.settimeout(None)
+        _die_with(connection)
+        connection.sendall(client.GO + struct.pack("!i", os.getpid()))
+        _become(command)
+        code = importlib.import_module("cli.app").run(command.argv[1:])
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        fcntl.fcntl(connection, fcntl.F_SETFL, 0)  # the client's end is no reason to die any more
+        connection.sendall(struct.pack("!i", code))
+    except (OSError, ValueError):
+        pass  # no command, or nobody left to be told how it ended
+    finally:
+        os._exit(code)  # whatever happens, this process must not go on as another server
+
+
+def _read(connection: socket.socket) -> Command:
+    """Raises ValueError for what no client of ours sends."""
+    size = struct.calcsize(client.HEADER)
+    head, descriptors, _, _ = socket.recv_fds(connection, size, len(client.DESCRIPTORS) + 1)
+    if len(head) != size or len(descriptors) != len(client.DESCRIPTORS) + 1:
+        raise ValueError("no command")
+    arguments, variables, umask, length = struct.unpack(client.HEADER, head)
+    if length > _MAX_BYTES:
+        raise ValueError("a command that is too long")
+    body = bytearray()
+    while len(body) < length:
+        body += connection.recv(length - len(body)) or _broken_off()
+    words = bytes(body).split(b"\0")
+    if len(words) != arguments + variables or not arguments:
+        raise ValueError("no command")
+    argv = [os.fsdecode(word) for word in words[:arguments]]
+    pairs = (word.partition(b"=") for word in words[arguments:])
+    return Command(argv, {key: value for key, _, value in pairs}, umask, descriptors)
+
+
+def _broken_off() -> NoReturn:
+    raise ValueError("a command that breaks off")
+
+
+def _become(command: Command) -> None:
+    """Take the command's place: its descriptors, folder, environment, and Python's streams made for them."""
+    gc.disable()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *streams, here = command.descriptors
+    os.fchdir(here)
+    for number, descriptor in zip(client.DESCRIPTORS, streams, strict=True):
+        os.dup2(descriptor, number)
+    for descriptor in command.descriptors:
+        os.close(descriptor)
+    os.umask(command.umask)
+    os.environb.clear()
+    os.environb.update(command.environment)
+    sys.argv[:] = command.argv
+    sys.stdin = _stream(0, "rb", sys.stdin)
+    sys.stdout = _stream(1, "wb", sys.stdout)
+    sys.stderr = _stream(2, "wb", sys.stderr)
+
+
+def _stream(number: int, mode: str, like: io.TextIOWrapper | object) -> io.TextIOWrapper:
+    """As the interpreter makes them when it starts: lines for a terminal, and always for stderr."""
+    assert isinstance(like, io.TextIOWrapper)
+    raw = open(number, mode, closefd=False)  # noqa: SIM115  # it lives as long as the process
+    lines = number == 2 or os.isatty(number)
+    return io.TextIOWrapper(raw, encoding=like.encoding, errors=like.errors, line_buffering=lines)
+
+
+def _die_with(connection: socket.socket) -> None:
+    """Let the kernel kill this process when the client is gone, as if they were one (fcntl(2), F_SETSIG). The client
+    says nothing after its command, so its end is the only event there is."""
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(connection, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[BinaryIO]:
+    """Of several that were started at once, one stays."""
+    name = path.with_suffix(".lock")
+    with name.open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(lock.fileno()), name.stat())
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            os._exit(0)
+        try:
+            yield lock
+        finally:
+            name.unlink(missing_ok=True)
+
+
+def _import_everything() -> None:
+    """Whatever any command imports, so that no fork has to."""
+    for name in _MODULES:
+        importlib.import_module(name)
+    registry: ModuleType = importlib.import_module("cli.registry")
+    for entry in registry.COMMANDS.values():
+        importlib.import_module(entry.function.partition(":")[0])
+
+
+def _code() -> dict[str, int]:
+    """The modules of ours that are loaded, and when each file was changed."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("cli", "shoal") and (file := getattr(module, "__file__", None)):
+            with contextlib.suppress(OSError):
+                found[file] = os.stat(file).st_mtime_ns  # noqa: PTH116  # a hundred of them at each command
+    return found
