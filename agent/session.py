@@ -20,12 +20,13 @@ import msgspec
 
 from agent.certificate import Credentials
 from agent.reporter import Reporter
+from agent.roster import Roster
 from shoal.backoff import Backoff
 from shoal.broadcast import Broadcast, Lagged
 from shoal.clock import Clock
 from shoal.codec import from_wire, to_wire
 from shoal.errors import ShoalError, Unavailable
-from shoal.model.node import NodeDescription
+from shoal.model.node import NodeDescription, Role
 from shoal.model.task import TaskStatus
 from shoal.model.trust import Trust
 from shoal.rpc import dial, error_of, translated
@@ -40,6 +41,10 @@ GOODBYE_S = 2.0
 ASK_S = 5.0
 DESCRIBE_EVERY_S = 20.0
 DEFAULT_HEARTBEAT_S = 2.0
+# A manager that was not heard for this long is called no more; another one takes its nodes over soon after.
+SILENCE_S = 4.5
+# Nodes move to a manager that serves again within this time, not all at once.
+MOVE_S = 10.0
 # More changes of the held images within this time make one message.
 IMAGES_S = 0.2
 
@@ -99,7 +104,7 @@ class Session:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._credentials = credentials
-        self._managers = list(managers)
+        self._roster = Roster(managers, chance=chance)
         self._worker = worker
         self._reporter = reporter
         self._images = images
@@ -107,8 +112,13 @@ class Session:
         self._keep_managers = keep_managers
         self._trust = trust
         self._clock = clock
-        self._backoff = Backoff(0.1, 8, chance=chance)
+        self._chance = chance
+        self._backoff = Backoff(0.1, 4, chance=chance)
         self._link = Link()
+        self._moving = asyncio.Event()
+        # What the cluster wants this node to be, once a manager has said so; `told` is set whenever one does.
+        self.role: Role | None = None
+        self.told = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
         self._leaving = asyncio.Event()
         self._left = asyncio.Event()
@@ -120,17 +130,17 @@ class Session:
     @property
     def managers(self) -> tuple[str, ...]:
         """Where managers listen, the one to try next first."""
-        return tuple(self._managers)
+        return self._roster.managers
 
     async def run(self) -> None:
         """Hold a stream, for as long as the node is a member."""
         while not self._leaving.is_set():
-            manager = self._managers[0]
+            manager = self._roster.managers[0]
             try:
                 await self._hold(manager)
             except ShoalError as error:
                 self._note_lost(manager, error)
-            self._managers.append(self._managers.pop(0))
+            self._roster.lost(manager)
             await self._pause(self._backoff.next())
         self._left.set()
         await asyncio.Event().wait()
@@ -155,8 +165,9 @@ class Session:
     async def _hold(self, manager: str) -> None:
         """One stream, until it ends. Raises ShoalError for how it ended."""
         self._credentials.renewed.clear()
+        self._moving.clear()
         identity = self._credentials.current()
-        async with dial(manager, identity=identity) as channel:
+        async with dial(manager, identity=identity, silence_s=SILENCE_S) as channel:
             outgoing: asyncio.Queue[wire.SessionRequest | None] = asyncio.Queue(maxsize=1)
             call: Any = dispatcher_pb2_grpc.DispatcherServiceStub(channel).Session(self._requests(outgoing))
             try:
@@ -191,20 +202,28 @@ class Session:
         return wire.Welcome.FromString(response.welcome.SerializeToString())
 
     async def _greeted(self, manager: str, welcome: wire.Welcome) -> None:
-        """A stream stands: what the manager says of the cluster holds from now on."""
+        """A stream stands."""
         log.info("connected manager=%s session=%s", manager, welcome.session_id)
         self._link = Link(manager=manager, met=True)
         self._backoff.reset()
         self._worker.begin_session()
         self._reporter.resend_all()
-        if welcome.managers and set(welcome.managers) != set(self._managers):
-            others = [each for each in welcome.managers if each != manager]
-            self._managers = [manager, *others] if manager in welcome.managers else others
-            await self._keep_managers(self._managers)
+        await self._learn(welcome, manager)
+
+    async def _learn(self, welcome: wire.Welcome, manager: str) -> None:
+        """What `manager` says of the cluster holds from now on."""
+        before = set(self._roster.managers)
+        if self._roster.learn(welcome.managers, welcome.serving, connected=manager):
+            self._moving.set()
+        if set(self._roster.managers) != before:
+            await self._keep_managers(self._roster.managers)
         await self._trust.learn(from_wire(welcome.trust, Trust))
         identity = self._credentials.current()
         if welcome.root_ca_pem and welcome.root_ca_pem != identity.root_ca_pem:
             self._credentials.replace(msgspec.structs.replace(identity, root_ca_pem=welcome.root_ca_pem))
+        if welcome.role:
+            self.role = Role(welcome.role)
+        self.told.set()
 
     async def _converse(
         self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None], welcome: wire.Welcome
@@ -218,6 +237,7 @@ class Session:
             self._send_images(outgoing),
             self._send_description(outgoing),
             self._say_goodbye(outgoing),
+            self._move(),
             self._credentials.renewed.wait(),
         )
 
@@ -226,6 +246,8 @@ class Session:
             match response.WhichOneof("response"):
                 case "assignments":
                     await self._worker.assign(response.assignments)
+                case "welcome":
+                    await self._learn(response.welcome, self._link.manager)
                 case "trust":
                     await self._trust.learn(from_wire(response.trust, Trust))
         # The end may be an error, which only the call's own status tells.
@@ -267,6 +289,12 @@ class Session:
         await outgoing.put(wire.SessionRequest(goodbye=wire.Goodbye()))
         await outgoing.put(None)
         await asyncio.Event().wait()
+
+    async def _move(self) -> None:
+        """End the stream for another manager's sake, at a moment of chance."""
+        await self._moving.wait()
+        await self._clock.sleep(self._chance() * MOVE_S)
+        log.info("moving to a manager that serves again")
 
     async def _pause(self, wait_s: float) -> None:
         """Between two streams, but not when this node leaves."""

@@ -99,7 +99,6 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
                 own_id=own_id,
                 tenure=tenure,
                 leads=lambda: leader.leads,
-                managers=managers,
             )
             relay = Relay(mirror, own_id, identity.current)
             stack.push_async_callback(relay.close)

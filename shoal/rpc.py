@@ -37,13 +37,9 @@ if TYPE_CHECKING:
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # Despite its name: how long connecting may take, TLS and all. 100 ms would shut out every host that is 40 ms away.
-    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Channels of one process to the same address must not share a connection: a renewed identity needs a new one.
     ("grpc.use_local_subchannel_pool", 1),
@@ -54,7 +50,8 @@ _SERVER_OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
+    # Below what any of our clients does (`dial`), or they are sent away (GOAWAY, too many pings).
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     # A thousand agents that reconnect at once are normal; gRPC's default turns them away (CANCELLED).
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
@@ -66,18 +63,34 @@ ENGINE_SERVICES = tuple(f"shoal.v1.{name}Service" for name in ("Container", "Ima
 
 
 def dial(
-    target: str, *, identity: Identity | None = None, server_name: str = "", root_ca_pem: str = ""
+    target: str,
+    *,
+    identity: Identity | None = None,
+    server_name: str = "",
+    root_ca_pem: str = "",
+    silence_s: float = 15.0,
 ) -> grpc.aio.Channel:
     """A channel to `unix:/path` (no TLS) or `HOST:PORT` (TLS; the server must prove that it is `server_name`, or
-    else a manager).
+    else a manager). Calls fail once nothing was heard of the other end for `silence_s`, and connecting when that
+    takes a third of it.
 
     Nothing is connected before the first call.
     """
+    third_ms = int(silence_s * 1000 / 3)
+    options: list[tuple[str, int | str]] = [
+        *_CHANNEL_OPTIONS,
+        ("grpc.keepalive_time_ms", 2 * third_ms),
+        ("grpc.http2.ping_timeout_ms", third_ms),
+        # What is left of this option: how long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT, tcp(7)).
+        ("grpc.keepalive_timeout_ms", third_ms),
+        # Despite its name: how long connecting may take, TLS and all. 100 ms would shut out every host 40 ms away.
+        ("grpc.min_reconnect_backoff_ms", third_ms),
+    ]
     if target.startswith("unix:"):
-        return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
     from shoal.tls import MANAGER_NAME, channel_credentials  # cryptography: 60 ms that a local client does not owe
 
-    options = [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", server_name or MANAGER_NAME)]
+    options.append(("grpc.ssl_target_name_override", server_name or MANAGER_NAME))
     return grpc.aio.secure_channel(target, channel_credentials(identity, root_ca_pem), options=options)
 
 

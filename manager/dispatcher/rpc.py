@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 import msgspec
 
+from manager.control.roster import managers_of
 from manager.control.tenure import Tenure
 from manager.dispatcher.assigner import Assigner
 from manager.dispatcher.inventory import Held, Inventory
@@ -51,8 +52,8 @@ HELLO_S = 10.0
 
 
 class DispatcherService(DispatcherServiceServicer):
-    """Of the manager on the node `own_id`; `leads` says whether its loops decide, `managers` where managers listen
-    ("ADDR:PORT"). `run` must run for anything else to work."""
+    """Of the manager on the node `own_id`; `leads` says whether its loops decide. `run` must run for anything else to
+    work."""
 
     def __init__(
         self,
@@ -65,7 +66,6 @@ class DispatcherService(DispatcherServiceServicer):
         own_id: str,
         tenure: Tenure,
         leads: Callable[[], bool],
-        managers: Callable[[], Sequence[str]],
     ) -> None:
         self._mirror = mirror
         self._clock = clock
@@ -73,7 +73,6 @@ class DispatcherService(DispatcherServiceServicer):
         self._root_ca_pem = root_ca_pem
         self._own_id = own_id
         self._tenure = tenure
-        self._managers = managers
         self._assigner = Assigner(mirror)
         self._status = StatusWriter(store=store, mirror=mirror, clock=clock)
         self._liveness = Liveness(
@@ -166,7 +165,8 @@ class DispatcherService(DispatcherServiceServicer):
         return wire.Welcome(
             session_id=session_id,
             heartbeat_ns=(cluster.spec if cluster is not None else defaults.CLUSTER).heartbeat_ns,
-            managers=list(self._managers()),
+            managers=managers_of(self._mirror),
+            serving=len(self._mirror.managers),
             root_ca_pem=self._root_ca_pem,
             role=types_pb2.Role.Value(f"ROLE_{role.name}"),
             trust=to_wire(self._trust, wire.Trust),

@@ -18,6 +18,7 @@ from shoal.broadcast import Broadcast
 from shoal.clock import SystemClock
 from shoal.errors import Conflict, Unavailable
 from shoal.model.base import Meta
+from shoal.model.node import Role
 from shoal.model.task import TaskState, TaskStatus
 from shoal.model.trust import Revocation, Trust
 from shoal.v1 import dispatcher_pb2 as wire
@@ -182,6 +183,32 @@ async def test_keeps_the_managers_that_the_cluster_names(connect: Connect, manag
     await manager.session()
     await eventually(lambda: agent.kept == [[manager.address, "10.9.9.9:2377"]])
     assert agent.session.managers == (manager.address, "10.9.9.9:2377")
+
+
+async def test_managers_and_role_that_change_are_learnt_in_the_session(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    others = [manager.address, "10.9.9.8:2377", "10.9.9.9:2377"]
+    await stream.to_send.put(
+        wire.SessionResponse(welcome=wire.Welcome(managers=others, serving=1, role=types_pb2.ROLE_MANAGER))
+    )
+    await eventually(lambda: agent.session.role is Role.MANAGER)
+    assert agent.session.told.is_set()
+    assert agent.session.managers == tuple(others)
+    assert manager.streams.empty()
+
+
+async def test_moves_to_a_manager_that_serves_again(connect: Connect, manager: Manager, authority: Authority) -> None:
+    second = Manager(authority)
+    await second.start()
+    agent = connect()
+    stream = await manager.session()
+    for serving in (1, 2):
+        welcome = wire.Welcome(managers=[manager.address, second.address], serving=serving)
+        await stream.to_send.put(wire.SessionResponse(welcome=welcome))
+    await second.session()
+    await eventually(lambda: agent.session.link.manager == second.address)
+    await second.stop()
 
 
 async def test_a_gap_opens_a_new_session(connect: Connect, manager: Manager) -> None:

@@ -13,7 +13,6 @@ from manager.ca.limiter import Limiter
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.token import rotated, token_of
 from manager.control.action import change, commit
-from manager.control.roster import managers_of
 from manager.dispatcher import rpc
 from manager.dispatcher.rpc import DispatcherService
 from manager.dispatcher.session import AT_MOST
@@ -50,7 +49,6 @@ async def address(manager: Any) -> AsyncIterator[str]:
         own_id="m1",
         tenure=manager.tenure,
         leads=lambda: True,
-        managers=lambda: managers_of(manager.mirror),
     )
     renewal = CertificateServicer(mirror=manager.mirror, authority=manager.authority, clock=manager.clock)
     own = identity(manager, "m1", Role.MANAGER)
