@@ -5,8 +5,6 @@ What the allocator gives, the orchestrator and the scheduler ask for here; they 
 
 from __future__ import annotations
 
-import math
-
 from manager.store.view import View
 from shoal.model.network import Network, NetworkScope, PublishMode
 from shoal.model.service import EndpointMode, Service
@@ -56,26 +54,3 @@ def lacking(view: View, service: Service) -> str:
     ):
         return f"no published port for service {service.spec.name} yet"
     return ""
-
-
-def addresses_in(prefix: int) -> int:
-    """How many containers can have an address of a block: all but its first, its last and the gateway."""
-    return (1 << (32 - prefix)) - 3
-
-
-def free_blocks(view: View, network: Network) -> int:
-    """How many more nodes can take part in an overlay: blocks that neither a node nor a service address is in."""
-    if not network.subnet:
-        return 0
-    total = 1 << (network.block_prefix - prefix_of(network.subnet))
-    leases = view.leases_of_network(network.meta.id)
-    leased = sum(1 << (network.block_prefix - prefix_of(lease.block)) for lease in leases)
-    room_for_services = (1 << (32 - network.block_prefix)) - 1
-    addresses = sum(
-        address.network_id == network.meta.id for service in view.services.values() for address in service.addresses
-    )
-    return total - leased - max(1, math.ceil(addresses / room_for_services))
-
-
-def prefix_of(subnet: str) -> int:
-    return int(subnet.rpartition("/")[2])

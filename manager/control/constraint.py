@@ -33,9 +33,13 @@ class Constraint(msgspec.Struct, frozen=True):
     value: str
 
     def holds(self, node: Node) -> bool:
+        return self.allows(found(self.key, node))
+
+    def allows(self, text: str) -> bool:
+        """Whether it holds on a node that has `text` at its key."""
         if self.key == "node.ip":
-            return _within(node.description.address, self.value) is self.equal
-        return (found(self.key, node).lower() == self.value) is self.equal
+            return _within(text, self.value) is self.equal
+        return (text.lower() == self.value) is self.equal
 
 
 @functools.lru_cache(maxsize=4096)
@@ -75,6 +79,8 @@ def found(key: str, node: Node) -> str:
             return node.meta.id
         case "node.hostname":
             return about.hostname
+        case "node.ip":
+            return about.address
         case "node.role":
             return node.spec.role.name
         case "node.platform.os":

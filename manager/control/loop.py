@@ -24,7 +24,9 @@ from shoal.errors import ShoalError
 from shoal.ids import new_ids
 
 log = logging.getLogger(__name__)
-_SLICE = 1000  # actions decided before they are committed: keeps the daemon answering meanwhile
+# Actions decided before they are committed, and for how long at most: keeps the daemon answering meanwhile.
+_SLICE = 1000
+_SLICE_S = 0.02
 _CONFLICT_NS = 20_000_000
 _FAILED_NS = 5_000_000_000
 
@@ -87,10 +89,11 @@ class Loop:
         """Decide for some of a controller's keys, write it, and wait until the mirror shows it."""
         decided: dict[str, list[Action]] = {}
         count = 0
+        end = self._clock.monotonic() + _SLICE_S
         for key in list(self._due[stage]):
             decided[key] = self._decide(stage, key)
             count += len(decided[key])
-            if count >= _SLICE:
+            if count >= _SLICE or self._clock.monotonic() >= end:
                 break
         actions = [action for each in decided.values() for action in each]
         if actions:
@@ -103,6 +106,8 @@ class Loop:
             del self._due[stage][key]
         if actions:
             await self._mirror.reached(done.revision)
+        else:
+            await asyncio.sleep(0)
 
     def _decide(self, stage: int, key: str) -> list[Action]:
         controller = self._controllers[stage]

@@ -6,8 +6,8 @@ decision that keeps a view across an `await` sees it move.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
 from manager.store.presence import Presence
 from manager.store.records import KINDS, Noun, kind_of
@@ -22,6 +22,16 @@ from shoal.model.trust import Revocation
 N = TypeVar("N", Service, Node, Network)
 
 
+class Follower(Protocol):
+    """What is computed from a view and kept current with it, because computing it anew takes too long."""
+
+    def changed(self, old: Noun | None, new: Noun | None) -> None:
+        """The view holds `new` instead of `old` now. Must not change the view."""
+
+
+F = TypeVar("F", bound=Follower)
+
+
 class View:
     """Mappings by id, and the indexes. Collections returned are copies and stay as they are."""
 
@@ -34,6 +44,7 @@ class View:
         self._leases_by_network: dict[str, dict[str, Lease]] = {}
         self._leases_by_node: dict[str, dict[str, Lease]] = {}
         self._names: dict[str, dict[str, dict[str, None]]] = {"service": {}, "node": {}, "network": {}}
+        self._followers: dict[Any, Follower] = {}
         for value in values:
             self.put(value)
 
@@ -117,17 +128,29 @@ class View:
         """By id, or else by name."""
         return self.networks.get(reference) or self.network_named(reference)
 
+    def follower(self, make: Callable[[View], F]) -> F:
+        """The one that `make` makes of this view: made when it is first asked for, told of every change since."""
+        known = self._followers.get(make)
+        if known is None:
+            known = self._followers[make] = make(self)
+        return cast("F", known)
+
     def put(self, value: Noun) -> Noun | None:
         """Hold `value` instead of the one with its id, which is returned."""
         kind = kind_of(value)
         old = self._records[kind].get(value.meta.id)
         self._reindex(old, value)
         self._records[kind][value.meta.id] = value
+        for follower in self._followers.values():
+            follower.changed(old, value)
         return old
 
     def remove(self, kind: str, id: str) -> Noun | None:
         old = self._records[kind].pop(id, None)
         self._reindex(old, None)
+        if old is not None:
+            for follower in self._followers.values():
+                follower.changed(old, None)
         return old
 
     def _named(self, kind: str, name: str, records: Mapping[str, N]) -> N | None:

@@ -84,3 +84,20 @@ def test_collections_are_copies():
     for each in view.tasks_of_service("s"):
         view.remove("task", each.meta.id)
     assert view.tasks == {}
+
+
+def test_a_follower_is_made_once_and_told_of_every_change():
+    class Ids:
+        def __init__(self, view):
+            self.seen = list(view.nodes)
+
+        def changed(self, old, new):
+            self.seen.append((old and old.meta.version, new and new.meta.version))
+
+    view = View([Node(Meta("a", version=1))])
+    follower = view.follower(Ids)
+    view.put(Node(Meta("a", version=2)))
+    view.remove("node", "a")
+    view.remove("node", "a")
+    assert view.follower(Ids) is follower
+    assert follower.seen == ["a", (1, 2), (2, None)]
