@@ -71,6 +71,7 @@ class World:
         **about: Any,
     ) -> Node:
         resources = Resources(nano_cpus=int(cpus * 1e9), memory_bytes=memory_bytes)
+        about = {"address": "198.18.0.11", **about}
         known = self.view.nodes.get(id)
         return self.write(
             Node(

@@ -20,15 +20,18 @@ from shoal.errors import Exhausted
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster
 from shoal.model.network import Network, NetworkScope, NetworkSpec, Port, PortProtocol, PublishMode
+from shoal.model.node import Node
 from shoal.model.service import EndpointMode, Service, VirtualAddress
 from shoal.model.task import Task, TaskState
 
 name = "allocator"
-kinds = frozenset({"cluster", "network", "service", "task"})
+kinds = frozenset({"cluster", "network", "node", "service", "task"})
 
 
 def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:  # noqa: ARG001
     new = event.new
+    if event.kind == "node":
+        return ("cluster",) if _address(event.old) != _address(new) else ()
     if isinstance(new, Task) and new.status.state != TaskState.NEW:
         return ()
     return () if event.kind == "task" and new is None else ("cluster",)
@@ -47,6 +50,10 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noq
     return Decision((*actions, *_tasks(view, refused | starved, now_ns)))
 
 
+def _address(node: object) -> str:
+    return node.description.address if isinstance(node, Node) else ""
+
+
 def _ingress(id: str, now_ns: int) -> Network:
     return Network(
         meta=Meta(id=id, created_at_ns=now_ns, updated_at_ns=now_ns),
@@ -63,11 +70,17 @@ def _networks(view: View, cluster: Cluster) -> tuple[list[Action], dict[str, str
     taken = [each.subnet for each in view.networks.values() if each.subnet]
     # What users ask for by number comes first, so that the pool does not give it to another one.
     taken += [each.spec.subnet for each in waiting if each.spec.subnet]
+    # Hosts often have addresses of the pool (10.0.0.0/8): a network over them would cut them off.
+    hosts = [address for node in view.nodes.values() if (address := _address(node))]
+    taken += hosts
     actions: list[Action] = []
     refused: dict[str, str] = {}
     for network in sorted(waiting, key=lambda each: (not each.spec.ingress, each.meta.created_at_ns, each.meta.id)):
         chosen = network.subnet or network.spec.subnet
         if not chosen:
+            if view.nodes and not hosts:
+                refused[network.meta.id] = f"no subnet for network {network.spec.name}: no node has told its address"
+                continue
             found = subnet.free(cluster.spec.address_pool, cluster.spec.address_pool_prefix, taken)
             if found is None:
                 pool = f"{cluster.spec.address_pool} in parts of /{cluster.spec.address_pool_prefix}"

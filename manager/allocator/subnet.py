@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 
 from shoal.errors import InvalidArgument
 from shoal.model.network import Network
+from shoal.model.node import Node
 
 BLOCK_PREFIX = 26
 _SMALLEST_BLOCK = 29
@@ -36,6 +37,12 @@ def overlap(networks: Iterable[Network], subnet: str) -> Network | None:
     """A network whose subnet has addresses in common with `subnet`."""
     wanted = parse(subnet)
     return next((each for each in networks if each.subnet and wanted.overlaps(IPv4Network(each.subnet))), None)
+
+
+def host_inside(nodes: Iterable[Node], subnet: str) -> Node | None:
+    """A node whose own address is in `subnet`: containers would get it, and the hosts lose each other."""
+    wanted = parse(subnet)
+    return next((each for each in nodes if _has(wanted, each.description.address)), None)
 
 
 def free(pool: str, prefix: int, taken: Iterable[str]) -> IPv4Network | None:
@@ -70,3 +77,10 @@ def block_prefix(subnet: str) -> int:
 def first_block(network: Network) -> IPv4Network:
     """The one that no node gets."""
     return IPv4Network((int(IPv4Network(network.subnet).network_address), network.block_prefix))
+
+
+def _has(subnet: IPv4Network, address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in subnet
+    except ValueError:  # a node that has not told its address yet
+        return False

@@ -94,6 +94,12 @@ class NetworkCalls:
             raise _exists(spec.name)
         if spec.subnet and (other := subnet.overlap(self._room.mirror.networks.values(), spec.subnet)):
             raise Conflict(f"subnet {spec.subnet} overlaps with that of network {other.spec.name} ({other.subnet})")
+        if spec.subnet and (node := subnet.host_inside(self._room.mirror.nodes.values(), spec.subnet)):
+            raise Conflict(
+                f"subnet {spec.subnet} has the address of node {node.description.hostname}"
+                f" ({node.description.address})",
+                hint="choose another with --subnet",
+            )
 
 
 def _exists(name: str) -> Conflict:

@@ -43,6 +43,25 @@ def test_a_users_subnet_is_kept_and_the_pool_goes_round_it(world):
     assert network(world, "other").subnet == "10.2.0.0/16"
 
 
+def test_the_pool_goes_round_the_hosts_addresses(new_world):
+    world = new_world()
+    world.node("n1", address="10.0.0.5")
+    world.node("n2", address="10.2.255.9")
+    overlay(world, "other")
+    world.settle()
+    assert [network(world, name).subnet for name in ("ingress", "other")] == ["10.1.0.0/16", "10.3.0.0/16"]
+
+
+def test_no_subnet_is_chosen_before_a_host_has_told_its_address(new_world):
+    world = new_world()
+    world.node("n1", address="")
+    world.settle()
+    assert network(world, "ingress").subnet == ""
+    world.node("n1", address="10.0.0.5")
+    world.settle()
+    assert network(world, "ingress").subnet == "10.1.0.0/16"
+
+
 def test_a_pool_that_is_used_up_is_said_and_healed(new_world):
     world = new_world(nodes=1, address_pool="10.0.0.0/15", address_pool_prefix=16)
     overlay(world, "a")

@@ -10,6 +10,7 @@ from manager.allocator import port, subnet, vip, vni
 from shoal.errors import Exhausted, InvalidArgument
 from shoal.model.base import Meta
 from shoal.model.network import Lease, Network, NetworkSpec, Port, PortProtocol, PublishMode
+from shoal.model.node import Node, NodeDescription
 from shoal.model.service import Service, ServiceSpec
 
 
@@ -41,6 +42,15 @@ def test_an_overlap_names_the_network():
     found = subnet.overlap(networks, "10.0.128.0/20")
     assert found is not None and found.spec.name == "ingress"
     assert subnet.overlap(networks, "10.1.0.0/16") is None
+
+
+def test_a_subnet_with_a_hosts_address_names_the_host():
+    nodes = [
+        Node(description=NodeDescription(hostname=name, address=at)) for name, at in (("n1", ""), ("n2", "10.0.0.5"))
+    ]
+    found = subnet.host_inside(nodes, "10.0.0.0/16")
+    assert found is not None and found.description.hostname == "n2"
+    assert subnet.host_inside(nodes, "10.1.0.0/16") is None
 
 
 @given(st.lists(st.integers(0, 63), max_size=40), st.booleans())

@@ -12,6 +12,7 @@ from shoal.codec import to_wire
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.model.base import Meta
 from shoal.model.network import Network, NetworkScope, NetworkSpec
+from shoal.model.node import Node, NodeDescription
 from shoal.model.task import Task, TaskState, TaskStatus
 from shoal.v1 import control_pb2 as wire
 from shoal.v1 import types_pb2 as t
@@ -221,6 +222,10 @@ async def test_a_network_in_use_is_not_removed(manager: Any) -> None:
     overlapping = to_wire(NetworkSpec(name="more", driver="overlay", subnet="10.3.4.0/24"), t.NetworkSpec)
     with pytest.raises(Conflict, match="overlaps with that of network back"):
         await manager.control.CreateNetwork(wire.CreateNetworkRequest(spec=overlapping), None)
+    await manager.add(Node(Meta("h1"), description=NodeDescription(hostname="h1", address="10.4.0.9")))
+    covering = to_wire(NetworkSpec(name="more", driver="overlay", subnet="10.4.0.0/16"), t.NetworkSpec)
+    with pytest.raises(Conflict, match="has the address of node h1"):
+        await manager.control.CreateNetwork(wire.CreateNetworkRequest(spec=covering), None)
     await manager.control.RemoveService(wire.RemoveServiceRequest(service="web"), None)
     await manager.control.RemoveNetwork(wire.RemoveNetworkRequest(network="back"), None)
     assert manager.mirror.networks == {}
