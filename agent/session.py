@@ -205,7 +205,6 @@ class Session:
         """A stream stands."""
         log.info("connected manager=%s session=%s", manager, welcome.session_id)
         self._link = Link(manager=manager, met=True)
-        self._backoff.reset()
         self._worker.begin_session()
         self._reporter.resend_all()
         await self._learn(welcome, manager)
@@ -246,6 +245,8 @@ class Session:
             match response.WhichOneof("response"):
                 case "assignments":
                     await self._worker.assign(response.assignments)
+                    # Only now: a host that cannot keep what it is told (its disk is full) must not call all the time.
+                    self._backoff.reset()
                 case "welcome":
                     await self._learn(response.welcome, self._link.manager)
                 case "trust":

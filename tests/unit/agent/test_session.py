@@ -54,6 +54,18 @@ class Worker:
         self.messages.append(message)
 
 
+class Waits(SystemClock):
+    """Notes how long was slept for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(round(seconds, 6))
+        await super().sleep(seconds)
+
+
 class Agent:
     """A session with its parts."""
 
@@ -61,6 +73,7 @@ class Agent:
         self.credentials = credentials
         self.images = Images()
         self.worker = Worker()
+        self.clock = Waits()
         self.reporter = Reporter(self._save, clock=SystemClock())
         self.kept: list[list[str]] = []
         self.trusted: list[Trust] = []
@@ -73,7 +86,7 @@ class Agent:
             describe=lambda: describe("10.0.0.1"),
             keep_managers=self._keep,
             trust=self,
-            clock=SystemClock(),
+            clock=self.clock,
             chance=lambda: 0.1,
         )
 
@@ -132,6 +145,17 @@ async def test_hands_assignments_to_the_worker_in_order(connect: Connect, manage
     await stream.assign(sequence=2)
     await eventually(lambda: len(agent.worker.messages) == 2)
     assert [message.sequence for message in agent.worker.messages] == [1, 2]
+
+
+async def test_waits_longer_each_time_what_it_is_told_cannot_be_kept(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    agent.worker.refuse = [Conflict("the disk is full")] * 3
+    for _ in range(4):
+        stream = await manager.session()
+        await stream.assign(sequence=1, complete=True)
+    await eventually(lambda: len(agent.worker.messages) == 1)
+    pauses = [each for each in agent.clock.slept if each in (0.01, 0.02, 0.04)]
+    assert pauses == [0.01, 0.02, 0.04]
 
 
 async def test_heeds_whom_the_manager_says_to_let_in(connect: Connect, manager: Manager) -> None:
