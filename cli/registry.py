@@ -51,6 +51,10 @@ _CONTAINER = {
     "update": (OTHER, "Update configuration of one or more containers", "amendment:update"),
     "top": (OTHER, "Display the running processes of a container", "processes:top"),
     "stats": (OTHER, "Display a live stream of container(s) resource usage statistics", "stats:stats"),
+    "cp": (OTHER, "Copy files/folders between a container and the local filesystem", "copying:copy"),
+    "diff": (OTHER, "Inspect changes to files or directories on a container's filesystem", "contents:diff"),
+    "export": (OTHER, "Export a container's filesystem as a tar archive", "contents:export"),
+    "commit": (OTHER, "Create a new image from a container's changes", "contents:commit"),
     "kill": (OTHER, "Kill one or more running containers", "lifecycle:kill"),
     "rm": (OTHER, "Remove one or more containers", "lifecycle:remove"),
     "wait": (OTHER, "Block until one or more containers stop, then print their exit codes", "lifecycle:wait"),
@@ -179,21 +183,9 @@ EXAMPLES = {
 
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
-    [
-        prefix + name
-        for prefix in ("", "container ")
-        for name in (
-            "commit",
-            "cp",
-            "diff",
-            "export",
-        )
-    ]
-    + ["build", "builder", "buildx", "compose", "config", "events", "history", "login", "logout", "machine"]
-    + ["plugin", "push", "save", "search", "secret", "stack", "image build", "image history"]
-    + ["image prune", "image push", "image save", "network connect", "network disconnect", "network prune"]
-    + ["volume prune", "volume update", "swarm unlock"]
-    + ["swarm unlock-key", "system df", "system events", "system prune", "context export", "context import"]
-    + ["context update"],
+    """build, builder, buildx, compose, config, events, history, login, logout, machine, plugin, push, save, search,
+    secret, stack, image build, image history, image prune, image push, image save, network connect,
+    network disconnect, network prune, volume prune, volume update, swarm unlock, swarm unlock-key, system df,
+    system events, system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
     _LATER,
 )

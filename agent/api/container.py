@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 import msgspec
 
-from agent.api.stream import Client, relay, relay_attachment
+from agent.api.stream import relay, relay_attachment
 from agent.container.containers import Containers, WaitCondition
+from agent.container.difference import Kind
 from agent.container.exec import ExecRequest
 from agent.container.launch import Size
 from agent.container.settle import warnings_of
@@ -25,6 +27,13 @@ from shoal.v1.engine_pb2_grpc import ContainerServiceServicer
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
+Opening = TypeVar("Opening", wire.AttachContainerRequest, wire.ExecContainerRequest, wire.WriteArchiveRequest)
+
+_KINDS = {
+    Kind.MODIFIED: wire.CHANGE_KIND_MODIFIED,
+    Kind.ADDED: wire.CHANGE_KIND_ADDED,
+    Kind.DELETED: wire.CHANGE_KIND_DELETED,
+}
 _CONDITIONS = {
     wire.WAIT_CONDITION_UNSPECIFIED: WaitCondition.NOT_RUNNING,
     wire.WAIT_CONDITION_NOT_RUNNING: WaitCondition.NOT_RUNNING,
@@ -123,6 +132,63 @@ class ContainerService(ContainerServiceServicer):
         async for batch in self._containers.stats(request.containers, all=request.all):
             yield wire.WatchStatsResponse(stats=[wire.Stats(**msgspec.structs.asdict(each)) for each in batch])
 
+    async def DiffContainer(self, request: wire.DiffContainerRequest, _context: Context) -> wire.DiffContainerResponse:
+        changes = await self._containers.difference(request.container)
+        return wire.DiffContainerResponse(
+            changes=[wire.Change(kind=_KINDS[each.kind], path=each.path) for each in changes]
+        )
+
+    async def StatPath(self, request: wire.StatPathRequest, _context: Context) -> wire.StatPathResponse:
+        found = await self._containers.files.stat(request.container, request.path)
+        return wire.StatPathResponse(
+            name=found.name,
+            mode=found.mode,
+            size_bytes=found.size,
+            modified_at_ns=found.mtime_ns,
+            link_target=found.link,
+        )
+
+    async def ReadArchive(
+        self, request: wire.ReadArchiveRequest, _context: Context
+    ) -> AsyncIterator[wire.ReadArchiveResponse]:
+        pieces = self._containers.files.read(request.container, request.path, request.name)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                yield wire.ReadArchiveResponse(chunk=piece)
+
+    async def WriteArchive(
+        self, requests: AsyncIterator[wire.WriteArchiveRequest], _context: Context
+    ) -> wire.WriteArchiveResponse:
+        opening = (await _first(requests, "a copy")).open
+        await self._containers.files.write(
+            opening.container,
+            opening.path,
+            (each.chunk async for each in requests),
+            keep_owner=opening.keep_owner,
+        )
+        return wire.WriteArchiveResponse()
+
+    async def ExportContainer(
+        self, request: wire.ExportContainerRequest, _context: Context
+    ) -> AsyncIterator[wire.ExportContainerResponse]:
+        pieces = self._containers.files.export(request.container)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                yield wire.ExportContainerResponse(chunk=piece)
+
+    async def CommitContainer(
+        self, request: wire.CommitContainerRequest, _context: Context
+    ) -> wire.CommitContainerResponse:
+        image_id = await self._containers.commit(
+            request.container,
+            reference=request.reference,
+            author=request.author,
+            message=request.message,
+            changes=request.changes,
+            pause=not request.no_pause,
+        )
+        return wire.CommitContainerResponse(image_id=image_id)
+
     async def WaitContainer(self, request: wire.WaitContainerRequest, _context: Context) -> wire.WaitContainerResponse:
         if request.condition not in _CONDITIONS:
             raise InvalidArgument(f"wait condition {request.condition} is not one that this agent knows")
@@ -208,7 +274,7 @@ def _streams(*, stdout: bool, stderr: bool) -> Sequence[int]:
     return wanted or (1, 2)
 
 
-async def _first(requests: AsyncIterator[Client], what: str) -> Client:
+async def _first(requests: AsyncIterator[Opening], what: str) -> Opening:
     """The message that opens a stream."""
     async for request in requests:
         if request.WhichOneof("request") == "open":

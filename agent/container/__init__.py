@@ -5,6 +5,7 @@ comes to with its image) and `create` (volumes, record); a start is done by `lau
 this host and has `bundle` (pure) write the OCI config that `agent.runtime` runs; `watch` waits for the exit and
 does what `restart` (pure) decides. `ending` is what people do to a running one, `amendment` what they change of one
 that is there. `record` keeps it on disk, `held` in memory, `adopt` brings both together with
-what really runs when the agent starts. Around these: `user`, `rootview`, `seed` (what layers hold), `hostfiles`
-(/etc/hosts and its kin), `attach`, `exec`, `logs`, `top`, `stats`, `filter`, `prune`, `signals`.
+what really runs when the agent starts. `carriage` and its `porter` bring files in and out, `difference` tells what
+changed. Around these: `user`, `rootview`, `seed` (what layers hold), `hostfiles` (/etc/hosts and its kin), `attach`,
+`exec`, `logs`, `top`, `stats`, `filter`, `prune`, `signals`.
 """

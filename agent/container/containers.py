@@ -7,6 +7,7 @@ nothing half done. What it takes is in the siblings: `create`, `lifecycle`, `end
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import random
@@ -18,7 +19,9 @@ from agent.container import host, logs, top
 from agent.container.amendment import Amender
 from agent.container.attach import Attachment
 from agent.container.baselayer import base_layer
+from agent.container.carriage import Carriage
 from agent.container.create import Creator
+from agent.container.difference import Change, difference
 from agent.container.ending import Ender
 from agent.container.exec import ExecRequest, exec_process
 from agent.container.filter import Known, check_filter, selected, shows_stopped
@@ -30,8 +33,10 @@ from agent.container.prune import disk_bytes, prunable
 from agent.container.record import Records
 from agent.container.register import Register
 from agent.container.restore import restore
+from agent.container.settle import config_of
 from agent.container.stats import Stats, sample
-from agent.image.images import Images
+from agent.image import change
+from agent.image.images import Commit, Images
 from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime, Streams
 from agent.volume.volumes import Volumes
@@ -74,6 +79,7 @@ class Containers:
         self._lifecycle = Lifecycle(room, self._launcher)
         self._ender = Ender(room, self._lifecycle)
         self._amender = Amender(room, self._lifecycle, networks)
+        self._carriage = Carriage(room, self._launcher)
         self._creator = Creator(room, images, self._lifecycle)
         self._available = host.available_capabilities()
         self._working: set[asyncio.Task[Any]] = set()
@@ -120,6 +126,11 @@ class Containers:
         for held in self._room.register:
             held.unwatch()
         await self._room.group.__aexit__(None, None, None)
+
+    @property
+    def files(self) -> Carriage:
+        """Files in and out of them."""
+        return self._carriage
 
     @property
     def events(self) -> Broadcast[ContainerEvent]:
@@ -288,6 +299,36 @@ class Containers:
             following=lambda: follow and held.busy and not held.gone,
         ):
             yield batch
+
+    async def difference(self, ref: str) -> Sequence[Change]:
+        """What its own layer changes of its image, by path."""
+        held = self._room.register.find(ref)
+        upper = str(self._room.records.folder(held.id) / "upper")
+        return await asyncio.to_thread(difference, upper, self._launcher.layers(held.record.container))
+
+    async def commit(
+        self,
+        ref: str,
+        *,
+        reference: str = "",
+        author: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> str:
+        """An image of what it is now; its id. With `pause` its processes stand still meanwhile."""
+        held = self._room.register.find(ref)
+        image = await self._images.get(held.record.container.image_id)
+        commit = Commit(
+            config=change.apply(config_of(held.record.container, image.config), changes),
+            author=author,
+            comment=message,
+            command=" ".join(held.record.container.argv),
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            if pause:
+                await stack.enter_async_context(self._ender.still(held))
+            return await self._images.commit(self._carriage.layer(held.id), image.meta.id, commit, reference=reference)
 
     def volume_users(self, name: str) -> Sequence[str]:
         """Ids of the containers that mount this volume."""

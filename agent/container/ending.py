@@ -7,6 +7,8 @@ Nothing here waits under the container's lock for its process to end, since the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -120,6 +122,22 @@ class Ender:
             if held.state.status.state != ContainerState.PAUSED:
                 raise Conflict(f"Container {held.id} is not paused")
             await self._unfreeze(held)
+
+    @contextlib.asynccontextmanager
+    async def still(self, held: Held) -> AsyncIterator[None]:
+        """Its processes stand still for as long as the block runs, if it runs. This is nobody's wish and in no record:
+        an agent that dies meanwhile lets them go on when it starts."""
+        async with held.lock:
+            held.check_there()
+            freezing = held.state.status.state == ContainerState.RUNNING
+            if freezing:
+                await self._room.runtime.pause(held.id)
+        try:
+            yield
+        finally:
+            if freezing:
+                with contextlib.suppress(NotFound, Conflict):  # it ended meanwhile
+                    await self._room.runtime.resume(held.id)
 
     async def remove(self, held: Held, *, force: bool, volumes: bool) -> None:
         """Raises Conflict for one that runs, unless `force`, which kills it."""

@@ -104,11 +104,10 @@ class Launcher:
     async def _launch(self, held: Held, size: Size, note: Note) -> Started:
         container = held.container
         first = not held.state.boot_id
-        layers = self._layers(container)
+        layers = self.layers(container)
         user = self.user(container, layers, untouched=first)
         sources = await place.sources(container.mounts, self._volumes)
-        if _is_volatile(container) and not first:
-            _renew(self._records.folder(held.id), same_boot=held.state.boot_id == self._boot_id)
+        self.renew(held)
         try:
             joined = await self._join(container)
             facts = self._facts(container, joined, user=user, sources=sources, size=size)
@@ -120,6 +119,11 @@ class Launcher:
         if not joined.owner:
             await self._networks.started(held.id)
         return started
+
+    def renew(self, held: Held) -> None:
+        """Make the writable layer of a container that does not run mountable again."""
+        if _is_volatile(held.record.container) and held.state.boot_id:
+            _renew(self._records.folder(held.id), same_boot=held.state.boot_id == self._boot_id)
 
     async def clear(self, container_id: str) -> None:
         """Take away what a run leaves: its network, cgroup, FIFOs. Idempotent; what fails is left to `adopt`."""
@@ -145,9 +149,10 @@ class Launcher:
     def user_now(self, container: Container, wanted: str) -> User:
         """Who `wanted` (`exec -u`) is, by the files as they are now."""
         upper = str(self._records.folder(container.meta.id) / "upper")
-        return user_in((upper, *self._layers(container)), wanted, container.spec.groups)
+        return user_in((upper, *self.layers(container)), wanted, container.spec.groups)
 
-    def _layers(self, container: Container) -> tuple[str, ...]:
+    def layers(self, container: Container) -> tuple[str, ...]:
+        """The folders below its own, top first."""
         return (*self._images.layers(container.image_id), self._base_layer)
 
     async def _join(self, container: Container) -> _Joined:

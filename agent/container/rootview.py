@@ -51,7 +51,7 @@ class Folder:
             with os.scandir(each) as entries:
                 for entry in entries:
                     if entry.name not in seen:
-                        seen[entry.name] = not _is_whiteout(entry.stat(follow_symlinks=False))
+                        seen[entry.name] = not is_whiteout(entry.stat(follow_symlinks=False))
         return sorted(name for name, there in seen.items() if there)
 
     def look_up(self, name: str) -> tuple[int, os.stat_result] | None:
@@ -61,7 +61,7 @@ class Folder:
                 about = os.stat(name, dir_fd=each, follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            return None if _is_whiteout(about) else (each, about)
+            return None if is_whiteout(about) else (each, about)
         return None
 
     def folder(self, name: str) -> Folder | None:
@@ -75,7 +75,7 @@ class Folder:
             except OSError:  # a file, a link or a whiteout: it hides what is below
                 break
             found.append(child)
-            if _is_opaque(child):
+            if is_opaque(child):
                 break
         return Folder(found) if found else None
 
@@ -153,11 +153,13 @@ def _components(path: str) -> list[str]:
     return [each for each in reversed(path.split("/")) if each not in ("", ".")]
 
 
-def _is_whiteout(about: os.stat_result) -> bool:
+def is_whiteout(about: os.stat_result) -> bool:
+    """Overlayfs' sign for what is deleted."""
     return stat.S_ISCHR(about.st_mode) and about.st_rdev == 0
 
 
-def _is_opaque(descriptor: int) -> bool:
+def is_opaque(descriptor: int) -> bool:
+    """Whether a layer's folder hides those below it."""
     try:
         return os.getxattr(descriptor, _OPAQUE) == b"y"
     except OSError:

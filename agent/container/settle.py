@@ -68,6 +68,24 @@ def settled(
     )
 
 
+def config_of(container: Container, image: ImageConfig) -> ImageConfig:
+    """What an image made from this container says of its own: the image's words, and the container's over them."""
+    spec = container.spec
+    cmd = image.cmd if not spec.entrypoint_set else ()
+    exposed = [f"{each.target}/{each.protocol.name.lower()}" for each in container.ports]
+    return msgspec.structs.replace(
+        image,
+        entrypoint=spec.entrypoint if spec.entrypoint_set else image.entrypoint,
+        cmd=spec.args or cmd,
+        env=container.env,
+        workdir=container.workdir if container.workdir != "/" else image.workdir,
+        user=container.user,
+        labels={**image.labels, **spec.labels},
+        exposed_ports=tuple(sorted({*image.exposed_ports, *exposed})),
+        stop_signal=spec.stop_signal or image.stop_signal,
+    )
+
+
 def warnings_of(container: Container) -> tuple[str, ...]:
     """What the user asked for and will not get, in docker's words."""
     if container.ports and container.networks[0].network == HOST:

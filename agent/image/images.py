@@ -22,6 +22,7 @@ from agent.image import manifest as manifests
 from agent.image import platform as platforms
 from agent.image.auth import Credentials
 from agent.image.catalog import Catalog, Name, Record
+from agent.image.commit import Commit, Committer
 from agent.image.content import Content
 from agent.image.download import read_document
 from agent.image.gc import Collector, needed
@@ -45,7 +46,7 @@ from shoal.reference import Reference
 
 log = logging.getLogger(__name__)
 
-__all__ = ["BlobSource", "Credentials", "Images", "Progress", "Pulled"]
+__all__ = ["BlobSource", "Commit", "Credentials", "Images", "Progress", "Pulled"]
 
 _READ = 1 << 18
 
@@ -85,6 +86,7 @@ class Images:
         self._collector = Collector(content, snapshots, lambda: self._catalog)
         self._puller = Puller(content, snapshots, threads=threads, clock=clock)
         self._importer = Importer(content, snapshots, self._puller, threads=threads, clock=clock)
+        self._committer = Committer(content, self._puller, threads=threads, clock=clock)
 
     @classmethod
     async def open(
@@ -167,6 +169,19 @@ class Images:
         )
         async with self._bringing():
             record = await self._importer.bring(chunks, rootfs)
+            await self._enter([record], {name.key: Name(record.id, record.digest)} if name is not None else {})
+        return record.id
+
+    async def commit(self, chunks: AsyncIterator[bytes], base_id: str, commit: Commit, *, reference: str = "") -> str:
+        """One more layer, a gzipped tar, on an image that is here; the new image's id."""
+        name = references.parse(reference).with_default_tag() if reference else None
+        if name is not None and name.digest:
+            raise InvalidArgument("cannot commit to digest reference", hint="give a tag")
+        base = self._catalog.images.get(base_id)
+        if base is None:
+            raise NotFound(f"No such image: {base_id}")
+        async with self._bringing():
+            record = await self._committer.bring(chunks, base, self._documents[base_id], commit)
             await self._enter([record], {name.key: Name(record.id, record.digest)} if name is not None else {})
         return record.id
 

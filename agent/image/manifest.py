@@ -261,19 +261,47 @@ def new_document(
         variant=platform.variant or None,
         created=created,
         comment=comment or None,
-        config=_Config(
-            user=config.user or None,
-            exposed_ports={port: {} for port in config.exposed_ports} or None,
-            env=list(config.env) or None,
-            entrypoint=list(config.entrypoint) or None,
-            cmd=list(config.cmd) or None,
-            volumes={path: {} for path in config.volumes} or None,
-            workdir=config.workdir or None,
-            labels=config.labels or None,
-            stop_signal=config.stop_signal or None,
-        ),
+        config=_config(config),
         rootfs=_RootFs("layers", diff_ids),
         history=[_Step(created=created, comment=comment or None)],
+    )
+
+
+def committed(
+    base: Document,
+    *,
+    diff_id: str,
+    created_at_ns: int,
+    config: ImageConfig,
+    author: str,
+    comment: str,
+    command: str,
+) -> Document:
+    """`base` with one more layer on top, and another configuration."""
+    created = format_time(created_at_ns)
+    step = _Step(created=created, created_by=command or None, comment=comment or None, author=author or None)
+    return msgspec.structs.replace(
+        base,
+        created=created,
+        author=author or None,
+        comment=comment or None,
+        config=_config(config),
+        rootfs=_RootFs("layers", [*base.rootfs.diff_ids, diff_id]),
+        history=[*(base.history or []), step],
+    )
+
+
+def _config(config: ImageConfig) -> _Config:
+    return _Config(
+        user=config.user or None,
+        exposed_ports={port: {} for port in config.exposed_ports} or None,
+        env=list(config.env) or None,
+        entrypoint=list(config.entrypoint) or None,
+        cmd=list(config.cmd) or None,
+        volumes={path: {} for path in config.volumes} or None,
+        workdir=config.workdir or None,
+        labels=config.labels or None,
+        stop_signal=config.stop_signal or None,
     )
 
 

@@ -1,0 +1,79 @@
+"""An image from a container: its image's layers, and one of what it changed (`commit`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from agent.image import incoming, layer
+from agent.image import manifest as manifests
+from agent.image.archive import Nothing
+from agent.image.catalog import Record
+from agent.image.content import Content
+from agent.image.manifest import Descriptor, Document, Index, Manifest
+from agent.image.pull import Puller, Target, at_hand
+from agent.image.threads import Threads
+from shoal.clock import Clock
+from shoal.errors import InvalidArgument
+from shoal.model.image import ImageConfig
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """What the layer does not say of the image. `command` is what made it: the container's."""
+
+    config: ImageConfig
+    author: str
+    comment: str
+    command: str
+
+
+class Committer:
+    def __init__(self, content: Content, puller: Puller, *, threads: Threads, clock: Clock) -> None:
+        self._content = content
+        self._puller = puller
+        self._threads = threads
+        self._clock = clock
+
+    async def bring(self, chunks: AsyncIterator[bytes], base: Record, document: Document, commit: Commit) -> Record:
+        """The image of `base`, whose configuration is `document`, with one more layer: the gzipped tar that `chunks`
+        stream. Complete on disk and not yet in the catalog. Raises ShoalError."""
+        below = await self._manifest(base, document)
+        blob = await incoming.store(chunks, self._content, self._threads)
+        stop = threading.Event()
+        diff_id = await self._threads.run(lambda: self._diff_id(blob, stop), stop=stop.set)
+        made = manifests.committed(
+            document,
+            diff_id=diff_id,
+            created_at_ns=self._clock.now_ns(),
+            config=commit.config,
+            author=commit.author,
+            comment=commit.comment,
+            command=commit.command,
+        )
+        data = manifests.write_document(made)
+        config = Descriptor(manifests.OCI_CONFIG, await self._puller.downloader.keep(data), len(data))
+        top = Descriptor(f"{manifests.OCI_LAYER}+gzip", blob, self._content.size(blob))
+        layers = [*below.layers, top]
+        manifests.check_layers(layers)
+        manifest = manifests.write_manifest(config, layers)
+        return await self._puller.pull(Target(manifest, manifests.OCI_MANIFEST), at_hand(made.platform, Nothing()))
+
+    async def _manifest(self, base: Record, document: Document) -> Manifest:
+        """By which the base came; of several platforms, the one that it is of."""
+        digest, media_type = base.digest, base.blobs.get(base.digest, "")
+        for _ in range(2):
+            data = await self._threads.run(
+                lambda digest=digest: self._content.read(digest, limit_bytes=manifests.MAX_DOCUMENT_BYTES)  # type: ignore[misc]
+            )
+            found = manifests.parse(data, media_type=media_type)
+            if not isinstance(found, Index):
+                return found
+            chosen = manifests.choose(found, document.platform)
+            digest, media_type = chosen.digest, chosen.media_type
+        raise InvalidArgument(f"the image {base.id} is an index inside an index")
+
+    def _diff_id(self, blob: str, stop: threading.Event) -> str:
+        with self._content.open(blob) as file:
+            return layer.digest_of(file, stop=stop)
