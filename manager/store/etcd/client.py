@@ -1,7 +1,8 @@
 """Client: etcd's calls, made at one of several endpoints; when that one fails, at the next.
 
 What certainly was not done is tried again within the call's time; what may have been done only if the caller says that
-doing it `again` is harmless. A call never lasts longer than its time. `trouble` says why nothing could be done lately.
+doing it `again` is harmless. A call never lasts longer than its time; `trouble` says why one that used it up could not
+be done, until the next one is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from manager.store.etcd import method
-from manager.store.etcd.endpoint import Endpoint, Metadata, Stream
+from manager.store.etcd.endpoint import Endpoint, Metadata, Stream, ended
 from manager.store.etcd.fault import Fault, Outcome
 from manager.store.etcd.method import Method
 from manager.store.etcd.settings import EtcdSettings
@@ -77,7 +78,11 @@ class Client:
             else:
                 self._heard()
                 return answer
-        raise self._unreachable(reasons)
+        error = _silent(reasons)
+        if not self.trouble:
+            log.warning("%s", error.message)
+        self.trouble = error.message
+        raise error
 
     @contextlib.asynccontextmanager
     async def stream(self, what: Method[Q, A]) -> AsyncIterator[Stream[Q, A]]:
@@ -85,13 +90,16 @@ class Client:
         endpoint = self._endpoints[self._at]
         try:
             await endpoint.connect(CONNECT_S)
-            async with endpoint.stream(what, await self._metadata(endpoint)) as stream:
+            metadata = await self._metadata(endpoint)
+            if endpoint is not self._endpoints[self._at]:
+                raise ended("another endpoint is tried")  # given up meanwhile, which this stream would not hear of
+            async with endpoint.stream(what, metadata) as stream:
                 yield stream
         except Fault as fault:
             self.suspicious.set()
             if fault.outcome is Outcome.STRANGER:
                 self._token = ""
-            elif fault.outcome is not Outcome.REFUSED:
+            elif fault.outcome not in (Outcome.REFUSED, Outcome.PASSING):
                 self._give_up(endpoint, fault.why)
             raise
 
@@ -122,10 +130,11 @@ class Client:
             raise fault.error from fault
         if fault.outcome is Outcome.STRANGER:
             self._token = ""
-            return
-        self._give_up(endpoint, fault.why)
+        elif fault.outcome is not Outcome.PASSING:
+            self._give_up(endpoint, fault.why)
         if fault.outcome is Outcome.UNSURE and not again:
-            raise self._unreachable({endpoint.address: fault.why}) from fault
+            self.suspicious.set()
+            raise _silent({endpoint.address: fault.why}) from fault
 
     def _give_up(self, endpoint: Endpoint, why: str) -> None:
         if len(self._endpoints) == 1 or endpoint is not self._endpoints[self._at]:
@@ -140,14 +149,6 @@ class Client:
             log.info("etcd answers again")
             self.trouble = ""
 
-    def _unreachable(self, reasons: dict[str, str]) -> Unavailable:
-        said = "; ".join(f"{address}: {why}" for address, why in reasons.items()) or "no endpoint in time"
-        message = f"etcd does not answer ({said})"
-        if not self.trouble:
-            log.warning("%s", message)
-        self.trouble = message
-        return Unavailable(message, hint="what runs goes on; changes wait until most members of etcd are back")
-
     async def _metadata(self, endpoint: Endpoint) -> Metadata:
         if not self._settings.user:
             return (_NEEDS_LEADER,)
@@ -156,3 +157,10 @@ class Client:
             answer = await endpoint.ask(method.AUTHENTICATE, request, timeout_s=CALL_S, metadata=(_NEEDS_LEADER,))
             self._token = answer.token
         return (_NEEDS_LEADER, ("token", self._token))
+
+
+def _silent(reasons: dict[str, str]) -> Unavailable:
+    said = "; ".join(f"{address}: {why}" for address, why in reasons.items()) or "no endpoint in time"
+    return Unavailable(
+        f"etcd does not answer ({said})", hint="what runs goes on; changes wait until most members of etcd are back"
+    )

@@ -44,6 +44,9 @@ _OPTIONS = [
 ]
 
 
+_WRITE_S = 2.0
+
+
 class Endpoint:
     def __init__(self, address: str, settings: EtcdSettings) -> None:
         self.address = address
@@ -119,11 +122,15 @@ class Stream(Generic[Q, A]):
 
     async def write(self, request: Q) -> None:
         try:
-            await self._call.write(request)
+            # A write to a call that is cancelled before it has reached the other end waits for ever (gRPC 1.85).
+            async with asyncio.timeout(_WRITE_S):
+                await self._call.write(request)
+        except TimeoutError as error:
+            raise ended("no answer in time") from error
         except grpc.aio.AioRpcError as error:
             raise fault_of(error) from error
         except asyncio.InvalidStateError as error:
-            raise _ended("the stream has ended") from error
+            raise ended("the stream has ended") from error
         except asyncio.CancelledError:
             self._check_given_up()
             raise
@@ -137,17 +144,17 @@ class Stream(Generic[Q, A]):
             self._check_given_up()
             raise
         if answer is grpc.aio.EOF:  # type: ignore[comparison-overlap]  # gRPC's end of a stream
-            raise _ended("the stream has ended")
+            raise ended("the stream has ended")
         return answer
 
     def _check_given_up(self) -> None:
         """gRPC tells of a call that was cancelled as if our own task had been."""
         task = asyncio.current_task()
         if self._given_up and task is not None and not task.cancelling():
-            raise _ended("another endpoint is tried")
+            raise ended("another endpoint is tried")
 
 
-def _ended(why: str) -> Fault:
+def ended(why: str) -> Fault:
     return Fault(Outcome.UNSURE, why, Unavailable(f"etcd: {why}"))
 
 

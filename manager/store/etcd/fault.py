@@ -20,6 +20,7 @@ _Code = grpc.StatusCode
 class Outcome(enum.Enum):
     REFUSED = "the answer is no"
     UNDONE = "certainly not done; another endpoint may do it"
+    PASSING = "certainly not done; in a moment the same endpoint may do it"
     UNSURE = "it may have happened"
     STRANGER = "certainly not done; the token is not known any more"
 
@@ -43,6 +44,8 @@ _UNDONE = (
     "raft proposal dropped",
     "failed to connect to all addresses",
 )
+# A read that an election came into.
+_PASSING = "etcdserver: leader changed"
 # A token goes with the member's process or with time; `revision of auth store is old` when users were changed.
 _STRANGER = ("etcdserver: invalid auth token", "etcdserver: revision of auth store is old")
 NO_SPACE = "etcdserver: mvcc: database space exceeded"
@@ -80,6 +83,8 @@ def fault(code: grpc.StatusCode, details: str) -> Fault:
         return Fault(Outcome.REFUSED, why, PermissionDenied(f"etcd: {why}"))
     if any(text in details for text in _UNDONE):
         return Fault(Outcome.UNDONE, why, Unavailable(f"etcd: {why}"))
+    if _PASSING in details:
+        return Fault(Outcome.PASSING, why, Unavailable(f"etcd: {why}"))
     if (refusal := _REFUSALS.get(code)) is not None:
         return Fault(Outcome.REFUSED, why, refusal(f"etcd: {why}"))
     if code is _Code.DEADLINE_EXCEEDED:

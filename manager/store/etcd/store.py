@@ -28,7 +28,7 @@ from shoal.etcd.v3 import wire_pb2 as wire
 _PAGE = 1_000
 _READ_S = 10.0
 _READ_ATTEMPT_S = 4.0
-_OPEN_S = 10.0
+_OPEN_S = 5.0
 
 
 class EtcdStore:
@@ -46,7 +46,7 @@ class EtcdStore:
 
     @classmethod
     async def open(cls, settings: EtcdSettings, *, clock: Clock) -> EtcdStore:
-        """Raises Unavailable when no endpoint answers within 10 s or etcd has no quorum, PermissionDenied when it does
+        """Raises Unavailable when no endpoint answers within 5 s or etcd has no quorum, PermissionDenied when it does
         not let us in."""
         store = cls(settings, clock)
         try:

@@ -9,6 +9,7 @@ import trustme
 
 from manager.store.etcd.settings import EtcdSettings
 from tests import etcd
+from tests.etcd import Member
 
 
 @contextlib.contextmanager
@@ -32,7 +33,7 @@ def with_certificates(folder: Path) -> Iterator[EtcdSettings]:
 
 
 @contextlib.contextmanager
-def with_password(folder: Path) -> Iterator[EtcdSettings]:
+def with_password(folder: Path) -> Iterator[tuple[Member, EtcdSettings]]:
     """One with a user who may do all below /test-, and nothing else."""
     with etcd.running(folder, options=["--bcrypt-cost", "4"]) as (member,):
         for words in (
@@ -47,4 +48,4 @@ def with_password(folder: Path) -> Iterator[EtcdSettings]:
             subprocess.run(
                 ["etcdctl", "--endpoints", member.client, *words.split()], check=True, capture_output=True, timeout=30
             )
-        yield EtcdSettings((member.client,), user="shoal", password="hush")
+        yield member, EtcdSettings((member.client,), user="shoal", password="hush")

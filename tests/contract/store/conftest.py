@@ -20,6 +20,8 @@ from manager.store.sqlite import SqliteStore
 from shoal.clock import ManualClock, SystemClock
 from tests import etcd
 from tests.contract.store.access import with_certificates, with_password
+from tests.etcd import Member
+from tests.link import Link, linked
 
 OpenStore = Callable[[], Awaitable[Store]]
 _prefixes = (f"/test-{os.getpid()}-{number}" for number in itertools.count())
@@ -73,7 +75,7 @@ def tls_etcd(tmp_path_factory) -> Iterator[EtcdSettings]:
 
 @pytest.fixture(scope="session")
 def password_etcd(tmp_path_factory) -> Iterator[EtcdSettings]:
-    with with_password(tmp_path_factory.mktemp("etcd-password")) as access:
+    with with_password(tmp_path_factory.mktemp("etcd-password")) as (_, access):
         yield access
 
 
@@ -124,3 +126,23 @@ async def store(reopen: OpenStore) -> Store:
 async def start(store: Store) -> int:
     """The revision before the test does anything."""
     return (await store.read("/")).revision
+
+
+@pytest.fixture
+def member(tmp_path) -> Iterator[Member]:
+    """An etcd that the test may break."""
+    with etcd.running(tmp_path) as (one,):
+        yield one
+
+
+@pytest.fixture
+def members(tmp_path) -> Iterator[list[Member]]:
+    with etcd.running(tmp_path, count=3) as three:
+        yield three
+
+
+@pytest.fixture
+async def link(member) -> AsyncIterator[Link]:
+    """The way to `member`, which the test may break."""
+    async with linked(member.client) as way:
+        yield way

@@ -1,0 +1,55 @@
+"""An etcd that others use too, and whose room is bounded."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from manager.store.base import Guard, Txn
+from manager.store.mirror import Mirror
+from shoal.errors import Exhausted
+from tests import etcd
+from tests.contract.store.steps import put
+from tests.contract.store.witness import opened, watched
+
+
+async def test_others_changes_are_not_ours(plain_etcd):
+    async with (
+        opened(replace(plain_etcd, prefix="/ours")) as ours,
+        opened(replace(plain_etcd, prefix="/ours-not")) as theirs,
+        watched(ours) as watcher,
+    ):
+        await theirs.txn(put("/theirs"))
+        await ours.txn(put("/ours"))
+        await watcher.until("/ours")
+        assert watcher.keys == ["/ours"]
+        assert [record.key for record in (await ours.read("/")).records] == ["/ours"]
+
+
+async def test_a_transaction_without_a_change_returns_what_a_mirror_reaches(plain_etcd):
+    """Although etcd's revision was last raised by somebody whose changes no mirror of ours sees."""
+    async with (
+        opened(replace(plain_etcd, prefix="/quiet")) as ours,
+        opened(replace(plain_etcd, prefix="/loud")) as theirs,
+    ):
+        mirror = Mirror()
+        following = asyncio.create_task(mirror.run(ours))
+        first = await ours.txn(put("/a"))
+        foreign = await theirs.txn(put("/theirs"))
+        async with asyncio.timeout(10):
+            for txn in (Txn((Guard("/a", first),)), Txn(deletes=("/never",))):
+                revision = await ours.txn(txn)
+                assert revision > foreign
+                await mirror.reached(revision)
+        assert [record.key for record in (await ours.read("/")).records] == ["/a"]
+        following.cancel()
+
+
+async def test_a_full_etcd_is_told_with_the_way_out(tmp_path):
+    with etcd.running(tmp_path, options=["--quota-backend-bytes", str(2 << 20)]) as (member,):
+        async with opened(member.client) as store:
+            with pytest.raises(Exhausted, match=r"reached its quota; compact and defragment"):
+                for number in range(100):
+                    await store.txn(put("/same", bytes([number]) * 100_000))
+            assert "quota" in store.trouble
+            assert len((await store.read("/")).records) == 1
