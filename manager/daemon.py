@@ -23,7 +23,7 @@ from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.control.loop import Loop
 from manager.control.roster import managers_of
 from manager.control.tenure import Tenure
-from manager.deciders import DECIDERS
+from manager.deciders import DECIDERS, FINISH
 from manager.dispatcher.inventory import Inventory
 from manager.dispatcher.rpc import DispatcherService
 from manager.founding import IdentityFile, keep_identity, own_identity, roots_of, settle_address
@@ -82,7 +82,7 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             identity = IdentityFile(settings.identity_dir, first)
 
             async def decide(fence: tuple[Guard, ...]) -> None:
-                await Loop(store, mirror, DECIDERS, clock=clock, fence=fence).run()
+                await Loop(store, mirror, DECIDERS, clock=clock, fence=fence, finish=FINISH).run()
 
             def managers() -> list[str]:
                 return managers_of(mirror)

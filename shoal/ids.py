@@ -12,18 +12,25 @@ from collections.abc import Iterable
 from shoal.errors import Conflict, NotFound
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_DIGITS = 25
+_DIGIT_OF = bytes(ord(_ALPHABET[byte % 36]) for byte in range(256))
+_LEFT_OUT = bytes(range(252, 256))
 SHORT = 12
 
 
 def new_id() -> str:
-    """25 base-36 digits, 125 bits of chance."""
-    return _base36(int.from_bytes(os.urandom(16)) >> 3, 25)
+    """25 base-36 digits, 129 bits of chance."""
+    return new_ids(1)[0]
 
 
 def new_ids(count: int) -> list[str]:
-    """`count` fresh ids from one read of the kernel's random source."""
-    chance = os.urandom(16 * count)
-    return [_base36(int.from_bytes(chance[i : i + 16]) >> 3, 25) for i in range(0, 16 * count, 16)]
+    """`count` fresh ids from one read of the kernel's random source, or few."""
+    digits = b""
+    while len(digits) < _DIGITS * count:
+        # Of 256 values of a byte, 252 are seven times each digit; the others are left out, so that all are as likely.
+        digits += os.urandom(26 * count).translate(_DIGIT_OF, _LEFT_OUT)
+    text = digits.decode()
+    return [text[first : first + _DIGITS] for first in range(0, _DIGITS * count, _DIGITS)]
 
 
 def new_container_id() -> str:

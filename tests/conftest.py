@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from manager.control.action import Action, Put
-from manager.deciders import DECIDERS
+from manager.deciders import DECIDERS, FINISH
 from manager.dispatcher.assignment import redeploys
 from manager.store.mirror import MirrorEvent
 from manager.store.records import KINDS, Noun, kind_of
@@ -210,6 +210,7 @@ class World:
             self._timers.pop((stage, key), None)
             if decision.requeue_at_ns is not None:
                 self._timers[stage, key] = decision.requeue_at_ns
+        actions = FINISH(self.view, actions, self.now_ns)
         changed = [action.key for action in actions]
         assert len(set(changed)) == len(changed), "one record is changed twice at once"
         for action in actions:

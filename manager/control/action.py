@@ -30,6 +30,10 @@ class Put(msgspec.Struct, frozen=True):
     rests_on: tuple[Guard, ...] = ()
 
     @property
+    def id(self) -> str:
+        return self.value.meta.id
+
+    @property
     def key(self) -> str:
         return key_of(self.kind, self.value.meta.id)
 
@@ -99,7 +103,7 @@ async def commit(store: Store, actions: Sequence[Action], fence: tuple[Guard, ..
     fence_keys = {guard.key for guard in fence}
     revision = 0
     conflicts: list[Action] = []
-    waiting = list(_chunks(actions, room=base.MAX_GUARDS - len(fence)))
+    waiting = list(_chunks(map(_write, actions), room=base.MAX_GUARDS - len(fence)))
     while waiting:
         results = await store.txn_many([_txn(chunk, fence) for chunk in waiting])
         again = []
@@ -110,41 +114,58 @@ async def commit(store: Store, actions: Sequence[Action], fence: tuple[Guard, ..
             in_the_way = set(result.keys)
             if in_the_way & fence_keys:
                 raise LeadershipLost
-            kept: list[Action] = []
-            for action in chunk:
-                stands = in_the_way.isdisjoint(guard.key for guard in _guards(action))
-                (kept if stands else conflicts).append(action)
+            kept: list[_Write] = []
+            for write in chunk:
+                if in_the_way.isdisjoint(guard.key for guard in write.guards):
+                    kept.append(write)
+                else:
+                    conflicts.append(write.action)
             if kept:
                 again.append(kept)
         waiting = again
     return Committed(revision, tuple(conflicts))
 
 
-def _guards(action: Action) -> Iterable[Guard]:
-    return (Guard(action.key, action.guard), *action.rests_on)
+class _Write(msgspec.Struct, frozen=True, gc=False):
+    """An action as the store takes it. `put` is None for a deletion."""
+
+    action: Action
+    key: str
+    guards: tuple[Guard, ...]
+    put: base.Put | None
+
+    @property
+    def size(self) -> int:
+        return len(self.key) + (len(self.put.value) if self.put else 0)
 
 
-def _txn(actions: Sequence[Action], fence: tuple[Guard, ...]) -> Txn:
+def _write(action: Action) -> _Write:
+    key = action.key
+    put = base.Put(key, encode(action.value)) if isinstance(action, Put) else None
+    return _Write(action, key, (Guard(key, action.guard), *action.rests_on), put)
+
+
+def _txn(writes: Sequence[_Write], fence: tuple[Guard, ...]) -> Txn:
     guards = dict.fromkeys(fence)
-    for action in actions:
-        guards.update(dict.fromkeys(_guards(action)))
-    puts = tuple(base.Put(each.key, encode(each.value)) for each in actions if isinstance(each, Put))
-    deletes = tuple(each.key for each in actions if isinstance(each, Delete))
-    return Txn(tuple(guards), puts, deletes)
+    for write in writes:
+        guards.update(dict.fromkeys(write.guards))
+    puts = tuple(write.put for write in writes if write.put)
+    return Txn(tuple(guards), puts, tuple(write.key for write in writes if not write.put))
 
 
-def _chunks(actions: Sequence[Action], *, room: int) -> Iterable[list[Action]]:
+def _chunks(writes: Iterable[_Write], *, room: int) -> Iterable[list[_Write]]:
     """Lists that fit one transaction each by operations, guards and bytes."""
-    chunk: list[Action] = []
+    chunk: list[_Write] = []
     guards: set[Guard] = set()
     size = 0
-    for unit in _units(actions):
-        more = {guard for action in unit for guard in _guards(action)}
-        length = sum(_bytes(action) for action in unit)
+    for unit in _units(writes):
+        more = {guard for write in unit for guard in write.guards} - guards
+        length = sum(write.size for write in unit)
         ops = len(chunk) + len(unit)
-        if chunk and (ops > base.MAX_OPS or len(guards | more) > room or size + length > base.MAX_BYTES):
+        if chunk and (ops > base.MAX_OPS or len(guards) + len(more) > room or size + length > base.MAX_BYTES):
             yield chunk
             chunk, guards, size = [], set(), 0
+            more = {guard for write in unit for guard in write.guards}
         chunk += unit
         guards |= more
         size += length
@@ -152,20 +173,16 @@ def _chunks(actions: Sequence[Action], *, room: int) -> Iterable[list[Action]]:
         yield chunk
 
 
-def _units(actions: Sequence[Action]) -> Iterable[list[Action]]:
-    """Each action with those right after it that rest on what it changes: in two transactions, the first would
-    break the guard of the second."""
-    unit: list[Action] = []
+def _units(writes: Iterable[_Write]) -> Iterable[list[_Write]]:
+    """Each write with those right after it that rest on what it changes: in two transactions, the first would break
+    the guard of the second."""
+    unit: list[_Write] = []
     keys: set[str] = set()
-    for action in actions:
-        if unit and keys.isdisjoint(guard.key for guard in action.rests_on):
+    for write in writes:
+        if unit and keys.isdisjoint(guard.key for guard in write.action.rests_on):
             yield unit
             unit, keys = [], set()
-        unit.append(action)
-        keys.add(action.key)
+        unit.append(write)
+        keys.add(write.key)
     if unit:
         yield unit
-
-
-def _bytes(action: Action) -> int:
-    return len(action.key) + (len(encode(action.value)) if isinstance(action, Put) else 0)

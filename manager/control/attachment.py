@@ -25,6 +25,8 @@ def ingress(view: View) -> Network | None:
 
 def overlays_of(view: View, service: Service) -> tuple[Network, ...]:
     """The overlays that its tasks join: those of its spec, in order, and the ingress network if it publishes."""
+    if not service.spec.task.networks and not publishes(service):
+        return ()
     own = [view.network(each.network) for each in service.spec.task.networks]
     if publishes(service):
         own.append(ingress(view))

@@ -6,7 +6,7 @@ returning nothing once the key is as it should be. It may be called at any time 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -16,6 +16,9 @@ from manager.store.mirror import MirrorEvent
 from manager.store.view import View
 
 Mint: TypeAlias = Callable[[], str]
+
+# What has been decided beside each other, as it is to be written: the same actions in the same order.
+Finish: TypeAlias = Callable[[View, Sequence[Action], int], list[Action]]
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -11,9 +11,10 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from manager.control.action import Action, LeadershipLost, commit
-from manager.control.controller import Controller, Mint
+from manager.control.controller import Controller, Finish, Mint
 from manager.store.base import Guard, Store
 from manager.store.mirror import Mirror, MirrorEvent
 from manager.store.records import KINDS
@@ -32,7 +33,7 @@ _FAILED_NS = 5_000_000_000
 
 
 class Loop:
-    """`fence` is the leader's key: every write is guarded by it."""
+    """`fence` is the leader's key: every write is guarded by it. What is decided together passes through `finish`."""
 
     def __init__(
         self,
@@ -42,13 +43,18 @@ class Loop:
         *,
         clock: Clock,
         fence: tuple[Guard, ...] = (),
+        finish: Finish | None = None,
     ) -> None:
         self._store = store
         self._mirror = mirror
         self._controllers = controllers
         self._clock = clock
         self._fence = fence
+        self._finish = finish
         self._due: list[dict[str, None]] = [{} for _ in controllers]
+        self._interested = {
+            kind: [pair for pair in zip(self._due, controllers, strict=True) if kind in pair[1].kinds] for kind in KINDS
+        }
         self._timers = Timers()
         self._backoff = Backoff(0.1, 5)
         self._failing = False
@@ -87,27 +93,40 @@ class Loop:
 
     async def _step(self, stage: int) -> None:
         """Decide for some of a controller's keys, write it, and wait until the mirror shows it."""
-        decided: dict[str, list[Action]] = {}
-        count = 0
+        decided: dict[str, int] = {}
+        actions: list[Action] = []
         end = self._clock.monotonic() + _SLICE_S
         for key in list(self._due[stage]):
-            decided[key] = self._decide(stage, key)
-            count += len(decided[key])
-            if count >= _SLICE or self._clock.monotonic() >= end:
+            actions += (found := self._decide(stage, key))
+            decided[key] = len(found)
+            if len(actions) >= _SLICE or self._clock.monotonic() >= end:
                 break
-        actions = [action for each in decided.values() for action in each]
-        if actions:
-            done = await commit(self._store, actions, self._fence)
-            lost = set(map(id, done.conflicts))
-            for key, wanted in decided.items():
-                if lost and any(id(action) in lost for action in wanted):
-                    self._timers.at_most(stage, key, self._clock.now_ns() + _CONFLICT_NS)
-        for key in decided:
-            del self._due[stage][key]
-        if actions:
-            await self._mirror.reached(done.revision)
-        else:
+        if not actions:
+            self._forget(stage, decided)
             await asyncio.sleep(0)
+            return
+        if self._finish is not None:
+            actions = self._finish(self._mirror, actions, self._clock.now_ns())
+        done = await commit(self._store, actions, self._fence)
+        if done.conflicts:
+            self._decide_anew(stage, decided, actions, done.conflicts)
+        self._forget(stage, decided)
+        await self._mirror.reached(done.revision)
+
+    def _decide_anew(
+        self, stage: int, decided: dict[str, int], actions: Sequence[Action], conflicts: Iterable[Action]
+    ) -> None:
+        """Look again at the keys some of whose actions were not written; `actions` are those of all, in order."""
+        lost = set(map(id, conflicts))
+        rest = iter(actions)
+        for key, count in decided.items():
+            theirs = list(islice(rest, count))
+            if any(id(action) in lost for action in theirs):
+                self._timers.at_most(stage, key, self._clock.now_ns() + _CONFLICT_NS)
+
+    def _forget(self, stage: int, keys: Iterable[str]) -> None:
+        for key in keys:
+            del self._due[stage][key]
 
     def _decide(self, stage: int, key: str) -> list[Action]:
         controller = self._controllers[stage]
@@ -137,9 +156,9 @@ class Loop:
                 self._queue(MirrorEvent(kind, id, None, value, value.meta.version))
 
     def _queue(self, event: MirrorEvent) -> None:
-        for due, controller in zip(self._due, self._controllers, strict=True):
-            if event.kind in controller.kinds:
-                due.update(dict.fromkeys(controller.keys_for(event, self._mirror)))
+        for due, controller in self._interested.get(event.kind, ()):
+            for key in controller.keys_for(event, self._mirror):
+                due[key] = None
 
     async def _wait(self, events: Subscription[MirrorEvent]) -> None:
         """Until something happens or a timer is due."""

@@ -198,11 +198,13 @@ class Load:
         return known.get(version) or next(iter(known.values()))
 
     def _service(self, old: Service | None, new: Service | None) -> None:
+        if old is not None and new is not None and _alike(old, new):
+            return
         for service, sign in ((old, -1), (new, 1)):
             for address in service.addresses if service else ():
                 self.usages[address.network_id].addresses += sign
         self._hold_anew(cast("Service", new or old).meta.id, new)
-        self._rises(freed=True)
+        self._rises(freed=old is not None)
 
     def _hold_anew(self, service_id: str, service: Service | None) -> None:
         """What the tasks of a service hold may be something else now."""
@@ -246,6 +248,12 @@ class Load:
 
 
 _NOTHING = Resources()
+
+
+def _alike(old: Service, new: Service) -> bool:
+    """Whether both ask for the same: only more or less of it."""
+    same = old.task_version == new.task_version and old.addresses == new.addresses and old.outgoing == new.outgoing
+    return same and old.spec.task == new.spec.task and old.spec.ports == new.spec.ports
 
 
 def _room(node: Node | None) -> Column:

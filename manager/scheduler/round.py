@@ -8,7 +8,7 @@ from itertools import islice
 
 import msgspec
 
-from manager.control.action import Action, change, touched
+from manager.control.action import Action, Put, change, touched
 from manager.scheduler.demand import Demand, demand
 from manager.scheduler.draft import Draft
 from manager.scheduler.filter import Refusals
@@ -48,6 +48,20 @@ class Round:
             some = list(islice(loose, AT_ONCE - len(actions)))
             actions += [self._assigned(*pair) for pair in self._placed(service, some, first=not actions)]
         return actions
+
+    def place_new(self, new: dict[str, list[Put]]) -> dict[str, Action]:
+        """Those of the actions, which create tasks, that have a node now; by key."""
+        placed: dict[str, Action] = {}
+        for service_id, actions in new.items():
+            service = self._view.services.get(service_id)
+            if service is None or self._is_over(placed):
+                continue
+            by_id = {action.value.meta.id: action for action in actions}
+            tasks = [task for action in actions if isinstance(task := action.value, Task)]
+            for task, place in self._placed(service, tasks, first=False):
+                action = by_id[task.meta.id]
+                placed[action.key] = msgspec.structs.replace(action, value=self._sent(task, place))
+        return placed
 
     def explain(self) -> list[Action]:
         """Why the others wait, those first that have not been told for longest. When nothing can be placed any more,

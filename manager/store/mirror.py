@@ -14,7 +14,7 @@ import logging
 import msgspec
 
 from manager.store.base import Commit, Snapshot, Store
-from manager.store.records import KINDS, Noun, decode, decode_value, split
+from manager.store.records import KINDS, Noun, decode, decode_as, split
 from manager.store.view import View
 from shoal.broadcast import Broadcast
 from shoal.errors import Compacted
@@ -89,7 +89,7 @@ class Mirror(View):
             if change.value is None:
                 old, new = self.remove(kind, id), None
             else:
-                new = decode_value(change.key, change.value, change.mod_revision)
+                new = decode_as(kind, change.value, change.mod_revision)
                 old = self.put(new)
             events.append(MirrorEvent(kind, id, old, new, change.mod_revision))
         self._publish(events, commit.revision)

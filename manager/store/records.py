@@ -85,4 +85,9 @@ def decode_value(key: str, value: bytes, revision: int) -> Noun:
     found = split(key)
     if found is None:
         raise KeyError(key)
-    return codec.unpack(KINDS[found[0]], value, version=revision)
+    return decode_as(found[0], value, revision)
+
+
+def decode_as(kind: str, value: bytes, revision: int) -> Noun:
+    """The same for who knows the kind already."""
+    return codec.unpack(KINDS[kind], value, version=revision)

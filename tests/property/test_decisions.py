@@ -159,9 +159,10 @@ def watched_world(new_world):
             self.watch = Bounds()
 
         def write(self, value: Any) -> Any:
-            before = self.view.tasks.get(value.meta.id)
-            if before and before.status.state < TaskState.ASSIGNED == value.status.state:
-                may_be_placed(self, value)
+            if isinstance(value, Task) and value.status.state == TaskState.ASSIGNED:
+                before = self.view.tasks.get(value.meta.id)
+                if before is None or before.status.state < TaskState.ASSIGNED:
+                    may_be_placed(self, value)
             return super().write(value)
 
     return Watched

@@ -10,10 +10,13 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manager.control.action import create
 from manager.control.attachment import overlays_of
 from manager.control.constraint import found, hold
+from manager.scheduler import plan
 from manager.scheduler.demand import demand
 from manager.scheduler.draft import Draft
+from manager.scheduler.early import place_early
 from manager.scheduler.group import Group
 from manager.scheduler.load import Load, available
 from manager.scheduler.rank import FAILURES, spread_key
@@ -201,6 +204,27 @@ def test_a_group_may_be_placed_in_parts(view, parts):
         return Counter(place for amount in amounts for place in group.best(amount))
 
     assert placed(parts) == placed([sum(parts)])
+
+
+@settings(max_examples=200, deadline=None)
+@given(view=views(), amounts=st.fixed_dictionaries({}, optional={id: st.integers(1, 30) for id in "abc"}))
+def test_what_is_placed_early_goes_where_the_plan_would_send_it(view, amounts):
+    for task in view.tasks_unassigned():
+        view.remove("task", task.meta.id)
+    waiting = TaskStatus(state=TaskState.PENDING)
+    new = [
+        Task(Meta(f"new{id}{slot:03}", created_at_ns=NOW_NS), id, 1, slot, status=waiting)
+        for id, amount in amounts.items()
+        for slot in range(amount)
+    ]
+    early = [action.value for action in place_early(view, [create(task, "new") for task in new], NOW_NS)]
+    for task in new:
+        view.put(task)
+    for action in plan.reconcile(view, "cluster", NOW_NS, str).actions:
+        view.put(action.value)
+    assert [(task.service_id, task.node_id) for task in early] == [
+        (task.service_id, view.tasks[task.meta.id].node_id) for task in new
+    ]
 
 
 changes = st.one_of(

@@ -1,3 +1,5 @@
+import pytest
+
 from shoal.model.node import Availability, NodeState
 from shoal.model.task import TaskState
 
@@ -86,10 +88,13 @@ def test_unassigned_tasks_of_a_removed_service_are_forgotten_at_once(new_world):
     assert world.tasks() == []
 
 
-def test_a_new_task_begins_where_the_allocator_left_off(world):
+@pytest.mark.parametrize(("nodes", "state"), [(0, TaskState.PENDING), (1, TaskState.ASSIGNED)])
+def test_a_new_task_begins_as_far_as_it_can_get(new_world, nodes, state):
+    """Each state that is skipped is a write less."""
+    world = new_world(nodes=nodes)
     world.service(replicas=1)
     made = [action.value for action in world.settle() if action.kind == "task" and action.guard == 0]
-    assert [task.status.state for task in made] == [TaskState.PENDING]
+    assert [task.status.state for task in made] == [state]
 
 
 def test_drained_tasks_move_and_keep_their_slots(world):
