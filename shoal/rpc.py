@@ -47,8 +47,6 @@ _CHANNEL_OPTIONS = [
 ]
 _SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Below what any of our clients does (`dial`), or they are sent away (GOAWAY, too many pings).
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
@@ -95,11 +93,22 @@ def dial(
 
 
 def new_server(
-    *, interceptors: Sequence[Interceptor] = (), max_message_bytes: int = MAX_MESSAGE_BYTES
+    *,
+    interceptors: Sequence[Interceptor] = (),
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ping_every_s: float = 10.0,
+    ping_timeout_s: float = 5.0,
 ) -> grpc.aio.Server:
     """A server whose handlers may raise ShoalError; `interceptors` run inside that translation, in order. It takes no
-    message above `max_message_bytes`."""
-    options = [*_SERVER_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)]
+    message above `max_message_bytes`. A connection whose other end is dead ends within the sum of `ping_every_s` and
+    `ping_timeout_s`; gRPC's own threads see to that, so that thousands cost next to nothing."""
+    options = [
+        *_SERVER_OPTIONS,
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.keepalive_time_ms", int(ping_every_s * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(ping_timeout_s * 1000)),
+    ]
     return grpc.aio.server(interceptors=[_Translation(), *interceptors], options=options)
 
 

@@ -29,6 +29,7 @@ from shoal.errors import Conflict
 from shoal.model.base import Resources
 from shoal.model.node import NodeDescription
 from shoal.model.task import TaskState, TaskStatus
+from shoal.model.trust import Trust
 from shoal.process import allow_files
 from shoal.tls import Identity
 from shoal.v1 import dispatcher_pb2 as wire
@@ -48,16 +49,25 @@ class Images:
         return (_IMAGE,)
 
 
+class Trusting:
+    """Heeds nobody: nothing calls a hollow agent."""
+
+    async def learn(self, trust: Trust) -> None:
+        return None
+
+
 class Worker:
     """Runs nothing, and says at once that it runs. Insists on the order of messages as the real one does."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._sequence: int | None = None
+        self.sessions = 0
         self.running: set[str] = set()
         self.received_bytes = 0
 
     def begin_session(self) -> None:
+        self.sessions += 1
         self._sequence = None
 
     async def assign(self, message: wire.Assignments) -> None:
@@ -97,6 +107,7 @@ class Agent:
             images=Images(),
             describe=self._describe,
             keep_managers=self._keep,
+            trust=Trusting(),
             clock=clock,
         )
 
@@ -129,41 +140,31 @@ class Hollow:
 
     def __init__(self, identities: Sequence[Identity], managers: Sequence[str], *, first: int = 0) -> None:
         self.agents = [Agent(each, managers, number) for number, each in enumerate(identities, first)]
-        self._up: set[str] = set()
-        self.lost = 0
+        self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def running(self, *, over_s: float = 0.0) -> AsyncIterator[None]:
         """Sessions for as long as the block lasts, begun one after the other within `over_s`."""
         async with asyncio.TaskGroup() as group:
             beginning = group.create_task(self._begin(group, over_s))
-            watching = group.create_task(self._watch())
             try:
                 yield
             finally:
-                for task in (beginning, watching, *self._tasks):
+                for task in (beginning, *self._tasks):
                     task.cancel()
 
     async def _begin(self, group: asyncio.TaskGroup, over_s: float) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
         start = time.monotonic()
         for number, agent in enumerate(self.agents):
             await asyncio.sleep(max(0.0, start + over_s * number / len(self.agents) - time.monotonic()))
             self._tasks.append(group.create_task(agent.run()))
 
-    async def _watch(self) -> None:
-        """Count sessions that were there and are not any more."""
-        while True:
-            up = {agent.node_id for agent in self.agents if agent.connected}
-            self.lost += len(self._up - up)
-            self._up = up
-            await asyncio.sleep(TELL_S)
-
     def told(self) -> dict[str, float]:
-        """How it is now; `received` in bytes, of all assignments."""
+        """How it is now. `lost` are sessions that stood once and ended; `received` is in bytes, of all assignments."""
+        connected = sum(agent.connected for agent in self.agents)
         return {
-            "connected": sum(agent.connected for agent in self.agents),
-            "lost": self.lost,
+            "connected": connected,
+            "lost": sum(agent.worker.sessions for agent in self.agents) - connected,
             "running": sum(len(agent.worker.running) for agent in self.agents),
             "received": sum(agent.worker.received_bytes for agent in self.agents),
         }
