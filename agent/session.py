@@ -36,13 +36,18 @@ from shoal.v1 import dispatcher_pb2_grpc, types_pb2
 
 log = logging.getLogger(__name__)
 
-WELCOME_S = 10.0
+# More than connecting takes, and longer than it takes a manager to let thousands in.
+WELCOME_S = 30.0
 GOODBYE_S = 2.0
 ASK_S = 5.0
 DESCRIBE_EVERY_S = 20.0
 DEFAULT_HEARTBEAT_S = 2.0
 # A manager that was not heard for this long is called no more; another one takes its nodes over soon after.
 SILENCE_S = 4.5
+# Where there is no other, it is rather slow than dead.
+SILENCE_OF_THE_ONLY_S = 15.0
+# How long connecting may take where thousands come back at once.
+CONNECT_AT_MOST_S = 20.0
 # Nodes move to a manager that serves again within this time, not all at once.
 MOVE_S = 10.0
 # More changes of the held images within this time make one message.
@@ -119,6 +124,9 @@ class Session:
         # What the cluster wants this node to be, once a manager has said so; `told` is set whenever one does.
         self.role: Role | None = None
         self.told = asyncio.Event()
+        self._heartbeat_s = DEFAULT_HEARTBEAT_S
+        self._return_s = 0.0
+        self._repaced = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
         self._leaving = asyncio.Event()
         self._left = asyncio.Event()
@@ -142,6 +150,8 @@ class Session:
                 self._note_lost(manager, error)
             self._roster.lost(manager)
             await self._pause(self._backoff.next())
+            # One break may be this node's alone; a try that fails too tells of a manager that many nodes have lost.
+            self._backoff.widen(self._return_s)
         self._left.set()
         await asyncio.Event().wait()
 
@@ -167,14 +177,16 @@ class Session:
         self._credentials.renewed.clear()
         self._moving.clear()
         identity = self._credentials.current()
-        async with dial(manager, identity=identity, silence_s=SILENCE_S) as channel:
+        silence_s = SILENCE_S if len(self._roster.managers) > 1 else SILENCE_OF_THE_ONLY_S
+        connect_s = min(self._return_s, CONNECT_AT_MOST_S)
+        async with dial(manager, identity=identity, silence_s=silence_s, connect_s=connect_s) as channel:
             outgoing: asyncio.Queue[wire.SessionRequest | None] = asyncio.Queue(maxsize=1)
             call: Any = dispatcher_pb2_grpc.DispatcherServiceStub(channel).Session(self._requests(outgoing))
             try:
                 welcome = await self._welcome(call, manager)
                 await self._greeted(manager, welcome)
                 self._channel = channel
-                await self._converse(call, outgoing, welcome)
+                await self._converse(call, outgoing)
             except grpc.aio.AioRpcError as error:
                 raise error_of(error) from error
             finally:
@@ -212,6 +224,10 @@ class Session:
     async def _learn(self, welcome: wire.Welcome, manager: str) -> None:
         """What `manager` says of the cluster holds from now on."""
         before = set(self._roster.managers)
+        self._return_s = welcome.return_within_ns / 1e9
+        if (period_s := welcome.heartbeat_ns / 1e9 or DEFAULT_HEARTBEAT_S) != self._heartbeat_s:
+            self._heartbeat_s = period_s
+            self._repaced.set()
         if self._roster.learn(welcome.managers, welcome.serving, connected=manager):
             self._moving.set()
         if set(self._roster.managers) != before:
@@ -224,14 +240,11 @@ class Session:
             self.role = Role(welcome.role)
         self.told.set()
 
-    async def _converse(
-        self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None], welcome: wire.Welcome
-    ) -> None:
-        period_s = welcome.heartbeat_ns / 1e9 or DEFAULT_HEARTBEAT_S
+    async def _converse(self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
         # The first that ends, ends the stream: the reader by its end, the last one by a new certificate.
         await first_of(
             self._receive(call),
-            self._beat(outgoing, period_s),
+            self._beat(outgoing),
             self._send_reports(outgoing),
             self._send_images(outgoing),
             self._send_description(outgoing),
@@ -255,9 +268,11 @@ class Session:
         if (code := await call.code()) is not grpc.StatusCode.OK:
             raise Unavailable(f"the session ended: {await call.details() or code.name}")
 
-    async def _beat(self, outgoing: asyncio.Queue[wire.SessionRequest | None], period_s: float) -> None:
+    async def _beat(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+        """At the period that the manager named last; a first one when it names another."""
         while True:
-            await self._clock.sleep(period_s)
+            self._repaced.clear()
+            await first_of(self._clock.sleep(self._heartbeat_s), self._repaced.wait())
             await outgoing.put(wire.SessionRequest(heartbeat=wire.Heartbeat()))
 
     async def _send_reports(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:

@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 
 STOP_SERVING_S = 2.0
 # With what is left to an agent whose stream broke (4 s of 6, by default), a dead host is DOWN within 10 s.
-PING_EVERY_S = 3.0
-PING_TIMEOUT_S = 2.5
+PING_EVERY_S = 2.5
+PING_TIMEOUT_S = 3.5
 # What somebody who is no member may send: a token or a certificate, and a signing request.
 STRANGERS_BYTES = 64 << 10
 

@@ -18,8 +18,12 @@ class Backoff:
 
     def next(self) -> float:
         wait_s = self._bound_s * self._chance()
-        self._bound_s = min(self._cap_s, self._bound_s * 2)
+        self._bound_s = max(self._bound_s, min(self._cap_s, self._bound_s * 2))
         return wait_s
+
+    def widen(self, bound_s: float) -> None:
+        """The next waits are spread over `bound_s` at least."""
+        self._bound_s = max(self._bound_s, bound_s)
 
     def reset(self) -> None:
         """Call after success."""

@@ -53,6 +53,8 @@ _SERVER_OPTIONS = [
     # A thousand agents that reconnect at once are normal; gRPC's default turns them away (CANCELLED).
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    # And may have to wait: gRPC drops who waits for 30 s.
+    ("grpc.server_max_unrequested_time_in_server", 120),
 ]
 
 
@@ -67,10 +69,11 @@ def dial(
     server_name: str = "",
     root_ca_pem: str = "",
     silence_s: float = 15.0,
+    connect_s: float = 0.0,
 ) -> grpc.aio.Channel:
     """A channel to `unix:/path` (no TLS) or `HOST:PORT` (TLS; the server must prove that it is `server_name`, or
     else a manager). Calls fail once nothing was heard of the other end for `silence_s`, and connecting when that
-    takes a third of it.
+    takes `connect_s`, or a third of the silence if that is more.
 
     Nothing is connected before the first call.
     """
@@ -82,7 +85,7 @@ def dial(
         # What is left of this option: how long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT, tcp(7)).
         ("grpc.keepalive_timeout_ms", third_ms),
         # Despite its name: how long connecting may take, TLS and all. 100 ms would shut out every host 40 ms away.
-        ("grpc.min_reconnect_backoff_ms", third_ms),
+        ("grpc.min_reconnect_backoff_ms", max(third_ms, int(connect_s * 1000))),
     ]
     if target.startswith("unix:"):
         return grpc.aio.insecure_channel(target, options=options)
@@ -105,7 +108,6 @@ def new_server(
     options = [
         *_SERVER_OPTIONS,
         ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", int(ping_every_s * 1000)),
         ("grpc.http2.ping_timeout_ms", int(ping_timeout_s * 1000)),
     ]

@@ -15,6 +15,13 @@ from shoal.model.node import Node, NodeState
 GRACE_TIMEOUTS = 2
 # Of the timeout, what is left to an agent whose stream broke off, or whose manager is gone.
 BROKEN_STREAM_SHARE = 2 / 3
+# More signs of life than this in a second cost a manager too much: its nodes then give them less often, and whether
+# their hosts live is left to the pings of their connections.
+BEATS_PER_S = 250
+# A session may miss two signs of life.
+BEATS_MISSED = 3
+# How many nodes can come back to a manager in a second, on a busy machine; and the pace at which they are asked to.
+RETURNS_PER_S = 100
 
 
 class Contact(msgspec.Struct, frozen=True, gc=False):
@@ -25,12 +32,23 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
 
 
 class Judge(msgspec.Struct, frozen=True, gc=False):
-    """A manager as it stands now. `since` is when it began to serve."""
+    """A manager as it stands now. `since` is when it began to serve, `patience_s` how long a session may be silent,
+    `crowd_s` what all nodes need to come back when they must at once."""
 
     node_id: str
     since: float
     leads: bool
     timeout_s: float
+    patience_s: float = 0.0
+    crowd_s: float = 0.0
+
+
+def heartbeat_s(configured_s: float, nodes: int) -> float:
+    """How often each of a manager's `nodes` gives a sign of life: as configured, or half as often, or a quarter…"""
+    period_s = configured_s
+    while nodes > BEATS_PER_S * period_s:
+        period_s *= 2
+    return period_s
 
 
 def deadline_of(
@@ -45,14 +63,14 @@ def deadline_of(
     if node.status.state is NodeState.DOWN:
         return None
     soon = judge.timeout_s * BROKEN_STREAM_SHARE
-    grace = judge.since + GRACE_TIMEOUTS * judge.timeout_s
+    grace = judge.since + GRACE_TIMEOUTS * judge.timeout_s + judge.crowd_s
     if holder == judge.node_id:
         if contact is None or contact.heard_at < judge.since:
             return grace
-        silent = contact.heard_at + judge.timeout_s
+        silent = contact.heard_at + max(judge.timeout_s, judge.patience_s)
         return silent if contact.broken_at is None else min(silent, contact.broken_at + soon)
     if not judge.leads:
         return None
     if not holder:
         return max(grace, watched_since + GRACE_TIMEOUTS * judge.timeout_s)
-    return None if gone_at is None else max(grace, gone_at + soon)
+    return None if gone_at is None else max(grace, gone_at + soon + judge.crowd_s)

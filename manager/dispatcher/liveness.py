@@ -16,12 +16,13 @@ import msgspec
 
 from manager.control.action import change, commit, touched
 from manager.control.tenure import Tenure
-from manager.dispatcher.judgement import Contact, Judge, deadline_of
+from manager.dispatcher.judgement import BEATS_MISSED, RETURNS_PER_S, Contact, Judge, deadline_of, heartbeat_s
 from manager.store.base import Store
 from manager.store.mirror import Mirror
 from shoal import defaults
 from shoal.clock import Clock
 from shoal.errors import Exhausted, PermissionDenied, Unavailable
+from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Node, NodeDescription, NodeState, NodeStatus
 
 log = logging.getLogger(__name__)
@@ -62,9 +63,21 @@ class Liveness:
 
     async def adopt(self) -> None:
         """Begin: who was READY under an earlier process of this manager is UNKNOWN until it calls."""
-        for node in list(self._mirror.nodes.values()):
-            if node.status.state is NodeState.READY and node.status.manager_id in ("", self._own_id):
-                await self._settle(node.meta.id, NodeState.UNKNOWN, "the manager restarted and waits for its agent")
+
+        async def doubt(node_id: str) -> None:
+            await self._settle(
+                node_id,
+                NodeState.UNKNOWN,
+                "the manager restarted and waits for its agent",
+                unless=lambda: node_id in self._contacts,
+            )
+
+        ready = [
+            id
+            for id, node in self._mirror.nodes.items()
+            if node.status.state is NodeState.READY and node.status.manager_id in ("", self._own_id)
+        ]
+        await asyncio.gather(*map(doubt, ready))
 
     async def connected(self, node_id: str, description: NodeDescription) -> None:
         """The node's agent has said hello here. Raises PermissionDenied when the node was removed meanwhile."""
@@ -152,7 +165,7 @@ class Liveness:
     def _silent(self) -> list[str]:
         """Nodes whose time is over."""
         now = self._clock.monotonic()
-        alive_since = now - self._timeout_s()
+        alive_since = now - self._patience_s()
         nodes = self._mirror.nodes
         heard = {id for id, each in self._contacts.items() if each.broken_at is None and each.heard_at > alive_since}
         return [id for id, node in nodes.items() if id not in heard and self._is_due(node, now)]
@@ -161,7 +174,7 @@ class Liveness:
         id = node.meta.id
         deadline = deadline_of(
             node,
-            Judge(self._own_id, self._since, self._leads(), self._timeout_s()),
+            Judge(self._own_id, self._since, self._leads(), self._timeout_s(), self._patience_s(), self.crowd_s),
             self._contacts.get(id),
             watched_since=self._watched.get(id, now),
             gone_at=self._managers_gone.get(node.status.manager_id),
@@ -181,12 +194,12 @@ class Liveness:
             self._contacts.pop(node_id, None)
 
     def _wronged(self) -> list[str]:
-        """Nodes that called here while they were being written down as dead."""
+        """Nodes that called here while they were being written down as dead, or as not heard of yet."""
         nodes = self._mirror.nodes
         return [
             id
             for id, each in self._contacts.items()
-            if each.broken_at is None and id in nodes and nodes[id].status.state is NodeState.DOWN
+            if each.broken_at is None and id in nodes and nodes[id].status.state is not NodeState.READY
         ]
 
     async def _readmit(self, node_id: str) -> None:
@@ -196,10 +209,31 @@ class Liveness:
 
         await self._settle(node_id, NodeState.READY, "", unless=hung_up)
 
-    def _timeout_s(self) -> float:
+    @property
+    def heartbeat_s(self) -> float:
+        """How often each agent is to give a sign of life: so that all of them together do not keep a manager busy."""
+        return heartbeat_s(self._spec.heartbeat_ns / 1e9, self._share)
+
+    @property
+    def crowd_s(self) -> float:
+        """What this manager's nodes need to come back when they must at once."""
+        return self._share / RETURNS_PER_S
+
+    @property
+    def _share(self) -> int:
+        return len(self._mirror.nodes) // max(1, len(self._mirror.managers))
+
+    @property
+    def _spec(self) -> ClusterSpec:
         cluster = self._mirror.cluster
-        spec = cluster.spec if cluster is not None else defaults.CLUSTER
-        return spec.node_timeout_ns / 1e9
+        return cluster.spec if cluster is not None else defaults.CLUSTER
+
+    def _timeout_s(self) -> float:
+        return self._spec.node_timeout_ns / 1e9
+
+    def _patience_s(self) -> float:
+        """How long a session that stands may be silent."""
+        return max(self._timeout_s(), BEATS_MISSED * self.heartbeat_s)
 
     async def _settle(
         self,

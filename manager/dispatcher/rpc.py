@@ -26,7 +26,6 @@ from manager.store.base import Store
 from manager.store.mirror import Mirror, MirrorEvent
 from manager.store.presence import Presence
 from manager.store.records import Noun
-from shoal import defaults
 from shoal.broadcast import Lagged
 from shoal.clock import Clock
 from shoal.codec import from_wire, to_wire
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _MAX_HOSTNAME = 253
 HELLO_S = 10.0
+# So many nodes come in at once: enough to share a write of the store, and few enough that others are served meanwhile.
+ENTERING = 64
 
 
 class DispatcherService(DispatcherServiceServicer):
@@ -79,6 +80,8 @@ class DispatcherService(DispatcherServiceServicer):
             store=store, mirror=mirror, clock=clock, own_id=own_id, tenure=tenure, leads=leads, gone=self._gone
         )
         self._sessions: dict[str, AgentSession] = {}
+        self._entrance = asyncio.Semaphore(ENTERING)
+        self._heartbeat_s = self._liveness.heartbeat_s
         self._trust = trust_of(mirror)
 
     async def run(self) -> None:
@@ -103,7 +106,8 @@ class DispatcherService(DispatcherServiceServicer):
             raise DeadlineExceeded(f"node {node_id} opened a session and said nothing for {HELLO_S:.0f} s") from error
         if first is None or first.WhichOneof("request") != "hello":
             raise InvalidArgument("a session begins with hello")
-        await self._liveness.connected(node_id, _description(first.hello.description))
+        async with self._entrance:
+            await self._liveness.connected(node_id, _description(first.hello.description))
         session = self._begin(node_id, first.hello.images)
         hearing = asyncio.create_task(self._hear(session, request_iterator), name=f"session of {node_id}")
         try:
@@ -159,12 +163,12 @@ class DispatcherService(DispatcherServiceServicer):
             self._liveness.broken(session.node_id)
 
     def _welcome(self, node_id: str, session_id: str) -> wire.Welcome:
-        cluster = self._mirror.cluster
         node = self._mirror.nodes.get(node_id)
         role = node.spec.role if node is not None else Role.WORKER
         return wire.Welcome(
             session_id=session_id,
-            heartbeat_ns=(cluster.spec if cluster is not None else defaults.CLUSTER).heartbeat_ns,
+            heartbeat_ns=int(self._liveness.heartbeat_s * 1e9),
+            return_within_ns=int(self._liveness.crowd_s * 1e9),
             managers=managers_of(self._mirror),
             serving=len(self._mirror.managers),
             root_ca_pem=self._root_ca_pem,
@@ -229,6 +233,9 @@ class DispatcherService(DispatcherServiceServicer):
         match event.new or event.old:
             case Node(meta=meta):
                 self._check(meta.id)
+                if self._heartbeat_s != self._liveness.heartbeat_s:
+                    self._heartbeat_s = self._liveness.heartbeat_s
+                    self._greet()
             case Presence() | Cluster():
                 self._greet()
             case _:

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.control.tenure import LEASE_S
-from manager.dispatcher.judgement import BROKEN_STREAM_SHARE, GRACE_TIMEOUTS, Contact, Judge, deadline_of
+from manager.dispatcher.judgement import (
+    BEATS_PER_S,
+    BROKEN_STREAM_SHARE,
+    GRACE_TIMEOUTS,
+    Contact,
+    Judge,
+    deadline_of,
+    heartbeat_s,
+)
 from shoal import defaults
 from shoal.model.base import Meta
 from shoal.model.node import Node, NodeState, NodeStatus
@@ -140,3 +148,23 @@ def test_the_nodes_of_a_manager_that_is_there_are_its_own_business(leads: bool, 
     node = Node(Meta("a"), status=NodeStatus(state, "", 0, "m2"))
     judge = Judge("m1", since, leads, TIMEOUT_S)
     assert deadline_of(node, judge, Contact(since), watched_since=since, gone_at=None) is None
+
+
+@given(nodes=st.integers(0, 20_000), configured_s=st.floats(0.5, 60))
+def test_signs_of_life_come_as_configured_or_as_often_as_a_manager_bears(nodes: int, configured_s: float) -> None:
+    period_s = heartbeat_s(configured_s, nodes)
+    assert period_s >= configured_s
+    assert nodes <= BEATS_PER_S * period_s
+    assert period_s == configured_s or nodes > BEATS_PER_S * period_s / 2
+
+
+@given(patience_s=st.floats(0, 100), crowd_s=st.floats(0, 100))
+def test_a_large_cluster_has_more_time_but_a_broken_stream_counts_as_ever(patience_s: float, crowd_s: float) -> None:
+    node = Node(Meta("a"), status=NodeStatus(NodeState.READY, "", 0, "m1"))
+    judge = Judge("m1", 0.0, True, TIMEOUT_S, patience_s, crowd_s)
+    silent = deadline_of(node, judge, Contact(50.0), watched_since=0.0, gone_at=None)
+    assert silent == 50.0 + max(TIMEOUT_S, patience_s)
+    broken = deadline_of(node, judge, Contact(50.0, 50.0), watched_since=0.0, gone_at=None)
+    assert broken == 50.0 + TIMEOUT_S * BROKEN_STREAM_SHARE
+    returning = deadline_of(node, judge, None, watched_since=0.0, gone_at=None)
+    assert returning == GRACE_TIMEOUTS * TIMEOUT_S + crowd_s

@@ -138,6 +138,17 @@ async def test_says_hello_first_then_beats_at_the_managers_period(connect: Conne
     assert agent.worker.sessions == 1
 
 
+async def test_beats_at_once_at_a_new_period_of_a_session_that_stands(authority: Authority, connect: Connect) -> None:
+    slow = Manager(authority, heartbeat_ns=3600 * 10**9)
+    await slow.start()
+    connect(slow.address)
+    stream = await slow.session()
+    await stream.to_send.put(wire.SessionResponse(welcome=wire.Welcome(heartbeat_ns=20_000_000)))
+    for _ in range(3):
+        await stream.next("heartbeat")
+    await slow.stop()
+
+
 async def test_hands_assignments_to_the_worker_in_order(connect: Connect, manager: Manager) -> None:
     agent = connect()
     stream = await manager.session()

@@ -43,6 +43,11 @@ def test_backoff_doubles_to_its_cap_and_starts_over() -> None:
     assert [backoff.next() for _ in range(6)] == [1, 2, 4, 8, 8, 8]
     backoff.reset()
     assert backoff.next() == 1
+    backoff.widen(20)
+    assert [backoff.next() for _ in range(2)] == [20, 20]
+    backoff.reset()
+    backoff.widen(0)
+    assert backoff.next() == 1
 
 
 async def test_group_is_taken_down_by_an_eternal_task_that_ends() -> None:

@@ -1,4 +1,4 @@
-"""The dispatcher and the loop with a dozen hollow agents: tasks run everywhere, and a new manager finds all as it was."""
+"""The dispatcher and the loop with a dozen hollow agents: a service runs everywhere, and outlives a new manager."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from manager.control.action import change, commit, delete, touched
 from manager.control.loop import Loop
+from manager.control.tenure import Tenure
 from manager.deciders import DECIDERS
 from manager.dispatcher.rpc import DispatcherService
 from shoal.model.base import Meta
@@ -49,26 +50,33 @@ def serving(manager: Any, address: str) -> Serving:
 
     @asynccontextmanager
     async def serve() -> AsyncIterator[None]:
+        await manager.tenure.end()  # agents are to be told of this address alone
+        tenure = Tenure(manager.store, node_id="m1", address=address, clock=manager.clock)
         service = DispatcherService(
             store=manager.store,
             mirror=manager.mirror,
             clock=manager.clock,
             inventory=manager.inventory,
             root_ca_pem=manager.authority.root_ca_pem,
-            managers=lambda: [address],
+            own_id="m1",
+            tenure=tenure,
+            leads=lambda: True,
         )
         server = new_server()
         dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(service, server)
         server.add_secure_port(address, server_credentials(lambda: own, require_client=True))
         await server.start()
+        serving = asyncio.create_task(tenure.run())
+        await tenure.begun()
         loop = Loop(manager.store, manager.mirror, DECIDERS, clock=manager.clock)
-        running = [asyncio.create_task(service.run()), asyncio.create_task(loop.run())]
+        running = [serving, asyncio.create_task(service.run()), asyncio.create_task(loop.run())]
         try:
             yield
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            await tenure.end()
             await server.stop(None)
 
     return serve
@@ -128,8 +136,8 @@ async def test_a_manager_that_restarts_calls_nobody_dead_and_moves_nothing(
     placed = {id: task.node_id for id, task in manager.mirror.tasks.items()}
     with manager.mirror.changes.subscribe() as events:
         async with serving():
-            await until(lambda: hollow.told()["lost"] == NODES and states(manager)[NodeState.READY] == NODES)
+            await until(lambda: hollow.told()["lost"] == hollow.told()["connected"] == NODES)
+            await until(lambda: states(manager)[NodeState.READY] == NODES)
             seen = [event.new.status.state for event in events.drain() if event.kind == "node" and event.new]
     assert NodeState.DOWN not in seen
     assert {id: task.node_id for id, task in manager.mirror.tasks.items()} == placed
-    assert hollow.told()["lost"] == NODES
