@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from typing import NamedTuple
 
 from agent.kernel.program import Arg, Block, Fd, Op, Program, Ref, Struct, Vector
@@ -27,6 +28,7 @@ RESULT = 88
 UNRUN = 0x7FFF_FFFF_FFFF_FFFF
 _ENTRY = struct.Struct("<Q6qQQqqq")
 _MASK = (1 << 64) - 1
+_compiling = threading.Lock()
 
 
 class Compiled(NamedTuple):
@@ -82,9 +84,12 @@ class _Arena:
 
 
 def compile_block(block: Block) -> Compiled:
-    """The compiled form of `block`, made at most once."""
+    """The compiled form of `block`, made at most once: with a second one in its place, the strings of the first would
+    be freed under the child of another thread that walks it."""
     if block.compiled is None:
-        block.compiled = _compile(block.ops)
+        with _compiling:
+            if block.compiled is None:
+                block.compiled = _compile(block.ops)
     compiled: Compiled = block.compiled
     return compiled
 
