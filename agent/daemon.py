@@ -133,6 +133,7 @@ async def serve(settings: Settings) -> None:
 
         local = [*engine, *system, lambda server: swarm_pb2_grpc.add_SwarmServiceServicer_to_server(swarm, server)]
         async with Group() as group:
+            group.start("keeper connection", runtime.run())
             group.start("membership", membership.run())
             group.start("firewall", networks.run(clock))
             server = await serve_local(

@@ -179,6 +179,12 @@ class Runtime:
         """Kill what is left, remove cgroup, FIFOs and state. Idempotent."""
         await self._ask_again("delete", id=id)
 
+    async def run(self) -> None:
+        """As long as the runtime is open. Raises what ended the connection for good: an agent without a keeper would
+        go on as if it were whole."""
+        assert self._task is not None
+        await asyncio.shield(self._task)
+
     async def close(self) -> None:
         """Hang up; the keeper and its containers go on."""
         if self._task is not None:
@@ -236,7 +242,10 @@ class Runtime:
             for _ in range(3):
                 with contextlib.suppress(OSError), wire.address(self._run_dir / SOCKET) as name:
                     return await asyncio.open_unix_connection(name)
-                await asyncio.to_thread(_spawn, self._run_dir)
+                try:
+                    await asyncio.to_thread(_spawn, self._run_dir)
+                except OSError as error:  # the host has no process or no file to spare just now
+                    raise Unavailable(f"a keeper cannot be started: {error}") from error
             raise Unavailable(f"no keeper answers on {self._run_dir / SOCKET}", hint=_last_words(self._run_dir))
 
     async def _stay_connected(self, reader: asyncio.StreamReader) -> None:

@@ -60,6 +60,26 @@ async def test_the_keeper_may_die_while_a_container_runs(box: Any) -> None:
     assert (await draining)[0] == exit_
 
 
+async def test_a_host_that_can_start_no_keeper_now_gets_one_later(box: Any) -> None:
+    """Its folder in the way stands for whatever the host lacks: processes, memory, files."""
+    started = await box.start(box.config("sleep", "100"))
+    running = asyncio.create_task(box.runtime.run())
+    state = box.run_dir / "keeper"
+    keeper = box.keeper
+    os.kill(keeper, signal.SIGSTOP)
+    state.rename(box.run_dir / "aside")
+    state.write_text("")
+    await killed(box, keeper)
+    with pytest.raises((Unavailable, TimeoutError)):
+        async with asyncio.timeout(3):
+            await box.runtime.list()
+    assert not running.done()
+    state.unlink()
+    (box.run_dir / "aside").rename(state)
+    assert await box.runtime.list() == {"c": started}
+    running.cancel()
+
+
 async def test_a_container_that_ends_while_no_keeper_runs(box: Any) -> None:
     """The holder keeps its last words in the FIFO, and its pidfd tells the status."""
     started = await box.start(box.config("sh", "-c", "echo first; read x; printf 'last words'; exit 6"), stdin=True)
