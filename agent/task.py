@@ -11,11 +11,11 @@ import enum
 
 import msgspec
 
-from agent.placeholder import Facts, filled
 from shoal.model.assignment import AssignedTask, Template
 from shoal.model.container import Container, ContainerState, RestartPolicy
 from shoal.model.node import NodeDescription
 from shoal.model.task import TaskState, TaskStatus
+from shoal.placeholder import Facts, filled
 
 _ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
 

@@ -10,7 +10,7 @@ from manager.allocator import port as ports
 from manager.control import constraint
 from manager.scheduler.rank import spread_key
 from manager.store.view import View
-from shoal import reference
+from shoal import placeholder, reference
 from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.model.base import Resources
 from shoal.model.container import Mount, MountType
@@ -54,6 +54,7 @@ def _check_task(task: TaskSpec) -> None:
         if not variable.partition("=")[0]:
             raise InvalidArgument(f"invalid environment variable: {printable(variable)!r}", hint="write KEY=VALUE")
     _check_mounts(task.container.mounts)
+    placeholder.check(task.container)
 
 
 def _check_amount(amount: Resources, what: str) -> None:

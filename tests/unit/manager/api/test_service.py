@@ -116,6 +116,7 @@ PORT = t.Port(protocol=t.PORT_PROTOCOL_TCP, target=80, published=8080, mode=t.PU
         (spec(task=t.TaskSpec(container=t.ContainerSpec(image="A:1"))), InvalidArgument, "must be lowercase"),
         (spec(replicas=1_000_000), InvalidArgument, "replicas are above"),
         (spec(task=container(env=["=x"])), InvalidArgument, "invalid environment variable"),
+        (spec(task=container(env=["A={{.Nope}}"])), InvalidArgument, "unknown placeholder"),
         (
             spec(task=container(mounts=[t.Mount(type=t.MOUNT_TYPE_BIND, source="/a", target="b")])),
             InvalidArgument,

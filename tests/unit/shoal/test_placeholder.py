@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.placeholder import Facts, fill, filled
 from shoal.errors import InvalidArgument
 from shoal.model.container import ContainerSpec, Mount
+from shoal.placeholder import Facts, check, fill, filled
 
 FACTS = Facts({"Node.Hostname": "n1", "Task.Slot": "3"}, {"tier": "front", "a.b": "c"})
 
@@ -30,6 +30,17 @@ def test_fills(text: str, expected: str) -> None:
 def test_refuses_what_it_does_not_know(text: str) -> None:
     with pytest.raises(InvalidArgument, match=r"unknown placeholder .*; known are \.Node\.Hostname, \.Task\.Slot"):
         fill(text, FACTS)
+
+
+def test_an_open_brace_is_told() -> None:
+    with pytest.raises(InvalidArgument, match="has no end; write it as"):
+        fill("{{.Node.Hostname", FACTS)
+
+
+def test_checks_without_a_task() -> None:
+    check(ContainerSpec(hostname="{{.Node.Hostname}}-{{.Task.Slot}}", env=('A={{index .Service.Labels "a"}}',)))
+    with pytest.raises(InvalidArgument, match="unknown placeholder"):
+        check(ContainerSpec(env=("A={{.Foo.Bar}}",)))
 
 
 def test_fills_hostname_environment_and_sources_only() -> None:

@@ -1,7 +1,8 @@
 """Placeholders: what stands in a service's spec for something that differs from task to task. Pure.
 
 Docker's names, in the hostname, the environment and the sources of mounts: `{{.Node.Hostname}}`, `{{.Task.Slot}}`,
-`{{index .Service.Labels "key"}}`… Anything else between double braces is refused, not passed on.
+`{{index .Service.Labels "key"}}`… Anything else between double braces is refused, not passed on: by the manager when
+the service is made, and by the agent, which fills them in.
 """
 
 from __future__ import annotations
@@ -18,11 +19,29 @@ _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _LABEL = re.compile(r'index\s+\.Service\.Labels\s+"([^"]*)"')
 
 
+NAMES = (
+    "Node.ID",
+    "Node.Hostname",
+    "Node.Platform.OS",
+    "Node.Platform.Architecture",
+    "Service.ID",
+    "Service.Name",
+    "Task.ID",
+    "Task.Name",
+    "Task.Slot",
+)
+
+
 class Facts(msgspec.Struct, frozen=True):
     """`values` by docker's names without the dot in front ("Node.ID")."""
 
     values: Mapping[str, str]
     labels: Mapping[str, str]
+
+
+def check(spec: ContainerSpec) -> None:
+    """Raises InvalidArgument for a placeholder that no agent could fill in."""
+    filled(spec, Facts(dict.fromkeys(NAMES, "x"), {}))
 
 
 def filled(spec: ContainerSpec, facts: Facts) -> ContainerSpec:
@@ -37,7 +56,9 @@ def filled(spec: ContainerSpec, facts: Facts) -> ContainerSpec:
 
 def fill(text: str, facts: Facts) -> str:
     """`text` with every placeholder replaced. Raises InvalidArgument for one that is unknown."""
-    return _PLACEHOLDER.sub(lambda found: _value(found[1].strip(), text, facts), text) if "{{" in text else text
+    if "{{" in _PLACEHOLDER.sub("", text):
+        raise InvalidArgument(f"the placeholder in {text!r} has no end", hint="write it as {{.Node.Hostname}}")
+    return _PLACEHOLDER.sub(lambda found: _value(found[1].strip(), text, facts), text)
 
 
 def _value(wanted: str, text: str, facts: Facts) -> str:
