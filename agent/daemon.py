@@ -25,6 +25,7 @@ from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
 from agent.api.volume import VolumeService
 from agent.certificate import Credentials
+from agent.chronicle import Chronicle
 from agent.container.containers import Containers
 from agent.database import Database
 from agent.describe import boot_of_host
@@ -95,15 +96,24 @@ async def serve(settings: Settings) -> None:
     paths.data.mkdir(parents=True, exist_ok=True, mode=0o711)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
+        chronicle = Chronicle(clock)
         runtime = await Runtime.open(run_dir=paths.run, cgroup_parent=settings.cgroup_parent)
         stack.push_async_callback(runtime.close)
-        images = await Images.open(paths.images)
+        images = await Images.open(paths.images, tell=chronicle.tell)
         stack.callback(images.close)
-        networks = await Networks.open(data_dir=paths.data, run_dir=paths.run, chance=random.random)
+        networks = await Networks.open(
+            data_dir=paths.data, run_dir=paths.run, chance=random.random, tell=chronicle.tell
+        )
         stack.push_async_callback(networks.close)
-        volumes = await Volumes.open(paths.volumes)
+        volumes = await Volumes.open(paths.volumes, tell=chronicle.tell)
         containers = await Containers.open(
-            paths=paths, runtime=runtime, images=images, networks=networks, volumes=volumes, clock=clock
+            paths=paths,
+            runtime=runtime,
+            images=images,
+            networks=networks,
+            volumes=volumes,
+            clock=clock,
+            tell=chronicle.tell,
         )
         stack.push_async_callback(containers.close)
         database = await Database.open(paths.database, boot=boot_of_host())
@@ -121,7 +131,7 @@ async def serve(settings: Settings) -> None:
             containers=containers, images=images, networks=networks, serve=for_peers, dial=peer_sources, clock=clock
         )
         membership = Membership(paths, database, rooms, default_address=settings.address)
-        servicer = SystemService(System(paths, containers, images, membership))
+        servicer = SystemService(System(paths, containers, images, membership, chronicle))
         system.append(lambda server: engine_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server))
         swarm = SwarmService(membership)
 

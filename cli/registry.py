@@ -127,7 +127,10 @@ _VERBS = {
         "ls": ("List the join tokens that were created", "cli.token:ls"),
         "rm": ("Revoke one or more join tokens; nodes that joined with them stay", "cli.token:remove"),
     },
-    "system": {"info": ("Display system-wide information", "cli.system:info")},
+    "system": {
+        "info": ("Display system-wide information", "cli.system:info"),
+        "events": ("Get real time events from the server", "cli.events:events"),
+    },
     "context": {
         "create": ("Create a context", "cli.context:create"),
         "inspect": ("Display detailed information on one or more contexts", "cli.context:inspect"),
@@ -147,6 +150,7 @@ def _table() -> dict[str, Entry]:
         "images": Entry(COMMON, "List images", "cli.image:ls"),
         "version": Entry(COMMON, "Show the version of client, agent and manager", "cli.system:version"),
         "info": Entry(COMMON, "Display system-wide information", "cli.system:info"),
+        "events": Entry(OTHER, "Get real time events from the server", "cli.events:events"),
         "rmi": Entry(OTHER, "Remove one or more images", "cli.image:remove"),
         "inspect": Entry(OTHER, "Return low-level information on any kind of object", "cli.inspect:inspect"),
         "completion": Entry(OTHER, "Print the completion script for bash, zsh or fish", "cli.completion:completion"),
@@ -183,9 +187,9 @@ EXAMPLES = {
 
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
-    """build, builder, buildx, compose, config, events, history, login, logout, machine, plugin, push, save, search,
+    """build, builder, buildx, compose, config, history, login, logout, machine, plugin, push, save, search,
     secret, stack, image build, image history, image prune, image push, image save, network connect,
     network disconnect, network prune, volume prune, volume update, swarm unlock, swarm unlock-key, system df,
-    system events, system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
+    system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
     _LATER,
 )

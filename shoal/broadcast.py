@@ -69,6 +69,10 @@ class Broadcast(Generic[T]):
         self._limit = limit
         self._listeners: set[Subscription[T]] = set()
 
+    def __len__(self) -> int:
+        """How many listen."""
+        return len(self._listeners)
+
     def publish(self, item: T) -> None:
         for listener in self._listeners:
             listener.put(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,8 +11,9 @@ import msgspec
 
 from agent import describe
 from agent.standing import Standing, State
-from shoal import __version__
+from shoal import __version__, codec
 from shoal.model.container import Container, ContainerState
+from shoal.model.event import Event
 from shoal.model.image import Image
 from shoal.settings import Paths
 from shoal.v1 import engine_pb2 as wire
@@ -39,6 +40,12 @@ class MembershipRoom(Protocol):
     async def manager_version(self) -> str: ...
 
 
+class Events(Protocol):
+    def follow(
+        self, *, since_ns: int, until_ns: int, filters: Sequence[tuple[str, str]]
+    ) -> AsyncIterator[Sequence[Event]]: ...
+
+
 class System(msgspec.Struct, frozen=True):
     """What the service asks."""
 
@@ -46,6 +53,7 @@ class System(msgspec.Struct, frozen=True):
     containers: ContainerRoom
     images: ImageRoom
     membership: MembershipRoom
+    events: Events
 
 
 class SystemService(SystemServiceServicer):
@@ -72,6 +80,15 @@ class SystemService(SystemServiceServicer):
             swarm=_swarm(self._system.membership.standing()),
             manager_version=await self._system.membership.manager_version(),
         )
+
+    async def WatchEvents(
+        self, request: wire.WatchEventsRequest, _context: Context
+    ) -> AsyncIterator[wire.WatchEventsResponse]:
+        filters = [(each.key, each.value) for each in request.filters]
+        async for batch in self._system.events.follow(
+            since_ns=request.since_ns, until_ns=request.until_ns, filters=filters
+        ):
+            yield wire.WatchEventsResponse(events=[codec.to_wire(each, types_pb2.Event) for each in batch])
 
 
 def cgroup_version(root: Path = Path("/sys/fs/cgroup")) -> int:

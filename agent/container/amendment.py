@@ -54,7 +54,7 @@ class Amender:
                 raise
             register.release(before, held.id)
             await self._networks.rename(held.id, name)
-            self._lifecycle.publish(held, "rename")
+            self._lifecycle.publish(held, "rename", oldName=before)
 
     async def update(self, held: Held, *, limits: Resources, restart: RestartPolicy | None) -> None:
         """Zeros and None leave things as they are. A running container has its limits when this returns.

@@ -45,6 +45,7 @@ from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerState, RestartPolicy
+from shoal.model.event import Tell, to_nobody
 from shoal.settings import Paths
 from shoal.tasks import Group
 
@@ -95,6 +96,7 @@ class Containers:
         volumes: Volumes,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
+        tell: Tell = to_nobody,
     ) -> Containers:
         """Adopts what runs, settles what ended meanwhile, revives by policy, sweeps what is nobody's.
 
@@ -111,6 +113,7 @@ class Containers:
             chance=chance,
             group=await Group().__aenter__(),
             events=Broadcast(),
+            tell=tell,
         )
         base = await asyncio.to_thread(base_layer, paths.containers)
         containers = cls(room, images=images, networks=networks, base_layer=base)
@@ -283,9 +286,13 @@ class Containers:
             hostname=hostname_of(container),
             available=self._available,
         )
-        return await self._room.runtime.exec(
+        command = " ".join(request.argv)
+        self._lifecycle.publish(held, f"exec_create: {command}")
+        streams = await self._room.runtime.exec(
             held.id, process, stdin=request.stdin, tty=request.tty, rows=request.rows, columns=request.columns
         )
+        self._lifecycle.publish(held, f"exec_start: {command}")
+        return streams
 
     async def logs(
         self, ref: str, *, follow: bool = False, tail: int | None = None, since_ns: int = 0, until_ns: int = 0
@@ -328,7 +335,9 @@ class Containers:
         async with contextlib.AsyncExitStack() as stack:
             if pause:
                 await stack.enter_async_context(self._ender.still(held))
-            return await self._images.commit(self._carriage.layer(held.id), image.meta.id, commit, reference=reference)
+            made = await self._images.commit(self._carriage.layer(held.id), image.meta.id, commit, reference=reference)
+        self._lifecycle.publish(held, "commit", imageID=made, imageRef=reference)
+        return made
 
     def volume_users(self, name: str) -> Sequence[str]:
         """Ids of the containers that mount this volume."""

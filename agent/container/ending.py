@@ -73,6 +73,7 @@ class Ender:
             await self._mark(held)
             exited = held.next_exit()
             await self._signal(held, number)
+            self._lifecycle.publish(held, "kill", signal=str(number))
             await self._unfreeze(held)
         return exited
 
@@ -96,7 +97,7 @@ class Ender:
             await self._signal(held, number)
             if stopping:
                 await self._unfreeze(held)
-            self._lifecycle.publish(held, "kill")
+            self._lifecycle.publish(held, "kill", signal=str(number))
         if number == KILL:
             await self._ends(exited, _KILL_WAIT_S)
 

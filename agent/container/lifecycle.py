@@ -25,6 +25,7 @@ from shoal.broadcast import Broadcast
 from shoal.clock import Clock
 from shoal.errors import Conflict, NotFound, ShoalError, StartFailed, Unavailable
 from shoal.model.container import Container, ContainerState, ContainerStatus, MountType
+from shoal.model.event import Event, EventKind, Tell
 from shoal.model.network import Address, Port
 from shoal.tasks import Group
 
@@ -57,6 +58,7 @@ class Room(msgspec.Struct, frozen=True):
     chance: Callable[[], float]
     group: Group
     events: Broadcast[ContainerEvent]
+    tell: Tell
 
 
 class Lifecycle:
@@ -118,8 +120,12 @@ class Lifecycle:
         except (ShoalError, OSError) as error:
             log.error("state of container %s is not saved: %s", held.name, error)
 
-    def publish(self, held: Held, kind: str) -> None:
-        self._room.events.publish(ContainerEvent(id=held.id, kind=kind, container=held.container))
+    def publish(self, held: Held, kind: str, **attributes: str) -> None:
+        """Tell everybody what has just happened to it, and what else is known of that."""
+        container = held.container
+        self._room.events.publish(ContainerEvent(id=held.id, kind=kind, container=container))
+        known = {**container.spec.labels, "image": container.spec.image, "name": container.name, **attributes}
+        self._room.tell(Event(kind=EventKind.CONTAINER, action=kind, id=held.id, attributes=known))
 
     async def destroy(self, held: Held, *, volumes: bool) -> None:
         """Remove a container that does not run, and its anonymous volumes with `volumes`. Call with the lock."""
@@ -222,7 +228,8 @@ class Lifecycle:
         )
         if exit.oom_killed:
             self.publish(held, "oom")
-        self.publish(held, "die")
+        ran_s = max(0, exit.finished_at_ns - held.state.status.started_at_ns) // 10**9
+        self.publish(held, "die", exitCode=str(exit.code), execDuration=str(ran_s))
         # From here on this task is nobody's to cancel unless it waits for a restart.
         watcher, held.watcher = held.watcher, None
         if held.auto_remove and not returning:

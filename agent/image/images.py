@@ -41,6 +41,7 @@ from shoal.broadcast import Broadcast
 from shoal.clock import Clock, SystemClock
 from shoal.errors import InvalidArgument, NotFound
 from shoal.files import sweep_unfinished
+from shoal.model.event import Event, EventKind, Tell, to_nobody
 from shoal.model.image import Image, ImageConfig
 from shoal.reference import Reference
 
@@ -72,6 +73,7 @@ class Images:
         threads: Threads,
         clock: Clock,
         insecure_registries: Collection[str],
+        tell: Tell,
     ) -> None:
         self.changes: Broadcast[None] = Broadcast()
         self._path = path
@@ -79,6 +81,7 @@ class Images:
         self._snapshots = snapshots
         self._threads = threads
         self._clock = clock
+        self._tell = tell
         self._insecure = frozenset(insecure_registries)
         self._catalog = Catalog()
         self._documents: dict[str, Document] = {}
@@ -90,7 +93,12 @@ class Images:
 
     @classmethod
     async def open(
-        cls, data_dir: Path, *, clock: Clock | None = None, insecure_registries: Collection[str] = ()
+        cls,
+        data_dir: Path,
+        *,
+        clock: Clock | None = None,
+        insecure_registries: Collection[str] = (),
+        tell: Tell = to_nobody,
     ) -> Images:
         """The images below `data_dir`, after sweeping what an interrupted agent left there."""
         threads = Threads()
@@ -109,6 +117,7 @@ class Images:
             threads=threads,
             clock=clock or SystemClock(),
             insecure_registries=insecure_registries,
+            tell=tell,
         )
         await images._adopt(found)
         return images
@@ -170,6 +179,7 @@ class Images:
         async with self._bringing():
             record = await self._importer.bring(chunks, rootfs)
             await self._enter([record], {name.key: Name(record.id, record.digest)} if name is not None else {})
+        self._happened("import", record.id, name.familiar if name is not None else "")
         return record.id
 
     async def commit(self, chunks: AsyncIterator[bytes], base_id: str, commit: Commit, *, reference: str = "") -> str:
@@ -198,6 +208,8 @@ class Images:
                 names.update({name.key: Name(record.id, record.digest) for name in each.names})
                 loaded += [(name.familiar, record.id) for name in each.names] or [("", record.id)]
             await self._enter(records, names)
+        for familiar, image_id in loaded:
+            self._happened("load", image_id, familiar)
         return loaded
 
     # ---- names --------------------------------------------------------------------------------------
@@ -209,6 +221,7 @@ class Images:
             raise InvalidArgument("refusing to create a tag with a digest reference")
         found = lookup.find(self._catalog, source)
         await self._enter([], {name.key: Name(found.record.id, found.digest)})
+        self._happened("tag", found.record.id, name.familiar)
 
     async def remove(
         self,
@@ -230,6 +243,10 @@ class Images:
         self._collector.collect()
         await self._free()
         untagged = [references.parse(name).familiar for name in decided.untag]
+        for name in untagged:
+            self._happened("untag", record.id, name)
+        if decided.delete:
+            self._happened("delete", record.id)
         if not decided.delete:
             return untagged, []
         kept = needed(after)[1]
@@ -282,6 +299,9 @@ class Images:
         finally:
             blob.close()
 
+    def _happened(self, action: str, image_id: str, name: str = "") -> None:
+        self._tell(Event(kind=EventKind.IMAGE, action=action, id=image_id, attributes={"name": name or image_id}))
+
     def _shown(self, found: Found) -> Image:
         return lookup.image_of(self._catalog, found.record, self._documents[found.record.id], digest=found.digest)
 
@@ -307,6 +327,7 @@ class Images:
             [record], catalog.names_for(wanted, record.id, digest, current=self._catalog, fetched=fetched)
         )
         up_to_date = before is not None and (before.image_id, before.digest) == (record.id, digest)
+        self._happened("pull", record.id, wanted.familiar)
         return Pulled(record.id, wanted.canonical, digest, up_to_date)
 
     @asynccontextmanager

@@ -37,6 +37,7 @@ from shoal import ids
 from shoal.clock import Clock
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.model.assignment import NetworkAssignment
+from shoal.model.event import Event, EventKind, Tell, to_nobody
 from shoal.model.network import Endpoint, Network, NetworkAttachment, NetworkSpec, Port, PortProtocol
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,14 @@ class Networks:
     """Made by `open`."""
 
     def __init__(
-        self, thread: ThreadPoolExecutor, fabric: Fabric, resolver: ResolverProcess, chance: Callable[[], float]
+        self,
+        thread: ThreadPoolExecutor,
+        fabric: Fabric,
+        resolver: ResolverProcess,
+        chance: Callable[[], float],
+        tell: Tell,
     ) -> None:
+        self._tell_event = tell
         self._thread = thread
         self._fabric = fabric
         self._allotments = Allotments(self._held, chance)
@@ -71,6 +78,7 @@ class Networks:
         chance: Callable[[], float] = random.random,
         now_ns: Callable[[], int] = time.time_ns,
         resolv_conf: Path = hosts.RESOLV_CONF,
+        tell: Tell = to_nobody,
     ) -> Networks:
         """Take over what is there, make what must be. The cluster's networks are as last assigned.
 
@@ -89,7 +97,7 @@ class Networks:
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        self = cls(thread, fabric, ResolverProcess(folder, resolv_conf, chance), chance)
+        self = cls(thread, fabric, ResolverProcess(folder, resolv_conf, chance), chance, tell)
         self._allotments.load(records)
         try:
             await self._tell()
@@ -164,6 +172,8 @@ class Networks:
             await asyncio.shield(self.disconnect(container_id))
             raise
         self._prepare_next()
+        for segment in segments:
+            self._happened("connect", segment.network_id, segment.name, container=container_id)
         return connection.on_networks(record, segments, sandbox.path, hostname=hostname, own=own, reachable=reachable)
 
     async def _keep(self, container_id: str, make: Callable[[], Sandbox]) -> Sandbox:
@@ -190,6 +200,8 @@ class Networks:
         await self._in_thread(lambda: self._fabric.unplug(record))
         self._allotments.give_back(record)
         await self._directory.touch(attached.network_id for attached in record.attached)
+        for attached in record.attached:
+            self._happened("disconnect", attached.network_id, attached.network_name, container=container_id)
 
     async def rename(self, container_id: str, name: str) -> None:
         """From now on others find it by this name. Idempotent, and nothing for one that is not connected."""
@@ -277,6 +289,7 @@ class Networks:
         async with self._changing:
             network = await self._in_thread(lambda: self._fabric.create(spec))
             await self._tell()
+        self._happened("create", network.meta.id, network.spec.name)
         return network
 
     async def remove(self, reference: str) -> Network:
@@ -292,7 +305,15 @@ class Networks:
                 )
             await self._in_thread(lambda: self._fabric.remove(network))
             await self._tell()
+        self._happened("destroy", network.meta.id, network.spec.name)
         return network
+
+    def _happened(self, action: str, network_id: str, name: str, **attributes: str) -> None:
+        known = {"name": name, "type": "bridge", **attributes}
+        network = next((each for each in self.list() if each.meta.id == network_id), None)
+        if network is not None:
+            known["type"] = network.spec.driver
+        self._tell_event(Event(kind=EventKind.NETWORK, action=action, id=network_id, attributes=known))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await _run(self._thread, work)

@@ -21,6 +21,7 @@ from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.files import read_optional, sweep_unfinished, write_atomic
 from shoal.model.base import Meta
+from shoal.model.event import Event, EventKind, Tell, to_nobody
 from shoal.model.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -35,18 +36,19 @@ _COPIED = "copied"
 class Volumes:
     """Made by `open`, which also repairs what a crash left."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, tell: Tell) -> None:
         self._folder = folder
         self._clock = clock
+        self._tell = tell
         self._driver = Local(folder)
         self._volumes: dict[str, Volume] = {}
         # By hash of the name: two that share one only wait for each other.
         self._locks = tuple(asyncio.Lock() for _ in range(64))
 
     @classmethod
-    async def open(cls, folder: Path, *, clock: Clock | None = None) -> Volumes:
+    async def open(cls, folder: Path, *, clock: Clock | None = None, tell: Tell = to_nobody) -> Volumes:
         """The volumes under `folder` (`Paths.volumes`), made if it is not there."""
-        volumes = cls(folder, clock or SystemClock())
+        volumes = cls(folder, clock or SystemClock(), tell)
         await asyncio.to_thread(volumes._load)
         return volumes
 
@@ -89,6 +91,7 @@ class Volumes:
             )
             await asyncio.to_thread(self._make, volume, durable)
             self._volumes[name] = volume
+            self._happened("create", volume)
             return volume
 
     async def fill(self, name: str, copy: Callable[[Path], bool]) -> None:
@@ -115,7 +118,13 @@ class Volumes:
                     f"remove {name}: volume is in use - [{', '.join(users)}]", hint="remove these containers first"
                 )
             await asyncio.to_thread(self._driver.remove, name)
-            self._volumes.pop(name, None)
+            removed = self._volumes.pop(name, None)
+            if removed is not None:
+                self._happened("destroy", removed)
+
+    def _happened(self, action: str, volume: Volume) -> None:
+        attributes = {**volume.labels, "driver": volume.driver or "local"}
+        self._tell(Event(kind=EventKind.VOLUME, action=action, id=volume.name, attributes=attributes))
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks[hash(name) % len(self._locks)]

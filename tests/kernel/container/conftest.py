@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
+from agent.api.system import System, SystemService
+from agent.chronicle import Chronicle
 from agent.container.containers import Containers
 from agent.daemon import engine_services
 from agent.image.images import Images
@@ -28,11 +30,13 @@ from agent.kernel import syscalls
 from agent.network.networks import Networks
 from agent.runtime import wire
 from agent.runtime.runtime import Runtime
+from agent.standing import Standing
 from agent.volume.volumes import Volumes
 from shoal import rpc
 from shoal.clock import SystemClock
 from shoal.model.container import Container, ContainerSpec
 from shoal.settings import Paths
+from shoal.v1.engine_pb2_grpc import add_SystemServiceServicer_to_server
 
 ROOMS = Path(syscalls.__file__).parents[2]
 CGROUP = f"shoal-test-{os.getpid()}"
@@ -63,10 +67,12 @@ class Engine:
 
     async def open(self) -> None:
         clock = SystemClock()
+        self.chronicle = Chronicle(clock)
+        tell = self.chronicle.tell
         self.runtime = await Runtime.open(run_dir=self.paths.run, cgroup_parent=CGROUP)
-        self.images = await Images.open(self.paths.images)
-        self.networks = await Networks.open(data_dir=self.paths.data, run_dir=self.paths.run)
-        self.volumes = await Volumes.open(self.paths.volumes)
+        self.images = await Images.open(self.paths.images, tell=tell)
+        self.networks = await Networks.open(data_dir=self.paths.data, run_dir=self.paths.run, tell=tell)
+        self.volumes = await Volumes.open(self.paths.volumes, tell=tell)
         self.containers = await Containers.open(
             paths=self.paths,
             runtime=self.runtime,
@@ -74,6 +80,7 @@ class Engine:
             networks=self.networks,
             volumes=self.volumes,
             clock=clock,
+            tell=tell,
         )
 
     async def close(self) -> None:
@@ -152,9 +159,21 @@ class Shell:
         )
 
 
+class NoCluster:
+    """A host that is no member of any."""
+
+    def standing(self) -> Standing:
+        return Standing()
+
+    async def manager_version(self) -> str:
+        return ""
+
+
 @pytest.fixture
 async def shell(engine: Engine, tmp_path: Path) -> AsyncIterator[Shell]:
     server = rpc.new_server()
+    system = System(engine.paths, engine.containers, engine.images, NoCluster(), engine.chronicle)
+    add_SystemServiceServicer_to_server(SystemService(system), server)
     for add in engine_services(engine.containers, engine.images, engine.networks, engine.volumes):
         add(server)
     server.add_insecure_port(f"unix:{tmp_path}/cli.sock")

@@ -14,6 +14,7 @@ import pytest
 from agent.api.server import serve_local, serve_peers
 from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
+from agent.chronicle import Chronicle
 from agent.database import Database
 from agent.standing import Founded, Standing, State
 from agent.trust import Doorkeeper
@@ -105,7 +106,9 @@ def membership() -> Membership:
 
 @pytest.fixture
 def system(tmp_path: Path, membership: Membership) -> SystemService:
-    return SystemService(System(Paths(tmp_path, tmp_path), Containers(), Images(), membership))
+    return SystemService(
+        System(Paths(tmp_path, tmp_path), Containers(), Images(), membership, Chronicle(SystemClock()))
+    )
 
 
 @pytest.fixture

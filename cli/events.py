@@ -1,0 +1,77 @@
+"""`events`: what happens on a host, as it happens, and the last of what did."""
+
+import time
+from typing import Annotated
+
+from cli.client import Client
+from cli.command import command, flag
+from cli.output import words
+from cli.output.functions import to_json
+from cli.output.template import Template
+from cli.parse import pair
+from cli.parse.duration import moment
+from shoal.v1 import engine_pb2, types_pb2
+from shoal.v1.types_pb2 import Event
+
+
+@command(
+    "[OPTIONS]",
+    examples=[
+        "shoal events --since 10m --until 0s",
+        "shoal events --filter type=container --filter event=die",
+        "shoal events --format '{{.Action}} {{.Actor.ID}}'",
+    ],
+)
+async def events(
+    client: Client,
+    since: Annotated[str, flag("--since", help="Show all events created since timestamp")] = "",
+    until: Annotated[str, flag("--until", help="Stream events until this timestamp")] = "",
+    filter: Annotated[
+        list[str], flag("-f", "--filter", metavar="filter", help="Filter output based on conditions provided")
+    ] = [],  # noqa: B006
+    format: Annotated[str, flag("--format", help="Format output: 'json' or a Go template")] = "",
+) -> None:
+    """Get real time events from the server"""
+    now_ns = time.time_ns()
+    request = engine_pb2.WatchEventsRequest(
+        since_ns=moment(since, now_ns=now_ns) if since else 0,
+        until_ns=moment(until, now_ns=now_ns) if until else 0,
+        filters=pair.filters(filter),
+    )
+    if request.until_ns and not request.since_ns:  # what has been is wanted then, as far as it is remembered
+        request.since_ns = 1
+    template = Template(format) if format not in ("", "json") else None
+    async for response in client.system.WatchEvents(request):
+        for each in response.events:
+            print(to_json(document(each)) if format == "json" else _text(each, template), flush=True)
+
+
+def _text(event: Event, template: Template | None) -> str:
+    return template.render(document(event)) if template is not None else line(event)
+
+
+def line(event: Event) -> str:
+    """Docker's line: when, what kind, what happened, to whom, and what else is known."""
+    known = ", ".join(f"{key}={event.attributes[key]}" for key in sorted(event.attributes))
+    return (
+        f"{words.rfc3339_padded(event.at_ns)} {_kind(event)} {event.action} {event.id}{f' ({known})' if known else ''}"
+    )
+
+
+def document(event: Event) -> dict[str, object]:
+    """As `docker events --format json` names it, the old names too."""
+    known = dict(event.attributes)
+    old = {"status": event.action, "id": event.id, "from": known.get("image", "")}
+    return {
+        **(old if event.kind == types_pb2.EVENT_KIND_CONTAINER else {}),
+        "Type": _kind(event),
+        "Action": event.action,
+        "Actor": {"ID": event.id, "Attributes": known},
+        "scope": "local",
+        "time": event.at_ns // 10**9,
+        "timeNano": event.at_ns,
+    }
+
+
+def _kind(event: Event) -> str:
+    return types_pb2.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
