@@ -11,14 +11,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import TypeVar
-
-from google.protobuf.message import Message
 
 from manager.store.etcd import method
 from manager.store.etcd.endpoint import Endpoint, Metadata, Stream, ended
 from manager.store.etcd.fault import Fault, Outcome
-from manager.store.etcd.method import Method
+from manager.store.etcd.method import A, Method, Q
 from manager.store.etcd.settings import EtcdSettings
 from shoal.backoff import Backoff
 from shoal.clock import Clock
@@ -26,8 +23,6 @@ from shoal.errors import Unavailable
 from shoal.etcd.v3 import wire_pb2 as wire
 
 log = logging.getLogger(__name__)
-Q = TypeVar("Q", bound=Message)
-A = TypeVar("A", bound=Message)
 
 # Longer than an election (1 s), so that one is not noticed; short enough to say no while somebody waits.
 CALL_S = 3.0
@@ -66,7 +61,7 @@ class Client:
             endpoint = self._endpoints[self._at]
             try:
                 await endpoint.connect(min(left_s, CONNECT_S))
-                metadata = await self._metadata(endpoint)
+                metadata = (_NEEDS_LEADER, *await self._token_for(endpoint))
                 bound_s = min(left_s, attempt_s) if again and len(self._endpoints) > 1 else left_s
                 answer = await endpoint.ask(what, request, timeout_s=bound_s, metadata=metadata)
             except Fault as fault:
@@ -84,13 +79,24 @@ class Client:
         self.trouble = error.message
         raise error
 
+    async def ask_at(self, address: str, what: Method[Q, A], request: Q, *, timeout_s: float = CALL_S) -> A:
+        """At this one address, whatever the others say, with or without a leader. Raises as `ask`."""
+        endpoint = Endpoint(address, self._settings)
+        try:
+            metadata = await self._token_for(endpoint)
+            return await endpoint.ask(what, request, timeout_s=timeout_s, metadata=metadata)
+        except Fault as fault:
+            raise fault.error from fault
+        finally:
+            await endpoint.close()
+
     @contextlib.asynccontextmanager
     async def stream(self, what: Method[Q, A]) -> AsyncIterator[Stream[Q, A]]:
         """One stream at the present endpoint. A Fault inside has the next stream tried elsewhere, and is raised."""
         endpoint = self._endpoints[self._at]
         try:
             await endpoint.connect(CONNECT_S)
-            metadata = await self._metadata(endpoint)
+            metadata = (_NEEDS_LEADER, *await self._token_for(endpoint))
             if endpoint is not self._endpoints[self._at]:
                 raise ended("another endpoint is tried")  # given up meanwhile, which this stream would not hear of
             async with endpoint.stream(what, metadata) as stream:
@@ -149,14 +155,14 @@ class Client:
             log.info("etcd answers again")
             self.trouble = ""
 
-    async def _metadata(self, endpoint: Endpoint) -> Metadata:
+    async def _token_for(self, endpoint: Endpoint) -> Metadata:
         if not self._settings.user:
-            return (_NEEDS_LEADER,)
+            return ()
         if not self._token:
             request = wire.AuthenticateRequest(name=self._settings.user, password=self._settings.password)
             answer = await endpoint.ask(method.AUTHENTICATE, request, timeout_s=CALL_S, metadata=(_NEEDS_LEADER,))
             self._token = answer.token
-        return (_NEEDS_LEADER, ("token", self._token))
+        return (("token", self._token),)
 
 
 def _silent(reasons: dict[str, str]) -> Unavailable:

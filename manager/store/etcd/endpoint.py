@@ -9,21 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
 
 from manager.store.etcd import method
 from manager.store.etcd.fault import Fault, Outcome, fault_of
-from manager.store.etcd.method import Method
+from manager.store.etcd.method import A, Method, Q
 from manager.store.etcd.settings import EtcdSettings
 from shoal.errors import Unavailable
 from shoal.etcd.v3 import wire_pb2 as wire
 
-Q = TypeVar("Q", bound=Message)
-A = TypeVar("A", bound=Message)
 Metadata: TypeAlias = Sequence[tuple[str, str]]
 
 _OPTIONS = [

@@ -44,6 +44,10 @@ _UNDONE = (
     "raft proposal dropped",
     "failed to connect to all addresses",
 )
+# A learner has not caught up yet.
+UNFINISHED = "in sync with leader"
+# etcd refuses to change its members while it could lose its quorum by that, and for 5 s after one came back.
+UNHEALTHY = "unhealthy cluster"
 # A read that an election came into.
 _PASSING = "etcdserver: leader changed"
 # A token goes with the member's process or with time; `revision of auth store is old` when users were changed.
@@ -83,6 +87,8 @@ def fault(code: grpc.StatusCode, details: str) -> Fault:
         return Fault(Outcome.REFUSED, why, PermissionDenied(f"etcd: {why}"))
     if any(text in details for text in _UNDONE):
         return Fault(Outcome.UNDONE, why, Unavailable(f"etcd: {why}"))
+    if UNHEALTHY in details:
+        return Fault(Outcome.REFUSED, why, Unavailable(f"etcd: {why}", hint="bring all of its members back first"))
     if _PASSING in details:
         return Fault(Outcome.PASSING, why, Unavailable(f"etcd: {why}"))
     if (refusal := _REFUSALS.get(code)) is not None:

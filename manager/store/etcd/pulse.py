@@ -3,7 +3,6 @@ can be done is known before anybody tries."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 from manager.store.etcd import method
@@ -12,6 +11,7 @@ from manager.store.etcd.keyspace import Keyspace
 from shoal.clock import Clock
 from shoal.errors import ShoalError
 from shoal.etcd.v3 import wire_pb2 as wire
+from shoal.tasks import first_of
 
 PERIOD_S = 2.0
 
@@ -27,7 +27,8 @@ class Pulse:
 
     async def run(self) -> None:
         while True:
-            await self._until_due()
+            # At once where a stream broke.
+            await first_of(self._client.suspicious.wait(), self._clock.sleep(PERIOD_S))
             self._client.suspicious.clear()
             with contextlib.suppress(ShoalError):  # the client remembers it as its trouble
                 # Linearizable: answered only where most members agree.
@@ -35,15 +36,3 @@ class Pulse:
                 if self.full:
                     answer = await self._client.ask(method.ALARM, wire.AlarmRequest(), again=True)
                     self.full = any(each.alarm == wire.ALARM_TYPE_NO_SPACE for each in answer.alarms)
-
-    async def _until_due(self) -> None:
-        """At once where a stream broke."""
-        waits = [
-            asyncio.ensure_future(self._client.suspicious.wait()),
-            asyncio.ensure_future(self._clock.sleep(PERIOD_S)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from manager.store.base import Commit, Conflict, Record, Snapshot, Txn, check
 from manager.store.etcd import method
-from manager.store.etcd.client import Client
+from manager.store.etcd.client import CALL_S, Client
 from manager.store.etcd.fault import COMPACTED, FUTURE
 from manager.store.etcd.keyspace import Keyspace
 from manager.store.etcd.pulse import Pulse
@@ -50,9 +50,7 @@ class EtcdStore:
         not let us in."""
         store = cls(settings, clock)
         try:
-            await store.client.ask(
-                method.RANGE, wire.RangeRequest(key=store._keyspace.full("/")), again=True, timeout_s=_OPEN_S
-            )
+            await store.revision(timeout_s=_OPEN_S)
         except BaseException:
             await store.close()
             raise
@@ -110,9 +108,15 @@ class EtcdStore:
             self._writer.saw(commit.revision)
             yield commit
 
+    async def revision(self, *, timeout_s: float = CALL_S) -> int:
+        """etcd's present one; found where most members agree."""
+        request = wire.RangeRequest(key=self._keyspace.full("/"), keys_only=True)
+        answer = await self.client.ask(method.RANGE, request, again=True, timeout_s=timeout_s)
+        return answer.header.revision
+
     async def compact(self, revision: int) -> None:
         try:
-            await self.client.ask(method.COMPACT, wire.CompactionRequest(revision=revision), again=True)
+            await self.client.ask(method.COMPACT, wire.CompactionRequest(revision=revision, physical=True), again=True)
         except InvalidArgument as refusal:
             if FUTURE in refusal.message:
                 raise InvalidArgument(f"revision {revision} is to come") from refusal

@@ -1,14 +1,11 @@
-"""An etcd that others use too, and whose room is bounded."""
+"""An etcd that others use too."""
 
 import asyncio
 
-import pytest
 from msgspec.structs import replace
 
 from manager.store.base import Guard, Txn
 from manager.store.mirror import Mirror
-from shoal.errors import Exhausted
-from tests import etcd
 from tests.contract.store.steps import put
 from tests.contract.store.witness import opened, watched
 
@@ -43,13 +40,3 @@ async def test_a_transaction_without_a_change_returns_what_a_mirror_reaches(plai
                 await mirror.reached(revision)
         assert [record.key for record in (await ours.read("/")).records] == ["/a"]
         following.cancel()
-
-
-async def test_a_full_etcd_is_told_with_the_way_out(tmp_path):
-    with etcd.running(tmp_path, options=["--quota-backend-bytes", str(2 << 20)]) as (member,):
-        async with opened(member.client) as store:
-            with pytest.raises(Exhausted, match=r"reached its quota; compact and defragment"):
-                for number in range(100):
-                    await store.txn(put("/same", bytes([number]) * 100_000))
-            assert "quota" in store.trouble
-            assert len((await store.read("/")).records) == 1
