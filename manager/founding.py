@@ -24,6 +24,7 @@ from shoal.model.base import Meta
 from shoal.model.cluster import Cluster, ClusterSpec
 from shoal.model.node import Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Role
 from shoal.names import printable
+from shoal.settings import MANAGER_PORT, host_port
 from shoal.tls import Identity
 
 log = logging.getLogger(__name__)
@@ -112,9 +113,18 @@ def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Cloc
         role=Role.MANAGER,
         life_ns=cluster.spec.certificate_life_ns,
         now_ns=now_ns,
+        address=_address(mirror, node_id),
     )
     identity.save(folder)
     return identity
+
+
+def _address(mirror: Mirror, node_id: str) -> str:
+    """Where the host of a manager is reached; empty while its record does not say."""
+    node = mirror.nodes.get(node_id)
+    if node is None:
+        return ""
+    return node.description.address or host_port(node.manager.address, MANAGER_PORT)[0]
 
 
 async def settle_address(store: Store, mirror: Mirror, node_id: str, address: str, clock: Clock) -> None:

@@ -5,6 +5,8 @@
 | 2377 | manager: control, dispatcher, renewal | mutual TLS: TLS itself refuses who is no member |
 | 2378 | manager: join (its port + 1) | a joining host has no certificate, and gRPC cannot ask for one optionally |
 | 2376 | agent: blobs for nodes, engine for managers | docker's port of an engine over TLS |
+| 2379 | etcd of a manager's host: the managers | etcd's own, and only where they run it themselves |
+| 2380 | etcd of a manager's host: the other members | likewise |
 | 4789/udp | kernel: VXLAN | RFC 7348 |
 """
 
@@ -17,6 +19,8 @@ import msgspec
 MANAGER_PORT = 2377
 JOIN_PORT_OFFSET = 1
 AGENT_PORT = 2376
+ETCD_CLIENT_PORT = 2379
+ETCD_PEER_PORT = 2380
 VXLAN_PORT = 4789
 
 DATA_DIR = Path("/var/lib/shoal")
@@ -60,6 +64,11 @@ class Paths(msgspec.Struct, frozen=True):
     @property
     def manager_data(self) -> Path:
         return self.data / "manager"
+
+    @property
+    def etcd(self) -> Path:
+        """All of this host's member of etcd: only where the managers run it themselves."""
+        return self.data / "etcd"
 
     @property
     def images(self) -> Path:

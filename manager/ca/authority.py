@@ -8,6 +8,7 @@ directory alone: a copy of the store without that file signs nothing. What a cer
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 from pathlib import Path
 
@@ -126,10 +127,21 @@ class Authority:
     def key_pem(self) -> bytes:
         return key_to_pem(self._key).encode()
 
-    def issue(self, csr_pem: str, *, node_id: str, cluster_id: str, role: Role, life_ns: int, now_ns: int) -> str:
+    def issue(
+        self,
+        csr_pem: str,
+        *,
+        node_id: str,
+        cluster_id: str,
+        role: Role,
+        life_ns: int,
+        now_ns: int,
+        address: str = "",
+    ) -> str:
         """A certificate for the public key in `csr_pem` (nothing else of it counts), leaf first, root last.
 
-        Valid from an hour ago until `life_ns` from now. Raises InvalidArgument for what is no signing request.
+        Valid from an hour ago until `life_ns` from now. A manager's says its `address` too: members of the store dial
+        each other by it. Raises InvalidArgument for what is no signing request.
         """
         public = _public_key(csr_pem)
         now = _time(now_ns)
@@ -140,6 +152,7 @@ class Authority:
         ]
         if role is Role.MANAGER:
             names.append(x509.DNSName(MANAGER_NAME))
+            names += _ip_names(address)
         builder = (
             x509.CertificateBuilder()
             .subject_name(
@@ -168,11 +181,13 @@ class Authority:
         )
         return _pem(builder.sign(self._key, hashes.SHA256())) + self.root_ca_pem
 
-    def new_identity(self, *, node_id: str, cluster_id: str, role: Role, life_ns: int, now_ns: int) -> Identity:
+    def new_identity(
+        self, *, node_id: str, cluster_id: str, role: Role, life_ns: int, now_ns: int, address: str = ""
+    ) -> Identity:
         """A fresh key with its certificate: for the host that the authority itself is on."""
         key_pem, csr_pem = new_key_and_csr(node_id)
         certificate_pem = self.issue(
-            csr_pem, node_id=node_id, cluster_id=cluster_id, role=role, life_ns=life_ns, now_ns=now_ns
+            csr_pem, node_id=node_id, cluster_id=cluster_id, role=role, life_ns=life_ns, now_ns=now_ns, address=address
         )
         return Identity(certificate_pem, key_pem, self.root_ca_pem)
 
@@ -199,6 +214,13 @@ def _public_key(csr_pem: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
         raise InvalidArgument("the signing request is not for a P-256 key", hint="make one with a P-256 key")
     return public
+
+
+def _ip_names(address: str) -> list[x509.GeneralName]:
+    try:
+        return [x509.IPAddress(ipaddress.ip_address(address))]
+    except ValueError:
+        return []  # not known yet, or a name, which has to resolve
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

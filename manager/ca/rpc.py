@@ -217,6 +217,7 @@ def _renewed(authority: Authority, node: Node, cluster: Cluster, csr_pem: str, c
         role=node.spec.role,
         life_ns=cluster.spec.certificate_life_ns,
         now_ns=clock.now_ns(),
+        address=node.description.address,
     )
 
 

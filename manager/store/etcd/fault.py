@@ -75,6 +75,8 @@ def fault(code: grpc.StatusCode, details: str) -> Fault:
     why = details.removeprefix("etcdserver: ")
     if connecting := _LAST_ERROR.match(details):
         why = connecting[1]
+    if "TSI_DATA_CORRUPTED" in why:
+        why = "it refuses our certificate"  # TLS 1.3 tells a client only after its handshake; gRPC says no more
     if NO_SPACE in details:
         full = Exhausted(
             "etcd: the database has reached its quota",

@@ -40,6 +40,26 @@ def test_a_certificate_says_who_in_what_as_what_and_until_when(authority: Author
     identity.leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.root_ca_pem.encode()))
 
 
+@pytest.mark.parametrize(
+    ("role", "address", "said"),
+    [
+        (Role.MANAGER, "10.0.0.1", ["10.0.0.1"]),
+        (Role.MANAGER, "fd00::1", ["fd00::1"]),
+        (Role.MANAGER, "host.example", []),
+        (Role.MANAGER, "", []),
+        (Role.WORKER, "10.0.0.1", []),
+    ],
+)
+def test_a_managers_certificate_says_its_address(
+    authority: Authority, role: Role, address: str, said: list[str]
+) -> None:
+    identity = authority.new_identity(
+        node_id="n1", cluster_id="c1", role=role, life_ns=DAY_NS, now_ns=NOW_NS, address=address
+    )
+    names = identity.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(each) for each in names.get_values_for_type(x509.IPAddress)] == said
+
+
 def test_a_worker_is_not_called_a_manager(authority: Authority) -> None:
     _, csr_pem = new_key_and_csr("manager.shoal")
     worker = Identity(issue(authority, csr_pem), "", authority.root_ca_pem)
