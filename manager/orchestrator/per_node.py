@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from manager.control.action import Action
 from manager.control.constraint import hold
-from manager.orchestrator.slot import Slot, slots_of, told, wanted
+from manager.orchestrator.places import Places
+from manager.orchestrator.slot import Slot, told, wanted
 from manager.store.view import View
 from shoal.model.node import Availability, Node, NodeState
 from shoal.model.service import Service
@@ -15,19 +16,23 @@ from shoal.model.task import Task, TaskState
 
 
 def places(view: View, service: Service, now_ns: int) -> tuple[list[Slot], list[Action]]:
-    """The places that the service is to have, and what ends those that no node knows of yet and none shall."""
+    """The places that the service is to have, but for those that are settled; and what ends those that no node knows
+    of yet and none shall."""
     tasks = view.tasks_of_service(service.meta.id)
-    slots = slots_of(tasks, by_node=True)
+    known = view.follower(Places)
+    slots = known.of(service.meta.id)
+    restless = {slot.node_id for slot in known.restless(service.meta.id)}
     nodes = sorted(id for id, node in view.nodes.items() if takes(node, service))
     taken = set(nodes)
-    kept = sorted(id for id in slots if id not in taken and _keeps(view.nodes.get(str(id))))
+    kept = sorted(id for id in restless if id not in taken and _keeps(view.nodes.get(id)))
     actions = [
         told(task, TaskState.SHUTDOWN, now_ns, "its node does not take it any more")
         for task in tasks
         if wanted(task) and task.status.state < TaskState.ASSIGNED and task.node_id not in taken
     ]
-    closed = (Slot(0, str(id), tuple(filter(_sent, slots[id].tasks)), closed=True) for id in kept)
-    return [*(slots.get(id) or Slot(0, id, ()) for id in nodes), *closed], actions
+    closed = (Slot(0, id, tuple(filter(_sent, slots[id].tasks)), closed=True) for id in kept)
+    open = (slots.get(id) or Slot(0, id, ()) for id in nodes if id in restless or id not in slots)
+    return [*open, *closed], actions
 
 
 def takes(node: Node, service: Service) -> bool:

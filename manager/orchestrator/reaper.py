@@ -12,7 +12,8 @@ from manager.control.action import delete
 from manager.control.controller import Decision, Mint
 from manager.orchestrator import restart
 from manager.orchestrator.place import outdated
-from manager.orchestrator.slot import Slot, slots_of
+from manager.orchestrator.places import Places
+from manager.orchestrator.slot import Slot
 from manager.store.mirror import MirrorEvent
 from manager.store.view import View
 from shoal.model.service import Service, ServiceMode
@@ -38,7 +39,7 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noq
     service = view.services.get(key)
     actions = [delete(task, "it was to be removed and has ended") for task in tasks if _removable(view, task)]
     if service is not None and view.cluster is not None:
-        surplus = _surplus(view, service, tasks, view.cluster.spec.task_history)
+        surplus = _surplus(view, service, view.cluster.spec.task_history)
         actions += [delete(task, "its place keeps no more history") for task in surplus]
     return Decision(tuple(actions))
 
@@ -51,18 +52,20 @@ def _removable(view: View, task: Task) -> bool:
     return task.desired == TaskState.REMOVE and (task.finished or task.node_id not in view.nodes)
 
 
-def _surplus(view: View, service: Service, tasks: tuple[Task, ...], task_history: int) -> Iterator[Task]:
+def _surplus(view: View, service: Service, task_history: int) -> Iterator[Task]:
     by_node = service.spec.mode == ServiceMode.GLOBAL
-    slots = slots_of(tasks, by_node=by_node).values()
+    slots = view.follower(Places).of(service.meta.id).values()
     keep = restart.history(service.spec.task.restart, task_history)
-    updating = any(outdated(service, slot) for slot in slots)
+    updating: bool | None = None
     for slot in slots:
         if by_node and slot.node_id not in view.nodes:
             yield from (task for task in slot.tasks if task.finished)
-            continue
-        # `update` knows the places it has been to by the outdated task that they keep.
-        spared = _last_outdated(service, slot) if updating else None
-        yield from (task for task in _beyond(slot, keep) if task is not spared)
+        elif len(slot.tasks) > 1 and (beyond := _beyond(slot, keep)):
+            if updating is None:
+                updating = any(outdated(service, each) for each in slots)
+            # `update` knows the places it has been to by the outdated task that they keep.
+            spared = _last_outdated(service, slot) if updating else None
+            yield from (task for task in beyond if task is not spared)
 
 
 def _beyond(slot: Slot, keep: int) -> list[Task]:

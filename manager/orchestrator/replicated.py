@@ -8,25 +8,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 
 from manager.control.action import Action
-from manager.orchestrator.slot import Slot, running, slots_of, told
+from manager.orchestrator.places import Places
+from manager.orchestrator.slot import Slot, running, told
 from manager.store.view import View
 from shoal.model.service import Service
 from shoal.model.task import TaskState
 
+_AT_ONCE = 2000
+
 
 def places(view: View, service: Service, now_ns: int) -> tuple[list[Slot], list[Action]]:
-    """The places that the service is to have, and what ends those that are too many."""
-    slots = slots_of(view.tasks_of_service(service.meta.id), by_node=False)
+    """The places that the service is to have, but for those that are settled; and what ends those that are too many.
+    Of many that have no task yet, some: the others come when these have one."""
+    known = view.follower(Places)
+    slots = known.of(service.meta.id)
     replicas = service.spec.replicas
-    keep = _by_worth(slots.values())
-    kept, dropped = keep[:replicas], keep[replicas:]
-    actions = [
-        told(task, TaskState.REMOVE, now_ns, f"scaled down to {replicas}") for slot in dropped for task in slot.tasks
-    ]
-    numbers = iter(number for number in range(1, replicas + 1) if number not in slots)
-    kept += [Slot(number, "", ()) for number, _ in zip(numbers, range(replicas - len(kept)), strict=False)]
+    kept = known.restless(service.meta.id)
+    actions: list[Action] = []
+    if len(slots) > replicas:
+        dropped = _by_worth(slots.values())[replicas:]
+        numbers = {slot.number for slot in dropped}
+        kept = [slot for slot in kept if slot.number not in numbers]
+        actions = [
+            told(task, TaskState.REMOVE, now_ns, f"scaled down to {replicas}")
+            for slot in dropped
+            for task in slot.tasks
+        ]
+    free = (number for number in range(1, replicas + 1) if number not in slots)
+    kept += [Slot(number, "", ()) for number in islice(free, min(_AT_ONCE, max(0, replicas - len(slots))))]
     return sorted(kept, key=lambda slot: slot.number), actions
 
 

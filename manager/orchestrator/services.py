@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from manager.control.controller import Decision, Mint, earliest
 from manager.orchestrator import per_node, replicated, update
 from manager.orchestrator.place import tend
+from manager.orchestrator.places import Places
 from manager.orchestrator.slot import told
 from manager.store.mirror import MirrorEvent
 from manager.store.view import View
@@ -18,7 +19,7 @@ from shoal.model.task import Task, TaskState
 
 name = "services"
 kinds = frozenset({"service", "task", "node"})
-_AT_ONCE = 2000  # actions decided for one service at a time; the rest follows at once
+_AT_ONCE = 2000  # places decided on for one service at a time; the rest follows at once
 
 
 def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:
@@ -40,17 +41,22 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:
     slots, actions = (per_node if is_global else replicated).places(view, service, now_ns)
     if adopted := update.adopt(service, slots, now_ns):
         return Decision((*actions, *adopted), now_ns)
+    known = view.follower(Places)
     requeue_at_ns = None
+    busy = settled = 0
     quiet = []
     for slot in slots:
-        tended = tend(view, service, slot, now_ns, mint)
-        requeue_at_ns = earliest(requeue_at_ns, tended.requeue_at_ns)
-        actions += tended.actions
-        if not tended.actions:
+        if not slot.closed and known.settle(service, slot, now_ns):
+            settled += 1
+        else:
+            tended = tend(view, service, slot, now_ns, mint)
+            requeue_at_ns = earliest(requeue_at_ns, tended.requeue_at_ns)
+            actions += tended.actions
+            busy += bool(tended.actions)
             quiet.append(slot)
-        if len(actions) >= _AT_ONCE:
+        if len(actions) + settled >= _AT_ONCE:
             return Decision(tuple(actions), now_ns)
-    if len(quiet) < len(slots):
+    if busy:
         return Decision(tuple(actions), requeue_at_ns)
-    updated = update.step(view, service, slots, now_ns, mint)
+    updated = update.step(view, service, quiet, now_ns, mint)
     return Decision((*actions, *updated.actions), earliest(requeue_at_ns, updated.requeue_at_ns))

@@ -7,8 +7,6 @@ in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from manager.control.action import Action, change, create, resting_on, touched
@@ -43,23 +41,6 @@ class Slot(msgspec.Struct, frozen=True):
         """The task that `task` came after in this place."""
         place = self.tasks.index(task)
         return self.tasks[place - 1] if place else None
-
-
-def slots_of(tasks: Iterable[Task], *, by_node: bool) -> dict[int | str, Slot]:
-    """The places that have tasks which are not to be forgotten, by number or node, in order."""
-    found: dict[int | str, list[Task]] = {}
-    for task in tasks:
-        if task.desired < TaskState.REMOVE:
-            found.setdefault(task.node_id if by_node else task.slot, []).append(task)
-    return {
-        key: Slot(0 if by_node else int(key), str(key) if by_node else "", tuple(sorted(found[key], key=_age)))
-        for key in sorted(found)
-    }
-
-
-def _age(task: Task) -> tuple[int, int, str]:
-    """Creation order; of two made in one moment the later written one is younger."""
-    return (task.meta.created_at_ns, task.meta.version, task.meta.id)
 
 
 def wanted(task: Task) -> bool:

@@ -26,10 +26,15 @@ def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:
     if not view.follower(Queue):
         return ()
     old, new = event.old, event.new
-    if event.kind == "task":
-        waiting = isinstance(new, Task) and new.status.state == TaskState.PENDING
-        return ("cluster",) if waiting or _frees(old, new) else ()
+    if event.kind == "task" and not _concerns(old, new):
+        return ()
     return ("cluster",)
+
+
+def _concerns(old: Noun | None, new: Noun | None) -> bool:
+    """Whether a task waits, gives room back, or has taken some the moment it was created: then those that wait may do
+    so for another reason."""
+    return (isinstance(new, Task) and (new.status.state == TaskState.PENDING or old is None)) or _frees(old, new)
 
 
 def _frees(old: Noun | None, new: Noun | None) -> bool:

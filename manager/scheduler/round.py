@@ -20,9 +20,10 @@ from shoal.model.service import Service
 from shoal.model.task import Task, TaskState
 
 AT_ONCE = 2000  # tasks decided in a round
-# How many nodes a round looks at, for one service after the other; a task alone costs as much as some of them.
+# How many nodes a round looks at, for one service after the other. A service costs as much as some of them even if no
+# node is looked at, and so does a task.
 _LOOKS = 500_000
-_LOOKS_FOR_ONE = 50
+_LOOKS_FOR_GROUP, _LOOKS_FOR_ONE = 300, 50
 
 
 class Round:
@@ -101,7 +102,7 @@ class Round:
         does not fit is known to be stuck."""
         if not tasks:
             return ()
-        self._draft.looked += _LOOKS_FOR_ONE * len(tasks)
+        self._draft.looked += _LOOKS_FOR_GROUP + _LOOKS_FOR_ONE * len(tasks)
         wanted = demand(self._view, service)
         if tasks[0].node_id:
             return self._on_their_own(Group(self._draft, service, wanted, self._now_ns), tasks, first=first)

@@ -36,6 +36,8 @@ placements = st.sampled_from(
         Placement(constraints=("node.labels.zone==east",)),
         Placement(max_per_node=2),
         Placement(preferences=("spread=node.labels.zone",)),
+        Placement(preferences=("spread=node.labels.zone", "spread=node.labels.rack")),
+        Placement(("node.labels.rack!=3",), max_per_node=1, preferences=("spread=node.labels.rack",)),
     ]
 )
 services = st.fixed_dictionaries(
@@ -155,7 +157,8 @@ def watched_world(new_world):
             for id in ("x", "y"):
                 self.write(Network(Meta(id), NetworkSpec(name=id, driver="overlay"), NetworkScope.SWARM))
             for number, id in enumerate(NODES):
-                self.node(id, memory_bytes=MEMORY, cpus=3, labels={"zone": "east" if number % 2 else "west"})
+                labels = {"zone": "east" if number % 2 else "west", "rack": str(number // 2)}
+                self.node(id, memory_bytes=MEMORY, cpus=3, labels=labels)
             self.watch = Bounds()
 
         def write(self, value: Any) -> Any:
@@ -217,7 +220,7 @@ def happen(world: Any, event: tuple[str, Any, Any]) -> None:
         case "availability" if subject in world.view.nodes:
             world.availability(subject, detail)
         case "zone":
-            world.node(subject, memory_bytes=MEMORY, cpus=3, labels={"zone": detail})
+            world.node(subject, memory_bytes=MEMORY, cpus=3, labels={"zone": detail, "rack": "3"})
         case "leave" if subject in world.view.nodes and len(world.view.nodes) > 1:
             world.remove(world.view.nodes[subject])
         case "end":

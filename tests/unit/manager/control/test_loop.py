@@ -224,6 +224,52 @@ async def test_a_store_that_fails_is_tried_again(parts):
                 await clock.advance(1)
 
 
+async def test_others_have_their_turn_while_there_is_much_to_decide(parts):
+    """Also when nothing of it is to be written, and so nothing is waited for."""
+    store, mirror, _ = parts
+    turns = 0
+    seen = []
+
+    class Slow(ManualClock):
+        """Each look at it finds it 8 ms later: two or three decisions are as much as may go without a break."""
+
+        def monotonic(self):
+            self._elapsed += 0.008
+            return super().monotonic()
+
+    class Looking(Counting):
+        def reconcile(self, view, key, now_ns, mint):
+            seen.append(turns)
+            return Decision()
+
+    async def others():
+        nonlocal turns
+        while len(seen) < 30:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await commit(store, [create(Task(Meta(str(number))), "new") for number in range(30)])
+    async with running((store, mirror, Slow()), Looking()), asyncio.timeout(10):
+        await others()
+    assert max(seen.count(turn) for turn in seen) <= 3
+
+
+async def test_what_was_decided_together_is_finished_before_it_is_written(parts):
+    store, mirror, clock = parts
+    together = []
+
+    def finish(view, actions, now_ns):
+        together.append(len(actions))
+        return [msgspec.structs.replace(each, value=msgspec.structs.replace(each.value, slot=3)) for each in actions]
+
+    await commit(store, [create(Task(Meta(id)), "new") for id in "abc"])
+    loop = asyncio.create_task(Loop(store, mirror, [Counting()], clock=clock, finish=finish).run())
+    await until(mirror, lambda: all(slot(mirror, id) == 3 for id in "abc"))
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    assert together == [3]
+
+
 def test_a_key_has_one_time():
     timers = Timers()
     timers.set(0, "a", 10)

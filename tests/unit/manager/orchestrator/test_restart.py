@@ -191,6 +191,6 @@ def test_a_stopping_task_holds_its_place_only_so_long(world):
 
 
 def _slot(world, number):
-    from manager.orchestrator.slot import slots_of
+    from manager.orchestrator.places import Places
 
-    return slots_of(world.view.tasks_of_service("web"), by_node=False)[number]
+    return world.view.follower(Places).of("web")[number]

@@ -1,4 +1,6 @@
 from shoal.model.base import Resources
+from shoal.model.container import RestartCondition, RestartPolicy
+from shoal.model.network import Port, PublishMode
 from shoal.model.service import Placement
 from shoal.model.task import TaskState
 
@@ -78,3 +80,20 @@ def test_a_replacement_goes_where_its_place_becomes_free(new_world):
         world.converge()
     assert world.spread() == {"n1": 1, "n2": 1, "n3": 1}
     assert {task.task_version for task in world.running()} == {2}
+
+
+def test_those_that_wait_are_told_anew_when_others_take_the_room(new_world):
+    """They wait for a port; then, when a task that could not be prepared is tried again, for memory as well."""
+    world = new_world()
+    world.node("n1", memory_bytes=2 * GIB)
+    one = {"reservations": Resources(memory_bytes=GIB)}
+    world.service(restart=RestartPolicy(RestartCondition.ANY, delay_ns=10**10), **one)
+    world.settle()
+    port = Port(target=80, published=8080, mode=PublishMode.HOST)
+    world.service("stuck", replicas=2, ports=(port,), **one)
+    world.report(world.tasks()[0], TaskState.REJECTED)
+    world.settle()
+    assert world.tasks("stuck")[1].status.message == "no suitable node (host-mode port already in use on 1 node)"
+    world.advance(20)
+    world.settle()
+    assert world.tasks("stuck")[1].status.message.endswith("too little memory")

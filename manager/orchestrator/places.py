@@ -1,0 +1,116 @@
+"""Places: the slots of all services, kept current with the view; and which of them are settled.
+
+A settled place needs nothing, whatever happens to nodes and however time passes, until one of its tasks changes or its
+service does. Most are, always: so an event costs what it changes, not what its service has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from manager.orchestrator.slot import Slot, running
+from manager.store.records import Noun
+from manager.store.view import View
+from shoal.model.service import Service
+from shoal.model.task import Task, TaskState
+
+# The number of a replicated service's place, the node of a global one's.
+Key: TypeAlias = int | str
+_NO_SLOTS: Mapping[Key, Slot] = {}
+
+
+class _Service(msgspec.Struct):
+    slots: dict[Key, Slot] = msgspec.field(default_factory=dict)
+    restless: dict[Key, None] = msgspec.field(default_factory=dict)
+
+
+class Places:
+    """What is to be forgotten (REMOVE) has no place."""
+
+    def __init__(self, view: View) -> None:
+        self._services: dict[str, _Service] = {}
+        for task in view.tasks.values():
+            self.changed(None, task)
+
+    def changed(self, old: Noun | None, new: Noun | None) -> None:
+        if isinstance(old, Service) and (not isinstance(new, Service) or _differ(old, new)):
+            if (found := self._services.get(old.meta.id)) is not None:
+                found.restless = dict.fromkeys(found.slots)
+        elif isinstance(old, Task) or isinstance(new, Task):
+            if isinstance(old, Task) and _has_place(old):
+                self._leave(old)
+            if isinstance(new, Task) and _has_place(new):
+                self._come(new)
+
+    def of(self, service_id: str) -> Mapping[Key, Slot]:
+        """The places that have tasks; in no order."""
+        found = self._services.get(service_id)
+        return found.slots if found is not None else _NO_SLOTS
+
+    def restless(self, service_id: str) -> list[Slot]:
+        """Those of them that are not known to be settled."""
+        found = self._services.get(service_id)
+        return [found.slots[key] for key in found.restless] if found is not None else []
+
+    def settle(self, service: Service, slot: Slot, now_ns: int) -> bool:
+        """Whether a place is settled; it is remembered then."""
+        if not settled(service, slot, now_ns):
+            return False
+        self._services[service.meta.id].restless.pop(key_of(slot.tasks[-1]), None)
+        return True
+
+    def _leave(self, task: Task) -> None:
+        found, key = self._services[task.service_id], key_of(task)
+        rest = tuple(each for each in found.slots[key].tasks if each.meta.id != task.meta.id)
+        self._hold(task, rest)
+
+    def _come(self, task: Task) -> None:
+        found = self._services.setdefault(task.service_id, _Service())
+        slot = found.slots.get(key_of(task))
+        self._hold(task, tuple(sorted((*slot.tasks, task), key=_age)) if slot is not None else (task,))
+
+    def _hold(self, task: Task, tasks: tuple[Task, ...]) -> None:
+        found, key = self._services[task.service_id], key_of(task)
+        if tasks:
+            found.slots[key] = Slot(task.slot, "" if task.slot else task.node_id, tasks)
+            found.restless[key] = None
+            return
+        del found.slots[key]
+        found.restless.pop(key, None)
+        if not found.slots:
+            del self._services[task.service_id]
+
+
+def settled(service: Service, slot: Slot, now_ns: int) -> bool:
+    """One task of the present version is to run and all others are over, and no update still counts it."""
+    if not slot.tasks:
+        return False
+    *others, last = slot.tasks
+    if last.task_version != service.task_version or last.desired != TaskState.RUNNING or last.finished:
+        return False
+    if not all(task.finished and task.desired > TaskState.RUNNING for task in others):
+        return False
+    if all(task.task_version == last.task_version for task in others):
+        return True
+    return running(last) and last.since_ns(now_ns) + service.spec.update.delay_ns <= now_ns
+
+
+def key_of(task: Task) -> Key:
+    return task.slot or task.node_id
+
+
+def _has_place(task: Task) -> bool:
+    return task.desired < TaskState.REMOVE
+
+
+def _differ(old: Service, new: Service) -> bool:
+    """In what `settled` asks of it."""
+    return (old.task_version, old.spec.update.delay_ns) != (new.task_version, new.spec.update.delay_ns)
+
+
+def _age(task: Task) -> tuple[int, int, str]:
+    """Creation order; of two made in one moment the later written one is younger."""
+    return (task.meta.created_at_ns, task.meta.version, task.meta.id)
