@@ -234,7 +234,8 @@ def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
 async def _fail(error: Exception, context: Context, method: str) -> None:
     if isinstance(error, ShoalError):
         await abort(context, error)
-    if isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError):
+    # An InternalError of gRPC is an answer that could not be sent: the caller has hung up, and gRPC knows it.
+    if isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError | grpc.aio.InternalError):
         raise error
     if isinstance(error, grpc.aio.AioRpcError):
         await abort(context, error_of(error))

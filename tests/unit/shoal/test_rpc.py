@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -240,6 +241,29 @@ async def test_forward_relays_calls_streams_and_errors(tmp_path: Path) -> None:
                 await images.ListImages(engine_pb2.ListImagesRequest())
     assert chosen[0] == ("/shoal.v1.ContainerService/GetContainer", None)
     assert chosen[-1][1] == "gone"
+
+
+async def test_an_error_for_a_caller_that_hung_up_is_no_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    class Slow(Engine):
+        async def GetContainer(self, request: engine_pb2.GetContainerRequest, context: Any) -> Any:
+            asked.set()
+            # The caller's end cancels this call; the answer is tried all the same, as where both cross on the way.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            try:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "nobody hears this")
+            finally:
+                gone.set()
+
+    address = f"unix:{tmp_path}/engine"
+    async with serving(address, Slow()):
+        call = asyncio.create_task(get(address, "x"))
+        await asyncio.wait_for(asked.wait(), 10)
+        call.cancel()
+        await asyncio.wait_for(gone.wait(), 10)
+    assert not [each for each in caplog.records if each.name == rpc.__name__]
 
 
 async def test_forward_ends_the_inner_call_when_the_client_goes(tmp_path: Path) -> None:
