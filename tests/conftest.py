@@ -173,6 +173,11 @@ class World:
     def advance(self, seconds: float) -> None:
         self.now_ns += int(seconds * SECOND)
 
+    def shift(self, seconds: float) -> None:
+        """The wall clock is set, as an operator does; what is waited for is as far away as before."""
+        self.now_ns += int(seconds * SECOND)
+        self._timers = {each: at_ns + int(seconds * SECOND) for each, at_ns in self._timers.items()}
+
     # What is seen
 
     def tasks(self, service: str = "web", *, wanted: bool | None = None) -> list[Task]:

@@ -48,6 +48,12 @@ class Controller(Protocol):
         may want the same record, port or address. `mint` gives fresh ids."""
 
 
+def over_at_ns(begin_ns: int, length_ns: int, now_ns: int) -> int:
+    """When a wait that began at `begin_ns` is over. Where that lies further ahead than the wait is long, a clock said
+    so that was set back since: then nothing is left to wait for, rather than an hour."""
+    return now_ns if begin_ns > now_ns + length_ns else begin_ns + length_ns
+
+
 def earliest(*times: int | None) -> int | None:
     """The first of several `requeue_at_ns`."""
     return min((time for time in times if time is not None), default=None)

@@ -122,7 +122,7 @@ class Loop:
         for key, count in decided.items():
             theirs = list(islice(rest, count))
             if any(id(action) in lost for action in theirs):
-                self._timers.at_most(stage, key, self._clock.now_ns() + _CONFLICT_NS)
+                self._timers.at_most(stage, key, self._ticks_ns() + _CONFLICT_NS)
 
     def _forget(self, stage: int, keys: Iterable[str]) -> None:
         for key in keys:
@@ -135,9 +135,11 @@ class Loop:
             decision = controller.reconcile(self._mirror, key, now_ns, _minting())
         except Exception:  # a decider's bug must stop one key, not the cluster
             log.exception("controller %s failed on %s; it is left as it is for now", controller.name, key)
-            self._timers.set(stage, key, now_ns + _FAILED_NS)
+            self._timers.set(stage, key, self._ticks_ns() + _FAILED_NS)
             return []
-        self._timers.set(stage, key, decision.requeue_at_ns)
+        # The wait is kept, not the time of day: a clock that is set back must not make it an hour longer.
+        at_ns = decision.requeue_at_ns
+        self._timers.set(stage, key, None if at_ns is None else self._ticks_ns() + at_ns - now_ns)
         return list(decision.actions)
 
     def _take(self, events: Subscription[MirrorEvent]) -> None:
@@ -147,8 +149,12 @@ class Loop:
                 self._queue(event)
         except Lagged:
             self._look_at_everything()
-        for stage, key in self._timers.due(self._clock.now_ns()):
+        for stage, key in self._timers.due(self._ticks_ns()):
             self._due[stage][key] = None
+
+    def _ticks_ns(self) -> int:
+        """The time of the timers, which never jumps."""
+        return int(self._clock.monotonic() * 1e9)
 
     def _look_at_everything(self) -> None:
         for kind in KINDS:
@@ -164,7 +170,7 @@ class Loop:
         """Until something happens or a timer is due."""
         waits: list[asyncio.Future[None]] = [asyncio.ensure_future(events.wait())]
         if (at_ns := self._timers.next_ns()) is not None:
-            waits.append(asyncio.ensure_future(self._clock.sleep(max(0, at_ns - self._clock.now_ns()) / 1e9)))
+            waits.append(asyncio.ensure_future(self._clock.sleep(max(0, at_ns - self._ticks_ns()) / 1e9)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -173,7 +179,7 @@ class Loop:
 
 
 class Timers:
-    """When to look at which key again; one time per key."""
+    """When to look at which key again, by a clock that never jumps; one time per key."""
 
     def __init__(self) -> None:
         self._at: dict[tuple[int, str], int] = {}

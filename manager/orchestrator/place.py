@@ -46,7 +46,7 @@ def tend(view: View, service: Service, slot: Slot, now_ns: int, mint: Mint) -> T
     later = None
     for task in kept:
         if task.desired == TaskState.READY:
-            at_ns = restart.release_at_ns(service, slot, task, held=held(view, slot))
+            at_ns = restart.release_at_ns(service, slot, task, now_ns, held=held(view, slot))
             if at_ns <= now_ns:
                 actions.append(told(task, TaskState.RUNNING, now_ns, "its place is free and its delay is over"))
             else:

@@ -7,6 +7,7 @@ it follows from the stored tasks, so that a new leader decides the same.
 
 from __future__ import annotations
 
+from manager.control.controller import over_at_ns
 from manager.orchestrator.slot import Slot, ended_by_itself
 from shoal.model.container import RestartCondition, RestartPolicy
 from shoal.model.service import Service
@@ -46,7 +47,7 @@ def vacant_until_ns(service: Service, slot: Slot, now_ns: int) -> int:
     if last is None or last.status.state != TaskState.REJECTED:
         return 0
     pause_ns = _pause_ns(service, slot, last)
-    return last.since_ns(now_ns) + pause_ns if pause_ns else 0
+    return over_at_ns(last.since_ns(now_ns), pause_ns, now_ns) if pause_ns else 0
 
 
 def _pause_ns(service: Service, slot: Slot, after: Task) -> int:
@@ -62,14 +63,15 @@ def _pause_ns(service: Service, slot: Slot, after: Task) -> int:
     return max(service.spec.task.restart.delay_ns, backoff)
 
 
-def release_at_ns(service: Service, slot: Slot, waiting: Task, *, held: bool) -> int:
+def release_at_ns(service: Service, slot: Slot, waiting: Task, now_ns: int, *, held: bool) -> int:
     """When a task that was made with desired READY may run: after its delay; and while its place is `held` by one
     that is still ending, not before that one's patience is over (its end is an event, and asks again)."""
     made_ns = waiting.meta.created_at_ns
-    earliest = made_ns + delay_ns(service, slot, slot.before(waiting))
+    earliest = over_at_ns(made_ns, delay_ns(service, slot, slot.before(waiting)), now_ns)
     if not held:
         return earliest
-    return max(earliest, made_ns + service.spec.task.container.stop_grace_ns + _PATIENCE_NS)
+    patience_ns = service.spec.task.container.stop_grace_ns + _PATIENCE_NS
+    return max(earliest, over_at_ns(made_ns, patience_ns, now_ns))
 
 
 def history(policy: RestartPolicy, task_history: int) -> int:

@@ -81,8 +81,11 @@ def new_task(
     """A task in `slot`; it is not made when `after` has changed since the decision. It begins as PENDING where the
     allocator has nothing to do for it: one write less for most tasks."""
     state = TaskState.NEW if lacking(view, service) else TaskState.PENDING
+    # Younger than those before it, also when the clock was set back since: which one is the newest decides much.
+    newest_ns = slot.newest.meta.created_at_ns if slot.newest else 0
+    created_at_ns = newest_ns + 1 if newest_ns > now_ns else now_ns
     task = Task(
-        meta=Meta(id=id, created_at_ns=now_ns, updated_at_ns=now_ns),
+        meta=Meta(id=id, created_at_ns=created_at_ns, updated_at_ns=now_ns),
         service_id=service.meta.id,
         task_version=service.task_version,
         slot=slot.number,

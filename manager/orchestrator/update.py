@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from manager.control.action import Action, change, touched
-from manager.control.controller import Decision, Mint, earliest
+from manager.control.controller import Decision, Mint, earliest, over_at_ns
 from manager.orchestrator import restart
 from manager.orchestrator.place import fill, outdated
 from manager.orchestrator.slot import Slot, new_task, running, told, wanted
@@ -95,7 +95,7 @@ def _rests_until_ns(service: Service, slot: Slot, now_ns: int) -> int:
     present = _present(service, slot)
     if present is None or not running(present):
         return 0
-    return present.since_ns(now_ns) + service.spec.update.delay_ns
+    return over_at_ns(present.since_ns(now_ns), service.spec.update.delay_ns, now_ns)
 
 
 def _contained(spec: ServiceSpec) -> tuple[TaskSpec, tuple[Port, ...], bool]:

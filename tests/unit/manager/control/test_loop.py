@@ -10,7 +10,7 @@ from manager.control.loop import Loop, Timers
 from manager.store.base import Guard, Put, Txn
 from manager.store.mirror import Mirror
 from manager.store.sqlite import SqliteStore
-from shoal.clock import ManualClock
+from shoal.clock import ManualClock, settle
 from shoal.errors import Unavailable
 from shoal.model.base import Meta
 from shoal.model.node import Node
@@ -282,3 +282,22 @@ def test_a_key_has_one_time():
     timers.set(0, "a", None)
     assert timers.next_ns() is None
     assert list(timers.due(100)) == []
+
+
+async def test_a_clock_that_is_set_back_makes_no_timer_later(parts):
+    store, mirror, clock = parts
+
+    class Waiting(Counting):
+        def reconcile(self, view, key, now_ns, mint):
+            self.decided.append((key, now_ns))
+            return Decision((), now_ns + 5 * SECOND if len(self.decided) == 1 else None)
+
+    controller = Waiting()
+    async with running(parts, controller):
+        await commit(store, [create(Task(Meta("a")), "new")])
+        await mirror.reached(1)
+        await settle()
+        (first,) = controller.decided
+        clock.shift(-3600)
+        await clock.advance(5)
+        assert controller.decided == [first, ("a", first[1] - 3595 * SECOND)]

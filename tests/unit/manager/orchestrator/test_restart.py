@@ -57,6 +57,21 @@ def test_a_task_of_a_dead_node_is_replaced_whatever_the_policy(world):
     assert [each.slot for each in world.running()] == [1]
 
 
+@pytest.mark.parametrize("state", [TaskState.FAILED, TaskState.REJECTED])
+def test_a_clock_that_is_set_back_makes_no_wait_longer(world, state):
+    world.service(restart=policy(delay_ns=5 * SECOND))
+    world.converge()
+    for _ in range(2):
+        world.shift(3600)
+        failed = end(world, state)
+        world.agents()
+        world.shift(-3600)
+        world.converge(seconds=10)
+        (task,) = world.running()
+        assert task is not failed
+        assert world.tasks()[-1] == task == world.tasks(wanted=True)[-1]
+
+
 def test_the_next_task_prepares_at_once_and_runs_after_the_delay(world):
     world.service(restart=policy(delay_ns=5 * SECOND))
     world.converge()
