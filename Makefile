@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: install install-test demo demo-down test lint bench bench-engine bench-manager proto lock clean
+.PHONY: install install-test demo demo-down test chaos lint bench bench-engine bench-manager proto lock clean
 
 ## install: a venv with pinned dependencies and the project in it; leaves .venv/bin/shoal
 install: $(VENV)/.installed
@@ -56,6 +56,13 @@ test-wheel:
 	realpath $(VENV)/lib/python3*/site-packages > $$(echo build/wheel/venv/lib/python3*/site-packages)/dependencies.pth
 	$(PY) -m pip --python build/wheel/venv/bin/python install -q --disable-pip-version-check --no-deps --ignore-installed build/wheel/*.whl
 	cd build/wheel && SHOAL_FROM_WHEEL=1 venv/bin/python -m pytest -q -p shoal -c ../../pyproject.toml --rootdir ../.. ../../tests/unit ../../tests/architecture
+
+## chaos: break a cluster in every way for SECONDS, as SEED says (printed; give it back to see a failure again)
+SECONDS := 600
+MANAGERS := 1
+CYCLES := 100
+chaos: install-test
+	$(PY) -m tests.cluster.chaos --seconds $(SECONDS) --managers $(MANAGERS) --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 ## bench: every benchmark beside the peers that are installed; build/bench.json
 bench:

@@ -1,0 +1,129 @@
+"""Faults: what may go wrong with a host, as values with a text form, and seeded plans of them. Pure.
+
+`kill n1 manager @0.5` happens half a second into its round; `freeze n2 agent @1 +6` lasts six seconds. A round is
+faults joined by "; ": what a run prints can be given back to it. `rack` makes them happen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# Kind → what stands between host and time, and how long it may last.
+KINDS = {
+    "kill": "kill -9 of one of the host's daemons",
+    "freeze": "SIGSTOP of a daemon, SIGCONT at the end",
+    "power": "the host loses its power, and boots at the end",
+    "unplug": "its cable is out",
+    "deaf": "it hears nothing of another host, which hears it",
+    "apart": "two hosts do not hear each other",
+    "fill": "the disk of its data is full",
+    "clock": "its clock is off by so many seconds",
+}
+DAEMONS = ("agent", "keeper", "holder", "resolver")
+_LASTING = {"freeze": 8.0, "power": 8.0, "unplug": 12.0, "deaf": 12.0, "apart": 12.0, "fill": 10.0, "clock": 12.0}
+_WEIGHTS = {"kill": 6, "freeze": 3, "power": 2, "unplug": 2, "deaf": 2, "apart": 2, "fill": 2, "clock": 2}
+# An hour either way must not matter; after two days a certificate is none any more.
+_SHIFTS = ("-3600", "3600", "-3600", "3600", "172800")
+_HARMLESS_S = 3600
+_WITHIN_S = 3.0
+
+
+class Fault(NamedTuple):
+    """`what` is the daemon, the other host or the shift; `at_s` counts from the round's begin."""
+
+    kind: str
+    host: str
+    what: str = ""
+    at_s: float = 0.0
+    for_s: float = 0.0
+
+    def __str__(self) -> str:
+        words = [self.kind, self.host, self.what, f"@{self.at_s:g}", f"+{self.for_s:g}" if self.for_s else ""]
+        return " ".join(word for word in words if word)
+
+
+def parse(text: str) -> list[Fault]:
+    """The faults of one round, from what `text_of` made."""
+    faults = []
+    for part in filter(None, (each.strip() for each in text.split(";"))):
+        kind, host, *rest = part.split()
+        times = {word[0]: float(word[1:]) for word in rest if word[0] in "@+"}
+        what = next((word for word in rest if word[0] not in "@+"), "")
+        if kind not in KINDS:
+            raise ValueError(f"no fault is called {kind}; there are {', '.join(KINDS)}")
+        faults.append(Fault(kind, host, what, times.get("@", 0.0), times.get("+", 0.0)))
+    return faults
+
+
+def text_of(faults: Sequence[Fault]) -> str:
+    return "; ".join(str(each) for each in faults)
+
+
+def round_of(chance: random.Random, hosts: Sequence[str], managers: Sequence[str]) -> list[Fault]:
+    """Up to three faults that overlap, none twice the same; now and then one and the same for every manager, or every
+    host."""
+    if chance.random() < 0.1:
+        whom, kind = chance.choice([(managers, "kill"), (hosts, "power")])
+        return [Fault(kind, host, *_details(chance, kind, host, hosts, managers, daemon="manager")) for host in whom]
+    faults: dict[tuple[str, str, str], Fault] = {}
+    for _ in range(chance.choice([1, 1, 2, 3])):
+        kind = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        host = chance.choice(list(hosts))
+        fault = Fault(kind, host, *_details(chance, kind, host, hosts, managers))
+        faults[kind, host, fault.what if kind in ("kill", "freeze") else ""] = fault
+    return list(faults.values())
+
+
+def excused(faults: Sequence[Fault]) -> set[str]:
+    """The hosts that a manager may take for dead in such a round; any other must stay ready throughout."""
+    hosts: set[str] = set()
+    for fault in faults:
+        match fault.kind:
+            case "power" | "unplug" | "fill":
+                hosts.add(fault.host)
+            case "kill" | "freeze" if fault.what == "agent":
+                hosts.add(fault.host)
+            case "clock" if abs(int(fault.what)) > _HARMLESS_S:
+                hosts.add(fault.host)
+            case "deaf" | "apart":
+                hosts |= {fault.host, fault.what}
+            case _:
+                pass
+    return hosts
+
+
+def blind(faults: Sequence[Fault], managers: Sequence[str]) -> bool:
+    """Whether the only manager is cut from hosts that live: it takes them for dead, and cannot know better."""
+    cutting = (each for each in faults if each.kind in ("unplug", "clock") and each.host in managers)
+    return len(managers) == 1 and any(excused([each]) for each in cutting)
+
+
+def gentle(faults: Sequence[Fault]) -> bool:
+    """Whether nothing happens to any container or the way to it: then every request must be answered."""
+    return all(
+        each.kind in ("kill", "fill", "clock") or (each.kind, each.what) == ("freeze", "manager") for each in faults
+    )
+
+
+def rebooted(faults: Sequence[Fault]) -> set[str]:
+    """The hosts whose containers did not live through it."""
+    return {each.host for each in faults if each.kind == "power"}
+
+
+def _details(
+    chance: random.Random, kind: str, host: str, hosts: Sequence[str], managers: Sequence[str], *, daemon: str = ""
+) -> tuple[str, float, float]:
+    """What, when and for how long."""
+    what = ""
+    if kind in ("kill", "freeze"):
+        # A frozen keeper holds every start on its host: what is frozen are those that others watch over.
+        there = ("agent",) if kind == "freeze" else DAEMONS
+        what = daemon or chance.choice([*there, *(["manager"] * 2 if host in managers else [])])
+    elif kind in ("deaf", "apart"):
+        what = chance.choice([each for each in hosts if each != host])
+    elif kind == "clock":
+        what = chance.choice(_SHIFTS)
+    lasting = _LASTING.get(kind, 0.0)
+    return what, round(chance.uniform(0, _WITHIN_S), 1), round(chance.uniform(lasting / 4, lasting), 1)

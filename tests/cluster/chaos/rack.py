@@ -1,0 +1,162 @@
+"""The rack: hosts of the lab that faults can happen to. Each has a small disk for its data, a clock that can be
+shifted, and the machine id of all others, as hosts that were cloned have."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.cluster.chaos.fault import Fault
+from tests.cluster.conftest import PROJECT, Lab
+
+DISKS = Path("/var/lib/shoal-lab")
+DISK_MIB = 96
+PATTERNS = {
+    "agent": "bin/shoal-agent",
+    "manager": "bin/shoal-manager",
+    "keeper": "agent.runtime.keeper",
+    "holder": "agent.runtime.holder",
+    "resolver": "dns/resolver.py",
+    "etcd": "^[^ ]*etcd ",
+}
+_FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+_SHIFT = "/run/clock"  # gone when the host boots: then its clock is right again
+# The monotonic clock stays true: a host's wall clock is what an operator, or a bad NTP server, sets wrong.
+_ENVIRONMENT = (
+    f"LD_PRELOAD={_FAKETIME}\nFAKETIME_TIMESTAMP_FILE={_SHIFT}\nFAKETIME_CACHE_DURATION=1\n"
+    "FAKETIME_DONT_FAKE_MONOTONIC=1\nDONT_FAKE_MONOTONIC=1\n"
+)
+
+
+class Rack:
+    """`hosts` of them, n1…; `managers` of them are managers once the cluster is formed."""
+
+    def __init__(self, lab: Lab, *, hosts: int, managers: int) -> None:
+        self.lab = lab
+        self.hosts = [f"n{number}" for number in range(1, hosts + 1)]
+        self.managers = self.hosts[:managers]
+
+    def up(self) -> None:
+        machine_id = os.urandom(16).hex() + "\n"
+        for host in self.hosts:
+            disk = DISKS / self.lab.name / host
+            (disk / "shoal").mkdir(parents=True)
+            (disk / "machine-id").write_text(machine_id)
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "chaos", str(disk / "shoal")], check=True
+            )
+        self.lab("up", str(len(self.hosts)))
+        if _FAKETIME is not None:
+            for host in self.hosts:
+                self.lab.on(
+                    host, "sh", "-c", f"echo +0s > {_SHIFT}; cat > /etc/default/shoal-agent", stdin=_ENVIRONMENT
+                )
+                self.lab.kill_9(host, PATTERNS["agent"])
+
+    def down(self) -> None:
+        for host in self.hosts:
+            with contextlib.suppress(AssertionError):
+                self.lab("kill", host)
+            disk = DISKS / self.lab.name / host / "shoal"
+            if disk.is_mount():
+                subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        self.lab("down")
+
+    def socket(self, host: str) -> str:
+        """Where the host's agent is reached from this machine. Raises OSError for a host that is off."""
+        pid = int((Path("/run/shoal-lab") / self.lab.name / host / "pid").read_text())
+        return f"unix:/proc/{pid}/root/run/shoal/shoal.sock"
+
+    async def happen(self, fault: Fault) -> None:
+        """Begin the fault at its time and end it after its duration, also when this is cancelled."""
+        await asyncio.sleep(fault.at_s)
+        await asyncio.to_thread(self._begin, fault)
+        try:
+            await asyncio.sleep(fault.for_s)
+        finally:
+            self._end(fault)
+
+    def _begin(self, fault: Fault) -> None:
+        match fault.kind:
+            case "kill":
+                self._signal(fault.host, fault.what, "-KILL")
+            case "freeze":
+                self._signal(fault.host, fault.what, "-STOP")
+            case "power":
+                self.lab("kill", fault.host)
+            case "unplug":
+                self.lab("cut", fault.host, check=False)  # the host may be off already
+            case "deaf":
+                self._drop(fault.host, fault.what)
+            case "apart":
+                self._drop(fault.host, fault.what)
+                self._drop(fault.what, fault.host)
+            case "fill":
+                self._fill(fault.host)
+            case "clock":
+                self._shift(fault.host, f"{int(fault.what):+d}s")
+
+    def _end(self, fault: Fault) -> None:
+        match fault.kind:
+            case "freeze":
+                self._signal(fault.host, fault.what, "-CONT")
+            case "power":
+                self.lab("start", fault.host)
+            case "unplug":
+                self.lab("heal", fault.host, check=False)
+            case "deaf" | "apart":
+                for host in (fault.host, fault.what):
+                    self.lab.on(host, "nft", "delete", "table", "inet", "chaos")
+            case "fill":
+                (self._disk(fault.host) / "ballast").unlink(missing_ok=True)
+            case "clock":
+                self._shift(fault.host, "+0s")
+            case _:
+                pass
+
+    def _signal(self, host: str, daemon: str, signal: str) -> None:
+        for pid in self.lab.pids(host, PATTERNS[daemon]):
+            self.lab.on(host, "kill", signal, pid)
+
+    def _drop(self, host: str, other: str) -> None:
+        """Let `host` hear nothing of `other`: a table of the rack's own, which the agent does not know."""
+        rules = (
+            "table inet chaos { chain input { type filter hook input priority -400; "
+            f"ip saddr {self.lab.addresses[other]} drop; }} }}"
+        )
+        self.lab.on(host, "nft", "-f", "-", stdin=rules)
+
+    def _fill(self, host: str) -> None:
+        """To the last block."""
+        with (self._disk(host) / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+
+    def _shift(self, host: str, shift: str) -> None:
+        self.lab.on(host, "sh", "-c", f"echo {shift} > {_SHIFT}")
+
+    def _disk(self, host: str) -> Path:
+        return DISKS / self.lab.name / host / "shoal"
+
+
+@contextlib.contextmanager
+def racked(name: str, *, hosts: int, managers: int) -> Iterator[Rack]:
+    """A rack that is gone afterwards, whatever happened."""
+    rack = Rack(Lab(name), hosts=hosts, managers=managers)
+    try:
+        rack.up()
+        yield rack
+    except BaseException:
+        kept = PROJECT / "build/chaos" / name
+        shutil.rmtree(kept, ignore_errors=True)
+        for host in rack.hosts:
+            shutil.copytree(DISKS / name / host / "log", kept / host, dirs_exist_ok=True)
+        print(f"what the daemons said is kept in {kept}")
+        raise
+    finally:
+        rack.down()

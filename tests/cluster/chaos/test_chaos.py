@@ -1,0 +1,88 @@
+"""The short storm, every round that broke something once, and cycles that must leave nothing; `make chaos` is the
+long one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import pytest
+
+from tests.cluster.chaos import leak
+from tests.cluster.chaos.fault import Fault, excused, parse, round_of, text_of
+from tests.cluster.chaos.ledger import Ledger, Wish
+from tests.cluster.chaos.rack import Rack, racked
+from tests.cluster.chaos.trial import Trial, form
+
+# One round each: daemons die while others stand still, a disk fills and a clock is wrong, a host dies and another is
+# half deaf.
+STORM = [
+    "kill n1 manager @0.2; kill n1 keeper @0.4; kill n2 keeper @0.3; kill n3 resolver @0.1; kill n3 holder @0.5",
+    "fill n2 @0 +4; clock n1 3600 @0 +5; freeze n3 agent @0.5 +3",
+    "power n3 @0 +2; freeze n1 manager @1 +2; deaf n2 n1 @0.5 +3",
+]
+# Each broke an invariant once.
+REPRODUCERS = [
+    # The agent's connection to its keeper ended for good, and the agent went on without one.
+    "kill n2 keeper @2.2",
+    # Restarts waited for the hour that the manager's clock had been ahead.
+    "clock n1 3600 @0.5 +6; kill n3 keeper @3",
+]
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    with racked(f"c{os.getpid() % 10000}", hosts=3, managers=1) as rack:
+        form(rack, tmp_path_factory.mktemp("chaos"))
+        yield rack
+
+
+async def each_of(rounds: Sequence[str]) -> AsyncIterator[list[Fault]]:
+    for text in rounds:
+        yield parse(text)
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_everything_holds_through_a_short_storm(rack: Rack) -> None:
+    asyncio.run(Trial(rack, random.Random(1)).run(each_of(STORM)))
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("faults", REPRODUCERS)
+def test_what_broke_once_holds(rack: Rack, faults: str) -> None:
+    asyncio.run(Trial(rack, random.Random(1)).run(each_of([faults])))
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_what_is_removed_is_gone(rack: Rack) -> None:
+    assert leak.run(rack, 4) == []
+
+
+def test_a_plan_is_made_by_its_seed_and_can_be_given_back() -> None:
+    hosts, managers = ["n1", "n2", "n3"], ["n1"]
+    one, other = random.Random(5), random.Random(5)
+    for _ in range(300):
+        faults = round_of(one, hosts, managers)
+        assert faults == round_of(other, hosts, managers)
+        assert parse(text_of(faults)) == faults
+        assert {each.host for each in faults} | excused(faults) <= set(hosts)
+
+
+def test_a_fault_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="no fault is called burn; there are kill, freeze"):
+        parse("burn n1 @0")
+
+
+def test_an_acknowledged_write_that_is_missing_is_told() -> None:
+    ledger = Ledger()
+    ledger.acknowledge("a", Wish(1, 2))
+    ledger.doubt("b", Wish(2, 1))
+    assert ledger.settle({"a": Wish(1, 2)}) == []
+    assert ledger.of("b") == {None}
+    ledger.doubt("a", None)
+    assert len(ledger.settle({"a": Wish(3, 3), "c": Wish(4, 1)})) == 2
