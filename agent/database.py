@@ -136,7 +136,8 @@ def _prepare(path: Path) -> sqlite3.Connection:
 
 
 def _puts(changes: Iterable[Change]) -> list[tuple[str, Rows]]:
-    changes = list(changes)
+    # Of several changes of one item the last counts, whichever kind it is.
+    changes = {(each.kind, each.key): each for each in changes}.values()
     gone = [(each.kind, each.key) for each in changes if each.value is None]
     new = [(each.kind, each.key, pack(each.value)) for each in changes if each.value is not None]
     return [

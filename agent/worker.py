@@ -86,7 +86,7 @@ class Worker:
                 await self._database.change(changes)
             self._sequence = message.sequence
             before, self._assignment = self._assignment, after
-            if (before.networks, before.endpoints) != (after.networks, after.endpoints):
+            if not after.reaches_as(before):
                 # Before the runners: a task needs its network, and leaves the balance before it is told to stop.
                 await self._reach()
             self._wake()
@@ -124,7 +124,7 @@ class Worker:
             raise Conflict(f"assignment {message.sequence} does not follow {self._sequence}; asking for all anew")
 
     async def _reach(self) -> None:
-        await self._mesh.want(tuple(self._assignment.networks.values()), tuple(self._assignment.endpoints.values()))
+        await self._mesh.want(*self._assignment.mesh())
         await self._mesh.settled()
 
     def _wake(self) -> None:

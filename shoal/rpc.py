@@ -188,7 +188,14 @@ _MAKE: dict[tuple[bool, bool], Callable[..., Any]] = {
 def make_handler(like: Any, behaviour: Callable[..., Any]) -> Any:
     """A handler with the shape and the coders of `like` that does `behaviour`."""
     make = _MAKE[like.request_streaming, like.response_streaming]
-    return make(behaviour, like.request_deserializer, like.response_serializer)
+    return make(behaviour, like.request_deserializer, _encoder(like.response_serializer))
+
+
+def _encoder(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """A handler may answer with bytes: a message that it has encoded itself, once for many."""
+    if serialize is None:
+        return None
+    return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
 class _Translation(grpc.aio.ServerInterceptor):

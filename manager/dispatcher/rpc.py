@@ -26,7 +26,7 @@ from manager.store.base import Store
 from manager.store.mirror import Mirror, MirrorEvent
 from manager.store.presence import Presence
 from manager.store.records import Noun
-from shoal.broadcast import Lagged
+from shoal.broadcast import Lagged, Subscription
 from shoal.clock import Clock
 from shoal.codec import from_wire, to_wire
 from shoal.errors import Conflict, DeadlineExceeded, InvalidArgument, PermissionDenied, ShoalError, Unavailable
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _MAX_HOSTNAME = 253
 HELLO_S = 10.0
+# What changes within this time goes out together; then the others have their turn, for as long as it takes to tell
+# a session something, and half as long again.
+GATHER_S = 0.01
+PAUSE_PER_SESSION_S = 0.0004
 # So many nodes come in at once: enough to share a write of the store, and few enough that others are served meanwhile.
 ENTERING = 64
 
@@ -80,6 +84,9 @@ class DispatcherService(DispatcherServiceServicer):
             store=store, mirror=mirror, clock=clock, own_id=own_id, tenure=tenure, leads=leads, gone=self._gone
         )
         self._sessions: dict[str, AgentSession] = {}
+        self._events = Subscription[MirrorEvent](0)
+        # Nodes that may have news to hear.
+        self._stale: set[str] = set()
         self._entrance = asyncio.Semaphore(ENTERING)
         self._heartbeat_s = self._liveness.heartbeat_s
         self._trust = trust_of(mirror)
@@ -95,7 +102,7 @@ class DispatcherService(DispatcherServiceServicer):
 
     async def Session(
         self, request_iterator: AsyncIterator[wire.SessionRequest], context: Context
-    ) -> AsyncIterator[wire.SessionResponse]:
+    ) -> AsyncIterator[Any]:
         node_id = self._member(context)
         if not self._tenure.lease:
             raise _not_serving()
@@ -147,6 +154,7 @@ class DispatcherService(DispatcherServiceServicer):
             node_id,
             self._assigner,
             self._clock,
+            catch_up=self._catch_up,
             welcome=lambda: self._welcome(node_id, session_id),
             trust=lambda: self._trust,
         )
@@ -211,22 +219,34 @@ class DispatcherService(DispatcherServiceServicer):
                 raise InvalidArgument(f"a session does not take {other or 'an empty message'} here")
 
     async def _tell(self) -> None:
-        """Wake the sessions whose assignment an event may have changed."""
-        with self._mirror.changes.subscribe() as events:
+        """Wake the sessions that have news to hear: those of much that happens at once together, and the more rarely
+        the more of them there are."""
+        with self._mirror.changes.subscribe() as self._events:
             self._look_at_everything()
             while True:
-                await events.wait()
-                distrusting = False
-                try:
-                    for event in events.drain():
-                        for node_id in self._assigner.apply(event):
-                            self._wake(node_id)
-                        self._follow(event)
-                        distrusting = distrusting or concerns(event)
-                    if distrusting:
-                        self._look_at_trust()
-                except Lagged:
-                    self._look_at_everything()
+                if not self._stale:
+                    await self._events.wait()
+                await self._clock.sleep(GATHER_S)
+                self._catch_up()
+                self._stale |= self._assigner.settle()
+                stale, self._stale = self._stale, set()
+                woken = [session for node_id in stale if (session := self._sessions.get(node_id)) is not None]
+                for session in woken:
+                    session.wake()
+                await self._clock.sleep(len(woken) * PAUSE_PER_SESSION_S)
+
+    def _catch_up(self) -> None:
+        """Take note of everything that the mirror shows."""
+        distrusting = False
+        try:
+            for event in self._events.drain():
+                self._stale |= self._assigner.apply(event)
+                self._follow(event)
+                distrusting = distrusting or concerns(event)
+        except Lagged:
+            self._look_at_everything()
+        if distrusting:
+            self._look_at_trust()
 
     def _follow(self, event: MirrorEvent) -> None:
         """What an event means for sessions, apart from assignments."""
@@ -247,8 +267,8 @@ class DispatcherService(DispatcherServiceServicer):
         """Events were missed: before the first subscription, or by lagging behind."""
         self._assigner.reload()
         self._look_at_trust()
-        for node_id, session in self._sessions.items():
-            session.wake()
+        self._stale.update(self._sessions)
+        for node_id in self._sessions:
             self._check(node_id)
         self._greet()
 
@@ -282,10 +302,6 @@ class DispatcherService(DispatcherServiceServicer):
             await self._tenure.over(await self._tenure.begun())
             for session in list(self._sessions.values()):
                 session.end(_not_serving())
-
-    def _wake(self, node_id: str) -> None:
-        if session := self._sessions.get(node_id):
-            session.wake()
 
     def _gone(self, node_id: str) -> None:
         if session := self._sessions.get(node_id):

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 from manager.dispatcher.assigner import Assigner
-from manager.dispatcher.assignment import Assignment, Change, diff
+from manager.dispatcher.assignment import Assignment, diff
+from manager.dispatcher.bulletin import Bulletin
+from manager.dispatcher.encode import encoded, head, messages
 from shoal.clock import Clock
 from shoal.codec import to_wire
-from shoal.errors import ShoalError
-from shoal.model.assignment import AssignedTask, NetworkAssignment, Template
-from shoal.model.network import Endpoint
+from shoal.errors import Exhausted, ShoalError
 from shoal.model.trust import Trust
 from shoal.v1 import dispatcher_pb2 as wire
-from shoal.v1 import types_pb2
-
-# What changes within this time goes out together.
-GATHER_S = 0.01
-# Changes per message; a message of as many endpoints with a thousand backends each stays below gRPC's bound.
-AT_MOST = 200
-
-_WIRE: dict[type[Any], tuple[str, type[Any]]] = {
-    Template: ("template", wire.Template),
-    AssignedTask: ("task", wire.AssignedTask),
-    NetworkAssignment: ("network", wire.NetworkAssignment),
-    Endpoint: ("endpoint", types_pb2.Endpoint),
-}
 
 
 class AgentSession:
-    """Of the agent of `node_id`. Whoever holds it wakes it when the node's assignment may be another, and has it greet
-    when `welcome` may say something else."""
+    """Of the agent of `node_id`. Whoever holds it wakes it when there may be news for it, and has it greet when
+    `welcome` may say something else. `catch_up` brings the assigner up to what the view shows.
+
+    Nothing is kept for an agent that does not read: what it is to be told is computed when it can be sent.
+    """
 
     def __init__(
         self,
@@ -40,17 +29,24 @@ class AgentSession:
         assigner: Assigner,
         clock: Clock,
         *,
+        catch_up: Callable[[], None],
         welcome: Callable[[], wire.Welcome],
         trust: Callable[[], Trust],
     ) -> None:
         self.node_id = node_id
         self.said_goodbye = False
+        # Since when a message waits for the agent to read, in monotonic seconds.
+        self.waits_since: float | None = None
         self._assigner = assigner
+        self._catch_up = catch_up
         self._welcome = welcome
         self._greeting = False
         self._clock = clock
         self._trust = trust
         self._sequence = 0
+        self._sent = Assignment()
+        # The bulletins of its networks, each with the position up to which it was sent.
+        self._bulletins: dict[str, tuple[Bulletin, int]] = {}
         self._woken = asyncio.Event()
         self._ended = False
         self._error: ShoalError | None = None
@@ -71,18 +67,21 @@ class AgentSession:
             self._error = error
             self._woken.set()
 
-    async def responses(self) -> AsyncIterator[wire.SessionResponse]:
-        """What goes down, until `end`, whose error is raised."""
+    async def responses(self) -> AsyncIterator[wire.SessionResponse | bytes]:
+        """What goes down, as messages or their bytes, until `end`, whose error is raised."""
+        async for response in self._responses():
+            self.waits_since = self._clock.monotonic()
+            yield response
+            self.waits_since = None
+
+    async def _responses(self) -> AsyncIterator[wire.SessionResponse | bytes]:
         trust, welcome = self._trust(), self._welcome()
         yield wire.SessionResponse(welcome=welcome)
-        sent = self._assigner.of(self.node_id)
-        whole = _parts(diff(Assignment(), sent)) or [[]]
-        for number, changes in enumerate(whole, 1):
-            yield self._message(changes, complete=number == 1, more=number < len(whole))
+        whole = messages(self._news()) or [[]]
+        for number, parts in enumerate(whole, 1):
+            yield self._message(parts, complete=number == 1, more=number < len(whole))
         while True:
             await self._woken.wait()
-            if not self._ended:
-                await self._clock.sleep(GATHER_S)
             self._woken.clear()
             if self._ended:
                 if self._error is not None:
@@ -92,29 +91,36 @@ class AgentSession:
                 self._greeting, before, welcome = False, welcome, self._welcome()
                 if welcome != before:
                     yield wire.SessionResponse(welcome=welcome)
-            now = self._assigner.of(self.node_id)
-            changes = diff(sent, now)
-            sent = now
             if self._trust() is not trust:
                 trust = self._trust()
                 yield wire.SessionResponse(trust=to_wire(trust, wire.Trust))
-            for part in _parts(changes):
-                yield self._message(part)
+            for parts in messages(self._news()):
+                yield self._message(parts)
 
-    def _message(
-        self, changes: Sequence[Change], *, complete: bool = False, more: bool = False
-    ) -> wire.SessionResponse:
+    def _news(self) -> list[bytes]:
+        """What the agent does not know yet, all as of one moment; from now on it counts as sent."""
+        self._catch_up()
+        now = self._assigner.of(self.node_id)
+        change = diff(self._sent, now)
+        shared = [part for network_id in now.networks for part in self._news_of(network_id)]
+        for network_id in self._bulletins.keys() - now.networks.keys():
+            bulletin, position = self._bulletins.pop(network_id)
+            shared += [*self._since(bulletin, position), *bulletin.removal()]
+        self._sent = now
+        return [*encoded(change.first), *shared, *encoded(change.last)]
+
+    def _news_of(self, network_id: str) -> list[bytes]:
+        bulletin = self._assigner.bulletin(network_id)
+        known, position = self._bulletins.get(network_id, (None, 0))
+        self._bulletins[network_id] = (bulletin, bulletin.position)
+        return self._since(bulletin, position) if known is bulletin else bulletin.whole()
+
+    def _since(self, bulletin: Bulletin, position: int) -> list[bytes]:
+        news = bulletin.since(position)
+        if news is None:
+            raise Exhausted(f"node {self.node_id} reads too slowly: more has changed than is kept for it")
+        return news
+
+    def _message(self, parts: list[bytes], *, complete: bool = False, more: bool = False) -> bytes:
         self._sequence += 1
-        changed = map(_on_wire, changes)
-        assignments = wire.Assignments(complete=complete, more=more, sequence=self._sequence, changes=changed)
-        return wire.SessionResponse(assignments=assignments)
-
-
-def _parts(changes: Sequence[Change]) -> list[Sequence[Change]]:
-    return [changes[begin : begin + AT_MOST] for begin in range(0, len(changes), AT_MOST)]
-
-
-def _on_wire(change: Change) -> wire.AssignmentChange:
-    field, message = _WIRE[type(change.item)]
-    item: dict[str, Any] = {field: to_wire(change.item, message)}
-    return wire.AssignmentChange(remove=change.remove, **item)
+        return b"".join((head(self._sequence, complete=complete, more=more), *parts))

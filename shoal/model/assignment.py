@@ -6,7 +6,7 @@ The same messages stand in `proto/shoal/v1/dispatcher.proto`.
 from __future__ import annotations
 
 from shoal.model.base import Value
-from shoal.model.network import Network, Port
+from shoal.model.network import Backend, Network, Port
 from shoal.model.service import TaskSpec
 from shoal.model.task import TaskState
 
@@ -37,6 +37,21 @@ class NetworkPeer(Value, frozen=True):
     node_id: str = ""
     address: str = ""
     block: str = ""
+
+
+class AssignedPeer(Value, frozen=True):
+    """A node's part of a network. All nodes of it are told the same: each is among its own peers."""
+
+    network_id: str = ""
+    peer: NetworkPeer = NetworkPeer()
+
+
+class AssignedBackend(Value, frozen=True):
+    """A task that answers at an endpoint."""
+
+    service_id: str = ""
+    network_id: str = ""
+    backend: Backend = Backend()
 
 
 class NetworkAssignment(Value, frozen=True):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
+import itertools
 import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from shoal.broadcast import Broadcast
 from shoal.clock import SystemClock
 from shoal.errors import Conflict
 from shoal.model.base import Resources
+from shoal.model.network import Address
 from shoal.model.node import NodeDescription
 from shoal.model.task import TaskState, TaskStatus
 from shoal.model.trust import Trust
@@ -65,6 +68,8 @@ class Worker:
         self.sessions = 0
         self.running: set[str] = set()
         self.received_bytes = 0
+        # Of each network: what is left of this node's block.
+        self._addresses: dict[str, Iterator[object]] = {}
 
     def begin_session(self) -> None:
         self.sessions += 1
@@ -76,18 +81,32 @@ class Worker:
             raise Conflict(f"assignment {message.sequence} does not follow {self._sequence}")
         self._sequence = message.sequence
         for change in message.changes:
-            if change.HasField("task"):
+            if change.HasField("network"):
+                self._join(change.network, left=change.remove)
+            elif change.HasField("task"):
                 self._follow(change.task, wanted=not change.remove and change.task.desired <= TASK_STATE_RUNNING)
                 if change.remove:
                     self._reporter.forget(change.task.task_id)
 
+    def _join(self, network: wire.NetworkAssignment, *, left: bool) -> None:
+        """From now on tasks have an address of this network, or no more."""
+        if left:
+            self._addresses.pop(network.network.meta.id, None)
+        elif network.network.meta.id not in self._addresses:
+            hosts = itertools.cycle(list(ipaddress.ip_network(network.block).hosts())[1:])
+            self._addresses[network.network.meta.id] = hosts
+
+    def _running(self) -> TaskStatus:
+        addresses = tuple(Address(id, address=str(next(hosts))) for id, hosts in self._addresses.items())
+        return TaskStatus(state=TaskState.RUNNING, at_ns=time.time_ns(), pid=1, addresses=addresses)
+
     def _follow(self, task: wire.AssignedTask, *, wanted: bool) -> None:
         if wanted and task.task_id not in self.running:
             self.running.add(task.task_id)
-            self._reporter.report(task.task_id, _status(TaskState.RUNNING))
+            self._reporter.report(task.task_id, self._running())
         elif not wanted and task.task_id in self.running:
             self.running.discard(task.task_id)
-            self._reporter.report(task.task_id, _status(TaskState.SHUTDOWN))
+            self._reporter.report(task.task_id, TaskStatus(state=TaskState.SHUTDOWN, at_ns=time.time_ns()))
 
 
 class Agent:
@@ -168,10 +187,6 @@ class Hollow:
             "running": sum(len(agent.worker.running) for agent in self.agents),
             "received": sum(agent.worker.received_bytes for agent in self.agents),
         }
-
-
-def _status(state: TaskState) -> TaskStatus:
-    return TaskStatus(state=state, at_ns=time.time_ns(), pid=1 if state is TaskState.RUNNING else 0)
 
 
 async def _serve(wanted: argparse.Namespace) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from agent.assignment import Assignment, changed, changes_in
 from shoal.codec import to_wire
 from shoal.errors import InvalidArgument
-from shoal.model.assignment import AssignedTask, NetworkAssignment, Template
+from shoal.model.assignment import (
+    AssignedBackend,
+    AssignedPeer,
+    AssignedTask,
+    NetworkAssignment,
+    NetworkPeer,
+    Template,
+)
 from shoal.model.base import Meta
-from shoal.model.network import Endpoint, Network
+from shoal.model.network import Backend, Endpoint, Network
 from shoal.v1 import dispatcher_pb2 as wire
 from shoal.v1 import types_pb2
 
@@ -60,3 +68,22 @@ def test_a_task_without_its_template_is_refused() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="does not know"):
         changes_in(message(wire.AssignmentChange()))
+
+
+def test_networks_and_endpoints_are_put_together_from_what_comes_one_by_one() -> None:
+    peers = [NetworkPeer("me", "10.9.0.1", NETWORK.block), NetworkPeer("other", "10.9.0.2", "10.0.2.0/24")]
+    backends = [Backend("t2", "other", 2, "10.0.2.2"), Backend("t1", "me", 1, "10.0.1.2")]
+    parts = [wire.AssignmentChange(peer=to_wire(AssignedPeer("n1", each), wire.AssignedPeer)) for each in peers]
+    parts += [
+        wire.AssignmentChange(backend=to_wire(AssignedBackend("s1", "n1", each), wire.AssignedBackend))
+        for each in backends
+    ]
+    before = changed(Assignment(), changes_in(ALL))
+    assignment = changed(before, changes_in(message(*parts)))
+    (network,), (endpoint,) = assignment.mesh()
+    assert network == msgspec.structs.replace(NETWORK, peers=(peers[1],))
+    assert endpoint == msgspec.structs.replace(ENDPOINT, backends=(backends[1], backends[0]))
+    assert not assignment.reaches_as(before)
+    gone = wire.AssignmentChange(remove=True, peer=to_wire(AssignedPeer("n1", NetworkPeer("other")), wire.AssignedPeer))
+    (network,), _ = changed(assignment, changes_in(message(gone))).mesh()
+    assert network == NETWORK

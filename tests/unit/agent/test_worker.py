@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.database import Database
@@ -16,7 +17,7 @@ from agent.worker import Worker
 from shoal.clock import SystemClock
 from shoal.codec import to_wire
 from shoal.errors import Conflict
-from shoal.model.assignment import AssignedTask
+from shoal.model.assignment import AssignedBackend, AssignedTask
 from shoal.model.container import ContainerState
 from shoal.model.network import Backend, Endpoint
 from shoal.model.task import TaskState
@@ -183,8 +184,11 @@ async def test_a_first_complete_assignment_sweeps_containers_of_unknown_tasks(tm
 
 async def test_networks_are_told_before_the_tasks_and_without_those_that_end(tmp_path: Path, parts: Bench) -> None:
     endpoint = Endpoint(service_id="s1", network_id="n1", backends=(Backend("t1", "node1"),))
+    backend = AssignedBackend("s1", "n1", Backend("t1", "node1"))
     message = assignments(task(1))
-    message.changes.append(wire.AssignmentChange(endpoint=to_wire(endpoint, types_pb2.Endpoint)))
+    alone = msgspec.structs.replace(endpoint, backends=())
+    message.changes.append(wire.AssignmentChange(endpoint=to_wire(alone, types_pb2.Endpoint)))
+    message.changes.append(wire.AssignmentChange(backend=to_wire(backend, wire.AssignedBackend)))
     async with agent(tmp_path, parts) as host:
         await host.worker.assign(message)
         assert host.networks.wishes[-1][1] == (endpoint,)

@@ -13,9 +13,8 @@ from manager.ca.limiter import Limiter
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.token import rotated, token_of
 from manager.control.action import change, commit
-from manager.dispatcher import rpc
+from manager.dispatcher import encode, rpc
 from manager.dispatcher.rpc import DispatcherService
-from manager.dispatcher.session import AT_MOST
 from shoal.errors import Conflict, DeadlineExceeded, Exhausted, InvalidArgument, PermissionDenied, Unsupported
 from shoal.model.base import Meta
 from shoal.model.container import ContainerSpec
@@ -139,16 +138,18 @@ async def test_a_session_from_hello_to_goodbye(manager: Any, agent: Agent) -> No
     assert manager.mirror.nodes["w1"].status.state is NodeState.DOWN
 
 
-async def test_a_great_assignment_comes_in_parts(manager: Any, agent: Agent) -> None:
-    await manager.add(SERVICE, *(task(f"t{number}") for number in range(2 * AT_MOST)))
+async def test_a_great_assignment_comes_in_parts(manager: Any, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "MESSAGE_BYTES", 20_000)
+    await manager.add(SERVICE, *(task(f"t{number}") for number in range(1000)))
     await agent.hello()
-    parts = [await agent.assignments() for _ in range(3)]
-    assert [(part.complete, part.more, part.sequence) for part in parts] == [
-        (True, True, 1),
-        (False, True, 2),
-        (False, False, 3),
-    ]
-    assert [len(part.changes) for part in parts] == [AT_MOST, AT_MOST, 1]
+    parts = [await agent.assignments()]
+    while parts[-1].more:
+        parts.append(await agent.assignments())
+    assert len(parts) > 1
+    assert [part.complete for part in parts] == [True, *(False for _ in parts[1:])]
+    assert [part.sequence for part in parts] == list(range(1, len(parts) + 1))
+    assert all(part.ByteSize() <= 20_100 for part in parts)
+    assert sum(len(part.changes) for part in parts) == 1001
 
 
 async def test_a_newer_session_of_the_node_ends_the_older(agent: Agent, manager: Any, address: str) -> None:
