@@ -13,6 +13,7 @@ import msgspec
 
 from shoal.model.assignment import AssignedTask, Template
 from shoal.model.container import Container, ContainerState, RestartPolicy
+from shoal.model.health import HealthState
 from shoal.model.node import NodeDescription
 from shoal.model.task import TaskState, TaskStatus
 from shoal.placeholder import Facts, filled
@@ -54,6 +55,8 @@ def decide(
         return Decision(Step.STOP if alive else Step.HOLD, status)
     ending = wanted.desired > TaskState.RUNNING
     if container is not None and alive:
+        if container.status.health.state is HealthState.UNHEALTHY and not ending:
+            return Decision(Step.STOP, failed(status, "task: unhealthy container", now_ns))
         seen = _running(status, container, now_ns)
         return Decision(Step.STOP if ending else Step.WATCH, seen)
     if ending:
@@ -150,12 +153,17 @@ def _climb(wanted: AssignedTask, status: TaskStatus, container: Container | None
 
 
 def _running(status: TaskStatus, container: Container, now_ns: int) -> TaskStatus:
-    """RUNNING with what is seen of it; the same status when nothing about it is new."""
+    """RUNNING with what is seen of it; the same status when nothing about it is new. One that has not yet said that
+    it is healthy is still STARTING, unless it was RUNNING before its host rebooted."""
     seen = container.status
     facts = {"container_id": container.meta.id, "pid": seen.pid, "addresses": seen.addresses, "ports": seen.ports}
     known = {name: getattr(status, name) for name in facts}
     if status.state is TaskState.RUNNING and known == facts:
         return status
+    if seen.health.state is HealthState.STARTING and status.state < TaskState.RUNNING:
+        if status.state is TaskState.STARTING and known == facts:
+            return status
+        return rise(status, TaskState.STARTING, now_ns, message="starting", **facts)
     return rise(status, TaskState.RUNNING, now_ns, message="started", **facts)
 
 

@@ -22,6 +22,7 @@ from shoal.clock import Clock
 from shoal.errors import NotFound, ShoalError
 from shoal.model.assignment import AssignedTask, Template
 from shoal.model.container import Container
+from shoal.model.health import HealthState
 from shoal.model.node import NodeDescription
 from shoal.model.task import TaskState, TaskStatus
 
@@ -38,7 +39,7 @@ class ContainerRoom(Protocol):
     async def start(self, ref: str) -> Container: ...
     async def stop(self, ref: str) -> Container: ...
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None: ...
-    async def wait(self, ref: str) -> object: ...
+    async def wait_change(self, ref: str, health: HealthState) -> None: ...
     async def list(self, *, all: bool = False) -> list[Container]: ...
     def find(self, name: str) -> Container | None: ...
 
@@ -86,6 +87,8 @@ class TaskRun:
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
         self._backoff = Backoff(0.5, 30)
+        # As it was when the last decision was made: another one asks for another decision.
+        self._health = HealthState.NONE
 
     @property
     def status(self) -> TaskStatus:
@@ -104,16 +107,18 @@ class TaskRun:
         """Until the task is no longer assigned and its container is removed. Cancelled, the container goes on."""
         while True:
             self._changed.clear()
+            container = self._container()
             decision = decide(
                 self._wanted,
                 self._status,
-                self._container(),
+                container,
                 now_ns=self._host.clock.now_ns(),
                 rebooted=self._rebooted,
             )
             self._rise(decision.status)
             if decision.step is Step.WATCH:
                 self._rebooted = False
+            self._health = container.status.health.state if container is not None else HealthState.NONE
             try:
                 if await self._carry_out(decision.step):
                     return
@@ -157,7 +162,7 @@ class TaskRun:
             self._rise(ladder.rise(self._status, self._status.state, now_ns, message="started again: host rebooted"))
 
     async def _watch(self) -> None:
-        await self._host.containers.wait(self._name)
+        await self._host.containers.wait_change(self._name, self._health)
 
     async def _stop(self) -> None:
         if await self._leave():

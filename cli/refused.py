@@ -7,16 +7,16 @@ _RUN = """
     --annotation --attach -a --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cpu-period --cpu-quota
     --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpuset-cpus --cpuset-mems --device --device-cgroup-rule
     --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns-option
-    --dns-search --domainname --expose --gpus --health-cmd --health-interval --health-retries --health-start-interval
-    --health-start-period --health-timeout --ip --ip6 --ipc --isolation --kernel-memory --label-file --link
+    --dns-search --domainname --expose --gpus
+    --ip --ip6 --ipc --isolation --kernel-memory --label-file --link
     --link-local-ip --log-driver --log-opt --mac-address --memory-reservation --memory-swap --memory-swappiness
-    --no-healthcheck --oom-kill-disable --oom-score-adj --pid --runtime --security-opt --storage-opt --userns --uts
+    --oom-kill-disable --oom-score-adj --pid --runtime --security-opt --storage-opt --userns --uts
     --volume-driver --volumes-from
 """
 _SERVICE = """
-    --config --credential-spec --dns-option --dns-search --generic-resource --health-cmd --health-interval
-    --health-retries --health-start-interval --health-start-period --health-timeout --isolation --log-driver --log-opt
-    --max-concurrent --no-healthcheck --no-resolve-image --oom-score-adj --rollback-delay --rollback-failure-action
+    --config --credential-spec --dns-option --dns-search --generic-resource
+    --isolation --log-driver --log-opt
+    --max-concurrent --no-resolve-image --oom-score-adj --rollback-delay --rollback-failure-action
     --rollback-max-failure-ratio --rollback-monitor --rollback-order --rollback-parallelism --secret
     --update-failure-action --update-max-failure-ratio --update-monitor --with-registry-auth --memory-swap
     --memory-swappiness

@@ -7,8 +7,8 @@ import typer
 from cli.client import Client
 from cli.command import Flags, command, flag, switch
 from cli.node import parse_availability
-from cli.parse.duration import duration
 from cli.parse.number import natural
+from shoal.duration import duration
 from shoal.errors import InvalidArgument
 from shoal.v1 import control_pb2, swarm_pb2
 from shoal.v1.types_pb2 import ROLE_MANAGER, ROLE_WORKER, ClusterSpec, Role

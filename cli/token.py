@@ -7,9 +7,9 @@ from cli.command import Arguments, Flags, command, flag, switch
 from cli.container.lifecycle import each_in_turn
 from cli.output import table, words
 from cli.output.table import Row
-from cli.parse.duration import duration
 from cli.parse.number import natural
 from cli.swarm import how_to_join, parse_role
+from shoal.duration import duration
 from shoal.ids import short
 from shoal.v1 import control_pb2
 from shoal.v1.types_pb2 import ROLE_MANAGER

@@ -204,7 +204,10 @@ class ContainerService(ContainerServiceServicer):
     ) -> wire.ListContainersResponse:
         filters = [(each.key, each.value) for each in request.filters]
         found = await self._containers.list(all=request.all, last=request.last, filters=filters)
-        return wire.ListContainersResponse(containers=[codec.to_wire(each, types_pb2.Container) for each in found])
+        listed = [codec.to_wire(each, types_pb2.Container) for each in found]
+        for each in listed:
+            each.status.health.ClearField("results")  # kilobytes that no list shows
+        return wire.ListContainersResponse(containers=listed)
 
     async def AttachContainer(
         self, requests: AsyncIterator[wire.AttachContainerRequest], _context: Context

@@ -7,5 +7,5 @@ does what `restart` (pure) decides. `ending` is what people do to a running one,
 that is there. `record` keeps it on disk, `held` in memory, `adopt` brings both together with
 what really runs when the agent starts. `carriage` and its `porter` bring files in and out, `difference` tells what
 changed. Around these: `user`, `rootview`, `seed` (what layers hold), `hostfiles` (/etc/hosts and its kin), `attach`,
-`exec`, `logs`, `top`, `stats`, `filter`, `prune`, `signals`.
+`exec` and `execution`, `health` and `prober`, `logs`, `top`, `stats`, `filter`, `prune`, `signals`.
 """

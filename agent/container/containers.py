@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.container import host, logs, top
+from agent.container import logs, top
 from agent.container.amendment import Amender
 from agent.container.attach import Attachment
 from agent.container.baselayer import base_layer
@@ -23,10 +23,11 @@ from agent.container.carriage import Carriage
 from agent.container.create import Creator
 from agent.container.difference import Change, difference
 from agent.container.ending import Ender
-from agent.container.exec import ExecRequest, exec_process
+from agent.container.exec import ExecRequest
+from agent.container.execution import Execution
 from agent.container.filter import Known, check_filter, selected, shows_stopped
 from agent.container.held import Ending, Held
-from agent.container.launch import NO_SIZE, Launcher, Size, hostname_of
+from agent.container.launch import NO_SIZE, Launcher, Size
 from agent.container.lifecycle import ContainerEvent, Lifecycle, Room
 from agent.container.logs import LogLine, Window
 from agent.container.prune import disk_bytes, prunable
@@ -46,6 +47,7 @@ from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerState, RestartPolicy
 from shoal.model.event import Tell, to_nobody
+from shoal.model.health import HealthState
 from shoal.settings import Paths
 from shoal.tasks import Group
 
@@ -77,12 +79,12 @@ class Containers:
             base_layer=base_layer,
             find=room.register.find,
         )
-        self._lifecycle = Lifecycle(room, self._launcher)
+        self._execution = Execution(room.runtime, self._launcher)
+        self._lifecycle = Lifecycle(room, self._launcher, self._execution)
         self._ender = Ender(room, self._lifecycle)
         self._amender = Amender(room, self._lifecycle, networks)
         self._carriage = Carriage(room, self._launcher)
         self._creator = Creator(room, images, self._lifecycle)
-        self._available = host.available_capabilities()
         self._working: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -257,6 +259,12 @@ class Containers:
             await held.next_exit()
         return held.ending
 
+    async def wait_change(self, ref: str, health: HealthState) -> None:
+        """Return once it does not run, or its health is another than `health`."""
+        held = self._room.register.find(ref)
+        while held.busy and not held.gone and held.state.status.health.state == health:
+            await held.health_news()
+
     async def attach(self, ref: str, *, stdin: bool = False, start: bool = False, size: Size = NO_SIZE) -> Attachment:
         """With `start`, it is started once the streams are in place, so that no byte is lost.
 
@@ -273,24 +281,9 @@ class Containers:
     async def exec(self, ref: str, request: ExecRequest) -> Streams:
         """Raises Conflict if it does not run, CommandNotFound and CommandNotExecutable."""
         held = self._room.register.find(ref)
-        state = held.state.status.state
-        if state == ContainerState.PAUSED:
-            raise Conflict(f"Container {held.name} is paused, unpause the container before exec")
-        if state != ContainerState.RUNNING:
-            raise Conflict(f"Container {held.id} is not running", hint=f"run shoal start {held.name}")
-        container = held.container
-        process = exec_process(
-            request,
-            container,
-            user=self._launcher.user_now(container, request.user or container.user),
-            hostname=hostname_of(container),
-            available=self._available,
-        )
         command = " ".join(request.argv)
         self._lifecycle.publish(held, f"exec_create: {command}")
-        streams = await self._room.runtime.exec(
-            held.id, process, stdin=request.stdin, tty=request.tty, rows=request.rows, columns=request.columns
-        )
+        streams = await self._execution.begin(held, request)
         self._lifecycle.publish(held, f"exec_start: {command}")
         return streams
 

@@ -12,8 +12,10 @@ import msgspec
 
 from shoal.errors import InvalidArgument
 from shoal.model.container import Container, ContainerState, MountType
+from shoal.model.health import HealthState
 from shoal.model.network import Port
 
+_HEALTH = tuple(each.name.lower() for each in HealthState)
 _STATES = {each.name.lower(): each for each in ContainerState}
 
 
@@ -57,6 +59,8 @@ def check_filter(key: str, value: str) -> None:
         raise InvalidArgument(f"invalid value '{value}' for filter 'exited'", hint="give an exit code")
     if key == "is-task" and value.lower() not in ("true", "false", "1", "0"):
         raise InvalidArgument(f"invalid value '{value}' for filter 'is-task'", hint="true or false")
+    if key == "health" and value not in _HEALTH:
+        raise InvalidArgument(f"invalid value '{value}' for filter 'health'", hint=f"one of {', '.join(_HEALTH)}")
     if key in ("publish", "expose"):
         _range(value)
 
@@ -128,8 +132,7 @@ _TESTS: dict[str, Test] = {
     "network": _network,
     "publish": _publish,
     "expose": _expose,
-    # No health checks yet: every container is one without.
-    "health": lambda _, value: value == "none",
+    "health": lambda container, value: container.status.health.state.name.lower() == value,
     "is-task": lambda container, value: bool(container.task_id) == (value.lower() in ("true", "1")),
 }
 _RELATIVE = ("ancestor", "before", "since")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 import msgspec
 
@@ -10,6 +11,7 @@ from agent.container.record import Record, State
 from shoal.errors import Conflict
 from shoal.model.container import Container, ContainerState, RestartCondition
 
+T = TypeVar("T")
 ALIVE = frozenset((ContainerState.RUNNING, ContainerState.PAUSED))
 BUSY = ALIVE | {ContainerState.RESTARTING}
 
@@ -25,7 +27,7 @@ class Ending(msgspec.Struct, frozen=True):
 class Held:
     """`lock` is held while the container changes from one state to another, never while it runs.
 
-    `watcher` waits for the exit, or sleeps until the next restart.
+    `watcher` waits for the exit, or sleeps until the next restart; `prober` asks after its health.
     """
 
     def __init__(self, record: Record, state: State) -> None:
@@ -33,9 +35,11 @@ class Held:
         self.state = state
         self.lock = asyncio.Lock()
         self.watcher: asyncio.Task[None] | None = None
+        self.prober: asyncio.Task[None] | None = None
         self.gone = False
         self._exits: set[asyncio.Future[Ending]] = set()
         self._removals: set[asyncio.Future[Ending]] = set()
+        self._health_news: set[asyncio.Future[None]] = set()
 
     @property
     def id(self) -> str:
@@ -81,12 +85,21 @@ class Held:
         return _future(self._removals)
 
     def tell_exit(self) -> None:
+        self.tell_health()
         _resolve(self._exits, self.ending)
 
     def tell_removal(self) -> None:
         self.gone = True
+        self.tell_health()
         _resolve(self._exits, self.ending)
         _resolve(self._removals, self.ending)
+
+    def health_news(self) -> asyncio.Future[None]:
+        """The next change of its health, or its next exit."""
+        return _future(self._health_news)
+
+    def tell_health(self) -> None:
+        _resolve(self._health_news, None)
 
     def check_there(self) -> None:
         """Raises Conflict if it was removed while the caller waited for the lock."""
@@ -98,17 +111,24 @@ class Held:
         if self.watcher is not None:
             self.watcher.cancel()
             self.watcher = None
+        self.unprobe()
+
+    def unprobe(self) -> None:
+        """Ask no more after its health."""
+        if self.prober is not None:
+            self.prober.cancel()
+            self.prober = None
 
 
-def _future(waiting: set[asyncio.Future[Ending]]) -> asyncio.Future[Ending]:
+def _future(waiting: set[asyncio.Future[T]]) -> asyncio.Future[T]:
     """A future that leaves the set when its waiter goes."""
-    future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     waiting.add(future)
     future.add_done_callback(waiting.discard)
     return future
 
 
-def _resolve(waiting: set[asyncio.Future[Ending]], ending: Ending) -> None:
+def _resolve(waiting: set[asyncio.Future[T]], result: T) -> None:
     for future in tuple(waiting):
         if not future.done():
-            future.set_result(ending)
+            future.set_result(result)

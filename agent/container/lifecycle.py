@@ -15,8 +15,10 @@ from typing import Any
 import msgspec
 
 from agent.container import restart
+from agent.container.execution import Execution
 from agent.container.held import Held
 from agent.container.launch import NO_SIZE, Launcher, Size
+from agent.container.prober import Prober
 from agent.container.record import Records, State
 from agent.container.register import Register
 from agent.runtime.runtime import Exit, Runtime
@@ -26,6 +28,7 @@ from shoal.clock import Clock
 from shoal.errors import Conflict, NotFound, ShoalError, StartFailed, Unavailable
 from shoal.model.container import Container, ContainerState, ContainerStatus, MountType
 from shoal.model.event import Event, EventKind, Tell
+from shoal.model.health import Health, HealthState
 from shoal.model.network import Address, Port
 from shoal.tasks import Group
 
@@ -62,9 +65,10 @@ class Room(msgspec.Struct, frozen=True):
 
 
 class Lifecycle:
-    def __init__(self, room: Room, launcher: Launcher) -> None:
+    def __init__(self, room: Room, launcher: Launcher, execution: Execution) -> None:
         self._room = room
         self._launcher = launcher
+        self._prober = Prober(execution.begin, self._judged, room.clock)
 
     async def start(self, held: Held, size: Size) -> None:
         """Start it by hand; one that runs is left alone. Call with the lock.
@@ -99,6 +103,8 @@ class Lifecycle:
     def adopt(self, held: Held) -> None:
         """Wait for the end of a container that runs already."""
         held.watcher = self._spawn(held, self._watch(held))
+        if held.record.container.health.test:
+            held.prober = self._spawn(held, self._prober.watch(held))
 
     def _spawn(self, held: Held, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._room.group.spawn(f"container {held.id[:12]}", _contained(held, work))
@@ -165,6 +171,7 @@ class Lifecycle:
                 restart_count=held.state.attempts,
                 addresses=addresses,
                 ports=ports,
+                health=Health(HealthState.STARTING) if held.record.container.health.test else Health(),
             )
             running = msgspec.structs.replace(
                 held.state, status=status, boot_id=self._launcher.boot_id, returning=False
@@ -212,6 +219,7 @@ class Lifecycle:
 
     async def _ended(self, held: Held, exit: Exit, *, error: str = "") -> float | None:
         """Settle an exit; the seconds until it is to run again, or None. Call with the lock."""
+        held.unprobe()
         returning = held.state.returning
         decision = restart.after_exit(held.record.container.restart, self._run_of(held, exit))
         held.state = msgspec.structs.replace(held.state, attempts=decision.attempts, delay_ns=decision.delay_ns)
@@ -241,6 +249,20 @@ class Lifecycle:
             return None
         held.watcher = watcher
         return decision.delay_ns / 1e9
+
+    async def _judged(self, held: Held, health: Health) -> None:
+        """One more result of its health check. Only a change is worth a write."""
+        async with held.lock:
+            before = held.state.status
+            if before.state != ContainerState.RUNNING:
+                return
+            if before.health.state == health.state:
+                status = msgspec.structs.replace(before, health=health)
+                held.state = msgspec.structs.replace(held.state, status=status)
+                return
+            await self.change(held, health=health)
+            self.publish(held, f"health_status: {health.state.name.lower()}")
+            held.tell_health()
 
     def _run_of(self, held: Held, exit: Exit) -> restart.Ended:
         return restart.Ended(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from agent.container.capability import known_capability
+from agent.container.health import settled_check
 from agent.container.signals import signal_number
 from agent.volume.volumes import check_volume_name
 from shoal.defaults import MIN_MEMORY_BYTES
@@ -65,6 +66,7 @@ def settled(
         mounts=_mounts(spec.mounts, image.volumes, mint),
         networks=networks,
         ports=ports,
+        health=settled_check(spec.health, image.health),
     )
 
 
@@ -83,6 +85,7 @@ def config_of(container: Container, image: ImageConfig) -> ImageConfig:
         labels={**image.labels, **spec.labels},
         exposed_ports=tuple(sorted({*image.exposed_ports, *exposed})),
         stop_signal=spec.stop_signal or image.stop_signal,
+        health=container.health if spec.health.test else image.health,
     )
 
 

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from shoal.duration import duration
 from shoal.errors import InvalidArgument
+from shoal.model.health import HealthCheck
 from shoal.model.image import ImageConfig
 
 _SHELL = ("/bin/sh", "-c")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:[-+])([^}]*))?\})", re.ASCII)
 _MAX_RANGE = 65_536
+_HEALTH_FLAGS = ("interval", "timeout", "start-period", "start-interval", "retries")
 
 
 def apply(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
@@ -80,11 +83,44 @@ def _stopsignal(config: ImageConfig, text: str) -> ImageConfig:
     return msgspec.structs.replace(config, stop_signal=_one(text, config))
 
 
+def _healthcheck(config: ImageConfig, text: str) -> ImageConfig:
+    """`[--interval=5s …] CMD …`, or `NONE`."""
+    flags: dict[str, str] = {}
+    while text.startswith("--"):
+        word, _, text = text.partition(" ")
+        name, equals, value = word[2:].partition("=")
+        if name not in _HEALTH_FLAGS or not equals:
+            raise InvalidArgument(f"unknown flag {word}", hint=f"use --{', --'.join(_HEALTH_FLAGS)}")
+        flags[name], text = value, text.strip()
+    kind, _, rest = text.partition(" ")
+    if kind.upper() == "NONE" and not rest.strip():
+        return msgspec.structs.replace(config, health=HealthCheck(test=("NONE",)))
+    if kind.upper() != "CMD" or not rest.strip():
+        raise InvalidArgument("a healthcheck is CMD and a command, or NONE")
+    words = _json_words(rest.strip())
+    check = HealthCheck(
+        test=("CMD", *words) if words is not None else ("CMD-SHELL", rest.strip()),
+        interval_ns=duration(flags.get("interval", "0")),
+        timeout_ns=duration(flags.get("timeout", "0")),
+        start_period_ns=duration(flags.get("start-period", "0")),
+        start_interval_ns=duration(flags.get("start-interval", "0")),
+        retries=_retries(flags.get("retries", "0")),
+    )
+    return msgspec.structs.replace(config, health=check)
+
+
+def _retries(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6:
+        raise InvalidArgument(f"--retries must be a number, not {text!r}")
+    return int(text)
+
+
 _CHANGES: dict[str, Callable[[ImageConfig, str], ImageConfig]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
     "STOPSIGNAL": _stopsignal,
     "USER": _user,

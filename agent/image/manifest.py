@@ -15,6 +15,7 @@ import msgspec
 from agent.image.platform import Platform
 from shoal import digest as digests
 from shoal.errors import InvalidArgument, NotFound, Unsupported
+from shoal.model.health import HealthCheck
 from shoal.model.image import ImageConfig
 
 MAX_DOCUMENT_BYTES = 4 << 20
@@ -94,6 +95,28 @@ class Manifest(msgspec.Struct, frozen=True):
     layers: tuple[Descriptor, ...]
 
 
+class _Health(
+    msgspec.Struct,
+    rename={
+        "test": "Test",
+        "interval": "Interval",
+        "timeout": "Timeout",
+        "retries": "Retries",
+        "start_period": "StartPeriod",
+        "start_interval": "StartInterval",
+    },
+    omit_defaults=True,
+):
+    """Docker's, in nanoseconds; OCI images have none."""
+
+    test: list[str] | None = None
+    interval: int = 0
+    timeout: int = 0
+    retries: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+
+
 class _Config(
     msgspec.Struct,
     rename={
@@ -106,6 +129,7 @@ class _Config(
         "workdir": "WorkingDir",
         "labels": "Labels",
         "stop_signal": "StopSignal",
+        "health": "Healthcheck",
     },
     omit_defaults=True,
 ):
@@ -118,6 +142,7 @@ class _Config(
     workdir: str | None = None
     labels: dict[str, str] | None = None
     stop_signal: str | None = None
+    health: _Health | None = None
 
 
 class _RootFs(msgspec.Struct):
@@ -172,6 +197,7 @@ class Document(msgspec.Struct, omit_defaults=True):
             exposed_ports=tuple(port if "/" in port else f"{port}/tcp" for port in sorted(said.exposed_ports or {})),
             volumes=tuple(sorted(said.volumes or {})),
             stop_signal=said.stop_signal or "",
+            health=_health_check(said.health or _Health()),
         )
 
 
@@ -302,6 +328,30 @@ def _config(config: ImageConfig) -> _Config:
         workdir=config.workdir or None,
         labels=config.labels or None,
         stop_signal=config.stop_signal or None,
+        health=_health(config.health) if config.health.test else None,
+    )
+
+
+def _health(check: HealthCheck) -> _Health:
+    return _Health(
+        test=list(check.test),
+        interval=check.interval_ns,
+        timeout=check.timeout_ns,
+        retries=check.retries,
+        start_period=check.start_period_ns,
+        start_interval=check.start_interval_ns,
+    )
+
+
+def _health_check(said: _Health) -> HealthCheck:
+    """Numbers that make no sense mean the defaults, as with docker's builder of old."""
+    return HealthCheck(
+        test=tuple(said.test or ()),
+        interval_ns=max(said.interval, 0),
+        timeout_ns=max(said.timeout, 0),
+        retries=min(max(said.retries, 0), 1 << 31),
+        start_period_ns=max(said.start_period, 0),
+        start_interval_ns=max(said.start_interval, 0),
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from cli.command import Flags, flag, switch
+from cli.container.health import HealthFlags
 from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
 from cli.parse import process, size
 from cli.parse.number import integer, integer32
@@ -105,7 +106,7 @@ class NetworkFlags(Flags):
     ] = []
 
 
-class ContainerFlags(ProcessFlags, IsolationFlags, StorageFlags, NetworkFlags):
+class ContainerFlags(ProcessFlags, IsolationFlags, StorageFlags, NetworkFlags, HealthFlags):
     """All of them."""
 
     name: Annotated[str, flag("--name", help="Assign a name to the container")] = ""

@@ -24,6 +24,11 @@ _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 _HEADERS = {"ID": "CONTAINER ID"}
 _COMMAND_WIDTH = 20
 _MOUNT_WIDTH = 15
+_HEALTH = {
+    types_pb2.HEALTH_STATE_STARTING: "health: starting",
+    types_pb2.HEALTH_STATE_HEALTHY: "healthy",
+    types_pb2.HEALTH_STATE_UNHEALTHY: "unhealthy",
+}
 PROTOCOLS = {types_pb2.PORT_PROTOCOL_TCP: "tcp", types_pb2.PORT_PROTOCOL_UDP: "udp"}
 
 
@@ -112,7 +117,8 @@ def status(container: Container, *, now_ns: int) -> str:
     up = f"Up {words.span(now_ns - now.started_at_ns)}"
     ended = words.ago(now.finished_at_ns, now_ns)
     if now.state == types_pb2.CONTAINER_STATE_RUNNING:
-        return up
+        health = _HEALTH.get(now.health.state, "")
+        return f"{up} ({health})" if health else up
     if now.state == types_pb2.CONTAINER_STATE_PAUSED:
         return f"{up} (Paused)"
     if now.state == types_pb2.CONTAINER_STATE_RESTARTING:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterable, Sequence
 
 from cli.container.flags import ContainerFlags
+from cli.container.health import health_check
 from cli.parse import pair
 from shoal.errors import InvalidArgument
 from shoal.v1.engine_pb2 import CreateContainerRequest
@@ -91,6 +92,7 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
         shm_size_bytes=flags.shm_size,
         hosts=flags.add_host,
         dns=flags.dns,
+        health=health_check(flags),
     )
 
 

@@ -10,6 +10,7 @@ from shoal.v1.types_pb2 import (
     MOUNT_TYPE_TMPFS,
     PORT_PROTOCOL_UDP,
     PUBLISH_MODE_HOST,
+    HealthCheck,
     Meta,
     Mount,
     Port,
@@ -52,3 +53,19 @@ def amount(resources: Resources, *, pids: bool = False) -> dict[str, Any]:
 
 def mount_type(mount: Mount) -> str:
     return {MOUNT_TYPE_BIND: "bind", MOUNT_TYPE_TMPFS: "tmpfs"}.get(mount.type, "volume")
+
+
+def health_check(check: HealthCheck) -> dict[str, Any]:
+    """As `Healthcheck` of a configuration; empty where there is none."""
+    if not check.test:
+        return {}
+    return {
+        "Healthcheck": {
+            "Test": list(check.test),
+            "Interval": check.interval_ns,
+            "Timeout": check.timeout_ns,
+            "StartPeriod": check.start_period_ns,
+            "StartInterval": check.start_interval_ns,
+            "Retries": check.retries,
+        }
+    }

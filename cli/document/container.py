@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cli.document.common import mount_type, protocol
+from cli.document.common import health_check, mount_type, protocol
 from cli.output.words import rfc3339
 from shoal.v1 import types_pb2
-from shoal.v1.types_pb2 import Address, Container, Mount, Port
+from shoal.v1.types_pb2 import Address, Container, Health, Mount, Port
 
 _POLICIES = {
     types_pb2.RESTART_CONDITION_ON_FAILURE: "on-failure",
     types_pb2.RESTART_CONDITION_ANY: "always",
     types_pb2.RESTART_CONDITION_UNLESS_STOPPED: "unless-stopped",
+}
+_HEALTH = {
+    types_pb2.HEALTH_STATE_STARTING: "starting",
+    types_pb2.HEALTH_STATE_HEALTHY: "healthy",
+    types_pb2.HEALTH_STATE_UNHEALTHY: "unhealthy",
 }
 _DEFAULT_SHM_BYTES = 64 << 20
 
@@ -53,6 +58,27 @@ def _state(container: Container) -> dict[str, Any]:
         "Error": now.error,
         "StartedAt": rfc3339(now.started_at_ns),
         "FinishedAt": rfc3339(now.finished_at_ns),
+        **_health(now.health),
+    }
+
+
+def _health(health: Health) -> dict[str, Any]:
+    if health.state not in _HEALTH:
+        return {}
+    return {
+        "Health": {
+            "Status": _HEALTH[health.state],
+            "FailingStreak": health.failing_streak,
+            "Log": [
+                {
+                    "Start": rfc3339(each.started_at_ns),
+                    "End": rfc3339(each.ended_at_ns),
+                    "ExitCode": each.exit_code,
+                    "Output": each.output,
+                }
+                for each in health.results
+            ],
+        }
     }
 
 
@@ -130,6 +156,7 @@ def _config(container: Container) -> dict[str, Any]:
         "Entrypoint": list(spec.entrypoint) or None,
         "Labels": dict(spec.labels),
         "StopSignal": spec.stop_signal or "SIGTERM",
+        **health_check(container.health),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cli.document.common import health_check
 from cli.output.words import rfc3339
 from shoal.v1.types_pb2 import Image
 
@@ -27,6 +28,7 @@ def document(image: Image) -> dict[str, Any]:
             "Entrypoint": list(config.entrypoint) or None,
             "Labels": dict(config.labels),
             "StopSignal": config.stop_signal,
+            **health_check(config.health),
         },
         "Architecture": image.architecture,
         "Os": image.os,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.document.common import amount, enum_word, mount_type, record, service_port
+from cli.document.common import amount, enum_word, health_check, mount_type, record, service_port
 from shoal.v1.types_pb2 import (
     ENDPOINT_MODE_DNSRR,
     SERVICE_MODE_GLOBAL,
@@ -74,6 +74,7 @@ def task_spec(task: TaskSpec) -> dict[str, Any]:
             "CapabilityAdd": list(container.cap_add),
             "CapabilityDrop": list(container.cap_drop),
             "Sysctls": dict(container.sysctls),
+            **health_check(container.health),
             "Ulimits": [{"Name": each.name, "Hard": each.hard, "Soft": each.soft} for each in container.ulimits],
             "Mounts": [
                 {

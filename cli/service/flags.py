@@ -11,13 +11,14 @@ import typer
 
 from cli.command import Flags, flag, switch
 from cli.container.flags import Ports
+from cli.container.health import HealthFlags
 from cli.container.listing import PROTOCOLS
 from cli.container.request import check_signal
 from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
 from cli.parse import process, size
-from cli.parse.duration import duration
 from cli.parse.number import natural
 from cli.parse.port import port_and_protocol, service_ports
+from shoal.duration import duration
 from shoal.errors import InvalidArgument
 from shoal.v1.types_pb2 import (
     ENDPOINT_MODE_DNSRR,
@@ -66,7 +67,7 @@ def _either(*names: str, help: str) -> Any:
     return typer.Option(*names[:-1], f"{names[-1]}/--no-{names[-1].removeprefix('--')}", help=help)
 
 
-class OneFlags(Flags):
+class OneFlags(HealthFlags):
     """What is one value."""
 
     replicas: Annotated[int | None, flag("--replicas", metavar="uint", parse=natural, help="Number of tasks")] = None

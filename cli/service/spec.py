@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from cli.container.health import health_check
 from cli.container.listing import PROTOCOLS
 from cli.container.request import mounts, stop_grace
 from cli.parse import pair
@@ -17,6 +18,8 @@ from shoal.v1.types_pb2 import (
     SERVICE_MODE_GLOBAL,
     SERVICE_MODE_REPLICATED,
     UPDATE_ORDER_STOP_FIRST,
+    ContainerSpec,
+    HealthCheck,
     ServiceSpec,
 )
 
@@ -125,12 +128,24 @@ def _set_values(spec: ServiceSpec, flags: OneFlags) -> None:
     ):
         if value is not None:
             setattr(target, field, value)
+    _set_health(container, flags)
     if flags.stop_grace_period is not None:
         container.stop_grace_ns = flags.stop_grace_period or stop_grace(0)
     if flags.entrypoint is not None:
         del container.entrypoint[:]
         container.entrypoint.extend(flags.entrypoint)
         container.entrypoint_set = True
+
+
+def _set_health(container: ContainerSpec, flags: OneFlags) -> None:
+    """Another test, or other times for the one that there is."""
+    wanted = health_check(flags)
+    if wanted.test == ["NONE"]:
+        container.health.CopyFrom(wanted)
+    elif wanted != HealthCheck():
+        if flags.health_cmd is not None or container.health.test == ["NONE"]:
+            del container.health.test[:]
+        container.health.MergeFrom(wanted)
 
 
 def _change(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 
 from shoal.model.base import Meta, Resources, Value
+from shoal.model.health import Health, HealthCheck
 from shoal.model.network import Address, NetworkAttachment, Port
 
 
@@ -68,6 +69,7 @@ class ContainerSpec(Value, frozen=True):
     shm_size_bytes: int = 0
     hosts: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
+    health: HealthCheck = HealthCheck()
 
 
 class RestartCondition(enum.IntEnum):
@@ -108,10 +110,11 @@ class ContainerStatus(Value, frozen=True):
     restart_count: int = 0
     addresses: tuple[Address, ...] = ()
     ports: tuple[Port, ...] = ()
+    health: Health = Health()
 
 
 class Container(Value, frozen=True):
-    """`argv`, `env`, `workdir`, `user`, `image_id`, `mounts` are what `spec` came to with its image."""
+    """`argv`, `env`, `workdir`, `user`, `image_id`, `mounts`, `health` are what `spec` came to with its image."""
 
     meta: Meta = Meta()
     name: str = ""
@@ -130,3 +133,4 @@ class Container(Value, frozen=True):
     mounts: tuple[Mount, ...] = ()
     log_path: str = ""
     status: ContainerStatus = ContainerStatus()
+    health: HealthCheck = HealthCheck()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shoal.model.base import Meta, Value
+from shoal.model.health import HealthCheck
 
 
 class ImageConfig(Value, frozen=True):
@@ -17,6 +18,7 @@ class ImageConfig(Value, frozen=True):
     exposed_ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""
+    health: HealthCheck = HealthCheck()
 
 
 class Image(Value, frozen=True):

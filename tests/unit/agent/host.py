@@ -14,6 +14,7 @@ from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.model.assignment import AssignedTask, NetworkAssignment, Template
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerSpec, ContainerState, ContainerStatus
+from shoal.model.health import Health, HealthState
 from shoal.model.network import Endpoint
 from shoal.model.node import NodeDescription
 from shoal.model.service import TaskSpec
@@ -33,7 +34,7 @@ class Containers:
         self.done = done
         self.there: dict[str, Container] = {}
         self.refuse: dict[str, list[ShoalError]] = {}
-        self._exits: dict[str, asyncio.Event] = {}
+        self._news: dict[str, asyncio.Event] = {}
         self._pids = itertools.count(100)
 
     def find(self, name: str) -> Container | None:
@@ -46,13 +47,15 @@ class Containers:
         self._do("create", wanted.name)
         if wanted.name in self.there:
             raise Conflict(f"name {wanted.name} in use")
-        self.there[wanted.name] = msgspec.structs.replace(wanted, meta=Meta(id=f"id-{wanted.name}"))
+        self.there[wanted.name] = msgspec.structs.replace(
+            wanted, meta=Meta(id=f"id-{wanted.name}"), health=wanted.spec.health
+        )
         return self.there[wanted.name]
 
     async def start(self, ref: str) -> Container:
         self._do("start", ref)
-        self._exits[ref] = asyncio.Event()
-        return self._set(ref, state=ContainerState.RUNNING, pid=next(self._pids), started_at_ns=1)
+        health = Health(HealthState.STARTING) if self.there[ref].health.test else Health()
+        return self._set(ref, state=ContainerState.RUNNING, pid=next(self._pids), started_at_ns=1, health=health)
 
     async def stop(self, ref: str) -> Container:
         self._do("stop", ref)
@@ -66,14 +69,18 @@ class Containers:
         self._do("remove", name)
         del self.there[name]
 
-    async def wait(self, ref: str) -> object:
-        await self._exits.setdefault(ref, asyncio.Event()).wait()
-        return None
+    async def wait_change(self, ref: str, health: HealthState) -> None:
+        while self.there[ref].status.pid and self.there[ref].status.health.state is health:
+            self._news[ref] = asyncio.Event()
+            await self._news[ref].wait()
 
     def exit(self, name: str, code: int) -> None:
         """The process of a container ends by itself."""
         self._set(name, state=ContainerState.EXITED, pid=0, exit_code=code)
-        self._exits.setdefault(name, asyncio.Event()).set()
+
+    def judge(self, name: str, state: HealthState) -> None:
+        """A health check comes to a result."""
+        self._set(name, health=Health(state))
 
     def put(self, name: str, task_id: str, state: ContainerState) -> None:
         """A container from before."""
@@ -85,6 +92,7 @@ class Containers:
         container = self.there[name]
         status = msgspec.structs.replace(container.status, **facts)
         self.there[name] = msgspec.structs.replace(container, status=status)
+        self._news.setdefault(name, asyncio.Event()).set()
         return self.there[name]
 
     def _do(self, what: str, name: str) -> None:

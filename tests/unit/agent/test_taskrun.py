@@ -13,7 +13,9 @@ from agent import task as ladder
 from agent.taskrun import DRAIN_S, TaskRun
 from shoal.clock import ManualClock, SystemClock
 from shoal.errors import CommandNotFound, NotFound, ShoalError
-from shoal.model.container import ContainerState
+from shoal.model.container import ContainerSpec, ContainerState
+from shoal.model.health import HealthCheck, HealthState
+from shoal.model.service import TaskSpec
 from shoal.model.task import TaskState, TaskStatus
 from tests.unit.agent.conftest import eventually
 from tests.unit.agent.host import TEMPLATE, Bench, bench, task
@@ -237,3 +239,41 @@ async def test_cancelling_the_runner_leaves_the_container_running(start: Start, 
     with pytest.raises(asyncio.CancelledError):
         await running
     assert parts.done == [f"create {NAME}", f"start {NAME}"]
+
+
+CHECKED = msgspec.structs.replace(
+    TEMPLATE,
+    spec=TaskSpec(container=ContainerSpec(image="web:1", health=HealthCheck(test=("CMD", "true")))),
+)
+
+
+async def test_a_task_runs_only_once_it_is_healthy(parts: Bench, told: list[TaskStatus]) -> None:
+    run = TaskRun(
+        parts.host, CHECKED, TASK, status=ladder.accepted(1), rebooted=False, tell=lambda _, s: told.append(s)
+    )
+    running = asyncio.create_task(run.run())
+    await eventually(lambda: run.status.pid == 100)
+    assert run.status.state is TaskState.STARTING
+    parts.containers.judge(NAME, HealthState.HEALTHY)
+    await eventually(lambda: run.status.state is TaskState.RUNNING)
+    assert TaskState.RUNNING not in states(told)[:-1]
+    running.cancel()
+
+
+@pytest.mark.parametrize("before", [HealthState.STARTING, HealthState.HEALTHY])
+async def test_a_task_that_is_unhealthy_fails_and_is_stopped(
+    parts: Bench, told: list[TaskStatus], before: HealthState
+) -> None:
+    parts.balance.balanced = False
+    run = TaskRun(
+        parts.host, CHECKED, TASK, status=ladder.accepted(1), rebooted=False, tell=lambda _, s: told.append(s)
+    )
+    running = asyncio.create_task(run.run())
+    await eventually(lambda: run.status.pid == 100)
+    parts.containers.judge(NAME, before)
+    parts.containers.judge(NAME, HealthState.UNHEALTHY)
+    await eventually(lambda: run.status.state is TaskState.FAILED)
+    assert run.status.error == "task: unhealthy container"
+    await eventually(lambda: f"stop {NAME}" in parts.done)
+    assert parts.done[2:4] == ["leave t1", f"stop {NAME}"]
+    running.cancel()

@@ -105,7 +105,8 @@ def test_no_patience_at_all_is_not_the_default(shoal: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--health-cmd", "true"), "flag --health-cmd of 'shoal service create' is not supported yet"),
+        (("--log-driver", "none"), "flag --log-driver of 'shoal service create' is not supported yet"),
+        (("--health-cmd", "true", "--no-healthcheck"), "--no-healthcheck conflicts with --health-* options"),
         (("--secret", "s"), "flag --secret"),
         (("--update-failure-action", "pause"), "flag --update-failure-action"),
         (("--with-registry-auth",), "nodes get images from each other"),
@@ -206,3 +207,14 @@ def test_what_is_not_there_cannot_be_removed(shoal: Shell, manager: Manager, fla
     ran = shoal("service", "update", "-d", flag, value, "web")
     assert (ran.code, ran.err) == (1, f"Error: {told}\n")
     assert not manager.of(control_pb2.UpdateServiceRequest)
+
+
+def test_a_health_check_is_made_changed_and_taken_away(shoal: Shell) -> None:
+    made = create(shoal, "--name", "web", "--health-cmd", "curl -f /", "--health-interval", "5s", "web:1")
+    assert made.task.container.health == types_pb2.HealthCheck(test=["CMD-SHELL", "curl -f /"], interval_ns=5 * SECOND)
+    times = update(shoal, "--health-retries", "5").task.container.health
+    assert times == types_pb2.HealthCheck(test=["CMD-SHELL", "curl -f /"], interval_ns=5 * SECOND, retries=5)
+    assert list(update(shoal, "--health-cmd", "true").task.container.health.test) == ["CMD-SHELL", "true"]
+    assert update(shoal, "--no-healthcheck").task.container.health == types_pb2.HealthCheck(test=["NONE"])
+    assert list(update(shoal, "--health-cmd", "a").task.container.health.test) == ["CMD-SHELL", "a"]
+    assert update(shoal, "--replicas", "2").task.container.health.retries == 0

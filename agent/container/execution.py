@@ -1,0 +1,37 @@
+"""Execution: one more process in a running container, for people (`exec`) and for health checks."""
+
+from __future__ import annotations
+
+from agent.container import host
+from agent.container.exec import ExecRequest, exec_process
+from agent.container.held import Held
+from agent.container.launch import Launcher, hostname_of
+from agent.runtime.runtime import Runtime, Streams
+from shoal.errors import Conflict
+from shoal.model.container import ContainerState
+
+
+class Execution:
+    def __init__(self, runtime: Runtime, launcher: Launcher) -> None:
+        self._runtime = runtime
+        self._launcher = launcher
+        self._available = host.available_capabilities()
+
+    async def begin(self, held: Held, request: ExecRequest) -> Streams:
+        """Raises Conflict if it does not run, CommandNotFound and CommandNotExecutable."""
+        state = held.state.status.state
+        if state == ContainerState.PAUSED:
+            raise Conflict(f"Container {held.name} is paused, unpause the container before exec")
+        if state != ContainerState.RUNNING:
+            raise Conflict(f"Container {held.id} is not running", hint=f"run shoal start {held.name}")
+        container = held.container
+        process = exec_process(
+            request,
+            container,
+            user=self._launcher.user_now(container, request.user or container.user),
+            hostname=hostname_of(container),
+            available=self._available,
+        )
+        return await self._runtime.exec(
+            held.id, process, stdin=request.stdin, tty=request.tty, rows=request.rows, columns=request.columns
+        )
