@@ -16,6 +16,7 @@ from shoal.clock import Clock
 from shoal.errors import PermissionDenied
 from shoal.model.node import Role
 from shoal.model.trust import Trust
+from shoal.tls import Peer
 
 MEMBERS_SERVICE = "shoal.v1.BlobService"
 _SETTING = "trust"
@@ -46,8 +47,8 @@ class Doorkeeper:
     def check(self, call: Call) -> None:
         """Raises PermissionDenied for who was removed, and for who wants what is a manager's."""
         peer = call.peer
-        if peer is None:
-            raise PermissionDenied(f"{call.name} of a node is called over mutual TLS")
+        if not isinstance(peer, Peer):
+            raise PermissionDenied(f"{call.name} of a node is for nodes of its swarm", hint="ask a manager for it")
         if self._revoked.get(peer.node_id, 0) > self._clock.now_ns():
             raise PermissionDenied(
                 f"node {peer.node_id} was removed from the cluster", hint="leave it there and join again with a token"

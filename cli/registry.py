@@ -30,6 +30,7 @@ GROUPS = {
     "node": Entry(CLUSTER, "Manage the nodes of the cluster"),
     "service": Entry(CLUSTER, "Manage services"),
     "swarm": Entry(CLUSTER, "Manage the cluster: init, join, leave"),
+    "swarm user": Entry(OTHER, "Manage users: who may use the cluster from outside, and as what"),
     "swarm token": Entry(OTHER, "Manage join tokens that end by themselves"),
 }
 
@@ -121,6 +122,15 @@ _VERBS = {
         "leave": ("Leave the cluster", "cli.swarm:leave"),
         "restore": ("Make this host the only manager of the cluster in a backup", "cli.backup:restore"),
         "update": ("Update the cluster's settings", "cli.swarm:update"),
+    },
+    "swarm user": {
+        "create": ("Create a user, with the certificate that it shows", "cli.user:create"),
+        "inspect": ("Display detailed information on one or more users", "cli.user:inspect"),
+        "ls": ("List users", "cli.user:ls"),
+        "renew": ("Exchange your own key and certificate for new ones", "cli.user:renew"),
+        "revoke": ("Take every right from one or more users", "cli.user:revoke"),
+        "rm": ("Remove one or more users", "cli.user:remove"),
+        "update": ("Change what a user may do; it holds at once", "cli.user:update"),
     },
     "swarm token": {
         "create": ("Create a join token that ends by itself", "cli.token:create"),

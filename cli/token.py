@@ -27,14 +27,17 @@ async def create(
     client: Client,
     role: Annotated[str, flag("--role", help='What it lets a host become ("worker", "manager")')] = "worker",
     ttl: Annotated[
-        int, flag("--ttl", metavar="duration", parse=duration, help="How long it is good for; 0: always (default 15m)")
-    ] = _FIFTEEN_MINUTES_NS,
+        int | None,
+        flag("--ttl", metavar="duration", parse=duration, help="How long it is good for; 0: always (default 15m)"),
+    ] = None,
     uses: Annotated[int, flag("--uses", metavar="int", parse=natural, help="How many hosts it lets in; 0: any")] = 1,
     description: Annotated[str, flag("--description", help="What it is for")] = "",
     quiet: Annotated[bool, switch("-q", "--quiet", help="Only display token")] = False,
 ) -> None:
     """Create a join token that ends by itself"""
-    request = control_pb2.CreateJoinTokenRequest(role=parse_role(role), life_ns=ttl, uses=uses, description=description)
+    request = control_pb2.CreateJoinTokenRequest(
+        role=parse_role(role), life_ns=_FIFTEEN_MINUTES_NS if ttl is None else ttl, uses=uses, description=description
+    )
     answer = await client.control.CreateJoinToken(request)
     if quiet:
         print(answer.text)

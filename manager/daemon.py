@@ -105,7 +105,7 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             )
             relay = Relay(mirror, own_id, identity.current)
             stack.push_async_callback(relay.close)
-            room = Room(store, mirror, clock, roots.seal, inventory, own_id, lambda: leader.holder)
+            room = Room(store, mirror, clock, roots.seal, roots.authority, inventory, own_id, lambda: leader.holder)
             control = ControlService(room)
             engine = Forward(ENGINE_SERVICES, relay.choose, whom=relay.whom)
             renewal = CertificateServicer(mirror=mirror, authority=roots.authority, clock=clock)
@@ -118,7 +118,7 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
                 managers=managers,
             )
 
-            gate = Gate(Permission(mirror).check)
+            gate = Gate(Permission(mirror, clock).check)
             members = new_server(interceptors=(gate,), ping_every_s=PING_EVERY_S, ping_timeout_s=PING_TIMEOUT_S)
             dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(dispatcher, members)
             ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ import msgspec
 from shoal.clock import Clock
 from shoal.errors import PermissionDenied
 from shoal.rpc import make_handler
-from shoal.tls import Peer, peer_of
+from shoal.tls import Peer, UserPeer, caller_of
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -31,7 +32,7 @@ class Call(msgspec.Struct, frozen=True):
     gRPC's name of the other end ("ipv4:10.0.0.7:51234")."""
 
     method: str
-    peer: Peer | None
+    peer: Peer | UserPeer | None
     source: str
 
     @property
@@ -46,6 +47,15 @@ class Call(msgspec.Struct, frozen=True):
 
 
 REVIEW_S = 1.0
+# The call that the present task serves, where it came through a gate.
+_current: contextvars.ContextVar[Call | None] = contextvars.ContextVar("call", default=None)
+
+
+def current() -> Call | None:
+    """The call that the present task serves; None where it is nobody's from outside."""
+    return _current.get()
+
+
 # Raises PermissionDenied for a call that may not be.
 Check = Callable[[Call], None]
 
@@ -97,10 +107,11 @@ class Gate(grpc.aio.ServerInterceptor):
 
     @contextlib.asynccontextmanager
     async def _passage(self, method: str, context: Context) -> AsyncIterator[None]:
-        call = Call(method, peer_of(context), context.peer())
+        call = Call(method, caller_of(context), context.peer())
         self._check(call)
         passage = _Passage(call)
         self._inside.add(passage)
+        _current.set(call)
         try:
             async with passage.scope:
                 yield

@@ -2,7 +2,8 @@
 
 A node's certificate says CN = node id, O = cluster id, OU = role, and as alternative names the URI
 `spiffe://CLUSTER/node/ID` and the DNS names that peers check it by: `ID.node.shoal`, and `manager.shoal` for
-managers. TLS itself refuses who has no certificate of the cluster (RFC 8446; gRPC offers 1.3 first).
+managers. A user's says CN = name, O = cluster id, OU = `user` and the URI `spiffe://CLUSTER/user/NAME`; what the user
+may do, it does not say. TLS itself refuses who has no certificate of the cluster (RFC 8446; gRPC offers 1.3 first).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from shoal.files import read_optional, write_atomic
 from shoal.model.node import CertificateInfo, Role
 
 MANAGER_NAME = "manager.shoal"
+# What stands in place of a node's role in a user's certificate.
+USER = "user"
 # A certificate's life begins this long before it is issued: hosts whose clock is behind must take it at once.
 BACKDATE = datetime.timedelta(hours=1)
 # Before what is signed, so that this signature serves no other purpose.
@@ -44,6 +47,14 @@ class Peer(msgspec.Struct, frozen=True):
     node_id: str
     role: Role
     cluster_id: str
+
+
+class UserPeer(msgspec.Struct, frozen=True):
+    """The user at the other end, as its certificate says. `key` names the key that it showed itself by."""
+
+    name: str
+    cluster_id: str
+    key: str
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -238,10 +249,21 @@ def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> Peer | None:
 
     Raises InvalidArgument for a certificate that is no node's.
     """
-    presented = list(context.auth_context().get("x509_pem_cert", ()))
-    if not presented:
+    presented = _presented(context)
+    return None if presented is None else _peer_in(presented)
+
+
+def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> Peer | UserPeer | None:
+    """As `peer_of`, but users are welcome too."""
+    presented = _presented(context)
+    if presented is None:
         return None
-    return _peer_in(_parse(presented[0].decode()))
+    return _user_in(presented) if _only(presented, NameOID.ORGANIZATIONAL_UNIT_NAME) == USER else _peer_in(presented)
+
+
+def _presented(context: grpc.aio.ServicerContext[Any, Any]) -> x509.Certificate | None:
+    presented = list(context.auth_context().get("x509_pem_cert", ()))
+    return _parse(presented[0].decode()) if presented else None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -251,13 +273,20 @@ def _parse(pem: str) -> x509.Certificate:
 
 @functools.lru_cache(maxsize=4096)
 def _peer_in(certificate: x509.Certificate) -> Peer:
-    def only(oid: x509.ObjectIdentifier) -> str:
-        found = certificate.subject.get_attributes_for_oid(oid)
-        if len(found) != 1:
-            raise InvalidArgument(f"certificate {certificate.subject.rfc4514_string()} is not a node's")
-        return str(found[0].value)
-
-    role = only(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    role, name = _only(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME), _only(certificate, NameOID.COMMON_NAME)
     if role not in ("manager", "worker"):
-        raise InvalidArgument(f"certificate of {only(NameOID.COMMON_NAME)} has the unknown role {role}")
-    return Peer(only(NameOID.COMMON_NAME), Role[role.upper()], only(NameOID.ORGANIZATION_NAME))
+        raise InvalidArgument(f"certificate of {name} has the unknown role {role}")
+    return Peer(name, Role[role.upper()], _only(certificate, NameOID.ORGANIZATION_NAME))
+
+
+@functools.lru_cache(maxsize=4096)
+def _user_in(certificate: x509.Certificate) -> UserPeer:
+    name, cluster_id = _only(certificate, NameOID.COMMON_NAME), _only(certificate, NameOID.ORGANIZATION_NAME)
+    return UserPeer(name, cluster_id, key_of(certificate))
+
+
+def _only(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:
+    found = certificate.subject.get_attributes_for_oid(oid)
+    if len(found) != 1:
+        raise InvalidArgument(f"certificate {certificate.subject.rfc4514_string()} is not one of a cluster's")
+    return str(found[0].value)

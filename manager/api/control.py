@@ -10,11 +10,20 @@ from manager.api.room import Room
 from manager.api.service import ServiceCalls
 from manager.api.task import TaskCalls
 from manager.api.token import TokenCalls
+from manager.api.user import UserCalls
 from shoal.v1.control_pb2_grpc import ControlServiceServicer
 
 
 class ControlService(
-    ClusterCalls, TokenCalls, BackupCalls, NodeCalls, ServiceCalls, TaskCalls, NetworkCalls, ControlServiceServicer
+    ClusterCalls,
+    TokenCalls,
+    UserCalls,
+    BackupCalls,
+    NodeCalls,
+    ServiceCalls,
+    TaskCalls,
+    NetworkCalls,
+    ControlServiceServicer,
 ):
     def __init__(self, room: Room) -> None:
         self._room = room

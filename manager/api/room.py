@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from manager.ca.authority import Seal
+from manager.ca.authority import Authority, Seal
 from manager.control.roster import managers_of
 from manager.dispatcher.inventory import Inventory
 from manager.store import base
@@ -24,6 +24,7 @@ from shoal.model.network import Network
 from shoal.model.node import Node
 from shoal.model.service import Service
 from shoal.model.token import Token
+from shoal.model.user import User
 from shoal.v1.engine_pb2 import Filter
 
 _TRIES = 20
@@ -37,6 +38,7 @@ class Room(msgspec.Struct, frozen=True):
     mirror: Mirror
     clock: Clock
     seal: Seal
+    authority: Authority
     inventory: Inventory
     own_id: str
     leader: Callable[[], str]
@@ -95,7 +97,7 @@ def removing(value: Service | Network, rests_on: Iterable[Guard] = ()) -> Txn:
     return Txn((Guard(key_for(value), value.meta.version), *rests_on), (), (key_for(value), _claim_of(value)))
 
 
-def writing(value: Cluster | Node | Service | Token) -> Txn:
+def writing(value: Cluster | Node | Service | Token | User) -> Txn:
     """A changed copy of a record that was read (its `meta.version`)."""
     return Txn((Guard(key_for(value), value.meta.version),), (Put(key_for(value), encode(value)),))
 

@@ -11,6 +11,7 @@ import msgspec
 
 from manager.api.check import check
 from manager.api.find import begins, contains, is_any, labelled, passes, service_of
+from manager.api.permission import require
 from manager.api.room import Room, creating, pairs, removing, writing
 from manager.control.action import touched
 from manager.dispatcher.assignment import redeploys
@@ -23,8 +24,10 @@ from shoal.codec import from_wire, to_wire
 from shoal.errors import Conflict
 from shoal.ids import new_id
 from shoal.model.base import Meta
+from shoal.model.container import MountType
 from shoal.model.service import Service, ServiceMode, ServiceSpec
 from shoal.model.task import Task, TaskState
+from shoal.model.user import UserRole
 from shoal.names import random_name
 from shoal.reference import parse
 from shoal.v1 import control_pb2 as wire
@@ -41,7 +44,7 @@ class ServiceCalls:
 
     async def CreateService(self, request: wire.CreateServiceRequest, _context: Context) -> wire.CreateServiceResponse:
         spec = self._completed(request.spec)
-        check(self._room.mirror, spec)
+        self._check_service(spec)
         if self._room.mirror.service_named(spec.name) is not None:
             raise _exists(spec.name)
         now_ns = self._room.clock.now_ns()
@@ -67,7 +70,7 @@ class ServiceCalls:
             raise Conflict("renaming services is not supported", hint="create another one and remove this")
         if spec.mode is not service.spec.mode:
             raise Conflict("service mode change is not allowed", hint="create another one and remove this")
-        check(self._room.mirror, spec)
+        self._check_service(spec, service.spec)
         now_ns = self._room.clock.now_ns()
         digest = self._digest(spec)
         await self._room.change(lambda: writing(self._changed(service.meta.id, spec, digest, now_ns)))
@@ -103,6 +106,16 @@ class ServiceCalls:
                 await self._room.clock.sleep(WATCH_EVERY_S)
                 while not _concerns(events, id):
                     await events.wait()
+
+    def _check_service(self, spec: ServiceSpec, before: ServiceSpec | None = None) -> None:
+        """Raises what `check` raises, and PermissionDenied for who would get more of a host than their role allows.
+        What runs already with its `before` may be scaled by whoever may scale."""
+        check(self._room.mirror, spec)
+        container = spec.task.container
+        if before is not None and before.task.container == container:
+            return
+        if container.privileged or container.cap_add or any(each.type is MountType.BIND for each in container.mounts):
+            require(self._room.mirror, UserRole.OPERATOR, "a service with a host's paths or more capabilities")
 
     def _completed(self, message: types_pb2.ServiceSpec) -> ServiceSpec:
         """The user's spec with the defaults filled in where nothing was said."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -22,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shoal.errors import InvalidArgument, NotFound
 from shoal.files import read_optional, write_atomic
 from shoal.model.node import Role
-from shoal.tls import BACKDATE, MANAGER_NAME, Identity, key_of, key_to_pem, new_key_and_csr, node_name
+from shoal.tls import BACKDATE, MANAGER_NAME, USER, Identity, key_of, key_to_pem, new_key_and_csr, node_name
 
 ROOT_LIFE = datetime.timedelta(days=20 * 365)
 MAX_CSR_BYTES = 16 << 10
@@ -143,9 +144,6 @@ class Authority:
         Valid from an hour ago until `life_ns` from now. A manager's says its `address` too: members of the store dial
         each other by it. Raises InvalidArgument for what is no signing request.
         """
-        public = _public_key(csr_pem)
-        now = _time(now_ns)
-        until = min(now + datetime.timedelta(microseconds=life_ns // 1000), self._root.not_valid_after_utc)
         names: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(f"spiffe://{cluster_id}/node/{node_id}"),
             x509.DNSName(node_name(node_id)),
@@ -153,17 +151,32 @@ class Authority:
         if role is Role.MANAGER:
             names.append(x509.DNSName(MANAGER_NAME))
             names += _ip_names(address)
+        subject = _subject(node_id, cluster_id, role.name.lower())
+        usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._signed(csr_pem, subject, names, usage, life_ns=life_ns, now_ns=now_ns)
+
+    def issue_user(self, csr_pem: str, *, name: str, cluster_id: str, life_ns: int, now_ns: int) -> str:
+        """As `issue`, for a user. It serves to call with, not to be called by."""
+        names = [x509.UniformResourceIdentifier(f"spiffe://{cluster_id}/user/{name}")]
+        subject = _subject(name, cluster_id, USER)
+        return self._signed(csr_pem, subject, names, [ExtendedKeyUsageOID.CLIENT_AUTH], life_ns=life_ns, now_ns=now_ns)
+
+    def _signed(
+        self,
+        csr_pem: str,
+        subject: x509.Name,
+        names: Sequence[x509.GeneralName],
+        usage: Sequence[x509.ObjectIdentifier],
+        *,
+        life_ns: int,
+        now_ns: int,
+    ) -> str:
+        public = _public_key(csr_pem)
+        now = _time(now_ns)
+        until = min(now + datetime.timedelta(microseconds=life_ns // 1000), self._root.not_valid_after_utc)
         builder = (
             x509.CertificateBuilder()
-            .subject_name(
-                x509.Name(
-                    [
-                        x509.NameAttribute(NameOID.COMMON_NAME, node_id),
-                        x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
-                        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role.name.lower()),
-                    ]
-                )
-            )
+            .subject_name(subject)
             .issuer_name(self._root.subject)
             .public_key(public)
             .serial_number(x509.random_serial_number())
@@ -171,10 +184,7 @@ class Authority:
             .not_valid_after(until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
+            .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
@@ -190,6 +200,16 @@ class Authority:
             csr_pem, node_id=node_id, cluster_id=cluster_id, role=role, life_ns=life_ns, now_ns=now_ns, address=address
         )
         return Identity(certificate_pem, key_pem, self.root_ca_pem)
+
+
+def _subject(common_name: str, cluster_id: str, unit: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+        ]
+    )
 
 
 def key_of_request(csr_pem: str) -> str:

@@ -18,8 +18,9 @@ from shoal.model.service import Service
 from shoal.model.task import Task
 from shoal.model.token import Token
 from shoal.model.trust import Revocation
+from shoal.model.user import User
 
-Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence | Revocation | Token
+Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence | Revocation | Token | User
 
 KINDS: dict[str, type[Noun]] = {
     "cluster": Cluster,
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Noun]] = {
     "manager": Presence,
     "revocation": Revocation,
     "token": Token,
+    "user": User,
 }
 _NAMES: dict[type[Noun], str] = {kind: name for name, kind in KINDS.items()}
 

@@ -18,6 +18,7 @@ from shoal.model.service import Service
 from shoal.model.task import Task, TaskState
 from shoal.model.token import Token
 from shoal.model.trust import Revocation
+from shoal.model.user import User
 
 N = TypeVar("N", Service, Node, Network)
 
@@ -81,6 +82,11 @@ class View:
     @property
     def tokens(self) -> Mapping[str, Token]:
         return cast("dict[str, Token]", self._records["token"])
+
+    @property
+    def users(self) -> Mapping[str, User]:
+        """By name."""
+        return cast("dict[str, User]", self._records["user"])
 
     @property
     def cluster(self) -> Cluster | None:

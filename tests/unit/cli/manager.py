@@ -37,6 +37,7 @@ class Manager(
         self.tasks: dict[str, control_pb2.TaskView] = {}
         self.logs: dict[str, list[engine_pb2.LogLine]] = {}
         self.warnings: list[str] = []
+        self.users: dict[str, types_pb2.User] = {}
         self.tokens: list[control_pb2.TokenView] = []
         self.conflicts = 0
         # The parts of a backup as they are sent.
@@ -79,6 +80,39 @@ class Manager(
 
     def BackupCluster(self, request: Any, context: Any) -> Iterator[Any]:
         yield from (control_pb2.BackupClusterResponse(data=data) for data in self.backup)
+
+    def CreateUser(self, request: Any, context: Any) -> Any:
+        if request.name in self.users:
+            raise Conflict(f"user {request.name} already exists")
+        user = types_pb2.User(
+            meta=Meta(id=request.name, version=3, created_at_ns=SECOND),
+            role=request.role,
+            description=request.description,
+            expires_at_ns=request.life_ns,
+        )
+        self.users[request.name] = user
+        return control_pb2.CreateUserResponse(
+            user=user, certificate_pem="CERT\n", root_ca_pem="ROOT\n", managers=["10.0.0.1:2377"]
+        )
+
+    def GetUser(self, request: Any, context: Any) -> Any:
+        if request.name not in self.users:
+            raise NotFound(f"No such user: {request.name}")
+        return control_pb2.GetUserResponse(user=self.users[request.name])
+
+    def ListUsers(self, request: Any, context: Any) -> Any:
+        return control_pb2.ListUsersResponse(users=self.users.values())
+
+    def UpdateUser(self, request: Any, context: Any) -> Any:
+        return control_pb2.UpdateUserResponse(user=self.users[request.name])
+
+    def RevokeUser(self, request: Any, context: Any) -> Any:
+        return control_pb2.RevokeUserResponse()
+
+    def RemoveUser(self, request: Any, context: Any) -> Any:
+        if request.name not in self.users:
+            raise NotFound(f"No such user: {request.name}")
+        return control_pb2.RemoveUserResponse()
 
     def CreateJoinToken(self, request: Any, context: Any) -> Any:
         token = types_pb2.Token(meta=Meta(id="tok1", created_at_ns=SECOND), role=request.role, uses=request.uses)

@@ -1,0 +1,146 @@
+"""Rule: for each call of a manager, the least role of a user that may make it, and what it is called in sentences.
+
+This is the one place that says so; `permission` heeds it. A test holds it against the services' descriptors: a call
+without a row cannot be added. Services in `FOR_NODES` and `FOR_MANAGERS` are no user's at all, whatever their role.
+
+Viewers look. Deployers change what runs in the cluster, with its networks and images, and read logs, where secrets may
+stand. Operators work on nodes, in containers and on volumes, and let hosts in: on every node they are as good as root.
+Admins decide about users, the cluster's settings and its keys.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shoal.model.user import UserRole
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """`verb` is what the call does, as its command says it. One that `changes` something is for the audit record, and
+    so is one that gives out what is confidential."""
+
+    role: UserRole
+    verb: str
+    changes: bool = False
+
+
+FOR_NODES = frozenset({"shoal.v1.DispatcherService", "shoal.v1.CertificateService"})
+FOR_MANAGERS = frozenset({"shoal.v1.ManagerService"})
+
+
+def _looks(**verbs: str) -> dict[str, Rule]:
+    return {call: Rule(UserRole.VIEWER, verb) for call, verb in verbs.items()}
+
+
+def _reads(role: UserRole, **verbs: str) -> dict[str, Rule]:
+    return {call: Rule(role, verb) for call, verb in verbs.items()}
+
+
+def _changes(role: UserRole, **verbs: str) -> dict[str, Rule]:
+    return {call: Rule(role, verb, changes=True) for call, verb in verbs.items()}
+
+
+_CONTROL = {
+    **_looks(
+        GetCluster="swarm inspect",
+        ListNodes="node ls",
+        GetNode="node inspect",
+        GetService="service inspect",
+        ListServices="service ls",
+        WatchService="service inspect",
+        ListTasks="service ps",
+        GetTask="task inspect",
+        GetNetwork="network inspect",
+        ListNetworks="network ls",
+    ),
+    **_changes(
+        UserRole.VIEWER,
+        RenewUser="user renew",
+    ),
+    **_changes(
+        UserRole.DEPLOYER,
+        CreateService="service create",
+        UpdateService="service update",
+        RemoveService="service rm",
+        CreateNetwork="network create",
+        RemoveNetwork="network rm",
+    ),
+    **_reads(UserRole.OPERATOR, ListJoinTokens="token ls"),
+    **_changes(
+        UserRole.OPERATOR,
+        GetJoinToken="join-token",
+        CreateJoinToken="token create",
+        RevokeJoinToken="token rm",
+        UpdateNode="node update",
+        RemoveNode="node rm",
+    ),
+    **_reads(UserRole.ADMIN, GetUser="user inspect", ListUsers="user ls"),
+    **_changes(
+        UserRole.ADMIN,
+        UpdateCluster="swarm update",
+        BackupCluster="swarm backup",
+        CreateUser="user create",
+        UpdateUser="user update",
+        RevokeUser="user revoke",
+        RemoveUser="user rm",
+    ),
+}
+_CONTAINER = {
+    **_looks(
+        GetContainer="container inspect",
+        ListContainers="container ls",
+        WaitContainer="container wait",
+        ListProcesses="container top",
+        WatchStats="container stats",
+    ),
+    **_reads(UserRole.DEPLOYER, ReadLogs="container logs"),
+    **_changes(
+        UserRole.OPERATOR,
+        CreateContainer="container create",
+        StartContainer="container start",
+        StopContainer="container stop",
+        RestartContainer="container restart",
+        KillContainer="container kill",
+        PauseContainer="container pause",
+        UnpauseContainer="container unpause",
+        RenameContainer="container rename",
+        UpdateContainer="container update",
+        RemoveContainer="container rm",
+        PruneContainers="container prune",
+        AttachContainer="container attach",
+        ExecContainer="container exec",
+    ),
+}
+_IMAGE = {
+    **_looks(GetImage="image inspect", ListImages="image ls"),
+    **_changes(
+        UserRole.DEPLOYER,
+        PullImage="image pull",
+        ImportImage="image import",
+        LoadImages="image load",
+        TagImage="image tag",
+    ),
+    **_changes(UserRole.OPERATOR, RemoveImage="image rm"),
+}
+_NETWORK = {
+    **_looks(ListLocalNetworks="network ls"),
+    **_changes(UserRole.OPERATOR, CreateLocalNetwork="network create", RemoveLocalNetwork="network rm"),
+}
+_VOLUME = {
+    **_looks(GetVolume="volume inspect", ListVolumes="volume ls"),
+    **_changes(UserRole.OPERATOR, CreateVolume="volume create", RemoveVolume="volume rm"),
+}
+_SYSTEM = _looks(GetInfo="system info")
+
+RULES: dict[str, Rule] = {
+    f"/shoal.v1.{service}Service/{call}": rule
+    for service, rows in {
+        "Control": _CONTROL,
+        "Container": _CONTAINER,
+        "Image": _IMAGE,
+        "Network": _NETWORK,
+        "Volume": _VOLUME,
+        "System": _SYSTEM,
+    }.items()
+    for call, rule in rows.items()
+}
