@@ -115,6 +115,8 @@ _VERBS = {
         "backup": ("Write all of the cluster's state to one file", "cli.backup:backup"),
         "backup inspect": ("Show what a backup holds", "cli.backup:inspect"),
         "backup verify": ("Read a backup and compare every checksum in it", "cli.backup:verify"),
+        "audit": ("Show who did what in the cluster", "cli.audit:audit"),
+        "audit verify": ("Check that nothing of the audit record was changed", "cli.audit:verify"),
         "ca": ("Print the certificate of the cluster's root CA", "cli.swarm:ca"),
         "init": ("Initialize a cluster on this host", "cli.swarm:init"),
         "join": ("Join a cluster as a worker or manager", "cli.swarm:join"),

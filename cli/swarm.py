@@ -39,6 +39,15 @@ class ClusterFlags(Flags):
             help="How long after its certificate ran out a node may still come back by its old key (default 720h0m0s)",
         ),
     ] = None
+    audit_retention: Annotated[
+        int | None,
+        flag(
+            "--audit-retention",
+            metavar="duration",
+            parse=duration,
+            help="How long lines of the audit record are kept (default 2160h0m0s)",
+        ),
+    ] = None
     dispatcher_heartbeat: Annotated[
         int | None,
         flag(
@@ -57,6 +66,8 @@ class ClusterFlags(Flags):
         """Put what was given into `spec`."""
         if self.cert_expiry is not None:
             spec.certificate_life_ns = self.cert_expiry
+        if self.audit_retention is not None:
+            spec.audit_retention_ns = self.audit_retention
         if self.cert_grace is not None:
             spec.certificate_grace_ns = self.cert_grace
         if self.dispatcher_heartbeat is not None:

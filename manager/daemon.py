@@ -17,8 +17,12 @@ import grpc.aio
 
 from manager.api.control import ControlService
 from manager.api.permission import Permission
+from manager.api.recorder import Recorder
 from manager.api.relay import Relay
 from manager.api.room import Room
+from manager.audit.denials import Denials
+from manager.audit.ledger import Ledger
+from manager.audit.retention import keep_short
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.control.loop import Loop
 from manager.control.roster import managers_of
@@ -105,28 +109,35 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             )
             relay = Relay(mirror, own_id, identity.current)
             stack.push_async_callback(relay.close)
-            room = Room(store, mirror, clock, roots.seal, roots.authority, inventory, own_id, lambda: leader.holder)
+            ledger = Ledger(store, roots.seal, clock)
+            denials = Denials(ledger, clock)
+            recorder = Recorder(ledger, denials, mirror, own_id)
+            room = Room(
+                store, mirror, clock, roots.seal, roots.authority, ledger, inventory, own_id, lambda: leader.holder
+            )
             control = ControlService(room)
-            engine = Forward(ENGINE_SERVICES, relay.choose, whom=relay.whom)
+            engine = Forward(ENGINE_SERVICES, relay.choose, whom=relay.whom, around=recorder.relayed)
             renewal = CertificateServicer(mirror=mirror, authority=roots.authority, clock=clock)
             join = JoinServicer(
-                store=store,
                 mirror=mirror,
                 authority=roots.authority,
                 seal=roots.seal,
                 clock=clock,
                 managers=managers,
+                ledger=ledger,
             )
 
             gate = Gate(Permission(mirror, clock).check)
-            members = new_server(interceptors=(gate,), ping_every_s=PING_EVERY_S, ping_timeout_s=PING_TIMEOUT_S)
+            members = new_server(
+                interceptors=(recorder, gate), ping_every_s=PING_EVERY_S, ping_timeout_s=PING_TIMEOUT_S
+            )
             dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(dispatcher, members)
             ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, members)
             members.add_generic_rpc_handlers((engine,))
-            strangers = new_server(max_message_bytes=STRANGERS_BYTES)
+            strangers = new_server(interceptors=(recorder,), max_message_bytes=STRANGERS_BYTES)
             ca_pb2_grpc.add_JoinServiceServicer_to_server(join, strangers)
-            local = new_server()
+            local = new_server(interceptors=(recorder, gate))
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, local)
             local.add_generic_rpc_handlers((engine,))
 
@@ -139,6 +150,8 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             group.start("dispatcher", dispatcher.run())
             group.start("leader", leader.run())
             group.start("gate", gate.run(clock))
+            group.start("denials", denials.run())
+            group.start("retention", keep_short(ledger, mirror, clock, leads=lambda: leader.leads))
             group.start("identity", keep_identity(mirror, roots.authority, settings.identity_dir, clock))
             settings.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
             settings.socket.unlink(missing_ok=True)

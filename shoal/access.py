@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-import grpc
 import grpc.aio
 import msgspec
 
 from shoal.clock import Clock
 from shoal.errors import PermissionDenied
-from shoal.rpc import make_handler
+from shoal.rpc import Surround
 from shoal.tls import Peer, UserPeer, caller_of
 
 if TYPE_CHECKING:
@@ -47,6 +46,14 @@ class Call(msgspec.Struct, frozen=True):
 
 
 REVIEW_S = 1.0
+
+
+def address_of(source: str) -> str:
+    """The address in gRPC's name of a peer ("ipv4:1.2.3.4:5", "ipv6:%5B::1%5D:5"); empty for a unix socket."""
+    _, _, rest = unquote(source).partition(":")
+    return rest.rpartition(":")[0].strip("[]").partition("%")[0]
+
+
 # The call that the present task serves, where it came through a gate.
 _current: contextvars.ContextVar[Call | None] = contextvars.ContextVar("call", default=None)
 
@@ -60,36 +67,12 @@ def current() -> Call | None:
 Check = Callable[[Call], None]
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class Gate(Surround):
     """Lets in what `check` lets in."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
         self._inside: set[_Passage] = set()
-
-    async def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
-    ) -> Any:
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        method: str = details.method
-
-        async def one(request: Any, context: Context) -> Any:
-            async with self._passage(method, context):
-                return await (handler.unary_unary or handler.stream_unary)(request, context)
-
-        async def many(request: Any, context: Context) -> None:
-            async with self._passage(method, context):
-                produced = (handler.unary_stream or handler.stream_stream)(request, context)
-                if inspect.isawaitable(produced):
-                    await produced
-                    return
-                async with contextlib.aclosing(produced):
-                    async for response in produced:
-                        await context.write(response)
-
-        return make_handler(handler, many if handler.response_streaming else one)
 
     def review(self) -> None:
         """Ask again for every call under way; those that may not be any more end with the refusal."""
@@ -106,7 +89,7 @@ class Gate(grpc.aio.ServerInterceptor):
             self.review()
 
     @contextlib.asynccontextmanager
-    async def _passage(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def around(self, method: str, context: Context) -> AsyncIterator[None]:
         call = Call(method, caller_of(context), context.peer())
         self._check(call)
         passage = _Passage(call)

@@ -43,7 +43,7 @@ def unpack(kind: type[V], data: bytes, *, version: int = 0) -> V:
         )
     try:
         value = _decoder(kind).decode(data[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"stored {kind.__name__} cannot be read: {error}") from error
     if version:
         meta: Meta = value.meta

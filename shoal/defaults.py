@@ -21,6 +21,7 @@ CLUSTER = ClusterSpec(
     address_pool="10.0.0.0/8",
     address_pool_prefix=16,
     certificate_grace_ns=30 * 24 * 3600 * SECOND_NS,
+    audit_retention_ns=90 * 24 * 3600 * SECOND_NS,
 )
 
 TASK_RESTART = RestartPolicy(condition=RestartCondition.ANY, delay_ns=5 * SECOND_NS)

@@ -7,6 +7,7 @@ that works is `grpc.http2.ping_timeout_ms`.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import inspect
@@ -198,6 +199,38 @@ def _encoder(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]
     return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
+class Surround(grpc.aio.ServerInterceptor, abc.ABC):
+    """Does something around every call, in the task that serves it: what `around` does before and after its yield."""
+
+    @abc.abstractmethod
+    def around(self, method: str, context: Context) -> contextlib.AbstractAsyncContextManager[None]:
+        """`method` is "/PACKAGE.SERVICE/METHOD"."""
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        method: str = details.method
+
+        async def one(request: Any, context: Context) -> Any:
+            async with self.around(method, context):
+                return await (handler.unary_unary or handler.stream_unary)(request, context)
+
+        async def many(request: Any, context: Context) -> None:
+            async with self.around(method, context):
+                produced = (handler.unary_stream or handler.stream_stream)(request, context)
+                if inspect.isawaitable(produced):
+                    await produced
+                    return
+                async with contextlib.aclosing(produced):
+                    async for response in produced:
+                        await context.write(response)
+
+        return make_handler(handler, many if handler.response_streaming else one)
+
+
 class _Translation(grpc.aio.ServerInterceptor):
     """Wraps every handler so that what it raises reaches the client as what it is."""
 
@@ -251,12 +284,42 @@ async def _fail(error: Exception, context: Context, method: str) -> None:
     await abort(context, told)
 
 
+class Requests:
+    """What a client sends in one call, with a look ahead."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self._stream = stream
+        self._seen: list[bytes] = []
+
+    async def first(self) -> bytes:
+        """The first message, which stays there; empty where the client sends none. Ask before the rest is taken."""
+        if not self._seen and (message := await anext(self._stream, None)) is not None:
+            self._seen.append(message)
+        return self._seen[0] if self._seen else b""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for message in self._seen:
+            yield message
+        async for message in self._stream:
+            yield message
+
+
+# Told the method and the metadata of a call that is to be passed on, and what its client sends.
+Around = Callable[[str, Metadata, Requests], contextlib.AbstractAsyncContextManager[None]]
+
+
+@contextlib.asynccontextmanager
+async def _nothing_around(_method: str, _metadata: Metadata, _requests: Requests) -> AsyncIterator[None]:
+    yield
+
+
 class Forward(grpc.GenericRpcHandler):
     """Relays every method of some services, as raw bytes and in both directions, to a channel chosen per call.
 
     `services` are full names ("shoal.v1.ContainerService"). `choose` gets the method and the call's metadata and
     may raise ShoalError. Request metadata whose key begins with "shoal-" is passed on. `whom` says whose silence it
-    is when nobody answers at the other end of the channel.
+    is when nobody answers at the other end of the channel. `around` is asked before a call is passed on,
+    and sees how it fails.
     """
 
     def __init__(
@@ -265,10 +328,12 @@ class Forward(grpc.GenericRpcHandler):
         choose: Callable[[str, Metadata], Awaitable[grpc.aio.Channel]],
         *,
         whom: Callable[[Metadata], str],
+        around: Around | None = None,
     ) -> None:
         self._services = frozenset(services)
         self._choose = choose
         self._whom = whom
+        self._around = around or _nothing_around
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         name = details.method.rsplit("/", 1)[0].lstrip("/")
@@ -279,11 +344,15 @@ class Forward(grpc.GenericRpcHandler):
         async def relay(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
             channel = await self._choose(method, metadata)
             passed = [(key, value) for key, value in metadata or () if key.startswith("shoal-")]
-            call: Any = channel.stream_stream(method)(metadata=passed, timeout=_remaining(context))
-            pump = asyncio.create_task(_pump(requests, call))
+            sent = Requests(requests)
+            call: Any = None
+            pump: asyncio.Task[None] | None = None
             try:
-                async for response in call:
-                    yield response
+                async with self._around(method, metadata or (), sent):
+                    call = channel.stream_stream(method)(metadata=passed, timeout=_remaining(context))
+                    pump = asyncio.create_task(_pump(sent, call))
+                    async for response in call:
+                        yield response
             except grpc.aio.AioRpcError as error:
                 trailing = tuple(error.trailing_metadata() or ())
                 if error.code() is grpc.StatusCode.UNAVAILABLE and "shoal-error" not in dict(trailing):
@@ -291,13 +360,14 @@ class Forward(grpc.GenericRpcHandler):
                     raise errors.Unavailable(f"{self._whom(metadata or ())} does not answer: {why}") from error
                 await context.abort(error.code(), error.details() or "", trailing)
             finally:
-                pump.cancel()
-                call.cancel()
+                if call is not None and pump is not None:
+                    pump.cancel()
+                    call.cancel()
 
         return grpc.stream_stream_rpc_method_handler(relay)
 
 
-async def _pump(requests: AsyncIterator[bytes], call: Any) -> None:
+async def _pump(requests: Requests, call: Any) -> None:
     """Pass the client's messages on; a call that has ended meanwhile ends this quietly."""
     with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
         async for request in requests:

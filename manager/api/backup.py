@@ -32,6 +32,7 @@ class BackupCalls:
     ) -> AsyncIterator[wire.BackupClusterResponse]:
         room = self._room
         assert room.mirror.cluster is not None  # who serves has one
+        await room.note("with the cluster's key, sealed by a passphrase" if request.passphrase else "")
         seal = None
         if request.passphrase:
             passphrase.check(request.passphrase)

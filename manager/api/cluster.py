@@ -53,6 +53,8 @@ def check(spec: ClusterSpec) -> None:
         raise InvalidArgument("certificate expiry must be at least 1h")
     if not 0 <= spec.certificate_grace_ns <= _YEAR_NS:
         raise InvalidArgument("the grace of certificates must be between 0 and a year")
+    if spec.audit_retention_ns < _HOUR_NS:
+        raise InvalidArgument("the audit record is kept for at least 1h")
     if spec.task_history > _MAX_HISTORY:
         raise InvalidArgument(f"task history limit {spec.task_history} is above {_MAX_HISTORY}")
     try:

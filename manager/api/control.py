@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manager.api.audit import AuditCalls
 from manager.api.backup import BackupCalls
 from manager.api.cluster import ClusterCalls
 from manager.api.network import NetworkCalls
@@ -18,6 +19,7 @@ class ControlService(
     ClusterCalls,
     TokenCalls,
     UserCalls,
+    AuditCalls,
     BackupCalls,
     NodeCalls,
     ServiceCalls,

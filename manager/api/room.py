@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from manager.api.deed import line_of, object_of
+from manager.audit.ledger import Ledger
 from manager.ca.authority import Authority, Seal
 from manager.control.roster import managers_of
 from manager.dispatcher.inventory import Inventory
@@ -17,6 +19,7 @@ from manager.store import base
 from manager.store.base import Guard, Put, Store, Txn
 from manager.store.mirror import Mirror
 from manager.store.records import decode, encode, key_for
+from shoal.access import current
 from shoal.clock import Clock
 from shoal.errors import Compacted, Conflict, InvalidArgument
 from shoal.model.cluster import Cluster
@@ -32,13 +35,17 @@ _RETRY_S = 0.02
 
 
 class Room(msgspec.Struct, frozen=True):
-    """`own_id` is this manager's node, `leader` says on which node the one is that leads (empty: none known)."""
+    """What is written here, is written with its line in the audit record.
+
+    `own_id` is this manager's node, `leader` says on which node the one is that leads (empty: none known).
+    """
 
     store: Store
     mirror: Mirror
     clock: Clock
     seal: Seal
     authority: Authority
+    ledger: Ledger
     inventory: Inventory
     own_id: str
     leader: Callable[[], str]
@@ -49,7 +56,12 @@ class Room(msgspec.Struct, frozen=True):
 
     async def write(self, txn: Txn) -> None:
         """Write, and wait until the mirror shows it. Raises `base.Conflict` when a guard does not hold."""
-        await self.mirror.reached(await self.store.txn(txn))
+        line = line_of(current(), self.mirror, self.own_id, object=object_of(txn, self.mirror))
+        await self.mirror.reached(await self.ledger.write(txn, line))
+
+    async def note(self, object: str) -> None:
+        """Put the present call, which changes no record, into the audit record."""
+        await self.ledger.note(line_of(current(), self.mirror, self.own_id, object=object))
 
     async def change(self, attempt: Callable[[], Txn]) -> None:
         """Write what `attempt` makes of the mirror as it is; made anew when the loops were faster."""

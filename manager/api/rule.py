@@ -74,7 +74,13 @@ _CONTROL = {
         UpdateNode="node update",
         RemoveNode="node rm",
     ),
-    **_reads(UserRole.ADMIN, GetUser="user inspect", ListUsers="user ls"),
+    **_reads(
+        UserRole.ADMIN,
+        GetUser="user inspect",
+        ListUsers="user ls",
+        ReadAudit="swarm audit",
+        VerifyAudit="swarm audit verify",
+    ),
     **_changes(
         UserRole.ADMIN,
         UpdateCluster="swarm update",

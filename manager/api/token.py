@@ -38,6 +38,8 @@ class TokenCalls:
             now_ns = self._room.clock.now_ns()
             view, seal = self._room.mirror, self._room.seal
             await self._room.change(lambda: writing(touched(rotated(cluster_of(view), role, seal), now_ns)))
+        else:
+            await self._room.note(f"token of {role.name.lower()}s")
         token = token_of(cluster_of(self._room.mirror), role, self._room.seal)
         return wire.GetJoinTokenResponse(token=token.text, managers=self._room.managers())
 

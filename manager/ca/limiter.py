@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from urllib.parse import unquote
 
+from shoal.access import address_of
 from shoal.errors import Exhausted
 
 
@@ -42,10 +42,8 @@ class Limiter:
 
 def source_of(peer: str) -> str:
     """The source in gRPC's name of a peer ("ipv4:1.2.3.4:5", "ipv6:%5B::1%5D:5")."""
-    _, _, rest = unquote(peer).partition(":")
-    host = rest.rpartition(":")[0].strip("[]").partition("%")[0]
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(address_of(peer))
     except ValueError:
         return peer
     if isinstance(address, ipaddress.IPv6Address):

@@ -12,18 +12,21 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from manager.audit.ledger import Ledger
 from manager.ca.admission import Ground, WrongToken, check, ground_of, joined_before, spent
 from manager.ca.authority import Authority, Seal, key_of_request
 from manager.ca.limiter import Limiter, source_of
 from manager.ca.token import JoinToken
 from manager.store import base
-from manager.store.base import Guard, Put, Store, Txn
+from manager.store.base import Guard, Put, Txn
 from manager.store.mirror import Mirror
 from manager.store.records import encode, key_for
 from shoal import tls
+from shoal.access import address_of
 from shoal.clock import Clock
 from shoal.errors import InvalidArgument, PermissionDenied, Unavailable, Unsupported
 from shoal.ids import new_id
+from shoal.model.audit import AuditEntry
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, CertificateInfo, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Role
@@ -43,20 +46,20 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
     def __init__(
         self,
         *,
-        store: Store,
         mirror: Mirror,
         authority: Authority,
         seal: Seal,
         clock: Clock,
         managers: Callable[[], Sequence[str]],
+        ledger: Ledger,
         limiter: Limiter | None = None,
     ) -> None:
-        self._store = store
         self._mirror = mirror
         self._authority = authority
         self._seal = seal
         self._clock = clock
         self._managers = managers
+        self._ledger = ledger
         self._limiter = limiter or Limiter()
 
     async def IssueCertificate(
@@ -72,11 +75,14 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
                 break
             node = self._new_node(request, ground.role)
             try:
-                await self._write(_joining(node, ground, self._clock.now_ns()))
+                line = _line(context, "swarm join", node, ground)
+                revision = await self._ledger.write(_joining(node, ground, self._clock.now_ns()), line)
             except base.Conflict:
                 node = None  # another host came with the same token, at this moment
                 await self._clock.sleep(_RETRY_S)
             else:
+                # The node's first session must find its record.
+                await self._mirror.reached(revision)
                 break
         if node is None:
             raise Unavailable("more hosts join with this token at once than can be counted", hint="try again")
@@ -104,6 +110,7 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
                 hint="leave the cluster there and join again with a token",
             )
         node = _member(self._mirror, peer, cluster)
+        await self._ledger.note(_line(context, "node restore", node))
         log.info("certificate restored node=%s from=%s", node.meta.id, context.peer())
         return ca_pb2.RestoreCertificateResponse(
             certificate_pem=_renewed(self._authority, node, cluster, request.csr_pem, self._clock),
@@ -150,10 +157,6 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
             status=NodeStatus(NodeState.UNKNOWN, "joined; its agent has not called yet", now_ns),
         )
 
-    async def _write(self, txn: Txn) -> None:
-        """The node's first session must find its record."""
-        await self._mirror.reached(await self._store.txn(txn))
-
     def _issued(self, node: Node, csr_pem: str) -> ca_pb2.IssueCertificateResponse:
         cluster = _cluster(self._mirror)
         return ca_pb2.IssueCertificateResponse(
@@ -187,6 +190,20 @@ class CertificateServicer(ca_pb2_grpc.CertificateServiceServicer):
         certificate_pem = _renewed(self._authority, node, cluster, request.csr_pem, self._clock)
         log.info("certificate renewed node=%s role=%s", node.meta.id, node.spec.role.name.lower())
         return ca_pb2.RenewCertificateResponse(certificate_pem=certificate_pem, root_ca_pem=self._authority.root_ca_pem)
+
+
+def _line(context: Any, verb: str, node: Node, ground: Ground | None = None) -> AuditEntry:
+    """What the audit record tells of a host that came in, or back."""
+    token = f" by token {ground.token.meta.id}" if ground is not None and ground.token is not None else ""
+    role = node.spec.role.name.lower()
+    return AuditEntry(
+        actor=f"node {node.description.hostname} ({node.meta.id})",
+        source=address_of(context.peer()),
+        verb=verb,
+        object=f"node {node.meta.id} {node.description.hostname} ({role}){token}",
+        decision="allowed",
+        outcome="done",
+    )
 
 
 def _joining(node: Node, ground: Ground, now_ns: int) -> Txn:

@@ -8,7 +8,7 @@ from shoal.model.base import Meta, Value
 class ClusterSpec(Value, frozen=True):
     """`node_timeout_ns` without a sign of life makes a node DOWN. Overlays without a subnet take one of
     `address_pool_prefix` bits from `address_pool`. A node may come back by its old key until `certificate_grace_ns`
-    after its certificate ran out."""
+    after its certificate ran out. Lines of the audit record are kept for `audit_retention_ns`."""
 
     name: str = ""
     task_history: int = 0
@@ -18,6 +18,7 @@ class ClusterSpec(Value, frozen=True):
     address_pool: str = ""
     address_pool_prefix: int = 0
     certificate_grace_ns: int = 0
+    audit_retention_ns: int = 0
 
 
 class Cluster(Value, frozen=True):

@@ -37,6 +37,8 @@ class Manager(
         self.tasks: dict[str, control_pb2.TaskView] = {}
         self.logs: dict[str, list[engine_pb2.LogLine]] = {}
         self.warnings: list[str] = []
+        self.audit: list[types_pb2.AuditEntry] = []
+        self.verified = control_pb2.VerifyAuditResponse()
         self.users: dict[str, types_pb2.User] = {}
         self.tokens: list[control_pb2.TokenView] = []
         self.conflicts = 0
@@ -80,6 +82,12 @@ class Manager(
 
     def BackupCluster(self, request: Any, context: Any) -> Iterator[Any]:
         yield from (control_pb2.BackupClusterResponse(data=data) for data in self.backup)
+
+    def ReadAudit(self, request: Any, context: Any) -> Iterator[Any]:
+        yield control_pb2.ReadAuditResponse(entries=self.audit)
+
+    def VerifyAudit(self, request: Any, context: Any) -> Any:
+        return self.verified
 
     def CreateUser(self, request: Any, context: Any) -> Any:
         if request.name in self.users:

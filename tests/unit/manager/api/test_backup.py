@@ -23,7 +23,7 @@ async def backup(manager: Any, **asked: Any) -> Decoder:
 async def test_it_holds_every_record_and_not_the_seal(manager: Any) -> None:
     decoder = await backup(manager)
     keys = [item.key for batch in decoder.batches() for item in batch]
-    assert keys == ["/cluster/c1", "/node/m1", "/node/w1"]
+    assert keys == ["/audit-head", "/audit/0000000000000001", "/cluster/c1", "/node/m1", "/node/w1"]
     header = decoder.header
     assert (header.cluster_id, header.store, header.seal) == ("c1", "sqlite", None)
     assert header.revision == manager.mirror.revision

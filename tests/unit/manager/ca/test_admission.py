@@ -32,7 +32,7 @@ class Context:
 @pytest.fixture
 def door(manager: Any) -> JoinServicer:
     return JoinServicer(
-        store=manager.store,
+        ledger=manager.room.ledger,
         mirror=manager.mirror,
         authority=manager.authority,
         seal=manager.seal,

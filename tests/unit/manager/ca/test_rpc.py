@@ -37,7 +37,7 @@ def identity(manager: Any, node_id: str, *, days_ago: int, authority: Authority 
 async def address(manager: Any) -> AsyncIterator[str]:
     """A manager's, as agents know it: the join port is the next one."""
     join = JoinServicer(
-        store=manager.store,
+        ledger=manager.room.ledger,
         mirror=manager.mirror,
         authority=manager.authority,
         seal=manager.seal,

@@ -232,7 +232,7 @@ async def test_renewal_is_for_members(manager: Any, address: str) -> None:
 @pytest.fixture
 def join(manager: Any) -> JoinServicer:
     return JoinServicer(
-        store=manager.store,
+        ledger=manager.room.ledger,
         mirror=manager.mirror,
         authority=manager.authority,
         seal=manager.seal,
