@@ -142,7 +142,7 @@ _VOLUME = {
     **_looks(GetVolume="volume inspect", ListVolumes="volume ls"),
     **_changes(UserRole.OPERATOR, CreateVolume="volume create", RemoveVolume="volume rm"),
 }
-_SYSTEM = _looks(GetInfo="system info")
+_SYSTEM = _looks(GetInfo="system info", WatchEvents="system events")
 
 RULES: dict[str, Rule] = {
     f"/shoal.v1.{service}Service/{call}": rule
