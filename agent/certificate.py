@@ -14,12 +14,15 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from agent.join import manager_address
 from shoal.backoff import Backoff
 from shoal.clock import Clock
 from shoal.errors import ShoalError, Unavailable
 from shoal.rpc import dial, translated
 from shoal.settings import JOIN_PORT_OFFSET
+from shoal.tasks import first_of
 from shoal.tls import Identity, new_key_and_csr, signed_for_restore
 from shoal.v1 import ca_pb2, ca_pb2_grpc
 
@@ -37,6 +40,9 @@ class Credentials:
         self._folder = folder
         self._current = identity
         self.renewed = asyncio.Event()
+        # Set while the certificate serves no more, however long it lives; another is to be had within so many seconds.
+        self.outdated = asyncio.Event()
+        self.within_s = 0.0
 
     def current(self) -> Identity:
         return self._current
@@ -45,7 +51,27 @@ class Credentials:
         """From now on this is who we are. Raises what `Identity.save` raises; then nothing has changed."""
         identity.save(self._folder)
         self._current = identity
+        self.outdated.clear()
         self.renewed.set()
+
+    def trust(self, root_ca_pem: str) -> None:
+        """From now on these are the roots to trust. Connections that stand, stay. Raises as `replace`."""
+        if root_ca_pem and root_ca_pem != self._current.root_ca_pem:
+            identity = msgspec.structs.replace(self._current, root_ca_pem=root_ca_pem)
+            identity.save(self._folder)
+            self._current = identity
+
+    def expect(self, issuer_key: str, within_s: float) -> None:
+        """The cluster's certificates are of this issuer now: another one is to be had within that time, unless ours
+        is of it."""
+        if issuer_key and issuer_key != self._current.info.issuer_key:
+            self.outdate(within_s)
+        else:
+            self.outdated.clear()
+
+    def outdate(self, within_s: float) -> None:
+        self.within_s = within_s
+        self.outdated.set()
 
 
 class Renewal:
@@ -69,7 +95,7 @@ class Renewal:
         backoff = Backoff(10, 300, chance=self._chance)
         failing = False
         while True:
-            await self._until(due_ns(self._credentials.current(), self._chance()))
+            await self._until_due()
             try:
                 self._credentials.replace(await self._renewed())
                 log.info("certificate renewed until=%s", self._credentials.current().not_after.isoformat())
@@ -81,20 +107,32 @@ class Renewal:
                 failing = True
                 await self._clock.sleep(backoff.next())
 
-    async def _until(self, when_ns: int) -> None:
+    async def _until_due(self) -> None:
+        """A moment of chance in the certificate's life, or of the time that is left once it is outdated."""
+        outdated, when_ns = self._credentials.outdated, due_ns(self._credentials.current(), self._chance())
         while (left_ns := when_ns - self._clock.now_ns()) > 0:
-            await self._clock.sleep(min(LOOK_S, left_ns / 1e9))
+            if outdated.is_set():
+                await self._clock.sleep(self._chance() * self._credentials.within_s)
+                return
+            await first_of(self._clock.sleep(min(LOOK_S, left_ns / 1e9)), outdated.wait())
 
     async def _renewed(self) -> Identity:
-        """A new identity from the first manager that answers."""
+        """A new identity from the first manager that answers. One whose certificate the managers take no more, because
+        it ran out or their root was replaced meanwhile, comes back by its old key."""
         last: ShoalError = Unavailable("no manager is known to ask for a new certificate")
         for manager in self._managers():
             try:
                 identity = self._credentials.current()
-                expired = identity.not_after.timestamp() * 1e9 <= self._clock.now_ns()
-                return await (restore if expired else renew)(identity, manager)
+                if identity.not_after.timestamp() * 1e9 <= self._clock.now_ns():
+                    return await restore(identity, manager)
+                return await renew(identity, manager)
             except ShoalError as error:
                 last = error
+            if self._credentials.outdated.is_set():
+                try:
+                    return await restore(identity, manager)
+                except ShoalError as error:
+                    last = error
         raise last
 
 

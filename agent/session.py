@@ -41,6 +41,8 @@ WELCOME_S = 30.0
 GOODBYE_S = 2.0
 ASK_S = 5.0
 DESCRIBE_EVERY_S = 20.0
+# Sessions in a row that failed.
+_UNWELCOME = 3
 DEFAULT_HEARTBEAT_S = 2.0
 # A manager that was not heard for this long is called no more; another one takes its nodes over soon after.
 SILENCE_S = 4.5
@@ -120,6 +122,7 @@ class Session:
         self._chance = chance
         self._backoff = Backoff(0.1, 4, chance=chance)
         self._link = Link()
+        self._failures = 0
         self._moving = asyncio.Event()
         # What the cluster wants this node to be, once a manager has said so; `told` is set whenever one does.
         self.role: Role | None = None
@@ -148,6 +151,10 @@ class Session:
                 await self._hold(manager)
             except ShoalError as error:
                 self._note_lost(manager, error)
+                self._failures += 1
+                if self._failures >= _UNWELCOME:
+                    # Perhaps the managers take our certificate no more; another one is asked for beside this.
+                    self._credentials.outdate(0.0)
             self._roster.lost(manager)
             await self._pause(self._backoff.next())
             # One break may be this node's alone; a try that fails too tells of a manager that many nodes have lost.
@@ -217,6 +224,7 @@ class Session:
         """A stream stands."""
         log.info("connected manager=%s session=%s", manager, welcome.session_id)
         self._link = Link(manager=manager, met=True)
+        self._failures = 0
         self._worker.begin_session()
         self._reporter.resend_all()
         await self._learn(welcome, manager)
@@ -232,13 +240,16 @@ class Session:
             self._moving.set()
         if set(self._roster.managers) != before:
             await self._keep_managers(self._roster.managers)
-        await self._trust.learn(from_wire(welcome.trust, Trust))
-        identity = self._credentials.current()
-        if welcome.root_ca_pem and welcome.root_ca_pem != identity.root_ca_pem:
-            self._credentials.replace(msgspec.structs.replace(identity, root_ca_pem=welcome.root_ca_pem))
+        await self._heed(from_wire(welcome.trust, Trust))
         if welcome.role:
             self.role = Role(welcome.role)
         self.told.set()
+
+    async def _heed(self, trust: Trust) -> None:
+        """Whom to trust from now on, and by which root to show who we are."""
+        await self._trust.learn(trust)
+        self._credentials.trust(trust.root_ca_pem)
+        self._credentials.expect(trust.issuer_key, trust.renew_within_ns / 1e9)
 
     async def _converse(self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
         # The first that ends, ends the stream: the reader by its end, the last one by a new certificate.
@@ -263,7 +274,7 @@ class Session:
                 case "welcome":
                     await self._learn(response.welcome, self._link.manager)
                 case "trust":
-                    await self._trust.learn(from_wire(response.trust, Trust))
+                    await self._heed(from_wire(response.trust, Trust))
         # The end may be an error, which only the call's own status tells.
         if (code := await call.code()) is not grpc.StatusCode.OK:
             raise Unavailable(f"the session ended: {await call.details() or code.name}")

@@ -36,7 +36,7 @@ _TABLE = {
     "--snapshot-interval",
     "swarm join": "--data-path-addr --listen-addr",
     "swarm update": "--autolock --external-ca --max-snapshots --snapshot-interval",
-    "swarm ca": "--ca-cert --ca-key --cert-expiry -d --detach --external-ca -q --quiet --rotate",
+    "swarm ca": "--external-ca",
     "service logs": "--details",
     "pull": "-a --all-tags --disable-content-trust",
     "images": "-a --all --digests --tree",

@@ -117,7 +117,7 @@ _VERBS = {
         "backup verify": ("Read a backup and compare every checksum in it", "cli.backup:verify"),
         "audit": ("Show who did what in the cluster", "cli.audit:audit"),
         "audit verify": ("Check that nothing of the audit record was changed", "cli.audit:verify"),
-        "ca": ("Print the certificate of the cluster's root CA", "cli.swarm:ca"),
+        "ca": ("Display and rotate the root CA", "cli.root:ca"),
         "init": ("Initialize a cluster on this host", "cli.swarm:init"),
         "join": ("Join a cluster as a worker or manager", "cli.swarm:join"),
         "join-token": ("Print the command that joins a host, or rotate its token", "cli.swarm:join_token"),

@@ -185,12 +185,6 @@ async def update(client: Client, flags: ClusterFlags) -> None:
     print("Swarm updated.")
 
 
-@command("", examples=["shoal swarm ca > root.pem"])
-async def ca(client: Client) -> None:
-    """Print the certificate of the cluster's root CA"""
-    print((await client.control.GetCluster(control_pb2.GetClusterRequest())).cluster.root_ca_pem, end="")
-
-
 def parse_role(role: str) -> Role.ValueType:
     if role not in _ROLES:
         raise InvalidArgument(f'unknown role "{role}"', hint="use worker or manager")

@@ -24,13 +24,14 @@ from manager.audit.denials import Denials
 from manager.audit.ledger import Ledger
 from manager.audit.retention import keep_short
 from manager.ca.rpc import CertificateServicer, JoinServicer
+from manager.ca.signer import Signer
 from manager.control.loop import Loop
 from manager.control.roster import managers_of
 from manager.control.tenure import Tenure
 from manager.deciders import DECIDERS, FINISH
 from manager.dispatcher.inventory import Inventory
 from manager.dispatcher.rpc import DispatcherService
-from manager.founding import IdentityFile, keep_identity, own_identity, roots_of, settle_address
+from manager.founding import IdentityFile, keep_identity, own_identity, roots_of, settle_address, with_former
 from manager.leader import Leader
 from manager.settings import Settings, parse
 from manager.store.backup import check_whole
@@ -83,7 +84,8 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             group.start("mirror", mirror.run(store))
             await mirror.reached(0)
             roots = await roots_of(store, mirror, settings.data_dir, settings.founder, clock)
-            first = own_identity(mirror, roots.authority, settings.identity_dir, clock)
+            signer = Signer(mirror, roots.seal)
+            first = own_identity(mirror, signer.current, settings.identity_dir, clock)
             own_id = first.node_id
             await settle_address(store, mirror, own_id, settings.advertise, clock)
             identity = IdentityFile(settings.identity_dir, first)
@@ -102,7 +104,6 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
                 mirror=mirror,
                 clock=clock,
                 inventory=inventory,
-                root_ca_pem=first.root_ca_pem,
                 own_id=own_id,
                 tenure=tenure,
                 leads=lambda: leader.leads,
@@ -113,14 +114,14 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             denials = Denials(ledger, clock)
             recorder = Recorder(ledger, denials, mirror, own_id)
             room = Room(
-                store, mirror, clock, roots.seal, roots.authority, ledger, inventory, own_id, lambda: leader.holder
+                store, mirror, clock, roots.seal, signer.current, ledger, inventory, own_id, lambda: leader.holder
             )
             control = ControlService(room)
             engine = Forward(ENGINE_SERVICES, relay.choose, whom=relay.whom, around=recorder.relayed)
-            renewal = CertificateServicer(mirror=mirror, authority=roots.authority, clock=clock)
+            renewal = CertificateServicer(mirror=mirror, authority=signer.current, clock=clock)
             join = JoinServicer(
                 mirror=mirror,
-                authority=roots.authority,
+                authority=signer.current,
                 seal=roots.seal,
                 clock=clock,
                 managers=managers,
@@ -142,7 +143,12 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             local.add_generic_rpc_handlers((engine,))
 
             host, port = host_port(settings.listen, MANAGER_PORT)
-            _listen(members, host, port, server_credentials(identity.current, require_client=True))
+            _listen(
+                members,
+                host,
+                port,
+                server_credentials(lambda: with_former(identity.current(), mirror), require_client=True),
+            )
             _listen(
                 strangers, host, port + JOIN_PORT_OFFSET, server_credentials(identity.current, require_client=False)
             )
@@ -152,7 +158,7 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             group.start("gate", gate.run(clock))
             group.start("denials", denials.run())
             group.start("retention", keep_short(ledger, mirror, clock, leads=lambda: leader.leads))
-            group.start("identity", keep_identity(mirror, roots.authority, settings.identity_dir, clock))
+            group.start("identity", keep_identity(mirror, signer.current, settings.identity_dir, clock))
             settings.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
             settings.socket.unlink(missing_ok=True)
             listen_locally(local, settings.socket)

@@ -7,11 +7,13 @@ and the manager's node are one transaction, the seal lies on disk before it, the
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from manager.ca.authority import Authority, Seal
+from manager.ca.authority import CA_KEY, Authority, Seal
+from manager.ca.signer import authority_of
 from manager.ca.token import sealed_secret
 from manager.control.action import change, commit, touched
 from manager.store.base import Guard, Put, Store, Txn
@@ -30,7 +32,6 @@ from shoal.tls import Identity
 log = logging.getLogger(__name__)
 
 SEAL_FILE = "seal.key"
-CA_KEY = "CA key"
 _LOOK_S = 30.0
 _RETRY_S = 0.05
 
@@ -58,7 +59,7 @@ async def roots_of(store: Store, mirror: Mirror, data_dir: Path, founder: Founde
     cluster = mirror.cluster
     if cluster is not None:
         seal = Seal.load(data_dir / SEAL_FILE)
-        return Roots(Authority.load(seal.unseal(cluster.sealed_ca_key, CA_KEY), cluster.root_ca_pem), seal)
+        return Roots(authority_of(cluster, seal), seal)
     if founder is None:
         raise NotFound(f"there is no cluster in {data_dir}", hint="make one with --init")
     return await _found(store, mirror, Seal.create(data_dir / SEAL_FILE), founder, clock.now_ns())
@@ -93,7 +94,7 @@ def first_node(hostname: str, availability: Availability, now_ns: int) -> Node:
     )
 
 
-def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Clock) -> Identity:
+def own_identity(mirror: Mirror, authority: Callable[[], Authority], folder: Path, clock: Clock) -> Identity:
     """Who this manager is, kept in `folder`; issued where there is none, or it runs out and was not renewed in time.
 
     Raises Conflict when the one there is another cluster's.
@@ -107,7 +108,7 @@ def own_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Cloc
     if identity is not None and not _overdue(identity, now_ns):
         return identity
     node_id = identity.node_id if identity is not None else _only_manager(mirror)
-    identity = authority.new_identity(
+    identity = authority().new_identity(
         node_id=node_id,
         cluster_id=cluster.meta.id,
         role=Role.MANAGER,
@@ -135,7 +136,7 @@ async def settle_address(store: Store, mirror: Mirror, node_id: str, address: st
         await (clock.sleep(_RETRY_S) if done.conflicts else mirror.reached(done.revision))
 
 
-async def keep_identity(mirror: Mirror, authority: Authority, folder: Path, clock: Clock) -> None:
+async def keep_identity(mirror: Mirror, authority: Callable[[], Authority], folder: Path, clock: Clock) -> None:
     """Issue it anew, for as long as the manager lives, where the agent of this host did not renew it in time: it was
     dead, or the whole host slept. Where there is none, this host is leaving."""
     while True:
@@ -161,6 +162,14 @@ def _only_manager(mirror: Mirror) -> str:
     if not managers:
         raise NotFound("the store has no node that is a manager", hint="restore it from a backup")
     return min(managers, key=lambda node: node.meta.created_at_ns).meta.id
+
+
+def with_former(identity: Identity, mirror: Mirror) -> Identity:
+    """What a manager's port shows, and whom it lets through TLS: users too whose certificate is of a root that was
+    replaced. They are known by their key; nodes are not let in by that (`api/permission`)."""
+    former = mirror.cluster.former_roots if mirror.cluster is not None else ()
+    roots = identity.root_ca_pem + "".join(each.root_ca_pem for each in former)
+    return msgspec.structs.replace(identity, root_ca_pem=roots)
 
 
 class IdentityFile:

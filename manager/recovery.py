@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 
 from manager.ca import passphrase
-from manager.ca.authority import Seal
-from manager.founding import CA_KEY, SEAL_FILE, first_node
+from manager.ca.authority import CA_KEY, Seal
+from manager.founding import SEAL_FILE, first_node
 from manager.store import backup
 from manager.store.base import Put
 from manager.store.records import decode_value, encode, key_for, prefix_of

@@ -20,7 +20,7 @@ import msgspec
 from shoal.clock import Clock
 from shoal.errors import PermissionDenied
 from shoal.rpc import Surround
-from shoal.tls import Peer, UserPeer, caller_of
+from shoal.tls import Peer, UserPeer, caller_of, issuer_of_caller
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 class Call(msgspec.Struct, frozen=True):
     """One call and who makes it. `method` is "/PACKAGE.SERVICE/METHOD"; `peer` is None for local root; `source` is
-    gRPC's name of the other end ("ipv4:10.0.0.7:51234")."""
+    gRPC's name of the other end ("ipv4:10.0.0.7:51234"), `issuer_key` its certificate's authority key identifier."""
 
     method: str
     peer: Peer | UserPeer | None
     source: str
+    issuer_key: str = ""
 
     @property
     def service(self) -> str:
@@ -90,7 +91,7 @@ class Gate(Surround):
 
     @contextlib.asynccontextmanager
     async def around(self, method: str, context: Context) -> AsyncIterator[None]:
-        call = Call(method, caller_of(context), context.peer())
+        call = Call(method, caller_of(context), context.peer(), issuer_of_caller(context))
         self._check(call)
         passage = _Passage(call)
         self._inside.add(passage)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,13 @@ def issuer_key_of(certificate: x509.Certificate) -> str:
     return (found or b"").hex()
 
 
+@functools.lru_cache(maxsize=64)
+def root_key_of(root_ca_pem: str) -> str:
+    """The key identifier of a root, which those that it signed name as their authority's; in hexadecimal."""
+    root = _parse(root_ca_pem)
+    return root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+
+
 def new_key_and_csr(common_name: str) -> tuple[str, str]:
     """A fresh P-256 key and a signing request for it, both PEM."""
     key_pem = new_key()
@@ -181,18 +188,19 @@ def signed_for_restore(identity: Identity, csr_pem: str) -> bytes:
 
 
 def check_restore(
-    certificate_pem: str, root_ca_pem: str, csr_pem: str, signature: bytes
-) -> tuple[Peer, datetime.datetime]:
-    """Whose certificate it is and when it ran out or will. Raises InvalidArgument unless `root_ca_pem` signed it, and
-    its key `csr_pem`."""
+    certificate_pem: str, roots: Sequence[str], csr_pem: str, signature: bytes
+) -> tuple[Peer, CertificateInfo]:
+    """Whose certificate it is, and what else it says. Raises InvalidArgument unless one of `roots` signed it, and its
+    key `csr_pem`."""
     try:
         leaf = x509.load_pem_x509_certificate(certificate_pem.encode())
-        leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(root_ca_pem.encode()))
+        issuer = next((root for root in roots if root_key_of(root) == issuer_key_of(leaf)), roots[0])
+        leaf.verify_directly_issued_by(_parse(issuer))
         key = leaf.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise InvalidArgument("the old certificate's key is none of ours")
         key.verify(signature, _RESTORE + csr_pem.encode(), ec.ECDSA(hashes.SHA256()))
-        return _peer_in(leaf), leaf.not_valid_after_utc
+        return _peer_in(leaf), info_of(certificate_pem)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise InvalidArgument(
             "the old certificate is not of this cluster, or the caller does not hold its key",
@@ -269,6 +277,12 @@ def _presented(context: grpc.aio.ServicerContext[Any, Any]) -> x509.Certificate 
 @functools.lru_cache(maxsize=4096)
 def _parse(pem: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(pem.encode())
+
+
+def issuer_of_caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """The authority key identifier of the certificate that a caller showed; empty where none was."""
+    presented = _presented(context)
+    return "" if presented is None else issuer_key_of(presented)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -9,11 +9,14 @@ import grpc.aio
 
 from manager.api.find import cluster_of
 from manager.api.room import Room, writing
+from manager.ca.authority import Authority
+from manager.ca.rotation import begun
 from manager.control.action import touched
 from shoal import __version__, defaults
 from shoal.codec import from_wire, to_wire
 from shoal.errors import InvalidArgument
 from shoal.model.cluster import Cluster, ClusterSpec
+from shoal.tls import root_key_of
 from shoal.v1 import control_pb2 as wire
 from shoal.v1 import types_pb2
 
@@ -38,6 +41,22 @@ class ClusterCalls:
         now_ns = self._room.clock.now_ns()
         await self._room.change(lambda: writing(touched(self._cluster(), now_ns, spec=spec)))
         return wire.UpdateClusterResponse(cluster=_shown(self._cluster()))
+
+    async def RotateRoot(self, request: wire.RotateRootRequest, _context: Context) -> wire.RotateRootResponse:
+        if not 0 < request.within_ns <= _YEAR_NS:
+            raise InvalidArgument("the deadline of a rotation is within a year")
+        now_ns = self._room.clock.now_ns()
+        if request.root_ca_pem or request.ca_key_pem:
+            new = Authority.load(request.ca_key_pem.encode(), request.root_ca_pem)
+            new.check_root(now_ns)
+        else:
+            new = Authority.create(self._cluster().meta.id, now_ns)
+        deadline_ns = now_ns + request.within_ns
+        await self._room.change(
+            lambda: writing(begun(self._cluster(), new, self._room.seal, now_ns=now_ns, deadline_ns=deadline_ns)),
+            "the root is being replaced",
+        )
+        return wire.RotateRootResponse(issuer_key=root_key_of(new.root_ca_pem), deadline_ns=deadline_ns)
 
     def _cluster(self) -> Cluster:
         return cluster_of(self._room.mirror)
@@ -73,4 +92,6 @@ def _shown(cluster: Cluster) -> types_pb2.Cluster:
     shown = to_wire(cluster, types_pb2.Cluster)
     for field in ("sealed_ca_key", "sealed_worker_secret", "sealed_manager_secret"):
         shown.ClearField(field)
+        if shown.HasField("rotation"):
+            shown.rotation.ClearField(field)
     return shown

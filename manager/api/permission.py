@@ -8,6 +8,7 @@ more what workers may. What a user's role is good for is in `rule`.
 from __future__ import annotations
 
 from manager.api.rule import FOR_MANAGERS, FOR_NODES, RULES
+from manager.ca.rotation import outlived
 from manager.store.view import View
 from shoal.access import Call, current
 from shoal.clock import Clock
@@ -37,6 +38,11 @@ class Permission:
         if node is None or not self._is_ours(peer.cluster_id):
             raise PermissionDenied(
                 f"node {peer.node_id} was removed from the cluster", hint="leave it there and join again with a token"
+            )
+        if self._view.cluster is not None and outlived(self._view.cluster, call.issuer_key):
+            raise PermissionDenied(
+                f"the certificate of node {peer.node_id} is of a root that was replaced",
+                hint="its agent gets another by its old key",
             )
         if call.service in FOR_NODES:
             return

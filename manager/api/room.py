@@ -44,7 +44,7 @@ class Room(msgspec.Struct, frozen=True):
     mirror: Mirror
     clock: Clock
     seal: Seal
-    authority: Authority
+    authority: Callable[[], Authority]
     ledger: Ledger
     inventory: Inventory
     own_id: str
@@ -54,20 +54,21 @@ class Room(msgspec.Struct, frozen=True):
         """Where managers listen."""
         return managers_of(self.mirror)
 
-    async def write(self, txn: Txn) -> None:
-        """Write, and wait until the mirror shows it. Raises `base.Conflict` when a guard does not hold."""
-        line = line_of(current(), self.mirror, self.own_id, object=object_of(txn, self.mirror))
+    async def write(self, txn: Txn, object: str = "") -> None:
+        """Write, and wait until the mirror shows it; `object` is what the audit record says instead of the records'
+        names. Raises `base.Conflict` when a guard does not hold."""
+        line = line_of(current(), self.mirror, self.own_id, object=object or object_of(txn, self.mirror))
         await self.mirror.reached(await self.ledger.write(txn, line))
 
     async def note(self, object: str) -> None:
         """Put the present call, which changes no record, into the audit record."""
         await self.ledger.note(line_of(current(), self.mirror, self.own_id, object=object))
 
-    async def change(self, attempt: Callable[[], Txn]) -> None:
+    async def change(self, attempt: Callable[[], Txn], object: str = "") -> None:
         """Write what `attempt` makes of the mirror as it is; made anew when the loops were faster."""
         for _ in range(_TRIES):
             try:
-                await self.write(attempt())
+                await self.write(attempt(), object)
             except base.Conflict:
                 await self.clock.sleep(_RETRY_S)
             else:

@@ -84,6 +84,7 @@ _CONTROL = {
     **_changes(
         UserRole.ADMIN,
         UpdateCluster="swarm update",
+        RotateRoot="swarm ca",
         BackupCluster="swarm backup",
         CreateUser="user create",
         UpdateUser="user update",

@@ -37,7 +37,10 @@ class TokenCalls:
         if request.rotate:
             now_ns = self._room.clock.now_ns()
             view, seal = self._room.mirror, self._room.seal
-            await self._room.change(lambda: writing(touched(rotated(cluster_of(view), role, seal), now_ns)))
+            await self._room.change(
+                lambda: writing(touched(rotated(cluster_of(view), role, seal), now_ns)),
+                f"token of {role.name.lower()}s, made anew",
+            )
         else:
             await self._room.note(f"token of {role.name.lower()}s")
         token = token_of(cluster_of(self._room.mirror), role, self._room.seal)

@@ -57,7 +57,7 @@ class UserCalls:
         return wire.CreateUserResponse(
             user=to_wire(user, types_pb2.User),
             certificate_pem=self._certificate(user, request.csr_pem),
-            root_ca_pem=cluster_of(self._room.mirror).root_ca_pem,
+            root_ca_pem=self._room.authority().trust_pem,
             managers=self._room.managers(),
         )
 
@@ -100,13 +100,13 @@ class UserCalls:
         await self._room.change(lambda: writing(touched(self._user(name), now_ns, key=key)))
         return wire.RenewUserResponse(
             certificate_pem=self._certificate(self._user(name), request.csr_pem),
-            root_ca_pem=cluster_of(self._room.mirror).root_ca_pem,
+            root_ca_pem=self._room.authority().trust_pem,
         )
 
     def _certificate(self, user: User, csr_pem: str) -> str:
         """As long as the user lives; a new one moves no end."""
         now_ns = self._room.clock.now_ns()
-        return self._room.authority.issue_user(
+        return self._room.authority().issue_user(
             csr_pem,
             name=user.meta.id,
             cluster_id=cluster_of(self._room.mirror).meta.id,

@@ -27,6 +27,8 @@ from shoal.tls import BACKDATE, MANAGER_NAME, USER, Identity, key_of, key_to_pem
 
 ROOT_LIFE = datetime.timedelta(days=20 * 365)
 MAX_CSR_BYTES = 16 << 10
+# What the root's key is sealed as.
+CA_KEY = "CA key"
 _NONCE_BYTES = 12
 
 
@@ -78,12 +80,20 @@ class Seal:
 
 
 class Authority:
-    """Signs for one cluster. Times are inputs; serial numbers are chance."""
+    """Signs for one cluster. Times are inputs; serial numbers are chance.
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate) -> None:
+    `chain_pem` follows every certificate that it issues, up to the root that join tokens name; `trust_pem` are the
+    roots that its nodes are to trust. Both are its own root alone, unless another was or will be.
+    """
+
+    def __init__(
+        self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate, *, chain_pem: str = "", trust_pem: str = ""
+    ) -> None:
         self._key = key
         self._root = root
         self.root_ca_pem = _pem(root)
+        self.chain_pem = chain_pem or self.root_ca_pem
+        self.trust_pem = trust_pem or self.root_ca_pem
 
     @classmethod
     def create(cls, cluster_id: str, now_ns: int) -> Authority:
@@ -104,14 +114,14 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - BACKDATE)
             .not_valid_after(now + ROOT_LIFE)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
         return cls(key, builder.sign(key, hashes.SHA256()))
 
     @classmethod
-    def load(cls, key_pem: bytes, root_ca_pem: str) -> Authority:
+    def load(cls, key_pem: bytes, root_ca_pem: str, *, chain_pem: str = "", trust_pem: str = "") -> Authority:
         """Raises InvalidArgument when one cannot be read, or the two do not belong together."""
         try:
             key = serialization.load_pem_private_key(key_pem, None)
@@ -122,11 +132,48 @@ class Authority:
             ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != root.public_key():
             raise InvalidArgument("the cluster's CA key does not belong to its root certificate")
-        return cls(key, root)
+        return cls(key, root, chain_pem=chain_pem, trust_pem=trust_pem)
 
     @property
     def key_pem(self) -> bytes:
         return key_to_pem(self._key).encode()
+
+    def check_root(self, now_ns: int) -> None:
+        """Raises InvalidArgument unless its root may be a cluster's: a CA now, self-signed, with a P-256 key."""
+        root = self._root
+        try:
+            root.verify_directly_issued_by(root)
+            authority = root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+            root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+            raise InvalidArgument(
+                f"the certificate is no root of a CA: {error or type(error).__name__}",
+                hint="it must be self-signed, with basic constraints and a subject key identifier",
+            ) from error
+        if not authority or self._key.curve.name != "secp256r1":
+            raise InvalidArgument("the certificate is no CA's, or not for a P-256 key")
+        if not root.not_valid_before_utc <= _time(now_ns) <= root.not_valid_after_utc:
+            raise InvalidArgument(
+                f"the certificate is valid until {root.not_valid_after_utc:%Y-%m-%d} only, or not yet"
+            )
+
+    def cross_sign(self, other: Authority, now_ns: int) -> str:
+        """The other's root, signed by this one: who trusts this one alone can verify what the other signs."""
+        root = other._root
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(root.subject)
+            .issuer_name(self._root.subject)
+            .public_key(root.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_time(now_ns) - BACKDATE)
+            .not_valid_after(min(root.not_valid_after_utc, self._root.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value, critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        return _pem(builder.sign(self._key, hashes.SHA256()))
 
     def issue(
         self,
@@ -189,7 +236,7 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
-        return _pem(builder.sign(self._key, hashes.SHA256())) + self.root_ca_pem
+        return _pem(builder.sign(self._key, hashes.SHA256())) + self.chain_pem
 
     def new_identity(
         self, *, node_id: str, cluster_id: str, role: Role, life_ns: int, now_ns: int, address: str = ""
@@ -199,7 +246,7 @@ class Authority:
         certificate_pem = self.issue(
             csr_pem, node_id=node_id, cluster_id=cluster_id, role=role, life_ns=life_ns, now_ns=now_ns, address=address
         )
-        return Identity(certificate_pem, key_pem, self.root_ca_pem)
+        return Identity(certificate_pem, key_pem, self.trust_pem)
 
 
 def _subject(common_name: str, cluster_id: str, unit: str) -> x509.Name:

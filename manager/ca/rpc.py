@@ -16,6 +16,7 @@ from manager.audit.ledger import Ledger
 from manager.ca.admission import Ground, WrongToken, check, ground_of, joined_before, spent
 from manager.ca.authority import Authority, Seal, key_of_request
 from manager.ca.limiter import Limiter, source_of
+from manager.ca.rotation import outlived, roots_known
 from manager.ca.token import JoinToken
 from manager.store import base
 from manager.store.base import Guard, Put, Txn
@@ -41,13 +42,13 @@ _RETRY_S = 0.02
 
 
 class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
-    """`managers` says where a node may dial a manager ("ADDR:PORT")."""
+    """`managers` says where a node may dial a manager ("ADDR:PORT"); `authority` is asked for each certificate."""
 
     def __init__(
         self,
         *,
         mirror: Mirror,
-        authority: Authority,
+        authority: Callable[[], Authority],
         seal: Seal,
         clock: Clock,
         managers: Callable[[], Sequence[str]],
@@ -96,13 +97,13 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
         source, now = source_of(context.peer()), self._clock.monotonic()
         self._limiter.check(source, now)
         try:
-            peer, until = tls.check_restore(
-                request.certificate_pem, cluster.root_ca_pem, request.csr_pem, request.signature
+            peer, old = tls.check_restore(
+                request.certificate_pem, roots_known(cluster), request.csr_pem, request.signature
             )
         except InvalidArgument:
             self._limiter.wrong(source, now)
             raise
-        ago_s = self._clock.now_ns() / 1e9 - until.timestamp()
+        ago_s = (self._clock.now_ns() - old.not_after_ns) / 1e9
         grace_s = cluster.spec.certificate_grace_ns / 1e9
         if ago_s > grace_s:
             raise PermissionDenied(
@@ -110,11 +111,17 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
                 hint="leave the cluster there and join again with a token",
             )
         node = _member(self._mirror, peer, cluster)
+        if outlived(cluster, old.issuer_key) and old.key != node.description.certificate.key:
+            # Whoever knows the key of a root that was replaced can sign what they like with it.
+            raise PermissionDenied(
+                f"the certificate of node {peer.node_id} is of a root that was replaced, and not the last it had",
+                hint="leave the cluster there and join again with a token",
+            )
         await self._ledger.note(_line(context, "node restore", node))
         log.info("certificate restored node=%s from=%s", node.meta.id, context.peer())
         return ca_pb2.RestoreCertificateResponse(
-            certificate_pem=_renewed(self._authority, node, cluster, request.csr_pem, self._clock),
-            root_ca_pem=self._authority.root_ca_pem,
+            certificate_pem=_renewed(self._authority(), node, cluster, request.csr_pem, self._clock),
+            root_ca_pem=self._authority().trust_pem,
         )
 
     def _ground(self, text: str, source: str, cluster: Cluster) -> Ground:
@@ -163,8 +170,8 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
             node_id=node.meta.id,
             cluster_id=cluster.meta.id,
             role=types_pb2.Role.Value(f"ROLE_{node.spec.role.name}"),
-            certificate_pem=_renewed(self._authority, node, cluster, csr_pem, self._clock),
-            root_ca_pem=self._authority.root_ca_pem,
+            certificate_pem=_renewed(self._authority(), node, cluster, csr_pem, self._clock),
+            root_ca_pem=self._authority().trust_pem,
             managers=list(self._managers()),
         )
 
@@ -172,7 +179,7 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
 class CertificateServicer(ca_pb2_grpc.CertificateServiceServicer):
     """Renewal for whoever is a member still."""
 
-    def __init__(self, *, mirror: Mirror, authority: Authority, clock: Clock) -> None:
+    def __init__(self, *, mirror: Mirror, authority: Callable[[], Authority], clock: Clock) -> None:
         self._mirror = mirror
         self._authority = authority
         self._clock = clock
@@ -187,9 +194,9 @@ class CertificateServicer(ca_pb2_grpc.CertificateServiceServicer):
             )
         cluster = _cluster(self._mirror)
         node = _member(self._mirror, peer, cluster)
-        certificate_pem = _renewed(self._authority, node, cluster, request.csr_pem, self._clock)
+        certificate_pem = _renewed(self._authority(), node, cluster, request.csr_pem, self._clock)
         log.info("certificate renewed node=%s role=%s", node.meta.id, node.spec.role.name.lower())
-        return ca_pb2.RenewCertificateResponse(certificate_pem=certificate_pem, root_ca_pem=self._authority.root_ca_pem)
+        return ca_pb2.RenewCertificateResponse(certificate_pem=certificate_pem, root_ca_pem=self._authority().trust_pem)
 
 
 def _line(context: Any, verb: str, node: Node, ground: Ground | None = None) -> AuditEntry:

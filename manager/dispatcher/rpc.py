@@ -67,7 +67,6 @@ class DispatcherService(DispatcherServiceServicer):
         mirror: Mirror,
         clock: Clock,
         inventory: Inventory,
-        root_ca_pem: str,
         own_id: str,
         tenure: Tenure,
         leads: Callable[[], bool],
@@ -75,7 +74,6 @@ class DispatcherService(DispatcherServiceServicer):
         self._mirror = mirror
         self._clock = clock
         self._inventory = inventory
-        self._root_ca_pem = root_ca_pem
         self._own_id = own_id
         self._tenure = tenure
         self._assigner = Assigner(mirror)
@@ -179,7 +177,7 @@ class DispatcherService(DispatcherServiceServicer):
             return_within_ns=int(self._liveness.crowd_s * 1e9),
             managers=managers_of(self._mirror),
             serving=len(self._mirror.managers),
-            root_ca_pem=self._root_ca_pem,
+            root_ca_pem=self._trust.root_ca_pem,
             role=types_pb2.Role.Value(f"ROLE_{role.name}"),
             trust=to_wire(self._trust, wire.Trust),
         )

@@ -21,6 +21,27 @@ class ClusterSpec(Value, frozen=True):
     audit_retention_ns: int = 0
 
 
+class RootRotation(Value, frozen=True):
+    """The cluster's root is being replaced by another. `cross_pem` is the new root's key signed by the old root: who
+    trusts only the old one follows it. What is sealed is what the cluster will have afterwards."""
+
+    root_ca_pem: str = ""
+    cross_pem: str = ""
+    sealed_ca_key: bytes = b""
+    sealed_worker_secret: bytes = b""
+    sealed_manager_secret: bytes = b""
+    began_ns: int = 0
+    deadline_ns: int = 0
+
+
+class FormerRoot(Value, frozen=True):
+    """A root that was replaced. Until `until_ns`, who missed that can still find the way to the present one."""
+
+    root_ca_pem: str = ""
+    cross_pem: str = ""
+    until_ns: int = 0
+
+
 class Cluster(Value, frozen=True):
     """Sealed fields are encrypted with the key that only manager hosts have (see `manager/ca/authority.py`)."""
 
@@ -30,3 +51,5 @@ class Cluster(Value, frozen=True):
     sealed_ca_key: bytes = b""
     sealed_worker_secret: bytes = b""
     sealed_manager_secret: bytes = b""
+    rotation: RootRotation | None = None
+    former_roots: tuple[FormerRoot, ...] = ()

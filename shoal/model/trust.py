@@ -14,7 +14,14 @@ class Revocation(Value, frozen=True):
 
 
 class Trust(Value, frozen=True):
-    """What a manager tells every node about whom to let in. `manager_ids` are the nodes that are managers now."""
+    """What a manager tells every node about whom to let in.
+
+    `manager_ids` are the nodes that are managers now, `root_ca_pem` the roots to trust. Who has a certificate of
+    another issuer than `issuer_key` renews it within `renew_within_ns`.
+    """
 
     manager_ids: tuple[str, ...] = ()
     revocations: tuple[Revocation, ...] = ()
+    root_ca_pem: str = ""
+    issuer_key: str = ""
+    renew_within_ns: int = 0

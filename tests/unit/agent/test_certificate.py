@@ -61,3 +61,34 @@ async def test_goes_on_trying_while_nobody_answers(authority: Authority, manager
     managers.append(manager.address)
     await eventually(lambda: credentials.current() != old)
     running.cancel()
+
+
+async def test_renews_before_its_time_once_the_cluster_signs_with_another_root(
+    authority: Authority, manager: Manager, tmp_path: Path
+) -> None:
+    clock = ManualClock()
+    now = datetime.datetime.fromtimestamp(clock.now_ns() / 1e9, datetime.UTC)
+    before = authority.identity("node1", not_before=now, not_after=now + datetime.timedelta(days=3650))
+    credentials = Credentials(tmp_path, before)
+    renewal = Renewal(credentials, lambda: [manager.address], clock=clock, chance=lambda: 0.5)
+    running = asyncio.create_task(renewal.run())
+    credentials.expect(before.info.issuer_key, 60.0)
+    await clock.advance(60)
+    assert credentials.current() == before
+    credentials.expect("another", 60.0)
+    await clock.advance(29)
+    assert credentials.current() == before
+    await clock.advance(2)
+    await eventually(lambda: credentials.current() != before)
+    assert not credentials.outdated.is_set()
+    running.cancel()
+
+
+def test_other_roots_are_trusted_without_another_session(authority: Authority, tmp_path: Path) -> None:
+    credentials = Credentials(tmp_path, authority.identity("node1"))
+    credentials.trust("")
+    assert credentials.current().root_ca_pem == authority.root_pem
+    credentials.trust("ROOTS")
+    assert Identity.load(tmp_path) == credentials.current()
+    assert credentials.current().root_ca_pem == "ROOTS"
+    assert not credentials.renewed.is_set()

@@ -39,6 +39,9 @@ class Manager(
         self.warnings: list[str] = []
         self.audit: list[types_pb2.AuditEntry] = []
         self.verified = control_pb2.VerifyAuditResponse()
+        # The root that a rotation is to, and what happens after each look at the nodes.
+        self.rotation = ""
+        self.steps: list[Callable[[], None]] = []
         self.users: dict[str, types_pb2.User] = {}
         self.tokens: list[control_pb2.TokenView] = []
         self.conflicts = 0
@@ -70,6 +73,10 @@ class Manager(
         return swarm_pb2.LeaveSwarmResponse()
 
     # control
+
+    def RotateRoot(self, request: Any, context: Any) -> Any:
+        self.cluster.rotation.root_ca_pem = self.rotation
+        return control_pb2.RotateRootResponse()
 
     def GetCluster(self, request: Any, context: Any) -> Any:
         return control_pb2.GetClusterResponse(cluster=self.cluster)
@@ -136,7 +143,10 @@ class Manager(
         return control_pb2.RevokeJoinTokenResponse()
 
     def ListNodes(self, request: Any, context: Any) -> Any:
-        return control_pb2.ListNodesResponse(nodes=self.nodes.values())
+        answer = control_pb2.ListNodesResponse(nodes=self.nodes.values())
+        if self.steps:
+            self.steps.pop(0)()
+        return answer
 
     def GetNode(self, request: Any, context: Any) -> Any:
         return control_pb2.GetNodeResponse(node=self._node("n1" if request.node == "self" else request.node))

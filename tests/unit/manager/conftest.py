@@ -13,6 +13,7 @@ from manager.api.control import ControlService
 from manager.api.room import Room
 from manager.audit.ledger import Ledger
 from manager.ca.authority import Authority, Seal
+from manager.ca.signer import Signer
 from manager.ca.token import sealed_secret
 from manager.control.action import commit, create
 from manager.control.tenure import Tenure
@@ -66,7 +67,17 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
     seal, authority, inventory = Seal(b"k" * 32), Authority.create("c1", clock.now_ns()), Inventory()
     tenure = Tenure(store, node_id="m1", address="10.9.0.9:2377", clock=clock)
     serving = asyncio.create_task(tenure.run())
-    room = Room(store, mirror, clock, seal, authority, Ledger(store, seal, clock), inventory, "m1", lambda: "m1")
+    room = Room(
+        store,
+        mirror,
+        clock,
+        seal,
+        Signer(mirror, seal).current,
+        Ledger(store, seal, clock),
+        inventory,
+        "m1",
+        lambda: "m1",
+    )
     parts = Parts(store, mirror, clock, seal, authority, inventory, tenure, room, ControlService(room))
     cluster = Cluster(
         Meta("c1", created_at_ns=NOW),

@@ -31,7 +31,7 @@ class Place(msgspec.Struct):
     clock: ManualClock
 
     def own(self) -> Identity:
-        return own_identity(self.mirror, self.authority, self.folder, self.clock)
+        return own_identity(self.mirror, lambda: self.authority, self.folder, self.clock)
 
     def valid(self) -> bool:
         found = Identity.load(self.folder)
@@ -46,7 +46,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     for record in (Cluster(Meta("c1"), spec), node("m1", Role.MANAGER), node("w1")):
         mirror.put(record)
     made = Place(mirror, Authority.create("c1", clock.now_ns()), tmp_path / "identity", clock)
-    keeping = asyncio.create_task(keep_identity(mirror, made.authority, made.folder, clock))
+    keeping = asyncio.create_task(keep_identity(mirror, lambda: made.authority, made.folder, clock))
     yield made
     assert not keeping.done()
     keeping.cancel()

@@ -95,7 +95,7 @@ def test_root_certificate(shoal: Shell) -> None:
     [
         (("init", "--autolock"), "flag --autolock of 'shoal swarm init' is not supported yet"),
         (("init", "--data-path-addr", "eth1"), "flag --data-path-addr"),
-        (("ca", "--rotate"), "flag --rotate of 'shoal swarm ca' is not supported yet"),
+        (("ca", "--external-ca", "x"), "flag --external-ca of 'shoal swarm ca' is not supported yet"),
         (("init", "--auto-lock"), "unknown flag: --auto-lock"),
         (("init", "--cert-expiry", "90"), 'missing unit in duration "90"'),
         (("init", "--default-addr-pool", "10.0.0.0/8", "--default-addr-pool", "11.0.0.0/8"), "several"),

@@ -42,7 +42,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
     await manager.add(node("m2", Role.MANAGER))
     gate = Gate(Permission(manager.mirror, manager.clock).check)
     server = new_server(interceptors=(gate,))
-    renewal = CertificateServicer(mirror=manager.mirror, authority=manager.authority, clock=manager.clock)
+    renewal = CertificateServicer(mirror=manager.mirror, authority=manager.room.authority, clock=manager.clock)
     ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, server)
     control_pb2_grpc.add_ControlServiceServicer_to_server(manager.control, server)
     own = identity(manager, "m1", Role.MANAGER)

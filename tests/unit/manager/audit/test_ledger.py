@@ -134,7 +134,10 @@ async def test_more_than_a_transaction_holds_is_trimmed_in_steps(manager: Any, l
     assert not await faults(manager, ledger)
 
 
-@pytest.mark.parametrize("forged", [None, b"forged", Seal(b"x" * 32).seal(b"\x90", "audit head")])
+OTHERS = Seal(b"x" * 32).seal(b"\x90", "audit head")
+
+
+@pytest.mark.parametrize("forged", [None, b"forged", OTHERS], ids=["taken", "forged", "another cluster's"])
 async def test_a_head_that_was_taken_or_forged_is_told_in_the_record_itself(manager: Any, forged: bytes | None) -> None:
     before = Ledger(manager.store, manager.seal, manager.clock)
     await before.note(LINE, LINE, LINE)

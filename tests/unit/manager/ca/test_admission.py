@@ -34,7 +34,7 @@ def door(manager: Any) -> JoinServicer:
     return JoinServicer(
         ledger=manager.room.ledger,
         mirror=manager.mirror,
-        authority=manager.authority,
+        authority=manager.room.authority,
         seal=manager.seal,
         clock=manager.clock,
         managers=lambda: ["10.9.0.9:2377"],

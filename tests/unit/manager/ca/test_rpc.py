@@ -39,7 +39,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
     join = JoinServicer(
         ledger=manager.room.ledger,
         mirror=manager.mirror,
-        authority=manager.authority,
+        authority=manager.room.authority,
         seal=manager.seal,
         clock=manager.clock,
         managers=list,

@@ -57,7 +57,6 @@ def serving(manager: Any, address: str) -> Serving:
             mirror=manager.mirror,
             clock=manager.clock,
             inventory=manager.inventory,
-            root_ca_pem=manager.authority.root_ca_pem,
             own_id="m1",
             tenure=tenure,
             leads=lambda: True,

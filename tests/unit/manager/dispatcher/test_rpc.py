@@ -44,12 +44,11 @@ async def address(manager: Any) -> AsyncIterator[str]:
         mirror=manager.mirror,
         clock=manager.clock,
         inventory=manager.inventory,
-        root_ca_pem=manager.authority.root_ca_pem,
         own_id="m1",
         tenure=manager.tenure,
         leads=lambda: True,
     )
-    renewal = CertificateServicer(mirror=manager.mirror, authority=manager.authority, clock=manager.clock)
+    renewal = CertificateServicer(mirror=manager.mirror, authority=manager.room.authority, clock=manager.clock)
     own = identity(manager, "m1", Role.MANAGER)
     server = new_server()
     dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(service, server)
@@ -234,7 +233,7 @@ def join(manager: Any) -> JoinServicer:
     return JoinServicer(
         ledger=manager.room.ledger,
         mirror=manager.mirror,
-        authority=manager.authority,
+        authority=manager.room.authority,
         seal=manager.seal,
         clock=manager.clock,
         managers=lambda: ["10.9.0.9:2377"],
