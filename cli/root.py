@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from cli.client import Client
 from cli.command import command, flag, switch
-from cli.parse.duration import duration
+from shoal.duration import duration
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.v1 import control_pb2
 

@@ -12,7 +12,7 @@ from cli.container.lifecycle import each_in_turn
 from cli.inspect import each_document
 from cli.output import table, words
 from cli.output.table import Row
-from cli.parse.duration import duration
+from shoal.duration import duration
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.v1 import control_pb2
 from shoal.v1.types_pb2 import User, UserRole
