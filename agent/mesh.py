@@ -8,6 +8,7 @@ fails is tried again, so that a task's stop or a new assignment never hangs on a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -22,6 +23,7 @@ from shoal.model.network import Endpoint
 log = logging.getLogger(__name__)
 
 SETTLE_S = 10.0
+_LOCAL = frozenset({"bridge", "host", "none"})  # every host has them
 
 
 class NetworkRoom(Protocol):
@@ -38,6 +40,7 @@ class Mesh:
         self._networks: tuple[NetworkAssignment, ...] = ()
         self._endpoints: tuple[Endpoint, ...] = ()
         self._left: set[str] = set()
+        self._joined: set[str] = set()  # by name and by id
         self._wished = 0
         self._tried = 0
         self._changed = asyncio.Condition()
@@ -71,6 +74,14 @@ class Mesh:
         except TimeoutError:
             log.warning("the networks take longer than %d s to settle", SETTLE_S)
 
+    async def joined(self, networks: Sequence[str]) -> None:
+        """Wait until this host takes part in all of them (names or ids of the cluster's), at most 10 s: a task may be
+        assigned a moment before its host has its block of the network's addresses."""
+        missing = set(networks) - _LOCAL
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S), self._changed:
+                await self._changed.wait_for(lambda: not missing - self._joined)
+
     async def run(self) -> None:
         """Carry wishes out, for as long as the host is a member."""
         backoff = Backoff(0.5, 15)
@@ -87,12 +98,16 @@ class Mesh:
                 await self._next_wish(wish, backoff.next())
 
     async def _carry_out(self, *, first: bool) -> bool:
+        networks = self._networks
         try:
-            await self._room.assign(self._networks, balanced(self._endpoints, self._left))
+            await self._room.assign(networks, balanced(self._endpoints, self._left))
         except ShoalError as error:
             if first:
                 log.error("the cluster's networks cannot be carried out: %s", error)
             return False
+        finally:
+            # Also after a failure: the others of them are there, and a start tells which one is not.
+            self._joined = {name for each in networks for name in (each.network.meta.id, each.network.spec.name)}
         return True
 
     async def _wish(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -47,6 +47,7 @@ class ContainerRoom(Protocol):
 class Balance(Protocol):
     """What a task needs of `agent.mesh.Mesh`."""
 
+    async def joined(self, networks: Sequence[str]) -> None: ...
     async def leave(self, task_id: str, service_id: str) -> bool: ...
     def forget(self, task_id: str) -> None: ...
 
@@ -152,6 +153,7 @@ class TaskRun:
             self._template, self._task, node_id=self._host.node_id, host=self._host.described, image=image
         )
         container = self._container() or await self._host.containers.create(wanted)
+        await self._host.balance.joined([each.network for each in wanted.networks])
         self._rise(ladder.ready(self._status, container, self._host.clock.now_ns()))
 
     async def _start(self) -> None:

@@ -62,6 +62,8 @@ class Networks:
         self._thread = thread
         self._fabric = fabric
         self._allotments = Allotments(self._held, chance)
+        # As the allotments know them: while the fabric changes, its own may be ahead.
+        self._segments: tuple[Segment, ...] = ()
         self._directory = Directory(resolver, self._allotments.records, self._in_thread)
         self._resolv_conf = resolver.resolv_conf
         self._sandboxes: dict[str, Sandbox] = {}
@@ -217,7 +219,7 @@ class Networks:
             await self.disconnect(container_id)
 
     def _segments_of(self, attachments: Sequence[NetworkAttachment]) -> tuple[Segment, ...]:
-        known = {segment.network_id: segment for segment in self._fabric.segments}
+        known = {segment.network_id: segment for segment in self._segments}
         found = []
         for attachment in attachments:
             segment = known.get(self.get(attachment.network or bridge.DEFAULT).meta.id)
@@ -265,8 +267,9 @@ class Networks:
     async def _tell(self) -> None:
         """Networks or services changed: addresses, ports and names go by them now."""
         endpoints = self._fabric.wish.endpoints
-        self._allotments.lay(self._fabric.segments, balance.mesh_ports(endpoints))
-        await self._directory.replace(self._fabric.segments, endpoints)
+        self._segments = self._fabric.segments
+        self._allotments.lay(self._segments, balance.mesh_ports(endpoints))
+        await self._directory.replace(self._segments, endpoints)
 
     # -- networks ---------------------------------------------------------------------------------
 

@@ -82,6 +82,11 @@ def cycle(rack: Rack, number: int) -> None:
         manager, "service", "create", "-q", "--name", f"cycle{number}", "--replicas", str(len(rack.hosts)),
         "--network", f"net{number}", "-p", f"{20000 + number % 10000}:80", "--mount", "type=volume,target=/v", "web:1",
     )  # fmt: skip
+    # A task that is sent before its host has its part of the new network waits for it.
+    states = lab.shoal(
+        manager, "service", "ps", "--no-trunc", "--format", "{{.CurrentState}}: {{.Error}}", f"cycle{number}"
+    )
+    assert not [each for each in states.splitlines() if each.startswith(("Failed", "Rejected"))], states
     lab.shoal(host, "run", "--rm", "-v", "/v", "-p", "0:80", "web:1", "true")
     lab.shoal(manager, "service", "rm", f"cycle{number}")
     # A network is in use as long as its service has tasks.

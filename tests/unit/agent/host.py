@@ -106,6 +106,9 @@ class Balance:
         self.done = done
         self.balanced = balanced
 
+    async def joined(self, networks: Sequence[str]) -> None:
+        return None
+
     async def leave(self, task_id: str, service_id: str) -> bool:
         self.done.append(f"leave {task_id}")
         return self.balanced

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from agent.mesh import Mesh, balanced
+from shoal.clock import settle
 from shoal.errors import ShoalError
 from shoal.model.assignment import NetworkAssignment
-from shoal.model.network import Backend, Endpoint
+from shoal.model.base import Meta
+from shoal.model.network import Backend, Endpoint, Network, NetworkSpec
 from tests.unit.agent.conftest import eventually
 
 WEB = Endpoint(service_id="s1", network_id="n1", backends=(Backend("t1", "a"), Backend("t2", "b")))
@@ -51,6 +53,21 @@ async def test_a_leaving_task_is_out_of_the_balance_when_leave_returns(mesh: Mes
     await mesh.settled()
     assert await mesh.leave("t1", "s1")
     assert [backend.task_id for backend in room.wishes[-1][0].backends] == ["t2"]
+
+
+async def test_a_task_waits_until_its_host_is_on_its_networks(mesh: Mesh, room: Room) -> None:
+    await mesh.joined(("bridge", "host"))
+    waiting = asyncio.create_task(mesh.joined(("back", "bridge")))
+    await mesh.want((), (WEB,))
+    await mesh.settled()
+    room.gate.clear()
+    back = NetworkAssignment(Network(Meta("n7"), NetworkSpec(name="back")))
+    await mesh.want((back,), (WEB,))
+    await settle()
+    assert not waiting.done()
+    room.gate.set()
+    await waiting
+    await mesh.joined(("n7",))
 
 
 async def test_a_task_nobody_balances_leaves_at_once(mesh: Mesh, room: Room) -> None:
