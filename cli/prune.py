@@ -13,6 +13,9 @@ from cli.parse.duration import moment
 from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2
 
+# Docker's filter for what became its flag.
+_ALL = ("all=1", "all=true")
+
 
 class PruneFlags(Flags):
     """What goes, and whether to ask."""
@@ -30,6 +33,22 @@ async def containers(client: Client, flags: PruneFlags) -> None:
     request = engine_pb2.PruneContainersRequest(filters=filters(flags.filter))
     answer = await client.containers.PruneContainers(request)
     tell("Deleted Containers:", answer.containers, answer.reclaimed_bytes)
+
+
+@command("[OPTIONS]", examples=["shoal volume prune", "shoal volume prune -a -f"])
+async def volumes(
+    client: Client,
+    flags: PruneFlags,
+    all: Annotated[bool, switch("-a", "--all", help="Remove all unused volumes, not just anonymous ones")] = False,
+) -> None:
+    """Remove unused local volumes"""
+    texts = [each for each in flags.filter if each not in _ALL]
+    all = all or len(texts) < len(flags.filter)
+    kind = "all" if all else "anonymous"
+    confirm(f"This will remove {kind} local volumes not used by at least one container.", flags)
+    request = engine_pb2.PruneVolumesRequest(all=all, filters=pair.filters(texts))
+    answer = await client.volumes.PruneVolumes(request)
+    tell("Deleted Volumes:", answer.volumes, answer.reclaimed_bytes)
 
 
 def confirm(warning: str, flags: PruneFlags) -> None:

@@ -4,15 +4,11 @@ no list is a typing error and told as one."""
 from __future__ import annotations
 
 _RUN = """
-    --annotation --attach -a --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cpu-period --cpu-quota
-    --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpuset-cpus --cpuset-mems --device --device-cgroup-rule
-    --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns-option
-    --dns-search --domainname --expose --gpus
-    --ip --ip6 --ipc --isolation --kernel-memory --label-file --link
-    --link-local-ip --log-driver --log-opt --mac-address --memory-reservation --memory-swap --memory-swappiness
-    --oom-kill-disable --oom-score-adj --pid --runtime --security-opt --storage-opt --userns --uts
-    --volume-driver --volumes-from
+    --annotation --attach -a --blkio-weight-device --cgroup-parent --cpu-rt-period --cpu-rt-runtime
+    --disable-content-trust --gpus --ip --ip6 --isolation --kernel-memory --link --link-local-ip --mac-address
+    --memory-swappiness --runtime --storage-opt --userns --volume-driver
 """
+_UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
 _SERVICE = """
     --config --credential-spec --dns-option --dns-search --generic-resource
     --isolation --log-driver --log-opt
@@ -30,6 +26,8 @@ _TABLE = {
     "create": _RUN,
     "container run": _RUN,
     "container create": _RUN,
+    "update": _UPDATE,
+    "container update": _UPDATE,
     "service create": _SERVICE,
     "service update": _SERVICE + _SERVICE_UPDATE,
     "swarm init": "--autolock --data-path-addr --data-path-port --external-ca --force-new-cluster --max-snapshots "
@@ -61,9 +59,7 @@ _TABLE = {
 _INSTEAD = {
     "--with-registry-auth": "nodes get images from each other, so it is not needed for an image that one of them has",
     "--no-resolve-image": "the digest is the cluster's own, no registry is asked for it",
-    "--volumes-from": "mount the same volumes by name with -v",
     "--link": "put both on a network of their own and use names",
-    "--expose": "a port needs no exposing to be reached on a network",
 }
 
 

@@ -86,6 +86,7 @@ _VERBS = {
         "rm": ("Remove one or more networks", "cli.network:remove"),
     },
     "volume": {
+        "prune": ("Remove unused local volumes", "cli.prune:volumes"),
         "create": ("Create a volume", "cli.volume:create"),
         "inspect": ("Display detailed information on one or more volumes", "cli.inspect:volume"),
         "ls": ("List volumes", "cli.volume:ls"),
@@ -201,7 +202,7 @@ _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
     """build, builder, buildx, compose, config, history, login, logout, machine, plugin, push, save, search,
     secret, stack, image build, image history, image prune, image push, image save, network connect,
-    network disconnect, network prune, volume prune, volume update, swarm unlock, swarm unlock-key, system df,
+    network disconnect, network prune, volume update, swarm unlock, swarm unlock-key, system df,
     system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
     _LATER,
 )

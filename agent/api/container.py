@@ -18,7 +18,7 @@ from agent.container.settle import warnings_of
 from shoal import codec
 from shoal.errors import InvalidArgument
 from shoal.model.base import Resources
-from shoal.model.container import Container, ContainerSpec, RestartPolicy
+from shoal.model.container import Container, ContainerSpec, RestartPolicy, Tuning
 from shoal.model.network import NetworkAttachment, Port
 from shoal.v1 import engine_pb2 as wire
 from shoal.v1 import types_pb2
@@ -57,6 +57,7 @@ class ContainerService(ContainerServiceServicer):
             networks=tuple(codec.from_wire(each, NetworkAttachment) for each in request.networks),
             ports=tuple(codec.from_wire(each, Port) for each in request.ports),
             auto_remove=request.auto_remove,
+            tuning=codec.from_wire(request.tuning, Tuning),
         )
         container = await self._containers.create(wanted, publish_all=request.publish_all)
         return wire.CreateContainerResponse(id=container.meta.id, warnings=warnings_of(container))
@@ -112,7 +113,8 @@ class ContainerService(ContainerServiceServicer):
     ) -> wire.UpdateContainerResponse:
         restart = codec.from_wire(request.restart, RestartPolicy) if request.HasField("restart") else None
         limits = codec.from_wire(request.limits, Resources)
-        await self._containers.update(request.container, limits=limits, restart=restart)
+        tuning = codec.from_wire(request.tuning, Tuning)
+        await self._containers.update(request.container, limits=limits, tuning=tuning, restart=restart)
         return wire.UpdateContainerResponse()
 
     async def PruneContainers(

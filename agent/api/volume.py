@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
 from agent.container.containers import Containers
+from agent.container.filter import has_label
+from agent.container.prune import disk_bytes
 from agent.volume.volumes import Volumes
 from shoal import codec
-from shoal.errors import InvalidArgument
+from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.model.volume import Volume
 from shoal.v1 import engine_pb2 as wire
 from shoal.v1 import types_pb2
@@ -48,12 +52,31 @@ class VolumeService(VolumeServiceServicer):
         await self._volumes.remove(request.name, users, force=request.force)
         return wire.RemoveVolumeResponse()
 
+    async def PruneVolumes(self, request: wire.PruneVolumesRequest, _context: Context) -> wire.PruneVolumesResponse:
+        for each in request.filters:
+            if each.key not in ("label", "label!"):
+                raise InvalidArgument(f"invalid filter '{each.key}'", hint="there are: label, label!")
+        removed, freed = [], 0
+        for volume in self._volumes.list():
+            if not (request.all or volume.anonymous) or self._containers.volume_users(volume.name):
+                continue
+            if any(has_label(volume.labels, each.value) != (each.key == "label") for each in request.filters):
+                continue
+            size_bytes = await asyncio.to_thread(disk_bytes, Path(volume.mountpoint))
+            try:
+                await self._volumes.remove(volume.name, self._containers.volume_users(volume.name))
+            except (Conflict, NotFound):  # somebody took it, or was faster
+                continue
+            removed.append(volume.name)
+            freed += size_bytes
+        return wire.PruneVolumesResponse(volumes=removed, reclaimed_bytes=freed)
+
     def _matches(self, volume: Volume, wanted: dict[str, list[str]]) -> bool:
         """Values of one key are alternatives, except labels; keys add up."""
         tests: dict[str, Callable[[str], bool]] = {
             "dangling": lambda value: (not self._containers.volume_users(volume.name)) == (value in ("true", "1")),
             "driver": lambda value: volume.driver == value,
-            "label": lambda value: _has_label(volume, value),
+            "label": lambda value: has_label(volume.labels, value),
             "name": lambda value: value in volume.name,
         }
         return all(
@@ -66,8 +89,3 @@ def _check(key: str, value: str) -> None:
         raise InvalidArgument(f"invalid filter '{key}'", hint=f"there are: {', '.join(_FILTERS)}")
     if key == "dangling" and value not in ("true", "false", "1", "0"):
         raise InvalidArgument(f"invalid value '{value}' for filter 'dangling'", hint="true or false")
-
-
-def _has_label(volume: Volume, value: str) -> bool:
-    name, equals, text = value.partition("=")
-    return name in volume.labels and (not equals or volume.labels[name] == text)

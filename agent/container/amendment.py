@@ -13,12 +13,13 @@ import msgspec
 
 from agent.container.bundle import resources
 from agent.container.held import Held
+from agent.container.isolation import check_tuning
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.settle import check_limits, check_restart
 from agent.network.networks import Networks
 from shoal.errors import Conflict, InvalidArgument, ShoalError
 from shoal.model.base import Resources
-from shoal.model.container import Container, RestartCondition, RestartPolicy
+from shoal.model.container import Container, RestartCondition, RestartPolicy, Tuning
 from shoal.names import check_name
 
 
@@ -56,7 +57,7 @@ class Amender:
             await self._networks.rename(held.id, name)
             self._lifecycle.publish(held, "rename", oldName=before)
 
-    async def update(self, held: Held, *, limits: Resources, restart: RestartPolicy | None) -> None:
+    async def update(self, held: Held, *, limits: Resources, tuning: Tuning, restart: RestartPolicy | None) -> None:
         """Zeros and None leave things as they are. A running container has its limits when this returns.
 
         Raises InvalidArgument, and Conflict for what the kernel refuses; then nothing has changed.
@@ -65,11 +66,15 @@ class Amender:
             held.check_there()
             before = held.record.container
             after = msgspec.structs.replace(
-                before, limits=merged(before.limits, limits), restart=restart or before.restart
+                before,
+                limits=merged(before.limits, limits),
+                tuning=tuned(before.tuning, tuning),
+                restart=restart or before.restart,
             )
             check_limits(after.limits, self._cpus)
+            check_tuning(after.tuning, after.limits, cpus=self._cpus)
             check_restart(after)
-            enforced = held.alive and after.limits != before.limits
+            enforced = held.alive and (after.limits, after.tuning) != (before.limits, before.tuning)
             await self._save(held, after, amending=enforced)
             if restart is not None and restart.condition != RestartCondition.NONE:
                 await self._lifecycle.save(held, held.state)  # from now on it decides what a power cut leaves
@@ -84,7 +89,7 @@ class Amender:
     async def enforce(self, held: Held) -> None:
         """Give a running container the limits of its record. Call with the lock."""
         container = held.record.container
-        await self._room.runtime.update(held.id, resources(container.limits, privileged=container.spec.privileged))
+        await self._room.runtime.update(held.id, resources(container))
         await self._save(held, container)
 
     async def _save(self, held: Held, container: Container, *, amending: bool = False) -> None:
@@ -100,3 +105,9 @@ def merged(before: Resources, wanted: Resources) -> Resources:
         memory_bytes=wanted.memory_bytes or before.memory_bytes,
         pids=max(wanted.pids or before.pids, 0),
     )
+
+
+def tuned(before: Tuning, wanted: Tuning) -> Tuning:
+    """`before` with what `wanted` says: what is 0 or empty says nothing."""
+    given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value}
+    return msgspec.structs.replace(before, **given)

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from agent.container.capability import capabilities
+from agent.container.isolation import HOST, NONE, UNCONFINED, device_rules, seccomp_profile
 from agent.container.user import User
 from shoal.defaults import PATH_ENV, SHM_SIZE_BYTES
-from shoal.model.base import Resources
-from shoal.model.container import Container, Mount, MountType
+from shoal.model.container import Container, ContainerSpec, Mount, MountType
 
 Config = dict[str, Any]
 
@@ -50,11 +50,18 @@ _DEVICE_RULES = (
     (5, 2, "rwm"),
     (136, None, "rwm"),
 )
+_THROTTLES = {
+    "read_bps": "throttleReadBpsDevice",
+    "write_bps": "throttleWriteBpsDevice",
+    "read_iops": "throttleReadIOPSDevice",
+    "write_iops": "throttleWriteIOPSDevice",
+}
 _NET_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 
 
 class Device(msgspec.Struct, frozen=True):
-    """A device node of the host that a privileged container gets. `kind` is "c" or "b"."""
+    """A device node that a container gets, of the host's `major`:`minor`. `kind` is "c" or "b"; `access` what its
+    cgroup lets it do with it, empty where that lets everything."""
 
     path: str
     kind: str
@@ -63,12 +70,23 @@ class Device(msgspec.Struct, frozen=True):
     mode: int
     uid: int = 0
     gid: int = 0
+    access: str = ""
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A `Throttle` of a device by its numbers."""
+
+    kind: str
+    major: int
+    minor: int
+    rate: int
 
 
 class Facts(msgspec.Struct, frozen=True):
     """`netns_path` is empty for the host's network, `shares_netns` says that another container owns it.
     `sources` are the host paths of the container's mounts, in its order (tmpfs: empty); `files` what lies over
-    single paths, target → source. `init_path` is the init program on the host, `cpu_throttles` its thermal files."""
+    single paths, target → source. `pidns_path` is that of another container's processes. `init_path` is the init
+    program on the host, `cpu_throttles` its thermal files."""
 
     cgroup: str
     hostname: str
@@ -83,12 +101,15 @@ class Facts(msgspec.Struct, frozen=True):
     rows: int = 0
     columns: int = 0
     cpu_throttles: tuple[str, ...] = ()
+    pidns_path: str = ""
+    throttles: tuple[Limit, ...] = ()
 
 
 def bundle(container: Container, facts: Facts) -> Config:
     """The config of one start."""
     spec = container.spec
     granted = capabilities(privileged=spec.privileged, add=spec.cap_add, drop=spec.cap_drop, available=facts.available)
+    open_view = spec.privileged or spec.unmasked
     return {
         "ociVersion": "1.2.0",
         "process": {
@@ -100,26 +121,36 @@ def bundle(container: Container, facts: Facts) -> Config:
                 granted=granted,
                 tty=spec.tty,
                 size=(facts.rows, facts.columns),
+                no_new_privileges=spec.no_new_privileges,
             ),
+            "oomScoreAdj": spec.oom_score_adj,
             "rlimits": [
                 {"type": f"RLIMIT_{each.name.upper()}", "soft": each.soft, "hard": each.hard} for each in spec.ulimits
             ],
         },
         "root": {"path": "rootfs", "readonly": spec.read_only},
-        "hostname": facts.hostname,
+        **({} if spec.uts_mode == HOST else {"hostname": facts.hostname, "domainname": spec.domainname}),
         "mounts": _mounts(container, facts),
         "linux": {
-            "namespaces": _namespaces(facts),
+            "namespaces": _namespaces(spec, facts),
             "cgroupsPath": facts.cgroup,
-            "resources": resources(container.limits, privileged=spec.privileged),
+            "resources": resources(container, devices=facts.devices, throttles=facts.throttles),
             "devices": _devices(facts.devices),
             "sysctl": _sysctls(container, facts),
-            "maskedPaths": [] if spec.privileged else [*_MASKED, *facts.cpu_throttles],
-            "readonlyPaths": [] if spec.privileged else list(_READ_ONLY),
+            "maskedPaths": [] if open_view else [*_MASKED, *facts.cpu_throttles],
+            "readonlyPaths": [] if open_view else list(_READ_ONLY),
+            **_seccomp(spec, granted),
             "rootfsPropagation": "rprivate",
         },
-        "annotations": {} if spec.privileged else {SECCOMP: "default"},
+        "annotations": {SECCOMP: "default"} if not spec.privileged and not spec.seccomp else {},
     }
+
+
+def _seccomp(spec: ContainerSpec, granted: Sequence[str]) -> Config:
+    """A profile of the user's own; the default one has no need to be spelled out."""
+    if spec.seccomp in ("", UNCONFINED):
+        return {}
+    return {"seccomp": seccomp_profile(spec.seccomp, granted)}
 
 
 def process(
@@ -131,6 +162,7 @@ def process(
     granted: Sequence[str],
     tty: bool,
     size: tuple[int, int] = (0, 0),
+    no_new_privileges: bool = False,
 ) -> Config:
     """The `process` of a start or an exec. Who is not root has capabilities to win back (set-user-id programs),
     none in hand."""
@@ -144,7 +176,7 @@ def process(
         "env": list(env),
         "cwd": cwd,
         "capabilities": {"bounding": list(granted), "effective": in_hand, "permitted": in_hand},
-        "noNewPrivileges": False,
+        "noNewPrivileges": no_new_privileges,
     }
 
 
@@ -162,20 +194,41 @@ def environment(container: Container, *, hostname: str, home: str, tty: bool, ex
     return [f"{name}={value}" for name, value in variables.items()]
 
 
-def resources(limits: Resources, *, privileged: bool) -> Config:
-    """Docker's rule for swap: as much again as memory."""
-    found: Config = {"devices": _device_rules(privileged)}
-    if limits.nano_cpus:
-        found["cpu"] = {"period": _CPU_PERIOD_US, "quota": limits.nano_cpus * _CPU_PERIOD_US // 10**9}
-    if limits.memory_bytes:
-        found["memory"] = {"limit": limits.memory_bytes, "swap": limits.memory_bytes * 2}
+def resources(container: Container, *, devices: Sequence[Device] = (), throttles: Sequence[Limit] = ()) -> Config:
+    """Docker's rule for swap, unless the user has one: as much again as memory."""
+    limits, tuning = container.limits, container.tuning
+    found: Config = {"devices": _device_rules(container.spec, devices)}
+    cpu = {
+        "shares": tuning.cpu_shares,
+        "period": _CPU_PERIOD_US if limits.nano_cpus else tuning.cpu_period_us,
+        "quota": limits.nano_cpus * _CPU_PERIOD_US // 10**9 if limits.nano_cpus else tuning.cpu_quota_us,
+        "cpus": tuning.cpuset_cpus,
+        "mems": tuning.cpuset_mems,
+    }
+    memory = {
+        "limit": limits.memory_bytes,
+        "swap": tuning.memory_swap_bytes or limits.memory_bytes * 2,
+        "reservation": tuning.memory_reservation_bytes,
+        "disableOOMKiller": tuning.oom_kill_disable,
+    }
+    io = {"weight": tuning.io_weight, **_throttled(throttles)}
+    for name, values in (("cpu", cpu), ("memory", memory), ("blockIO", io)):
+        if given := {key: value for key, value in values.items() if value}:
+            found[name] = given
     if limits.pids > 0:
         found["pids"] = {"limit": limits.pids}
     return found
 
 
-def _device_rules(privileged: bool) -> list[Config]:
-    if privileged:
+def _throttled(throttles: Sequence[Limit]) -> Config:
+    return {
+        name: [{"major": each.major, "minor": each.minor, "rate": each.rate} for each in throttles if each.kind == kind]
+        for kind, name in _THROTTLES.items()
+    }
+
+
+def _device_rules(spec: ContainerSpec, devices: Sequence[Device]) -> list[Config]:
+    if spec.privileged:
         return [{"allow": True, "access": "rwm"}]
     allowed = [
         {"allow": True, "type": "c", "major": major, "access": access} | ({"minor": minor} if minor is not None else {})
@@ -183,7 +236,11 @@ def _device_rules(privileged: bool) -> list[Config]:
     ]
     # Making a node is allowed, since tar does it; opening it is not.
     made = [{"allow": True, "type": kind, "access": "m"} for kind in ("c", "b")]
-    return [{"allow": False, "access": "rwm"}, *made, *allowed]
+    own = [
+        {"allow": True, "type": each.kind, "major": each.major, "minor": each.minor, "access": each.access}
+        for each in devices
+    ]
+    return [{"allow": False, "access": "rwm"}, *made, *allowed, *own, *device_rules(spec)]
 
 
 def _devices(devices: Sequence[Device]) -> list[Config]:
@@ -201,8 +258,16 @@ def _devices(devices: Sequence[Device]) -> list[Config]:
     ]
 
 
-def _namespaces(facts: Facts) -> list[Config]:
-    made: list[Config] = [{"type": each} for each in ("mount", "pid", "uts", "ipc", "cgroup")]
+def _namespaces(spec: ContainerSpec, facts: Facts) -> list[Config]:
+    shared = {
+        "pid": spec.pid_mode == HOST,
+        "uts": spec.uts_mode == HOST,
+        "ipc": spec.ipc_mode == HOST,
+        "cgroup": spec.cgroupns_mode == HOST,
+    }
+    made: list[Config] = [{"type": "mount"}, *({"type": name} for name, is_shared in shared.items() if not is_shared)]
+    if facts.pidns_path:
+        made = [{**each, "path": facts.pidns_path} if each["type"] == "pid" else each for each in made]
     return [*made, {"type": "network", "path": facts.netns_path}] if facts.netns_path else made
 
 
@@ -229,14 +294,22 @@ def _mounts(container: Container, facts: Facts) -> list[Config]:
 def _default_mounts(container: Container) -> list[Config]:
     shm_bytes = container.spec.shm_size_bytes or SHM_SIZE_BYTES
     guard = [] if container.spec.privileged else ["ro"]
+    queue, memory = (
+        _fs("/dev/mqueue", "mqueue", _NO),
+        _fs("/dev/shm", "tmpfs", (*_NO, "mode=1777", f"size={shm_bytes}"), source="shm"),
+    )
+    ipc = [queue, memory]
+    if container.spec.ipc_mode == HOST:
+        ipc = [queue, _bind("/dev/shm", "/dev/shm", ["rprivate", *_NO])]
+    elif container.spec.ipc_mode == NONE:
+        ipc = [queue]
     return [
         _fs("/proc", "proc", _NO),
         _fs("/dev", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
         _fs("/dev/pts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
         _fs("/sys", "sysfs", (*_NO, *guard)),
         _fs("/sys/fs/cgroup", "cgroup", (*guard, *_NO)),
-        _fs("/dev/mqueue", "mqueue", _NO),
-        _fs("/dev/shm", "tmpfs", (*_NO, "mode=1777", f"size={shm_bytes}"), source="shm"),
+        *ipc,
     ]
 
 

@@ -43,9 +43,9 @@ from agent.runtime.runtime import Runtime, Streams
 from agent.volume.volumes import Volumes
 from shoal.broadcast import Broadcast
 from shoal.clock import Clock, SystemClock
-from shoal.errors import Conflict, NotFound, ShoalError
+from shoal.errors import Conflict, NotFound, ShoalError, Unsupported
 from shoal.model.base import Resources
-from shoal.model.container import Container, ContainerState, RestartPolicy
+from shoal.model.container import Container, ContainerState, RestartPolicy, Tuning
 from shoal.model.event import Tell, to_nobody
 from shoal.model.health import HealthState
 from shoal.settings import Paths
@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_RESOURCES = Resources()
+NO_TUNING = Tuning()
 STATS_EVERY_S = 1.0
 
 
@@ -200,11 +201,16 @@ class Containers:
         await self._whole(self._amender.rename(self._room.register.find(ref), name))
 
     async def update(
-        self, ref: str, *, limits: Resources = NO_RESOURCES, restart: RestartPolicy | None = None
+        self,
+        ref: str,
+        *,
+        limits: Resources = NO_RESOURCES,
+        tuning: Tuning = NO_TUNING,
+        restart: RestartPolicy | None = None,
     ) -> Container:
         """Zeros and None leave things as they are. Raises Conflict for what the kernel refuses."""
         held = self._room.register.find(ref)
-        await self._whole(self._amender.update(held, limits=limits, restart=restart))
+        await self._whole(self._amender.update(held, limits=limits, tuning=tuning, restart=restart))
         return held.container
 
     async def prune(self, filters: Sequence[tuple[str, str]] = ()) -> tuple[Sequence[str], int]:
@@ -292,6 +298,10 @@ class Containers:
     ) -> AsyncIterator[Sequence[LogLine]]:
         """What it wrote, oldest first, in batches; with `follow` until it ends."""
         held = self._room.register.find(ref)
+        if not held.record.container.log_path:
+            raise Unsupported(
+                "configured logging driver does not support reading", hint="it was made with --log-driver none"
+            )
         async for batch in logs.batches(
             Path(held.record.container.log_path),
             Window(tail=tail, since_ns=since_ns, until_ns=until_ns),

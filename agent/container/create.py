@@ -19,9 +19,9 @@ from agent.container.record import Record, State
 from agent.container.settle import CONTAINER_MODE, settled
 from agent.image.images import Images
 from shoal import ids
-from shoal.errors import NotFound
+from shoal.errors import InvalidArgument, NotFound
 from shoal.model.base import Meta
-from shoal.model.container import Container, ContainerStatus, MountType
+from shoal.model.container import Container, ContainerSpec, ContainerStatus, Mount, MountType
 from shoal.model.image import Image
 from shoal.model.network import NetworkAttachment
 from shoal.names import check_name, random_name
@@ -50,6 +50,7 @@ class Creator:
                 cpus=self._cpus,
                 publish_all=publish_all,
                 mint=lambda: _mint(minted),
+                inherited=[each for word in wanted.spec.volumes_from for each in self._inherited(word)],
             )
             place.check_binds(container.mounts)
             held = await self._make(container, image, frozenset(minted))
@@ -67,10 +68,29 @@ class Creator:
             wanted,
             meta=Meta(id=container_id, created_at_ns=now, updated_at_ns=now),
             name=name,
+            spec=self._resolved_modes(wanted.spec),
             networks=tuple(self._resolved(each) for each in wanted.networks),
             log_path=str(folder / f"{container_id}-json.log"),
             status=ContainerStatus(),
         )
+
+    def _inherited(self, word: str) -> list[Mount]:
+        """What another container mounts, "NAME" or "NAME:ro", running or not. Raises NotFound."""
+        name, _, mode = word.partition(":")
+        if mode not in ("", "ro", "rw", "z"):
+            raise InvalidArgument(f"invalid mode for volumes-from: {mode}", hint="ro or rw")
+        return [
+            # It was filled from its own image, if at all.
+            msgspec.structs.replace(each, read_only=each.read_only or mode == "ro", no_copy=True)
+            for each in self._room.register.find(name).record.container.mounts
+            if each.type != MountType.TMPFS
+        ]
+
+    def _resolved_modes(self, spec: ContainerSpec) -> ContainerSpec:
+        if not spec.pid_mode.startswith(CONTAINER_MODE):
+            return spec
+        owner = self._room.register.find(spec.pid_mode.removeprefix(CONTAINER_MODE))
+        return msgspec.structs.replace(spec, pid_mode=CONTAINER_MODE + owner.id)
 
     def _resolved(self, attachment: NetworkAttachment) -> NetworkAttachment:
         """ "container:NAME" by id, so that it outlives a renaming. Raises NotFound."""

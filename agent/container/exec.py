@@ -51,4 +51,5 @@ def exec_process(
         granted=granted,
         tty=request.tty,
         size=(request.rows, request.columns),
+        no_new_privileges=spec.no_new_privileges,
     )

@@ -77,10 +77,10 @@ def _name(container: Container, value: str) -> bool:
         return value in container.name
 
 
-def has_label(container: Container, value: str) -> bool:
+def has_label(labels: Mapping[str, str], value: str) -> bool:
     """`value` is "name" or "name=text"."""
     name, equals, text = value.partition("=")
-    return name in container.spec.labels and (not equals or container.spec.labels[name] == text)
+    return name in labels and (not equals or labels[name] == text)
 
 
 def _exited(container: Container, value: str) -> bool:
@@ -125,7 +125,7 @@ def _range(value: str) -> tuple[int, int, str]:
 _TESTS: dict[str, Test] = {
     "id": lambda container, value: container.meta.id.startswith(value),
     "name": _name,
-    "label": has_label,
+    "label": lambda container, value: has_label(container.spec.labels, value),
     "status": lambda container, value: container.status.state == _STATES.get(value),
     "exited": _exited,
     "volume": _volume,

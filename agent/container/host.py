@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from agent.container.bundle import Device
+import msgspec
+
+from agent.container.bundle import Device, Limit
 from agent.runtime.capability import NAMES, own_permitted
-from shoal.errors import Unsupported
+from shoal.errors import StartFailed, Unsupported
+from shoal.model.container import DeviceMapping, Throttle
 
 # Static ones only: nothing of the host's libraries exists inside a container.
 _INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/libexec/podman/catatonit", "/usr/bin/catatonit")
@@ -46,6 +49,45 @@ def devices() -> tuple[Device, ...]:
     return tuple(_devices("/dev"))
 
 
+def mapped_devices(mappings: Iterable[DeviceMapping]) -> tuple[Device, ...]:
+    """The devices of `--device`; a folder stands for those in it. Raises StartFailed in docker's words."""
+    found: list[Device] = []
+    for each in mappings:
+        target, access = each.target or each.source, each.permissions or "rwm"
+        try:
+            about = Path(each.source).stat()
+        except OSError as error:
+            raise StartFailed(
+                f'error gathering device information while adding custom device "{each.source}": '
+                f"{(error.strerror or str(error)).lower()}"
+            ) from error
+        inside = _devices(each.source) if stat.S_ISDIR(about.st_mode) else _device(each.source, about)
+        moved = [
+            msgspec.structs.replace(one, path=target + one.path.removeprefix(each.source), access=access)
+            for one in inside
+        ]
+        if not moved:
+            raise StartFailed(
+                f'error gathering device information while adding custom device "{each.source}": not a device node'
+            )
+        found += moved
+    return tuple(found)
+
+
+def throttled(throttles: Iterable[Throttle]) -> tuple[Limit, ...]:
+    """By number. Raises StartFailed for what is no block device."""
+    found = []
+    for each in throttles:
+        try:
+            about = Path(each.path).stat()
+        except OSError as error:
+            raise StartFailed(f"{each.path}: {(error.strerror or str(error)).lower()}") from error
+        if not stat.S_ISBLK(about.st_mode):
+            raise StartFailed(f"{each.path} is not a block device", hint="give the disk, such as /dev/sda")
+        found.append(Limit(each.kind, os.major(about.st_rdev), os.minor(about.st_rdev), each.rate))
+    return tuple(found)
+
+
 def _devices(folder: str) -> Iterator[Device]:
     try:
         entries = sorted(os.scandir(folder), key=lambda each: each.name)
@@ -60,13 +102,19 @@ def _devices(folder: str) -> Iterator[Device]:
             continue
         if stat.S_ISDIR(about.st_mode):
             yield from _devices(entry.path)
-        elif stat.S_ISCHR(about.st_mode) or stat.S_ISBLK(about.st_mode):
-            yield Device(
-                path=entry.path,
-                kind="c" if stat.S_ISCHR(about.st_mode) else "b",
-                major=os.major(about.st_rdev),
-                minor=os.minor(about.st_rdev),
-                mode=about.st_mode & 0o777,
-                uid=about.st_uid,
-                gid=about.st_gid,
-            )
+        else:
+            yield from _device(entry.path, about)
+
+
+def _device(path: str, about: os.stat_result) -> Iterator[Device]:
+    """Nothing for what is no device."""
+    if stat.S_ISCHR(about.st_mode) or stat.S_ISBLK(about.st_mode):
+        yield Device(
+            path=path,
+            kind="c" if stat.S_ISCHR(about.st_mode) else "b",
+            major=os.major(about.st_rdev),
+            minor=os.minor(about.st_rdev),
+            mode=about.st_mode & 0o777,
+            uid=about.st_uid,
+            gid=about.st_gid,
+        )

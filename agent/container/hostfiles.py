@@ -51,8 +51,11 @@ def _hosts(container: Container, connection: Connection, *, on_host: bool) -> st
 
 
 def _resolv_conf(container: Container, connection: Connection, *, on_host: bool) -> str:
-    own = _text("/etc/resolv.conf") if on_host and not container.spec.dns else ""
-    return own or hosts.resolv_conf(container.spec.dns or connection.nameservers, connection.search, connection.options)
+    spec = container.spec
+    asked = spec.dns or spec.dns_search or spec.dns_options
+    own = _text("/etc/resolv.conf") if on_host and not asked else ""
+    search = () if spec.dns_search == (".",) else spec.dns_search or connection.search
+    return own or hosts.resolv_conf(spec.dns or connection.nameservers, search, spec.dns_options or connection.options)
 
 
 def _text(path: str) -> str:

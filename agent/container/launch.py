@@ -19,6 +19,7 @@ from agent.container import host, place
 from agent.container.bundle import Facts, bundle
 from agent.container.held import Held
 from agent.container.hostfiles import PATHS, source_of, write_host_files
+from agent.container.isolation import log_limits
 from agent.container.record import Records
 from agent.container.rootview import RootView
 from agent.container.settle import CONTAINER_MODE, HOST
@@ -192,6 +193,16 @@ class Launcher:
         path = "" if network == HOST else f"/proc/{status.pid}/ns/net"
         return _Joined(netns_path=path, hostname=hostname, files=files, owner=owner.id)
 
+    def _pid_namespace(self, container: Container) -> str:
+        """Of the container whose processes this one sees; empty for its own or the host's."""
+        mode = container.spec.pid_mode
+        if not mode.startswith(CONTAINER_MODE):
+            return ""
+        owner = self._find(mode.removeprefix(CONTAINER_MODE))
+        if not owner.alive:
+            raise Conflict(f"cannot join PID of a non running container: {owner.id}", hint="start it first")
+        return f"/proc/{owner.state.status.pid}/ns/pid"
+
     def _facts(
         self, container: Container, joined: _Joined, *, user: User, sources: tuple[str, ...], size: Size
     ) -> Facts:
@@ -204,7 +215,12 @@ class Launcher:
             shares_netns=bool(joined.owner),
             sources=sources,
             files=tuple((each, source_of(joined.files, each)) for each in PATHS),
-            devices=host.devices() if container.spec.privileged else (),
+            devices=(
+                *(host.devices() if container.spec.privileged else ()),
+                *host.mapped_devices(container.spec.devices),
+            ),
+            pidns_path=self._pid_namespace(container),
+            throttles=host.throttled(container.tuning.throttles),
             init_path=host.init_program() if container.spec.init else "",
             rows=size.rows,
             columns=size.columns,
@@ -213,6 +229,7 @@ class Launcher:
 
     def _start(self, container: Container, facts: Facts, layers: tuple[str, ...]) -> Start:
         folder = self._records.folder(container.meta.id)
+        log_max_bytes, log_max_files = log_limits(container.spec.log)
         return Start(
             id=container.meta.id,
             config=bundle(container, facts),
@@ -223,6 +240,8 @@ class Launcher:
                 volatile=_is_volatile(container),
             ),
             log_path=container.log_path,
+            log_max_bytes=log_max_bytes,
+            log_max_files=log_max_files,
             tty=container.spec.tty,
             stdin=container.spec.open_stdin,
             rows=facts.rows,
@@ -231,10 +250,10 @@ class Launcher:
 
 
 def hostname_of(container: Container) -> str:
-    """The user's, else the host's on the host's network, else the short id."""
+    """The user's, else the host's on the host's network or with its name, else the short id."""
     if container.spec.hostname:
         return container.spec.hostname
-    if container.networks[0].network == HOST:
+    if HOST in (container.networks[0].network, container.spec.uts_mode):
         return os.uname().nodename
     return ids.short(container.meta.id)
 

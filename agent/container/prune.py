@@ -29,7 +29,7 @@ def prunable(containers: Iterable[Container], filters: Sequence[tuple[str, str]]
         for each in containers
         if not each.task_id
         and each.meta.created_at_ns < before_ns
-        and all(has_label(each, value) == (key == "label") for key, value in filters if key != "until")
+        and all(has_label(each.spec.labels, value) == (key == "label") for key, value in filters if key != "until")
     ]
 
 

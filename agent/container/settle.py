@@ -16,6 +16,7 @@ import msgspec
 
 from agent.container.capability import known_capability
 from agent.container.health import settled_check
+from agent.container.isolation import NO_LOG, check_isolation
 from agent.container.signals import signal_number
 from agent.volume.volumes import check_volume_name
 from shoal.defaults import MIN_MEMORY_BYTES
@@ -40,9 +41,17 @@ _SYSCTLS = frozenset(
 
 
 def settled(
-    wanted: Container, image_id: str, image: ImageConfig, *, cpus: int, publish_all: bool, mint: Callable[[], str]
+    wanted: Container,
+    image_id: str,
+    image: ImageConfig,
+    *,
+    cpus: int,
+    publish_all: bool,
+    mint: Callable[[], str],
+    inherited: Sequence[Mount] = (),
 ) -> Container:
-    """`wanted` with everything that follows from it and its image. `mint` names anonymous volumes.
+    """`wanted` with everything that follows from it and its image. `mint` names anonymous volumes; `inherited` are
+    the mounts of `--volumes-from`, which give way to its own.
 
     Raises InvalidArgument for what no host could run.
     """
@@ -51,10 +60,11 @@ def settled(
     workdir = _workdir(spec.workdir or image.workdir or "/")
     networks = _networks(wanted.networks)
     check_limits(wanted.limits, cpus)
+    check_isolation(wanted, cpus=cpus)
     check_restart(wanted)
     _check_spec(spec, host_network=networks[0].network == HOST)
     _check_env((*spec.env, *image.env))
-    ports = _ports(wanted.ports, image.exposed_ports if publish_all else ())
+    ports = _ports(wanted.ports, (*image.exposed_ports, *spec.exposed_ports) if publish_all else ())
     _check_modes(spec, networks[0].network, ports)
     return msgspec.structs.replace(
         wanted,
@@ -63,10 +73,11 @@ def settled(
         env=_merged_env(image.env, spec.env),
         workdir=workdir,
         user=spec.user or image.user,
-        mounts=_mounts(spec.mounts, image.volumes, mint),
+        mounts=_mounts(spec.mounts, inherited, image.volumes, mint),
         networks=networks,
         ports=ports,
         health=settled_check(spec.health, image.health),
+        log_path="" if spec.log.driver == NO_LOG else wanted.log_path,
     )
 
 
@@ -74,7 +85,7 @@ def config_of(container: Container, image: ImageConfig) -> ImageConfig:
     """What an image made from this container says of its own: the image's words, and the container's over them."""
     spec = container.spec
     cmd = image.cmd if not spec.entrypoint_set else ()
-    exposed = [f"{each.target}/{each.protocol.name.lower()}" for each in container.ports]
+    exposed = [*spec.exposed_ports] + [f"{each.target}/{each.protocol.name.lower()}" for each in container.ports]
     return msgspec.structs.replace(
         image,
         entrypoint=spec.entrypoint if spec.entrypoint_set else image.entrypoint,
@@ -256,13 +267,19 @@ def _check_sysctl(name: str, *, host_network: bool) -> None:
         raise InvalidArgument(f"sysctl '{name}' is not whitelisted", hint="it is not kept per container")
 
 
-def _mounts(wanted: Sequence[Mount], image_volumes: Sequence[str], mint: Callable[[], str]) -> tuple[Mount, ...]:
-    """The wish's, then one anonymous volume for each VOLUME of the image that nothing else is mounted on."""
+def _mounts(
+    wanted: Sequence[Mount], inherited: Sequence[Mount], image_volumes: Sequence[str], mint: Callable[[], str]
+) -> tuple[Mount, ...]:
+    """The wish's, then those of others that nothing of it lies at, then one anonymous volume for each VOLUME of the
+    image that nothing else is mounted on."""
     mounts = [_mount(each, mint) for each in wanted]
     targets = {each.target for each in mounts}
     if len(targets) < len(mounts):
         double = next(each.target for i, each in enumerate(mounts) if each.target in {m.target for m in mounts[:i]})
         raise InvalidArgument(f"Duplicate mount point: {double}")
+    borrowed = {each.target: each for each in inherited if each.target not in targets}
+    mounts += borrowed.values()
+    targets |= borrowed.keys()
     declared = dict.fromkeys(_clean("/" + each) for each in image_volumes)
     anonymous = [
         Mount(type=MountType.VOLUME, source=mint(), target=path)

@@ -387,8 +387,6 @@ def _limits(resources: Mapping[str, Any]) -> Limits:
     for name in ("idle", "burst"):
         if cpu.get(name):
             raise refuse(f"linux.resources.cpu.{name}")
-    if memory.get("disableOOMKiller"):
-        raise refuse("linux.resources.memory.disableOOMKiller", "it is gone from cgroup v2")
     throttles = {
         "throttleReadBpsDevice": "read_bps",
         "throttleWriteBpsDevice": "write_bps",
@@ -424,6 +422,7 @@ def _limits(resources: Mapping[str, Any]) -> Limits:
             for entry in resources.get("devices") or ()
         ),
         unified=tuple((resources.get("unified") or {}).items()),
+        oom_kill_disable=bool(memory.get("disableOOMKiller")),
     )
 
 

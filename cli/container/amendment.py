@@ -6,13 +6,15 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.command import Arguments, Flags, command, flag
+from cli.command import Arguments, command, flag
+from cli.container.flags import TuningFlags
 from cli.container.lifecycle import each_in_turn
+from cli.container.request import tuning
 from cli.parse import process, size
 from cli.parse.number import integer
 from shoal.errors import InvalidArgument
 from shoal.v1 import engine_pb2
-from shoal.v1.types_pb2 import Resources, RestartPolicy
+from shoal.v1.types_pb2 import Resources, RestartPolicy, Tuning
 
 
 @command("CONTAINER NEW_NAME", examples=["shoal rename web web-old"])
@@ -27,7 +29,7 @@ async def rename(
     await client.containers.RenameContainer(engine_pb2.RenameContainerRequest(container=container, name=new_name))
 
 
-class UpdateFlags(Flags):
+class UpdateFlags(TuningFlags):
     """What is given changes; what is not stays."""
 
     cpus: Annotated[int, flag("--cpus", metavar="decimal", parse=size.cpus, help="Number of CPUs")] = 0
@@ -48,11 +50,14 @@ class UpdateFlags(Flags):
 async def update(client: Client, flags: UpdateFlags, containers: Arguments) -> int:
     """Update configuration of one or more containers"""
     limits = Resources(nano_cpus=flags.cpus, memory_bytes=flags.memory, pids=flags.pids_limit)
-    if limits == Resources() and flags.restart is None:
+    tuned = tuning(flags)
+    if (limits, tuned) == (Resources(), Tuning()) and flags.restart is None:
         raise InvalidArgument("you must provide one or more flags when using this command")
 
     async def one(container: str) -> None:
-        request = engine_pb2.UpdateContainerRequest(container=container, limits=limits, restart=flags.restart)
+        request = engine_pb2.UpdateContainerRequest(
+            container=container, limits=limits, tuning=tuned, restart=flags.restart
+        )
         for warning in (await client.containers.UpdateContainer(request)).warnings:
             print(f"WARNING: {warning}", file=sys.stderr)
 

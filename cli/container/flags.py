@@ -4,11 +4,12 @@ from typing import Annotated
 
 from cli.command import Flags, flag, switch
 from cli.container.health import HealthFlags
+from cli.parse import isolation, process, size
 from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
-from cli.parse import process, size
-from cli.parse.number import integer, integer32
+from cli.parse.isolation import Exposed
+from cli.parse.number import integer, integer32, natural
 from cli.parse.port import container_ports
-from shoal.v1.types_pb2 import Mount, NetworkAttachment, Port, RestartPolicy, Ulimit
+from shoal.v1.types_pb2 import DeviceMapping, Mount, NetworkAttachment, Port, RestartPolicy, Ulimit
 
 
 class Ports(list[Port]):
@@ -32,6 +33,7 @@ class ProcessFlags(Flags):
         bool, switch("--init", help="Run an init inside the container that forwards signals and reaps processes")
     ] = False
     hostname: Annotated[str, flag("-h", "--hostname", help="Container host name")] = ""
+    domainname: Annotated[str, flag("--domainname", help="Container NIS domain name")] = ""
     stop_signal: Annotated[str, flag("--stop-signal", help="Signal to stop the container")] = ""
     stop_timeout: Annotated[
         int | None,
@@ -56,6 +58,76 @@ class IsolationFlags(Flags):
         list[Ulimit], flag("--ulimit", metavar="ulimit", parse=process.ulimit, help="Ulimit options")
     ] = []
     sysctl: Annotated[list[str], flag("--sysctl", metavar="map", help="Sysctl options")] = []
+    pid: Annotated[str, flag("--pid", help='PID namespace to use ("host", "container:NAME")')] = ""
+    ipc: Annotated[str, flag("--ipc", help='IPC mode to use ("private", "host", "none")')] = ""
+    uts: Annotated[str, flag("--uts", help='UTS namespace to use ("host")')] = ""
+    cgroupns: Annotated[str, flag("--cgroupns", help='Cgroup namespace to use ("private", "host")')] = ""
+    device: Annotated[
+        list[DeviceMapping],
+        flag("--device", metavar="list", parse=isolation.device, help="Add a host device to the container"),
+    ] = []
+    device_cgroup_rule: Annotated[
+        list[str], flag("--device-cgroup-rule", metavar="list", help="Add a rule to the cgroup allowed devices list")
+    ] = []
+    security_opt: Annotated[list[str], flag("--security-opt", metavar="list", help="Security Options")] = []
+    oom_score_adj: Annotated[
+        int,
+        flag("--oom-score-adj", metavar="int", parse=integer32, help="Tune host's OOM preferences (-1000 to 1000)"),
+    ] = 0
+
+
+class TuningFlags(Flags):
+    """How the kernel shares the host, besides amounts."""
+
+    cpu_shares: Annotated[
+        int, flag("-c", "--cpu-shares", metavar="int", parse=natural, help="CPU shares (relative weight)")
+    ] = 0
+    cpu_period: Annotated[
+        int, flag("--cpu-period", metavar="int", parse=natural, help="Limit CPU CFS (Completely Fair Scheduler) period")
+    ] = 0
+    cpu_quota: Annotated[
+        int, flag("--cpu-quota", metavar="int", parse=integer, help="Limit CPU CFS (Completely Fair Scheduler) quota")
+    ] = 0
+    cpuset_cpus: Annotated[str, flag("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")] = ""
+    cpuset_mems: Annotated[str, flag("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)")] = ""
+    memory_reservation: Annotated[
+        int, flag("--memory-reservation", metavar="bytes", parse=size.size, help="Memory soft limit")
+    ] = 0
+    memory_swap: Annotated[
+        int,
+        flag(
+            "--memory-swap",
+            metavar="bytes",
+            parse=isolation.swap,
+            help="Swap limit equal to memory plus swap: -1 to enable unlimited swap",
+        ),
+    ] = 0
+    blkio_weight: Annotated[
+        int,
+        flag("--blkio-weight", metavar="uint16", parse=natural, help="Block IO (relative weight), between 10 and 1000"),
+    ] = 0
+
+
+class OnceFlags(Flags):
+    """What is set when a container is made, and not changed later."""
+
+    oom_kill_disable: Annotated[bool, switch("--oom-kill-disable", help="Disable OOM Killer")] = False
+    device_read_bps: Annotated[
+        list[str],
+        flag("--device-read-bps", metavar="list", help="Limit read rate (bytes per second) from a device"),
+    ] = []
+    device_write_bps: Annotated[
+        list[str],
+        flag("--device-write-bps", metavar="list", help="Limit write rate (bytes per second) to a device"),
+    ] = []
+    device_read_iops: Annotated[
+        list[str],
+        flag("--device-read-iops", metavar="list", help="Limit read rate (IO per second) from a device"),
+    ] = []
+    device_write_iops: Annotated[
+        list[str],
+        flag("--device-write-iops", metavar="list", help="Limit write rate (IO per second) to a device"),
+    ] = []
 
 
 class StorageFlags(Flags):
@@ -70,6 +142,9 @@ class StorageFlags(Flags):
     ] = []
     tmpfs: Annotated[
         list[Mount], flag("--tmpfs", metavar="list", parse=mounting.tmpfs, help="Mount a tmpfs directory")
+    ] = []
+    volumes_from: Annotated[
+        list[str], flag("--volumes-from", metavar="list", help="Mount volumes from the specified container(s)")
     ] = []
 
 
@@ -104,13 +179,26 @@ class NetworkFlags(Flags):
     dns: Annotated[
         list[str], flag("--dns", metavar="list", parse=process.ip_address, help="Set custom DNS servers")
     ] = []
+    dns_search: Annotated[list[str], flag("--dns-search", metavar="list", help="Set custom DNS search domains")] = []
+    dns_option: Annotated[list[str], flag("--dns-option", metavar="list", help="Set DNS options")] = []
+    expose: Annotated[
+        list[Exposed],
+        flag("--expose", metavar="list", parse=isolation.exposed, help="Expose a port or a range of ports"),
+    ] = []
 
 
-class ContainerFlags(ProcessFlags, IsolationFlags, StorageFlags, NetworkFlags, HealthFlags):
+class ContainerFlags(ProcessFlags, IsolationFlags, TuningFlags, OnceFlags, StorageFlags, NetworkFlags, HealthFlags):
     """All of them."""
 
     name: Annotated[str, flag("--name", help="Assign a name to the container")] = ""
     label: Annotated[list[str], flag("-l", "--label", metavar="list", help="Set meta data on a container")] = []
+    label_file: Annotated[
+        list[str], flag("--label-file", metavar="list", help="Read in a line delimited file of labels")
+    ] = []
+    log_driver: Annotated[
+        str, flag("--log-driver", help='Logging driver for the container ("json-file", "local", "none")')
+    ] = ""
+    log_opt: Annotated[list[str], flag("--log-opt", metavar="list", help="Log driver options")] = []
     restart: Annotated[
         RestartPolicy | None,
         flag("--restart", parse=process.restart, help='Restart policy to apply when a container exits (default "no")'),

@@ -1,23 +1,25 @@
-"""From the flags of `run` and `create` to the container that is asked for. Pure, but for env files."""
+"""From the flags of `run` and `create` to the container that is asked for. Pure, but for files that flags name."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Sequence
 
-from cli.container.flags import ContainerFlags
+from cli.container.flags import ContainerFlags, OnceFlags, TuningFlags
 from cli.container.health import health_check
-from cli.parse import pair
+from cli.parse import isolation, pair
 from shoal.errors import InvalidArgument
 from shoal.v1.engine_pb2 import CreateContainerRequest
 from shoal.v1.types_pb2 import (
     RESTART_CONDITION_NONE,
     ContainerSpec,
+    LogConfig,
     Mount,
     NetworkAttachment,
     Port,
     Resources,
     RestartPolicy,
+    Tuning,
 )
 
 _SECOND_NS = 10**9
@@ -36,6 +38,7 @@ def create_request(flags: ContainerFlags, image: str, args: Sequence[str]) -> Cr
     return CreateContainerRequest(
         name=flags.name,
         spec=_spec(flags, image, args),
+        tuning=_once(flags, tuning(flags)),
         limits=Resources(nano_cpus=flags.cpus, memory_bytes=flags.memory, pids=max(flags.pids_limit, 0)),
         restart=policy,
         networks=networks,
@@ -66,13 +69,13 @@ def check_signal(text: str) -> str:
 
 
 def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSpec:
-    return ContainerSpec(
+    spec = ContainerSpec(
         image=image,
         entrypoint=[flags.entrypoint] if flags.entrypoint else [],
         entrypoint_set=flags.entrypoint is not None,
         args=args,
         env=pair.environment(flags.env, flags.env_file, pair.own_environment()),
-        labels=pair.labels(flags.label),
+        labels=pair.labels([*pair.lines_of(flags.label_file), *flags.label]),
         hostname=flags.hostname,
         workdir=_workdir(flags.workdir),
         user=flags.user,
@@ -93,7 +96,48 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
         hosts=flags.add_host,
         dns=flags.dns,
         health=health_check(flags),
+        volumes_from=flags.volumes_from,
+        pid_mode=flags.pid,
+        ipc_mode=flags.ipc,
+        uts_mode=flags.uts,
+        cgroupns_mode=flags.cgroupns,
+        devices=flags.device,
+        device_rules=flags.device_cgroup_rule,
+        oom_score_adj=flags.oom_score_adj,
+        dns_search=flags.dns_search,
+        dns_options=flags.dns_option,
+        domainname=flags.domainname,
+        log=LogConfig(driver=flags.log_driver, options=pair.options(flags.log_opt, "log opt")),
+        exposed_ports=[port for group in flags.expose for port in group],
     )
+    isolation.security(spec, flags.security_opt)
+    return spec
+
+
+def tuning(flags: TuningFlags) -> Tuning:
+    """What `run` and `update` share."""
+    return Tuning(
+        cpu_shares=flags.cpu_shares,
+        cpu_period_us=flags.cpu_period,
+        cpu_quota_us=flags.cpu_quota,
+        cpuset_cpus=flags.cpuset_cpus,
+        cpuset_mems=flags.cpuset_mems,
+        memory_reservation_bytes=flags.memory_reservation,
+        memory_swap_bytes=flags.memory_swap,
+        io_weight=flags.blkio_weight,
+    )
+
+
+def _once(flags: OnceFlags, out: Tuning) -> Tuning:
+    out.oom_kill_disable = flags.oom_kill_disable
+    rates = {
+        "read_bps": flags.device_read_bps,
+        "write_bps": flags.device_write_bps,
+        "read_iops": flags.device_read_iops,
+        "write_iops": flags.device_write_iops,
+    }
+    out.throttles.extend(isolation.throttles(rates))
+    return out
 
 
 def _workdir(path: str) -> str:

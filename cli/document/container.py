@@ -8,7 +8,7 @@ from typing import Any
 from cli.document.common import health_check, mount_type, protocol
 from cli.output.words import rfc3339
 from shoal.v1 import types_pb2
-from shoal.v1.types_pb2 import Address, Container, Health, Mount, Port
+from shoal.v1.types_pb2 import Address, Container, ContainerSpec, Health, Mount, Port
 
 _POLICIES = {
     types_pb2.RESTART_CONDITION_ON_FAILURE: "on-failure",
@@ -100,15 +100,29 @@ def _host_config(container: Container) -> dict[str, Any]:
         "ExtraHosts": list(spec.hosts),
         "GroupAdd": list(spec.groups),
         "Privileged": spec.privileged,
-        # What nobody can change here yet, as scripts ask for it: all private, nothing extra.
+        # What nobody can change here yet, as scripts ask for it.
         "CgroupParent": "",
-        "Devices": [],
-        "IpcMode": "private",
-        "LogConfig": {"Type": "json-file", "Config": {}},
-        "PidMode": "",
-        "SecurityOpt": None,
-        "UTSMode": "",
         "UsernsMode": "",
+        "CgroupnsMode": spec.cgroupns_mode or "private",
+        "DeviceCgroupRules": list(spec.device_rules) or None,
+        "Devices": [
+            {
+                "PathOnHost": each.source,
+                "PathInContainer": each.target or each.source,
+                "CgroupPermissions": each.permissions or "rwm",
+            }
+            for each in spec.devices
+        ],
+        "DnsOptions": list(spec.dns_options),
+        "DnsSearch": list(spec.dns_search),
+        "IpcMode": spec.ipc_mode or "private",
+        "LogConfig": {"Type": spec.log.driver or "json-file", "Config": dict(spec.log.options)},
+        "OomScoreAdj": spec.oom_score_adj,
+        "PidMode": spec.pid_mode,
+        "SecurityOpt": _security(spec) or None,
+        "UTSMode": spec.uts_mode,
+        "VolumesFrom": list(spec.volumes_from) or None,
+        **_tuning(container),
         "ReadonlyRootfs": spec.read_only,
         "Init": spec.init,
         "ShmSize": spec.shm_size_bytes or _DEFAULT_SHM_BYTES,
@@ -117,6 +131,29 @@ def _host_config(container: Container) -> dict[str, Any]:
         "NanoCpus": limits.nano_cpus,
         "PidsLimit": limits.pids or None,
         "Ulimits": [{"Name": each.name, "Hard": each.hard, "Soft": each.soft} for each in spec.ulimits],
+    }
+
+
+def _security(spec: ContainerSpec) -> list[str]:
+    return [
+        *(["no-new-privileges"] if spec.no_new_privileges else []),
+        *([f"seccomp={spec.seccomp}"] if spec.seccomp else []),
+        *(["systempaths=unconfined"] if spec.unmasked else []),
+    ]
+
+
+def _tuning(container: Container) -> dict[str, Any]:
+    tuning, limits = container.tuning, container.limits
+    return {
+        "CpuShares": tuning.cpu_shares,
+        "CpuPeriod": tuning.cpu_period_us,
+        "CpuQuota": tuning.cpu_quota_us,
+        "CpusetCpus": tuning.cpuset_cpus,
+        "CpusetMems": tuning.cpuset_mems,
+        "MemoryReservation": tuning.memory_reservation_bytes,
+        "MemorySwap": tuning.memory_swap_bytes or limits.memory_bytes * 2,
+        "BlkioWeight": tuning.io_weight,
+        "OomKillDisable": tuning.oom_kill_disable,
     }
 
 
@@ -146,6 +183,8 @@ def _config(container: Container) -> dict[str, Any]:
     spec = container.spec
     return {
         "Hostname": spec.hostname or container.meta.id[:12],
+        "Domainname": spec.domainname,
+        "ExposedPorts": {each: {} for each in spec.exposed_ports},
         "User": container.user,
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,

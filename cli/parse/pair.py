@@ -20,6 +20,22 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
     return out
 
 
+def options(texts: Iterable[str], what: str) -> dict[str, str]:
+    """`key=value`, both needed; `what` they are, for who gets it wrong."""
+    out = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InvalidArgument(f"invalid {what} '{text}'", hint="it looks like name=value")
+        out[key] = value
+    return out
+
+
+def lines_of(files: Iterable[str]) -> list[str]:
+    """The lines of these files that say something."""
+    return [line for path in files for line in _lines(path)]
+
+
 def sysctls(texts: Iterable[str]) -> dict[str, str]:
     """`key=value`, both needed."""
     out = {}

@@ -66,7 +66,7 @@ def extra_host(text: str) -> str:
     if not host or not address:
         raise InvalidArgument(f'bad format for add-host: "{text}"', hint="it looks like db:10.0.0.5")
     if address == "host-gateway":
-        raise Unsupported("host-gateway is not supported yet", hint="give the host's address")
+        return f"{host}:{address}"
     return f"{host}:{ip_address(address, 'in add-host')}"
 
 

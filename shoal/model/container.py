@@ -41,6 +41,45 @@ class Ulimit(Value, frozen=True):
     hard: int = 0
 
 
+class DeviceMapping(Value, frozen=True):
+    """A device of the host in a container; an empty `target` is the same path, empty `permissions` are all."""
+
+    source: str = ""
+    target: str = ""
+    permissions: str = ""
+
+
+class LogConfig(Value, frozen=True):
+    """Where output goes: an empty `driver` is "json-file"."""
+
+    driver: str = ""
+    options: dict[str, str] = {}
+
+
+class Throttle(Value, frozen=True):
+    """How much of a block device at most: `kind` is read_bps, write_bps, read_iops or write_iops."""
+
+    kind: str = ""
+    path: str = ""
+    rate: int = 0
+
+
+class Tuning(Value, frozen=True):
+    """How the kernel shares a host among containers, besides the amounts. 0 and empty mean its own way;
+    `memory_swap_bytes` is memory and swap together, -1 no limit."""
+
+    cpu_shares: int = 0
+    cpu_period_us: int = 0
+    cpu_quota_us: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    memory_reservation_bytes: int = 0
+    memory_swap_bytes: int = 0
+    io_weight: int = 0
+    throttles: tuple[Throttle, ...] = ()
+    oom_kill_disable: bool = False
+
+
 class ContainerSpec(Value, frozen=True):
     """What runs. `entrypoint` replaces the image's only with `entrypoint_set`; `args` replace its CMD when given."""
 
@@ -70,6 +109,22 @@ class ContainerSpec(Value, frozen=True):
     hosts: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     health: HealthCheck = HealthCheck()
+    volumes_from: tuple[str, ...] = ()
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    uts_mode: str = ""
+    cgroupns_mode: str = ""
+    devices: tuple[DeviceMapping, ...] = ()
+    device_rules: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    seccomp: str = ""
+    unmasked: bool = False
+    oom_score_adj: int = 0
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    domainname: str = ""
+    log: LogConfig = LogConfig()
+    exposed_ports: tuple[str, ...] = ()
 
 
 class RestartCondition(enum.IntEnum):
@@ -134,3 +189,4 @@ class Container(Value, frozen=True):
     log_path: str = ""
     status: ContainerStatus = ContainerStatus()
     health: HealthCheck = HealthCheck()
+    tuning: Tuning = Tuning()

@@ -54,11 +54,16 @@ class Limits(NamedTuple):
     throttles: tuple[Throttle, ...] = ()
     devices: tuple[DeviceRule, ...] = ()
     unified: tuple[tuple[str, str], ...] = ()
+    oom_kill_disable: bool = False
 
     def controllers(self) -> set[str]:
         """The v2 names of the controllers that these limits need."""
         needed = {
-            "memory": self.memory_bytes or self.swap_bytes or self.reservation_bytes or self.swappiness is not None,
+            "memory": self.memory_bytes
+            or self.swap_bytes
+            or self.reservation_bytes
+            or self.swappiness is not None
+            or self.oom_kill_disable,
             "cpu": self.cpu_shares or self.cpu_quota_us,
             "cpuset": self.cpus or self.mems,
             "pids": self.pids,

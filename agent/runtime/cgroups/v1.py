@@ -32,6 +32,8 @@ def settings(limits: Limits) -> list[Setting]:
         found.append(Setting("memory", "memory.soft_limit_in_bytes", str(limits.reservation_bytes)))
     if limits.swappiness is not None:
         found.append(Setting("memory", "memory.swappiness", str(limits.swappiness)))
+    if limits.oom_kill_disable:
+        found.append(Setting("memory", "memory.oom_control", "1"))
     if limits.cpu_shares:
         found.append(Setting("cpu", "cpu.shares", str(limits.cpu_shares)))
     if limits.cpu_period_us:

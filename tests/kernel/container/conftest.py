@@ -224,7 +224,8 @@ def busybox() -> bytes:
     """A root with one program under many names, two users, and content for a volume."""
     names = (
         "sh cat echo sleep true false ls id env hostname touch rm mkdir stat ps kill head wc nc wget test pwd ip tty"
-        " stty mount sync seq grep printf trap chmod chown df dd readlink nproc ulimit tail yes date uname whoami"
+        " stty mount sync seq grep printf trap chmod chown df dd readlink nproc ulimit tail yes date uname whoami tar"
+        " ln mv sed rmdir"
     ).split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

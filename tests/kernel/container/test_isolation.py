@@ -1,0 +1,263 @@
+"""Options of isolation on real containers: whose namespaces, which devices, which profile, how much, which log."""
+
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from agent.container.exec import ExecRequest
+from shoal.errors import Conflict, InvalidArgument, NotFound, StartFailed, Unsupported
+from shoal.model.base import Resources
+from shoal.model.container import DeviceMapping, LogConfig, Mount, MountType, Tuning
+
+pytestmark = pytest.mark.kernel
+
+MIB = 1 << 20
+
+
+async def said(engine, script, **fields):
+    code, out, err = await engine.output("sh", "-c", script, **fields)
+    assert (code, err) == (0, b""), err
+    return out.decode().strip()
+
+
+def own(kind):
+    return os.readlink(f"/proc/self/ns/{kind}")
+
+
+# namespaces
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"), [("pid_mode", "pid"), ("ipc_mode", "ipc"), ("uts_mode", "uts"), ("cgroupns_mode", "cgroup")]
+)
+async def test_a_namespace_of_the_host(engine, field, kind):
+    script = f"readlink /proc/self/ns/{kind}"
+    assert await said(engine, script, **{field: "host"}) == own(kind)
+    assert await said(engine, script) != own(kind)
+
+
+async def test_the_hosts_name_and_processes_are_seen(engine):
+    names = await said(engine, "hostname; cat /etc/hostname", uts_mode="host")
+    assert names.split() == [os.uname().nodename] * 2
+    assert await said(engine, f"test -d /proc/{os.getpid()} && echo seen", pid_mode="host") == "seen"
+
+
+async def test_the_processes_of_another_container(engine):
+    owner = await engine.run("sleep", "97", name="owner")
+    assert "sleep 97" in await said(engine, "ps -o args", pid_mode="container:owner")
+    await engine.containers.rename("owner", "other")
+    joined = await engine.run("sleep", "100", name="joined", pid_mode="container:other")
+    assert joined.spec.pid_mode == f"container:{owner.meta.id}"
+    await engine.containers.stop("joined", timeout_s=0)
+    await engine.containers.stop("other", timeout_s=0)
+    with pytest.raises(Conflict, match="cannot join PID of a non running container"):
+        await engine.containers.start("joined")
+    with pytest.raises(NotFound, match="No such container: nobody"):
+        await engine.run("true", pid_mode="container:nobody")
+
+
+async def test_shared_memory_is_the_hosts_private_or_none(engine):
+    mark = Path(f"/dev/shm/shoal-test-{os.getpid()}")
+    mark.touch()
+    try:
+        assert await said(engine, f"ls {mark}", ipc_mode="host") == str(mark)
+        assert await said(engine, "ls /dev/shm") == ""
+        assert await said(engine, "test -d /dev/shm || echo none", ipc_mode="none") == "none"
+    finally:
+        mark.unlink()
+
+
+# devices and security
+
+
+async def test_a_device_of_the_host_can_be_used_as_far_as_it_may(engine):
+    mapping = (DeviceMapping(source="/dev/zero", target="/dev/nought", permissions="r"),)
+    assert await said(engine, "head -c 3 /dev/nought | wc -c", devices=mapping) == "3"
+    assert await said(engine, "echo x > /dev/hole", devices=(DeviceMapping("/dev/null", "/dev/hole"),)) == ""
+    with pytest.raises(StartFailed, match='adding custom device "/dev/nothing": no such file'):
+        await engine.run("true", devices=(DeviceMapping("/dev/nothing"),))
+    with pytest.raises(StartFailed, match="not a device node"):
+        await engine.run("true", devices=(DeviceMapping("/etc/passwd"),))
+
+
+async def test_no_new_privileges_and_no_profile(engine):
+    status = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status"
+    assert (await said(engine, status)).split() == ["NoNewPrivs:", "0", "Seccomp:", "2"]
+    found = await said(engine, status, no_new_privileges=True, seccomp="unconfined")
+    assert found.split() == ["NoNewPrivs:", "1", "Seccomp:", "0"]
+    await engine.run("sleep", "100", name="web", no_new_privileges=True)
+    assert "NoNewPrivs:\t1" in await inside(engine, "web", "cat /proc/self/status")
+
+
+async def inside(engine, ref, script):
+    streams = await engine.containers.exec(ref, ExecRequest(argv=("sh", "-c", script)))
+    out = b""
+    while (chunk := await streams.read()) is not None:
+        out += chunk[1]
+    await streams.close()
+    return out.decode()
+
+
+PROFILE = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+    "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
+        {"names": ["rmdir"], "action": "SCMP_ACT_ERRNO", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+    ],
+}
+
+
+async def test_a_profile_of_the_users_own(engine, shell, tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps(PROFILE))
+    options = ("--rm", "--security-opt", f"seccomp={tmp_path}/p.json")
+    denied = await shell("run", *options, "busybox", "mkdir", "/new")
+    assert denied.code == 1
+    assert "Operation not permitted" in denied.err
+    assert (await shell("run", *options, "--cap-add", "SYS_ADMIN", "busybox", "mkdir", "/new")).code == 0
+    (tmp_path / "bad.json").write_text("{}")
+    refused = await shell("run", "--security-opt", f"seccomp={tmp_path}/bad.json", "busybox", "true")
+    assert refused.code == 125
+    assert "Decoding seccomp profile failed" in refused.err
+
+
+async def test_nothing_is_masked_when_that_is_asked_for(engine):
+    assert await said(engine, "head -c1 /proc/timer_list | wc -c", unmasked=False) == "0"
+    assert await said(engine, "head -c1 /proc/timer_list | wc -c", unmasked=True) == "1"
+
+
+# how much
+
+
+async def test_the_kernel_is_told_how_to_share(engine):
+    tuning = Tuning(cpu_shares=512, cpuset_cpus="0", memory_swap_bytes=128 * MIB, memory_reservation_bytes=32 * MIB)
+    container = await engine.run(
+        "sleep", "100", name="web", limits=Resources(memory_bytes=64 * MIB), tuning=tuning, oom_score_adj=321
+    )
+    status = Path(f"/proc/{container.status.pid}/status").read_text()
+    assert "Cpus_allowed_list:\t0\n" in status
+    assert Path(f"/proc/{container.status.pid}/oom_score_adj").read_text().strip() == "321"
+    changed = await engine.containers.update("web", tuning=Tuning(cpu_shares=1024))
+    assert changed.tuning == Tuning(1024, 0, 0, "0", "", 32 * MIB, 128 * MIB)
+    assert shares(container, engine) in ("1024", "39")
+
+
+def shares(container, engine):
+    for pattern in ("*/{}/cpu.shares", "{}/cpu.weight"):
+        for path in Path("/sys/fs/cgroup").glob(pattern.format(f"{engine.cgroup}/{container.meta.id}")):
+            return path.read_text().strip()
+    raise AssertionError("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"tuning": Tuning(memory_swap_bytes=MIB)}, InvalidArgument, "always set the Memory limit"),
+        ({"tuning": Tuning(cpuset_cpus="99")}, InvalidArgument, "Requested CPUs are not available"),
+        ({"tuning": Tuning(io_weight=5)}, InvalidArgument, "Range of blkio weight"),
+        ({"oom_score_adj": 2000}, InvalidArgument, "range for oom score adj"),
+        ({"uts_mode": "host", "hostname": "x"}, InvalidArgument, "conflicting options: hostname and the UTS mode"),
+        ({"ipc_mode": "shareable"}, Unsupported, "IPC mode shareable"),
+        ({"pid_mode": "odd"}, InvalidArgument, "invalid PID mode"),
+        ({"device_rules": ("x",)}, InvalidArgument, "invalid device cgroup format"),
+        ({"log": LogConfig("journald")}, Unsupported, "log driver journald"),
+        ({"log": LogConfig("json-file", {"max-file": "3"})}, InvalidArgument, "max-file cannot be specified"),
+        ({"log": LogConfig("json-file", {"odd": "3"})}, InvalidArgument, "unknown log opt 'odd'"),
+    ],
+)
+async def test_what_can_never_be_is_refused_by_name(engine, fields, error, words):
+    with pytest.raises(error, match=words):
+        await engine.run("true", **fields)
+    assert await engine.containers.list(all=True) == []
+
+
+# logs
+
+
+async def test_a_log_is_rotated_kept_small_or_not_kept(engine, shell):
+    script = "for i in $(seq 400); do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done"
+    options = {"max-size": "10k", "max-file": "2"}
+    container = await engine.run("sh", "-c", script, name="rotated", log=LogConfig("json-file", options))
+    await engine.containers.wait("rotated")
+    folder = Path(container.log_path).parent
+    assert sorted(each.name for each in folder.glob("*.log*")) == [
+        Path(container.log_path).name,
+        f"{Path(container.log_path).name}.1",
+    ]
+    ran = await shell("run", "--name", "silent", "--log-driver", "none", "busybox", "echo", "hi")
+    assert (ran.code, ran.text) == (0, "hi\n")
+    refused = await shell("logs", "silent")
+    assert "configured logging driver does not support reading" in refused.err
+
+
+# names
+
+
+async def test_names_are_looked_up_as_asked_for(engine, shell):
+    ran = await shell(
+        "run", "--rm", "--dns-search", "a.example", "--dns-option", "timeout:1", "--add-host", "host:host-gateway",
+        "--domainname", "d.example", "busybox", "cat", "/etc/resolv.conf", "/etc/hosts", "/proc/sys/kernel/domainname",
+    )  # fmt: skip
+    assert "search a.example" in ran.text
+    assert "options timeout:1" in ran.text
+    assert "d.example" in ran.text
+    assert [line for line in ran.text.splitlines() if line.endswith("\thost")] != []
+
+
+# volumes
+
+
+async def test_volumes_of_another_container_are_backed_up_and_restored(engine, shell, tmp_path):
+    """As every course on docker teaches it."""
+    await engine.run(
+        "sh", "-c", "cd /dbdata; head -c 300000 /dev/urandom > a; mkdir d; ln -s a d/l; chmod 750 d",
+        name="app", mounts=(Mount(target="/dbdata"),),
+    )  # fmt: skip
+    await engine.containers.wait("app")
+    volume = Path(engine.volumes.get(engine.containers.get("app").mounts[0].source).mountpoint)
+    backup = ("run", "--rm", "--volumes-from", "app", "-v", f"{tmp_path}:/backup", "busybox")
+    assert (await shell(*backup, "tar", "cf", "/backup/b.tar", "/dbdata")).code == 0
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        assert archive.extractfile("dbdata/a").read() == (volume / "a").read_bytes()
+    await engine.run("true", name="again", start=False, mounts=(Mount(target="/dbdata"),))
+    restore = ("run", "--rm", "--volumes-from", "again", "-v", f"{tmp_path}:/backup", "busybox")
+    assert (await shell(*restore, "tar", "xf", "/backup/b.tar", "-C", "/")).code == 0
+    restored = Path(engine.volumes.get(engine.containers.get("again").mounts[0].source).mountpoint)
+    assert (restored / "a").read_bytes() == (volume / "a").read_bytes()
+    assert os.readlink(restored / "d/l") == "a"
+    assert (restored / "d").stat().st_mode & 0o777 == 0o750
+    assert volume.exists()  # `--rm` took nothing of the others'
+
+
+async def test_volumes_from_chains_gives_way_and_can_be_read_only(engine, tmp_path):
+    bind = Mount(type=MountType.BIND, source=str(tmp_path), target="/bind")
+    await engine.run("true", name="one", start=False, mounts=(Mount(source="named", target="/data"), bind))
+    await engine.run("true", name="two", start=False, volumes_from=("one",))
+    mounts = (Mount(source="other", target="/data"),)
+    three = await engine.run("true", name="three", start=False, volumes_from=("two:ro",), mounts=mounts)
+    assert {(each.source, each.target, each.read_only) for each in three.mounts} == {
+        ("other", "/data", False),
+        (str(tmp_path), "/bind", True),
+    }
+    code, _, err = await engine.output("touch", "/bind/x", volumes_from=("three",))
+    assert code == 1
+    assert b"Read-only file system" in err
+    with pytest.raises(NotFound, match="No such container: nobody"):
+        await engine.run("true", volumes_from=("nobody",))
+
+
+async def test_volumes_that_nobody_uses_are_pruned(engine, shell):
+    await engine.run("true", name="user", start=False, mounts=(Mount(source="used", target="/a"), Mount(target="/b")))
+    await engine.volumes.create("idle", {"keep": "no"})
+    anonymous = await engine.volumes.create()
+    used = {each.name for each in engine.volumes.list()} - {"idle", anonymous.name}
+    ran = await shell("volume", "prune", input=b"y\n")
+    assert "anonymous local volumes" in ran.text
+    assert anonymous.name in ran.text
+    assert {each.name for each in engine.volumes.list()} == used | {"idle"}
+    assert (await shell("volume", "prune", "-af", "--filter", "label=keep=yes")).text == "Total reclaimed space: 0B\n"
+    assert "idle" in (await shell("volume", "prune", "-f", "--filter", "all=1")).text
+    assert {each.name for each in engine.volumes.list()} == used

@@ -1,0 +1,72 @@
+"""Options of isolation as they are typed."""
+
+import pytest
+
+from cli.parse.isolation import device, exposed, security, swap, throttles
+from shoal.errors import InvalidArgument, Unsupported
+from shoal.v1.types_pb2 import ContainerSpec, DeviceMapping, Throttle
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("/dev/fuse", ("/dev/fuse", "", "")),
+        ("/dev/fuse:r", ("/dev/fuse", "", "r")),
+        ("/dev/a:/dev/b", ("/dev/a", "/dev/b", "")),
+        ("/dev/a:/dev/b:rw", ("/dev/a", "/dev/b", "rw")),
+    ],
+)
+def test_a_device(text, parts):
+    source, target, permissions = parts
+    assert device(text) == DeviceMapping(source=source, target=target, permissions=permissions)
+
+
+@pytest.mark.parametrize("text", ["", "/dev/a:/dev/b:/dev/c", ":/dev/x"])
+def test_no_device(text):
+    with pytest.raises(InvalidArgument):
+        device(text)
+
+
+def test_exposed_ports():
+    assert exposed("80") == ["80/tcp"]
+    assert exposed("8000-8002/UDP") == ["8000/udp", "8001/udp", "8002/udp"]
+    for text in ("0", "9-8", "x", "70000"):
+        with pytest.raises(InvalidArgument):
+            exposed(text)
+
+
+def test_swap():
+    assert (swap("-1"), swap("1g")) == (-1, 1 << 30)
+
+
+def test_rates_of_devices():
+    assert throttles({"read_bps": ["/dev/sda:1mb"], "write_iops": ["/dev/sdb:10"]}) == [
+        Throttle(kind="read_bps", path="/dev/sda", rate=1 << 20),
+        Throttle(kind="write_iops", path="/dev/sdb", rate=10),
+    ]
+    for text in ("sda:1", "/dev/sda", "/dev/sda:0"):
+        with pytest.raises(InvalidArgument):
+            throttles({"read_bps": [text]})
+
+
+def test_security_options(tmp_path):
+    spec = ContainerSpec()
+    (tmp_path / "p").write_text('{ "defaultAction": "SCMP_ACT_ALLOW" }')
+    security(spec, ["no-new-privileges", f"seccomp={tmp_path}/p", "apparmor=unconfined", "label=disable"])
+    assert spec == ContainerSpec(no_new_privileges=True, seccomp='{"defaultAction":"SCMP_ACT_ALLOW"}')
+    security(spec, ["no-new-privileges:false", "seccomp=unconfined", "systempaths=unconfined"])
+    assert spec == ContainerSpec(seccomp="unconfined", unmasked=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "words"),
+    [
+        ("apparmor=docker-default", Unsupported, "security option apparmor=docker-default is not supported yet"),
+        ("label=type:x", Unsupported, "not supported yet"),
+        ("odd", InvalidArgument, "invalid --security-opt"),
+        ("seccomp=/nothing", InvalidArgument, "opening seccomp profile"),
+    ],
+)
+def test_security_options_that_are_none(option, error, words):
+    with pytest.raises(error, match=words):
+        security(ContainerSpec(), [option])
