@@ -38,7 +38,7 @@ class Client:
 
     def __init__(self, settings: EtcdSettings, clock: Clock) -> None:
         self._settings = settings
-        self._clock = clock
+        self.clock = clock
         self._endpoints = [Endpoint(address, settings) for address in settings.endpoints]
         self._at = 0
         self._token = ""
@@ -49,16 +49,23 @@ class Client:
         self.suspicious = asyncio.Event()
 
     async def ask(
-        self, what: Method[Q, A], request: Q, *, again: bool, timeout_s: float = CALL_S, attempt_s: float = ATTEMPT_S
+        self,
+        what: Method[Q, A],
+        request: Q,
+        *,
+        again: bool,
+        timeout_s: float = CALL_S,
+        attempt_s: float = ATTEMPT_S,
+        skip: int = 0,
     ) -> A:
         """Raises Unavailable when no endpoint answered in time: without `again` it may have happened; and whatever
-        `fault` makes of a refusal."""
-        deadline = self._clock.monotonic() + timeout_s
+        `fault` makes of a refusal. The first endpoint asked is the present one, or as many after it as `skip` says."""
+        deadline = self.clock.monotonic() + timeout_s
         backoff = Backoff(0.05, 0.5)
         reasons: dict[str, str] = {}
         failures = 0
-        while (left_s := deadline - self._clock.monotonic()) > 0:
-            endpoint = self._endpoints[self._at]
+        while (left_s := deadline - self.clock.monotonic()) > 0:
+            endpoint = self._endpoints[(self._at + skip) % len(self._endpoints)]
             try:
                 await endpoint.connect(min(left_s, CONNECT_S))
                 metadata = (_NEEDS_LEADER, *await self._token_for(endpoint))
@@ -67,9 +74,10 @@ class Client:
             except Fault as fault:
                 reasons[endpoint.address] = fault.why
                 failures += 1
+                skip += 1 if skip else 0
                 self._learn(endpoint, fault, again=again)
                 if failures % len(self._endpoints) == 0:
-                    await self._clock.sleep(min(backoff.next(), max(0, deadline - self._clock.monotonic())))
+                    await self.clock.sleep(min(backoff.next(), max(0, deadline - self.clock.monotonic())))
             else:
                 self._heard()
                 return answer
@@ -150,7 +158,7 @@ class Client:
         endpoint.give_up()
 
     def _heard(self) -> None:
-        self.heard_at = self._clock.monotonic()
+        self.heard_at = self.clock.monotonic()
         if self.trouble:
             log.info("etcd answers again")
             self.trouble = ""

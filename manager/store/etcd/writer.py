@@ -1,7 +1,7 @@
 """Writer: transactions on their way to etcd. What waits while others are being written goes together in one request.
 
 A transaction that etcd turns away as a whole request is tried alone, so that it fails nobody else. Whether it was done
-is known or the caller hears Unavailable; nothing is sent twice that may have happened.
+is known, or the caller hears Unavailable (`sending`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from manager.store.base import Conflict, Put, Txn
 from manager.store.etcd import method
 from manager.store.etcd.client import Client
 from manager.store.etcd.keyspace import MARK, Keyspace
+from manager.store.etcd.sending import Sent, happens_once, send_again, send_once
 from manager.store.etcd.transaction import MAX_OPS, Batch, answers_of, changed_anything, request_of
 from shoal.errors import InvalidArgument, NotFound, ShoalError, Unavailable
 from shoal.etcd.v3 import wire_pb2 as wire
@@ -96,27 +97,34 @@ class Writer:
         return [outcome for txn in txns for outcome in await self._send([txn])]
 
     async def _transact(self, txns: Sequence[Txn]) -> list[Outcome]:
-        answer = await self._client.ask(method.TXN, request_of(txns, self._keyspace), again=False)
-        revision = answer.header.revision
-        answers = answers_of(answer, len(txns))
-        if any(changed_anything(each) for each in answers):
-            self.saw(revision)
-        elif revision > self.seen and any(each.succeeded for each in answers):
-            # Somebody else's change raised etcd's revision, perhaps outside of our prefix: no mirror would reach it.
-            revision = await self._marked()
-        conflicts = await self._conflicts(
-            [txn for txn, each in zip(txns, answers, strict=True) if not each.succeeded], answer.header.revision
+        request = request_of(txns, self._keyspace)
+        send = send_again if all(happens_once(txn) for txn in txns) else send_once
+        sent = await send(self._client, request)
+        tries = zip(*(answers_of(answer, len(txns)) for answer in sent.answers), strict=True)
+        return list(
+            await asyncio.gather(*(self._outcome(txn, tried, sent) for txn, tried in zip(txns, tries, strict=True)))
         )
-        return [revision if each.succeeded else conflicts.pop(0) for each in answers]
+
+    async def _outcome(self, txn: Txn, tried: Sequence[wire.TxnResponse], sent: Sent) -> Outcome:
+        """What one transaction came to, by the answers to each sending of it."""
+        for answer, whole in zip(tried, sent.answers, strict=True):
+            if answer.succeeded:
+                return await self._revision(answer, whole.header.revision)
+        return sent.unsure or await self._conflict(txn, sent.answers[0].header.revision)
+
+    async def _revision(self, answer: wire.TxnResponse, revision: int) -> int:
+        if changed_anything(answer):
+            self.saw(revision)
+        elif revision > self.seen:
+            # Somebody else's change raised etcd's revision, perhaps outside of our prefix: no mirror would reach it.
+            return await self._marked()
+        return revision
 
     async def _marked(self) -> int:
         request = request_of([Txn(puts=(Put(MARK, b""),))], self._keyspace)
         answer = await self._client.ask(method.TXN, request, again=True)
         self.saw(answer.header.revision)
         return answer.header.revision
-
-    async def _conflicts(self, txns: Sequence[Txn], revision: int) -> list[Conflict]:
-        return list(await asyncio.gather(*(self._conflict(txn, revision) for txn in txns)))
 
     async def _conflict(self, txn: Txn, revision: int) -> Conflict:
         """Which guards did not hold, as it was at `revision`; all of them where that cannot be told any more."""

@@ -7,12 +7,13 @@ import pytest
 
 from manager.store.base import Guard, Put, Txn
 from manager.store.etcd import method
+from manager.store.etcd.sending import PATIENCE_S
 from manager.store.etcd.store import EtcdStore
 from manager.store.etcd.transaction import request_of
 from shoal.errors import Compacted, Unavailable
 from tests import etcd
 from tests.contract.store.steps import put, take
-from tests.contract.store.witness import REFUSED_S, TOLD_S, opened, told, watched
+from tests.contract.store.witness import REFUSED_S, TOLD_S, at_last, opened, told, watched
 from tests.link import linked
 
 
@@ -96,6 +97,38 @@ async def test_a_link_that_lets_nothing_through_is_told_and_mends_itself(link):
         await store.txn(put("/after"))
         await watcher.until("/after")
         assert watcher.keys[0] == "/before" and len(watcher.keys) == len(set(watcher.keys))
+
+
+@pytest.mark.parametrize("fault", ["frozen", "slow"])
+async def test_a_guarded_write_that_gets_no_answer_goes_another_way_and_happens_once(member, link, fault):
+    async with (
+        linked(member.client) as second,
+        opened(link.address, second.address) as store,
+        watched(store) as watcher,
+    ):
+        counter = await store.txn(put("/counter", b"0"))
+        await watcher.until("/counter")
+        if fault == "frozen":
+            link.freeze()
+        else:
+            link.slow(PATIENCE_S + 0.5)
+        revisions = await store.txn_many([put("/new", guard=0), put("/counter", b"1", guard=counter)])
+        assert all(isinstance(revision, int) for revision in revisions)
+        link.thaw()
+        link.slow(0)
+        await at_last(store, "/last")
+        await watcher.until("/last")
+        assert sorted(watcher.keys[1:-1]) == ["/counter", "/new"]
+        assert [record.value for record in (await store.read("/counter")).records] == [b"1"]
+
+
+async def test_a_conflict_found_another_way_is_not_taken_for_the_answer(member, link):
+    """The first sending may be the one that is in the way of the second."""
+    async with linked(member.client) as second, opened(link.address, second.address) as store:
+        await store.txn(put("/taken"))
+        link.freeze()
+        with pytest.raises(Unavailable):
+            await store.txn(put("/taken", guard=0))
 
 
 async def test_a_slow_link_is_only_slow(link):
