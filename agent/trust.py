@@ -6,12 +6,10 @@ restarted holds until a manager says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from agent.database import Database
-from shoal.access import Call
+from shoal.access import Call, Gate
 from shoal.clock import Clock
 from shoal.errors import PermissionDenied
 from shoal.model.node import Role
@@ -30,8 +28,7 @@ class Doorkeeper:
         self._clock = clock
         self._trust = Trust()
         self._revoked: dict[str, int] = {}
-        # Called after every change.
-        self.changed: Callable[[], None] = lambda: None
+        self.gate = Gate(self.check, clock)
 
     async def restore(self) -> None:
         """What was known before the agent's last end."""
@@ -66,4 +63,4 @@ class Doorkeeper:
     def _take(self, trust: Trust) -> None:
         self._trust = trust
         self._revoked = {each.meta.id: each.until_ns for each in trust.revocations}
-        self.changed()
+        self.gate.review()

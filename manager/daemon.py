@@ -128,7 +128,7 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
                 ledger=ledger,
             )
 
-            gate = Gate(Permission(mirror, clock).check)
+            gate = Gate(Permission(mirror, clock).check, clock)
             members = new_server(
                 interceptors=(recorder, gate), ping_every_s=PING_EVERY_S, ping_timeout_s=PING_TIMEOUT_S
             )
@@ -155,7 +155,7 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             group.start("tenure", tenure.run())
             group.start("dispatcher", dispatcher.run())
             group.start("leader", leader.run())
-            group.start("gate", gate.run(clock))
+            group.start("gate", gate.run())
             group.start("denials", denials.run())
             group.start("retention", keep_short(ledger, mirror, clock, leads=lambda: leader.leads))
             group.start("identity", keep_identity(mirror, signer.current, settings.identity_dir, clock))

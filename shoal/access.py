@@ -19,8 +19,9 @@ import msgspec
 
 from shoal.clock import Clock
 from shoal.errors import PermissionDenied
+from shoal.model.node import CertificateInfo
 from shoal.rpc import Surround
-from shoal.tls import Peer, UserPeer, caller_of, issuer_of_caller
+from shoal.tls import Peer, UserPeer, caller_of, shown_by
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 
 class Call(msgspec.Struct, frozen=True):
     """One call and who makes it. `method` is "/PACKAGE.SERVICE/METHOD"; `peer` is None for local root; `source` is
-    gRPC's name of the other end ("ipv4:10.0.0.7:51234"), `issuer_key` its certificate's authority key identifier."""
+    gRPC's name of the other end ("ipv4:10.0.0.7:51234"), `certificate` what it showed."""
 
     method: str
     peer: Peer | UserPeer | None
     source: str
-    issuer_key: str = ""
+    certificate: CertificateInfo | None = None
 
     @property
     def service(self) -> str:
@@ -69,10 +70,11 @@ Check = Callable[[Call], None]
 
 
 class Gate(Surround):
-    """Lets in what `check` lets in."""
+    """Lets in what `check` lets in. A connection may outlive the certificate that opened it; no call begins then."""
 
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: Check, clock: Clock) -> None:
         self._check = check
+        self._clock = clock
         self._inside: set[_Passage] = set()
 
     def review(self) -> None:
@@ -83,15 +85,17 @@ class Gate(Surround):
             except PermissionDenied as refusal:
                 passage.end(refusal)
 
-    async def run(self, clock: Clock) -> None:
+    async def run(self) -> None:
         """Review once a second, for as long as the server lives: rights end with time, too."""
         while True:
-            await clock.sleep(REVIEW_S)
+            await self._clock.sleep(REVIEW_S)
             self.review()
 
     @contextlib.asynccontextmanager
     async def around(self, method: str, context: Context) -> AsyncIterator[None]:
-        call = Call(method, caller_of(context), context.peer(), issuer_of_caller(context))
+        call = Call(method, caller_of(context), context.peer(), shown_by(context))
+        if call.certificate is not None and self._clock.now_ns() >= call.certificate.not_after_ns:
+            raise PermissionDenied("the certificate of this connection has run out", hint="connect anew")
         self._check(call)
         passage = _Passage(call)
         self._inside.add(passage)

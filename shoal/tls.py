@@ -123,8 +123,13 @@ class Identity(msgspec.Struct, frozen=True):
 
 def info_of(certificate_pem: str) -> CertificateInfo:
     """What the first certificate of a chain says."""
-    leaf = _parse(certificate_pem)
-    return CertificateInfo(issuer_key_of(leaf), key_of(leaf), int(leaf.not_valid_after_utc.timestamp()) * 10**9)
+    return _info_in(_parse(certificate_pem))
+
+
+@functools.lru_cache(maxsize=4096)
+def _info_in(certificate: x509.Certificate) -> CertificateInfo:
+    until_ns = int(certificate.not_valid_after_utc.timestamp()) * 10**9
+    return CertificateInfo(issuer_key_of(certificate), key_of(certificate), until_ns)
 
 
 def key_of(signed: x509.Certificate | x509.CertificateSigningRequest) -> str:
@@ -279,10 +284,10 @@ def _parse(pem: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(pem.encode())
 
 
-def issuer_of_caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """The authority key identifier of the certificate that a caller showed; empty where none was."""
+def shown_by(context: grpc.aio.ServicerContext[Any, Any]) -> CertificateInfo | None:
+    """What the certificate of a caller says beside its name; None where none was shown."""
     presented = _presented(context)
-    return "" if presented is None else issuer_key_of(presented)
+    return None if presented is None else _info_in(presented)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -14,7 +14,6 @@ import grpc
 import grpc.aio
 
 from agent.trust import Doorkeeper
-from shoal.access import Gate
 from shoal.rpc import Forward, listen_locally, new_server
 from shoal.tls import Identity, server_credentials
 
@@ -43,9 +42,7 @@ async def serve_peers(
 ) -> grpc.aio.Server:
     """Serve other hosts, as far as `doorkeeper` lets them, on "ADDR:PORT" as whoever `load` says we are now. Raises
     RuntimeError for a busy port."""
-    gate = Gate(doorkeeper.check)
-    doorkeeper.changed = gate.review
-    server = new_server(interceptors=(gate,))
+    server = new_server(interceptors=(doorkeeper.gate,))
     for add in services:
         add(server)
     server.add_secure_port(address, server_credentials(load, require_client=True))

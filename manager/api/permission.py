@@ -39,7 +39,7 @@ class Permission:
             raise PermissionDenied(
                 f"node {peer.node_id} was removed from the cluster", hint="leave it there and join again with a token"
             )
-        if self._view.cluster is not None and outlived(self._view.cluster, call.issuer_key):
+        if self._view.cluster is not None and outlived(self._view.cluster, call.certificate):
             raise PermissionDenied(
                 f"the certificate of node {peer.node_id} is of a root that was replaced",
                 hint="its agent gets another by its old key",

@@ -19,6 +19,8 @@ from shoal.rpc import Metadata, dial
 from shoal.settings import AGENT_PORT
 from shoal.tls import Identity, node_name
 
+_LONGEST_CALL_S = 30 * 24 * 3600.0
+
 
 class Relay:
     """`identity` is asked for every call; a channel of an older one is closed."""
@@ -51,8 +53,8 @@ class Relay:
         if known := self._channels.get(node_id):
             if known[:2] == (address, identity):
                 return known[2]
-            # Calls under way on the old one get their end.
-            closing = asyncio.ensure_future(known[2].close(grace=60.0))
+            # Calls under way on the old one go on to their end: somebody may follow a log for days.
+            closing = asyncio.ensure_future(known[2].close(grace=_LONGEST_CALL_S))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
         channel = dial(address, identity=identity, server_name=node_name(node_id))

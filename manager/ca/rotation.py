@@ -22,7 +22,7 @@ from manager.store.mirror import MirrorEvent
 from manager.store.view import View
 from shoal.errors import Conflict
 from shoal.model.cluster import Cluster, FormerRoot, RootRotation
-from shoal.model.node import Node, Role
+from shoal.model.node import CertificateInfo, Node, Role
 from shoal.tls import root_key_of
 
 name = "rotation"
@@ -61,9 +61,11 @@ def roots_known(cluster: Cluster) -> list[str]:
     return [cluster.root_ca_pem, *rotation, *(each.root_ca_pem for each in cluster.former_roots)]
 
 
-def outlived(cluster: Cluster, issuer_key: str) -> bool:
-    """Whether a certificate with this authority key identifier is of a root that was replaced."""
-    return any(root_key_of(each.root_ca_pem) == issuer_key for each in cluster.former_roots)
+def outlived(cluster: Cluster, certificate: CertificateInfo | None) -> bool:
+    """Whether a certificate is of a root that was replaced."""
+    return certificate is not None and any(
+        root_key_of(each.root_ca_pem) == certificate.issuer_key for each in cluster.former_roots
+    )
 
 
 def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:

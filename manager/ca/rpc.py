@@ -111,7 +111,7 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
                 hint="leave the cluster there and join again with a token",
             )
         node = _member(self._mirror, peer, cluster)
-        if outlived(cluster, old.issuer_key) and old.key != node.description.certificate.key:
+        if outlived(cluster, old) and old.key != node.description.certificate.key:
             # Whoever knows the key of a root that was replaced can sign what they like with it.
             raise PermissionDenied(
                 f"the certificate of node {peer.node_id} is of a root that was replaced, and not the last it had",

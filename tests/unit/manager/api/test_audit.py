@@ -53,7 +53,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
 
     denials = Denials(manager.room.ledger, manager.clock)
     recorder = Recorder(manager.room.ledger, denials, manager.mirror, "m1")
-    server = new_server(interceptors=(recorder, Gate(Permission(manager.mirror, manager.clock).check)))
+    server = new_server(interceptors=(recorder, Gate(Permission(manager.mirror, manager.clock).check, manager.clock)))
     control_pb2_grpc.add_ControlServiceServicer_to_server(manager.control, server)
     relay = Forward(ENGINE_SERVICES, choose, whom=lambda metadata: "the node", around=recorder.relayed)
     server.add_generic_rpc_handlers((relay,))

@@ -40,7 +40,7 @@ def identity(manager: Any, node_id: str, role: Role = Role.WORKER, cluster_id: s
 async def address(manager: Any) -> AsyncIterator[str]:
     """Of the port for members of the cluster, with a second manager m2 among them."""
     await manager.add(node("m2", Role.MANAGER))
-    gate = Gate(Permission(manager.mirror, manager.clock).check)
+    gate = Gate(Permission(manager.mirror, manager.clock).check, manager.clock)
     server = new_server(interceptors=(gate,))
     renewal = CertificateServicer(mirror=manager.mirror, authority=manager.room.authority, clock=manager.clock)
     ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, server)
@@ -48,7 +48,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
     own = identity(manager, "m1", Role.MANAGER)
     port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: own, require_client=True))
     await server.start()
-    watching = asyncio.create_task(gate.run(manager.clock))
+    watching = asyncio.create_task(gate.run())
     yield f"127.0.0.1:{port}"
     watching.cancel()
     await server.stop(None)
@@ -218,6 +218,22 @@ async def test_a_user_renews_itself_and_the_key_before_counts_no_more(manager: A
     assert await nodes(address, Identity(answer.certificate_pem, key_pem, answer.root_ca_pem)) == 3
     with pytest.raises(PermissionDenied, match="counts no more"):
         await nodes(address, old)
+
+
+async def test_a_connection_that_outlives_its_certificate_begins_no_call(manager: Any) -> None:
+    own = identity(manager, "m1", Role.MANAGER)
+    clock = ManualClock(manager.clock.now_ns())
+    server = new_server(interceptors=(Gate(Permission(manager.mirror, clock).check, clock),))
+    control_pb2_grpc.add_ControlServiceServicer_to_server(manager.control, server)
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: own, require_client=True))
+    await server.start()
+    async with dial(f"127.0.0.1:{port}", identity=own) as channel:
+        stub = control_pb2_grpc.ControlServiceStub(channel)
+        await stub.ListNodes(control_pb2.ListNodesRequest())
+        await clock.advance(DAY_NS / 1e9)
+        with pytest.raises(PermissionDenied, match="the certificate of this connection has run out"), translated():
+            await stub.ListNodes(control_pb2.ListNodesRequest())
+    await server.stop(None)
 
 
 async def test_a_user_ends_when_it_was_said_to(manager: Any) -> None:

@@ -185,7 +185,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
     )
     strangers = new_server()
     ca_pb2_grpc.add_JoinServiceServicer_to_server(join, strangers)
-    members = new_server(interceptors=(Gate(Permission(manager.mirror, manager.clock).check),))
+    members = new_server(interceptors=(Gate(Permission(manager.mirror, manager.clock).check, manager.clock),))
     renewal = CertificateServicer(mirror=manager.mirror, authority=current, clock=manager.clock)
     ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
     control_pb2_grpc.add_ControlServiceServicer_to_server(manager.control, members)
