@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from manager.allocator import port, subnet, vip, vni
+from manager.allocator.unsettled import Unsettled
 from manager.control import attachment
 from manager.control.action import Action, change, create
 from manager.control.controller import NOTHING, Decision, Mint
@@ -66,6 +67,8 @@ def _networks(view: View, cluster: Cluster) -> tuple[list[Action], dict[str, str
     """Subnets and VNIs for those that have none, the ingress network first; and why some get none."""
     overlays = [each for each in view.networks.values() if each.scope == NetworkScope.SWARM]
     waiting = [each for each in overlays if not each.vni or not each.subnet or not each.block_prefix]
+    if not waiting:
+        return [], {}
     numbers = vni.free({each.vni for each in overlays})
     taken = [each.subnet for each in view.networks.values() if each.subnet]
     # What users ask for by number comes first, so that the pool does not give it to another one.
@@ -104,8 +107,10 @@ def _services(view: View) -> tuple[list[Action], dict[str, str]]:
     refused: dict[str, str] = {}
     ports: set[tuple[PortProtocol, int]] | None = None
     addresses = _Addresses(view)
-    for service in sorted(view.services.values(), key=lambda each: (each.meta.created_at_ns, each.meta.id)):
+    unsettled = view.follower(Unsettled)
+    for service in unsettled.services():
         if not _unsettled(view, service):
+            unsettled.settle(service)
             continue
         if ports is None:
             ports = {*port.taken(view.services.values())}
@@ -123,7 +128,7 @@ def _services(view: View) -> tuple[list[Action], dict[str, str]]:
 
 
 def _unsettled(view: View, service: Service) -> bool:
-    """Whether what it has may differ from what its spec asks for. Cheap: asked of every service each time."""
+    """Whether what it has may differ from what its spec asks for."""
     wanted = _balanced(view, service)
     if [each.network_id for each in service.addresses] != [each.meta.id for each in wanted]:
         return True
@@ -173,9 +178,8 @@ class _Addresses:
 def _tasks(view: View, refused: dict[str, str], now_ns: int) -> Iterator[Action]:
     """Those whose service has all it needs become PENDING; the others learn what they wait for."""
     waiting: dict[str, list[Task]] = {}
-    for task in view.tasks_unassigned():
-        if task.status.state == TaskState.NEW:
-            waiting.setdefault(task.service_id, []).append(task)
+    for task in view.tasks_new():
+        waiting.setdefault(task.service_id, []).append(task)
     for service_id, tasks in waiting.items():
         service = view.services.get(service_id)
         if service is None:

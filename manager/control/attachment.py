@@ -5,12 +5,41 @@ What the allocator gives, the orchestrator and the scheduler ask for here; they 
 
 from __future__ import annotations
 
+from manager.store.records import Noun
 from manager.store.view import View
 from shoal.model.network import Network, NetworkScope, PublishMode
 from shoal.model.service import EndpointMode, Service
 
 # What a container's network may be called that is nobody's record: the host's own kinds.
 _LOCAL = frozenset({"bridge", "host", "none", "default"})
+_INGRESS = ""  # stands for the network that is not named: who publishes a port stands on it
+
+
+class Attached:
+    """Services by the words for the networks that they stand on. It follows the view."""
+
+    def __init__(self, view: View) -> None:
+        self._by_word: dict[str, dict[str, None]] = {}
+        for service in view.services.values():
+            self.changed(None, service)
+
+    def changed(self, old: Noun | None, new: Noun | None) -> None:
+        if isinstance(old, Service):
+            for word in _words(old):
+                self._by_word[word].pop(old.meta.id)
+                if not self._by_word[word]:
+                    del self._by_word[word]
+        if isinstance(new, Service):
+            for word in _words(new):
+                self._by_word.setdefault(word, {})[new.meta.id] = None
+
+    def to(self, *networks: Noun | None) -> set[str]:
+        """The ids of services that may mean one of these."""
+        words = set()
+        for network in networks:
+            if isinstance(network, Network):
+                words |= {network.meta.id, network.spec.name} | ({_INGRESS} if network.spec.ingress else set())
+        return {id for word in words for id in self._by_word.get(word, ())}
 
 
 def publishes(service: Service) -> bool:
@@ -56,3 +85,8 @@ def lacking(view: View, service: Service) -> str:
     ):
         return f"no published port for service {service.spec.name} yet"
     return ""
+
+
+def _words(service: Service) -> set[str]:
+    named = {each.network for each in service.spec.task.networks}
+    return named | {_INGRESS} if publishes(service) else named

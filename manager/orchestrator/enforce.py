@@ -33,9 +33,12 @@ def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:
         if old.spec.task.placement == new.spec.task.placement:
             return ()
         return {task.node_id for task in view.tasks_of_service(event.id) if task.node_id}
+    if not isinstance(new, Task) or not _sent(new) or (isinstance(old, Task) and _sent(old)):
+        return ()
     # A task counts when it comes to a node: the node may have changed while that was being decided.
-    came = isinstance(new, Task) and _sent(new) and not (isinstance(old, Task) and _sent(old))
-    return (new.node_id,) if came and isinstance(new, Task) else ()
+    node = view.nodes.get(new.node_id)
+    fit = node is not None and node.status.state != NodeState.DOWN and not _unfit(view, node, new)
+    return () if fit else (new.node_id,)
 
 
 def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noqa: ARG001

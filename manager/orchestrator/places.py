@@ -14,7 +14,7 @@ import msgspec
 from manager.orchestrator.slot import Slot, running
 from manager.store.records import Noun
 from manager.store.view import View
-from shoal.model.service import Service
+from shoal.model.service import Service, ServiceMode
 from shoal.model.task import Task, TaskState
 
 # The number of a replicated service's place, the node of a global one's.
@@ -28,17 +28,18 @@ class _Service(msgspec.Struct):
 
 
 class Places:
-    """What is to be forgotten (REMOVE) has no place."""
+    """What is to be forgotten (REMOVE) has no place. `everywhere` are the global services, which have one on each
+    node."""
 
     def __init__(self, view: View) -> None:
         self._services: dict[str, _Service] = {}
+        self.everywhere = {id for id, each in view.services.items() if each.spec.mode == ServiceMode.GLOBAL}
         for task in view.tasks.values():
             self.changed(None, task)
 
     def changed(self, old: Noun | None, new: Noun | None) -> None:
-        if isinstance(old, Service) and (not isinstance(new, Service) or _differ(old, new)):
-            if (found := self._services.get(old.meta.id)) is not None:
-                found.restless = dict.fromkeys(found.slots)
+        if isinstance(old, Service) or isinstance(new, Service):
+            self._service(old, new)
         elif isinstance(old, Task) or isinstance(new, Task):
             if isinstance(old, Task) and _has_place(old):
                 self._leave(old)
@@ -61,6 +62,16 @@ class Places:
             return False
         self._services[service.meta.id].restless.pop(key_of(slot.tasks[-1]), None)
         return True
+
+    def _service(self, old: Noun | None, new: Noun | None) -> None:
+        if not isinstance(new, Service):
+            self.everywhere.discard(old.meta.id if old else "")
+            return
+        if new.spec.mode == ServiceMode.GLOBAL:
+            self.everywhere.add(new.meta.id)
+        found = self._services.get(new.meta.id)
+        if found is not None and not (isinstance(old, Service) and _alike(old, new)):
+            found.restless = dict.fromkeys(found.slots)
 
     def _leave(self, task: Task) -> None:
         found, key = self._services[task.service_id], key_of(task)
@@ -106,9 +117,9 @@ def _has_place(task: Task) -> bool:
     return task.desired < TaskState.REMOVE
 
 
-def _differ(old: Service, new: Service) -> bool:
-    """In what `settled` asks of it."""
-    return (old.task_version, old.spec.update.delay_ns) != (new.task_version, new.spec.update.delay_ns)
+def _alike(old: Service, new: Service) -> bool:
+    """In what `settled` asks of them."""
+    return (old.task_version, old.spec.update.delay_ns) == (new.task_version, new.spec.update.delay_ns)
 
 
 def _age(task: Task) -> tuple[int, int, str]:

@@ -29,7 +29,7 @@ def keys_for(event: MirrorEvent, view: View) -> Iterable[str]:
     if event.kind == "service":
         return (event.id,)
     here = {task.service_id for task in view.tasks_of_node(event.id)}
-    return here | {id for id, each in view.services.items() if each.spec.mode == ServiceMode.GLOBAL}
+    return here | view.follower(Places).everywhere
 
 
 def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:

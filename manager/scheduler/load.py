@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 import numpy as np
 
-from manager.control.attachment import publishes
+from manager.control.attachment import Attached
 from manager.control.constraint import parse
 from manager.scheduler.candidates import Candidates
 from manager.scheduler.demand import NOTHING_HELD, Holding, HostPort, amounts, holdings
@@ -53,6 +53,7 @@ class Load:
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._attached = view.follower(Attached)
         self.places: dict[str, int] = {}
         self.nodes: list[Node | None] = []
         self.free = np.zeros((len(RESOURCES), 16), np.int64)
@@ -233,13 +234,9 @@ class Load:
 
     def _network(self, old: Network | None, new: Network | None) -> None:
         """Which network a service's word means may be another one now."""
-        words = {word for each in (old, new) if each for word in (each.meta.id, each.spec.name)}
-        gates = any(each.spec.ingress for each in (old, new) if each)
         if old is None or new is None or (old.spec.name, old.scope) != (new.spec.name, new.scope):
-            for service in self._view.services.values():
-                named = any(each.network in words for each in service.spec.task.networks)
-                if named or (gates and publishes(service)):
-                    self._hold_anew(service.meta.id, service)
+            for id in self._attached.to(old, new):
+                self._hold_anew(id, self._view.services[id])
         self._rises(freed=True)
 
     def _rises(self, *, freed: bool) -> None:

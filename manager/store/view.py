@@ -42,6 +42,7 @@ class View:
         self._by_service: dict[str, dict[str, Task]] = {}
         self._by_node: dict[str, dict[str, Task]] = {}
         self._unassigned: dict[str, Task] = {}
+        self._new: dict[str, Task] = {}
         self._leases_by_network: dict[str, dict[str, Lease]] = {}
         self._leases_by_node: dict[str, dict[str, Lease]] = {}
         self._names: dict[str, dict[str, dict[str, None]]] = {"service": {}, "node": {}, "network": {}}
@@ -110,6 +111,10 @@ class View:
         """Those that the scheduler has not sent to a node yet."""
         return tuple(self._unassigned.values())
 
+    def tasks_new(self) -> tuple[Task, ...]:
+        """Those of them that the allocator has not seen to yet."""
+        return tuple(self._new.values())
+
     def services_with_tasks(self) -> tuple[str, ...]:
         """Ids of all services that have tasks, also of services that are gone."""
         return tuple(self._by_service)
@@ -173,6 +178,10 @@ class View:
                     self._unassigned[meta.id] = after
                 else:
                     self._unassigned.pop(meta.id, None)
+                if after is not None and after.status.state == TaskState.NEW:
+                    self._new[meta.id] = after
+                else:
+                    self._new.pop(meta.id, None)
             case Lease(meta=meta):
                 was, now = cast("Lease | None", old), cast("Lease | None", new)
                 _move(self._leases_by_network, meta.id, was, now, "network_id")
