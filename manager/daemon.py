@@ -40,6 +40,7 @@ from manager.store.mirror import Mirror
 from manager.store.sqlite import SqliteStore
 from shoal import process
 from shoal.access import Gate
+from shoal.bound import Bounds
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Unavailable
 from shoal.rpc import ENGINE_SERVICES, Forward, listen_locally, new_server
@@ -52,10 +53,19 @@ log = logging.getLogger(__name__)
 
 STOP_SERVING_S = 2.0
 # With what is left to an agent whose stream broke (4 s of 6, by default), a dead host is DOWN within 10 s.
-PING_EVERY_S = 2.5
-PING_TIMEOUT_S = 3.5
-# What somebody who is no member may send: a token or a certificate, and a signing request.
-STRANGERS_BYTES = 64 << 10
+PING_EVERY_S = 2.2
+PING_TIMEOUT_S = 3.0
+# What somebody who is no member may send: a token or a certificate, and a signing request; and hold meanwhile.
+STRANGERS = Bounds(message_bytes=64 << 10, streams=4, calls=256, idle_s=30.0)
+# A session carries at most 1,000 statuses or 10,000 images at once. A connection is one agent's or one client's.
+MEMBERS = Bounds(
+    service_bytes={
+        "shoal.v1.DispatcherService": 8 << 20,
+        "shoal.v1.CertificateService": 64 << 10,
+        "shoal.v1.ControlService": 4 << 20,
+    },
+    streams=128,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -130,13 +140,16 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
 
             gate = Gate(Permission(mirror, clock).check, clock)
             members = new_server(
-                interceptors=(recorder, gate), ping_every_s=PING_EVERY_S, ping_timeout_s=PING_TIMEOUT_S
+                interceptors=(recorder, gate),
+                bounds=MEMBERS,
+                ping_every_s=PING_EVERY_S,
+                ping_timeout_s=PING_TIMEOUT_S,
             )
             dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(dispatcher, members)
             ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, members)
             members.add_generic_rpc_handlers((engine,))
-            strangers = new_server(interceptors=(recorder,), max_message_bytes=STRANGERS_BYTES)
+            strangers = new_server(interceptors=(recorder,), bounds=STRANGERS)
             ca_pb2_grpc.add_JoinServiceServicer_to_server(join, strangers)
             local = new_server(interceptors=(recorder, gate))
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, local)

@@ -20,13 +20,13 @@ import grpc
 import grpc.aio
 
 from shoal import errors
+from shoal.bound import DEFAULT_BOUNDS, MAX_MESSAGE_BYTES, Bounds, honest, measured
 from shoal.errors import Code, ShoalError
 
 log = logging.getLogger(__name__)
 
 _SOCKET_MODE = 0o660
-# A message holds at most one blob chunk or one batch; nothing of ours comes near this.
-MAX_MESSAGE_BYTES = 16 << 20
+HANG_UP_S = 1.0
 Metadata = Sequence[tuple[str, str | bytes]]
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,20 +99,24 @@ def dial(
 def new_server(
     *,
     interceptors: Sequence[Interceptor] = (),
-    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    bounds: Bounds = DEFAULT_BOUNDS,
     ping_every_s: float = 10.0,
     ping_timeout_s: float = 5.0,
 ) -> grpc.aio.Server:
-    """A server whose handlers may raise ShoalError; `interceptors` run inside that translation, in order. It takes no
-    message above `max_message_bytes`. A connection whose other end is dead ends within the sum of `ping_every_s` and
-    `ping_timeout_s`; gRPC's own threads see to that, so that thousands cost next to nothing."""
+    """A server whose handlers may raise ShoalError; `interceptors` run inside that translation, in order. A connection
+    whose other end is dead ends within the sum of `ping_every_s` and `ping_timeout_s`; gRPC's own threads see to that,
+    so that thousands cost next to nothing."""
     options = [
         *_SERVER_OPTIONS,
-        ("grpc.max_receive_message_length", max_message_bytes),
+        *bounds.options(),
         ("grpc.keepalive_time_ms", int(ping_every_s * 1000)),
         ("grpc.http2.ping_timeout_ms", int(ping_timeout_s * 1000)),
     ]
-    return grpc.aio.server(interceptors=[_Translation(), *interceptors], options=options)
+    return grpc.aio.server(
+        interceptors=[_Translation(bounds), *interceptors],
+        options=options,
+        maximum_concurrent_rpcs=bounds.calls,
+    )
 
 
 def listen_locally(server: grpc.aio.Server, path: Path) -> None:
@@ -177,6 +181,18 @@ async def abort(context: Context, error: ShoalError) -> NoReturn:
     raise AssertionError("abort returned")
 
 
+async def hang_up(context: Context, serving: asyncio.Task[Any] | None, error: ShoalError) -> None:
+    """End a call from outside of its handler, which runs in the task `serving` and may wait for a client that does
+    not read. The client hears `error` when it does."""
+    aborting = asyncio.ensure_future(abort(context, error))
+    # It ends by an exception of gRPC's, or not before the client reads.
+    await asyncio.wait((aborting,), timeout=HANG_UP_S)
+    if not aborting.cancel():
+        aborting.exception()
+    if serving is not None:
+        serving.cancel()
+
+
 # (request streams?, response streams?) → how gRPC wants such a handler made.
 _MAKE: dict[tuple[bool, bool], Callable[..., Any]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -189,7 +205,7 @@ _MAKE: dict[tuple[bool, bool], Callable[..., Any]] = {
 def make_handler(like: Any, behaviour: Callable[..., Any]) -> Any:
     """A handler with the shape and the coders of `like` that does `behaviour`."""
     make = _MAKE[like.request_streaming, like.response_streaming]
-    return make(behaviour, like.request_deserializer, _encoder(like.response_serializer))
+    return make(behaviour, like.request_deserializer, like.response_serializer)
 
 
 def _encoder(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
@@ -232,7 +248,11 @@ class Surround(grpc.aio.ServerInterceptor, abc.ABC):
 
 
 class _Translation(grpc.aio.ServerInterceptor):
-    """Wraps every handler so that what it raises reaches the client as what it is."""
+    """Wraps every handler so that what it raises reaches the client as what it is, and what it gets is within
+    bounds."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -242,14 +262,19 @@ class _Translation(grpc.aio.ServerInterceptor):
             return None
         method = details.method
         if handler.response_streaming:
-            return make_handler(handler, _stream(handler.stream_stream or handler.unary_stream, method))
-        return make_handler(handler, _unary(handler.stream_unary or handler.unary_unary, method))
+            behaviour = _stream(handler.stream_stream or handler.unary_stream, method)
+        else:
+            behaviour = _unary(handler.stream_unary or handler.unary_unary, method)
+        parse = measured(handler.request_deserializer, method, self._bounds.bytes_of(method))
+        return _MAKE[handler.request_streaming, handler.response_streaming](
+            behaviour, parse, _encoder(handler.response_serializer)
+        )
 
 
 def _unary(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await inner(request, context)
+            return await inner(honest(request), context)
         except Exception as error:  # the boundary: nothing may reach the client untold
             await _fail(error, context, method)
 
@@ -259,7 +284,7 @@ def _unary(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
 def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
-            produced = inner(request, context)
+            produced = inner(honest(request), context)
             if inspect.isawaitable(produced):
                 await produced
                 return

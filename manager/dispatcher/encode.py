@@ -17,7 +17,7 @@ from shoal.model.network import Endpoint
 from shoal.v1 import dispatcher_pb2 as wire
 from shoal.v1 import types_pb2
 
-# Changes in a part, and bytes in a message, which a part may exceed: far below gRPC's bound.
+# Changes in a part, and bytes in a part or a message; only a change that is longer itself exceeds it.
 AT_MOST = 200
 MESSAGE_BYTES = 256 << 10
 
@@ -42,13 +42,22 @@ class Change(msgspec.Struct, frozen=True):
 
 def encoded(changes: Sequence[Change]) -> list[bytes]:
     """Parts of messages, in the order of `changes`."""
-    return [_part(changes[begin : begin + AT_MOST]) for begin in range(0, len(changes), AT_MOST)]
+    parts: list[bytes] = []
+    part = wire.Assignments()
+    size = 0
+    for change in map(_on_wire, changes):
+        length = change.ByteSize()
+        if part.changes and (len(part.changes) == AT_MOST or size + length > MESSAGE_BYTES):
+            parts.append(_bytes(part))
+            part, size = wire.Assignments(), 0
+        part.changes.append(change)
+        size += length
+    return [*parts, _bytes(part)] if part.changes else parts
 
 
 def head(sequence: int, *, complete: bool, more: bool) -> bytes:
     """The beginning of a message; the changes follow."""
-    assignments = wire.Assignments(complete=complete, more=more, sequence=sequence)
-    return wire.SessionResponse(assignments=assignments).SerializeToString()
+    return _bytes(wire.Assignments(complete=complete, more=more, sequence=sequence))
 
 
 def messages(parts: Iterable[bytes]) -> list[list[bytes]]:
@@ -64,8 +73,8 @@ def messages(parts: Iterable[bytes]) -> list[list[bytes]]:
     return found
 
 
-def _part(changes: Sequence[Change]) -> bytes:
-    return wire.SessionResponse(assignments=wire.Assignments(changes=map(_on_wire, changes))).SerializeToString()
+def _bytes(assignments: wire.Assignments) -> bytes:
+    return wire.SessionResponse(assignments=assignments).SerializeToString()
 
 
 def _on_wire(change: Change) -> wire.AssignmentChange:

@@ -7,6 +7,7 @@ node that was removed is good for nothing here.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from manager.control.tenure import Tenure
 from manager.dispatcher.assigner import Assigner
 from manager.dispatcher.inventory import Held, Inventory
 from manager.dispatcher.liveness import Liveness
+from manager.dispatcher.pace import Pace
 from manager.dispatcher.session import AgentSession
 from manager.dispatcher.status import StatusWriter
 from manager.dispatcher.trust import concerns, trust_of
@@ -29,12 +31,21 @@ from manager.store.records import Noun
 from shoal.broadcast import Lagged, Subscription
 from shoal.clock import Clock
 from shoal.codec import from_wire, to_wire
-from shoal.errors import Conflict, DeadlineExceeded, InvalidArgument, PermissionDenied, ShoalError, Unavailable
+from shoal.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Exhausted,
+    InvalidArgument,
+    PermissionDenied,
+    ShoalError,
+    Unavailable,
+)
 from shoal.ids import new_id
 from shoal.model.cluster import Cluster
 from shoal.model.node import Node, NodeDescription, NodeState, Role
 from shoal.model.task import TaskStatus
 from shoal.names import printable
+from shoal.rpc import hang_up
 from shoal.settings import AGENT_PORT
 from shoal.tasks import Group
 from shoal.tls import peer_of
@@ -52,6 +63,16 @@ HELLO_S = 10.0
 # a session something, and half as long again.
 GATHER_S = 0.01
 PAUSE_PER_SESSION_S = 0.0004
+# What a node may do: open sessions in a minute, images that it tells of, bytes that describe it, statuses in a message,
+# statuses in a second (a host's containers do not change that fast; all of them at once, after a break, are a burst).
+OPENINGS = 30
+IMAGES = 10_000
+DESCRIPTION_BYTES = 32 << 10
+REPORTS = 1_000
+REPORTS_BURST = 10_000
+REPORTS_PER_S = 1_000
+# An agent that has not read for this long does not read any more.
+STALLED_S = 30.0
 # So many nodes come in at once: enough to share a write of the store, and few enough that others are served meanwhile.
 ENTERING = 64
 
@@ -82,6 +103,7 @@ class DispatcherService(DispatcherServiceServicer):
             store=store, mirror=mirror, clock=clock, own_id=own_id, tenure=tenure, leads=leads, gone=self._gone
         )
         self._sessions: dict[str, AgentSession] = {}
+        self._openings: dict[str, Pace] = {}
         self._events = Subscription[MirrorEvent](0)
         # Nodes that may have news to hear.
         self._stale: set[str] = set()
@@ -96,6 +118,7 @@ class DispatcherService(DispatcherServiceServicer):
             group.start("tenure", self._send_away())
             group.start("assignments", self._tell())
             group.start("statuses", self._status.run())
+            group.start("stalled sessions", self._cut_stalled())
             await self._liveness.run()
 
     async def Session(
@@ -104,6 +127,7 @@ class DispatcherService(DispatcherServiceServicer):
         node_id = self._member(context)
         if not self._tenure.lease:
             raise _not_serving()
+        self._count_opening(node_id)
         try:
             async with asyncio.timeout(HELLO_S):
                 first = await anext(request_iterator, None)
@@ -114,6 +138,7 @@ class DispatcherService(DispatcherServiceServicer):
         async with self._entrance:
             await self._liveness.connected(node_id, _description(first.hello.description))
         session = self._begin(node_id, first.hello.images)
+        session.hang_up = functools.partial(hang_up, context, asyncio.current_task())
         hearing = asyncio.create_task(self._hear(session, request_iterator), name=f"session of {node_id}")
         try:
             async for response in session.responses():
@@ -143,6 +168,18 @@ class DispatcherService(DispatcherServiceServicer):
                 f"node {peer.node_id} was removed from the cluster", hint="leave it there and join again with a token"
             )
         return peer.node_id
+
+    def _count_opening(self, node_id: str) -> None:
+        """Raises Exhausted for a node that opens sessions faster than any agent would."""
+        pace = self._openings.get(node_id)
+        if pace is None:
+            self._openings = {id: each for id, each in self._openings.items() if id in self._mirror.nodes}
+            pace = self._openings[node_id] = Pace(burst=OPENINGS, per_s=OPENINGS / 60)
+        if not pace.allows(self._clock.monotonic()):
+            raise Exhausted(
+                f"node {node_id} opens more than {OPENINGS} sessions in a minute",
+                hint="does a second agent run with its identity?",
+            )
 
     def _begin(self, node_id: str, images: wire.ImageInventory) -> AgentSession:
         if before := self._sessions.get(node_id):
@@ -183,10 +220,14 @@ class DispatcherService(DispatcherServiceServicer):
         )
 
     async def _hear(self, session: AgentSession, requests: AsyncIterator[wire.SessionRequest]) -> None:
-        """What comes up, until the agent ends its half or says what it may not."""
+        """What comes up, until the agent ends its half or says what it may not. A flood waits in the agent's half of
+        the connection, and slows down nobody else."""
+        pace = Pace(burst=REPORTS_BURST, per_s=REPORTS_PER_S)
         try:
             async for request in requests:
                 await self._take(session, request)
+                if wait_s := pace.take(1 + len(request.reports.reports), self._clock.monotonic()):
+                    await self._clock.sleep(wait_s)
                 if session.said_goodbye:
                     break
         except ShoalError as error:
@@ -203,6 +244,10 @@ class DispatcherService(DispatcherServiceServicer):
             case "heartbeat":
                 pass
             case "reports":
+                if len(request.reports.reports) > REPORTS:
+                    raise InvalidArgument(
+                        f"node {node_id} reports {len(request.reports.reports)} statuses at once, {REPORTS} are allowed"
+                    )
                 for report in request.reports.reports:
                     self._status.report(node_id, report.task_id, from_wire(report.status, TaskStatus))
             case "description":
@@ -294,6 +339,18 @@ class DispatcherService(DispatcherServiceServicer):
         for session in self._sessions.values():
             session.greet()
 
+    async def _cut_stalled(self) -> None:
+        """End the sessions of agents that do not read: what waits for them would wait for ever."""
+        while True:
+            await self._clock.sleep(STALLED_S / 4)
+            now = self._clock.monotonic()
+            for session in list(self._sessions.values()):
+                if session.waits_since is not None and now - session.waits_since > STALLED_S:
+                    log.warning("node %s does not read, its session is cut", session.node_id)
+                    error = Unavailable(f"node {session.node_id} has not read for {STALLED_S:.0f} s")
+                    session.end(error)
+                    await session.hang_up(error)
+
     async def _send_away(self) -> None:
         """End all sessions whenever this manager ceases to serve: another one answers for their nodes from then on."""
         while True:
@@ -316,9 +373,15 @@ def _as_manager(node: Noun | None) -> tuple[object, ...]:
 
 
 def _description(message: types_pb2.NodeDescription) -> NodeDescription:
+    if (size := message.ByteSize()) > DESCRIPTION_BYTES:
+        raise InvalidArgument(
+            f"a node describes itself in {size} bytes, {DESCRIPTION_BYTES} are allowed",
+            hint="give its engine fewer labels",
+        )
     described = from_wire(message, NodeDescription)
     return msgspec.structs.replace(described, hostname=printable(described.hostname)[:_MAX_HOSTNAME])
 
 
 def _held(inventory: wire.ImageInventory) -> list[Held]:
-    return [Held(image.reference, image.manifest_digest) for image in inventory.images]
+    """The first of them: where an image is counts little for who has so many."""
+    return [Held(image.reference, image.manifest_digest) for image in inventory.images[:IMAGES]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from manager.dispatcher.assigner import Assigner
 from manager.dispatcher.assignment import Assignment, diff
@@ -35,6 +35,8 @@ class AgentSession:
     ) -> None:
         self.node_id = node_id
         self.said_goodbye = False
+        # Ends the call with an error, also where it waits for the agent to read.
+        self.hang_up: Callable[[ShoalError], Awaitable[None]] = _no_call
         # Since when a message waits for the agent to read, in monotonic seconds.
         self.waits_since: float | None = None
         self._assigner = assigner
@@ -124,3 +126,7 @@ class AgentSession:
     def _message(self, parts: list[bytes], *, complete: bool = False, more: bool = False) -> bytes:
         self._sequence += 1
         return b"".join((head(self._sequence, complete=complete, more=more), *parts))
+
+
+async def _no_call(error: ShoalError) -> None:
+    """There is none yet."""

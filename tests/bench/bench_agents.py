@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,9 +72,9 @@ def idle(agents: int) -> list[Row]:
         share = (fleet.cpu_s() - before) / (time.monotonic() - start)
         assert many.told["lost"] == 0
         control = fleet.control()
-        known = _down(control)
+        dying = [each.node_id for each in fleet.identities[agents - FROZEN :]]
         fleet.freeze(few)
-        noticed = until(lambda: _down(control) >= known + FROZEN, seconds=60, what="the dead are noticed", every_s=0.2)
+        noticed = until(lambda: _dead(control, dying), seconds=60, what="the dead are noticed", every_s=0.1)
     return [
         row(f"agents.cpu_share_{agents}", [share], [], "cores"),
         row(f"agents.dead_noticed_{agents}.seconds", [noticed], [], "s"),
@@ -125,9 +125,9 @@ def _tasks(control: ControlServiceStub) -> int:
     return len(control.ListTasks(wire.ListTasksRequest()).tasks)
 
 
-def _down(control: ControlServiceStub) -> int:
-    nodes = control.ListNodes(wire.ListNodesRequest()).nodes
-    return sum(each.node.status.state == NODE_STATE_DOWN for each in nodes)
+def _dead(control: ControlServiceStub, nodes: Sequence[str]) -> bool:
+    found = (control.GetNode(wire.GetNodeRequest(node=id)).node.node for id in nodes)
+    return all(each.status.state == NODE_STATE_DOWN for each in found)
 
 
 def _main(which: str, agents: int) -> None:

@@ -1,0 +1,31 @@
+"""Pace: how fast one node may go on, so that one that floods its manager slows down nobody but itself."""
+
+from __future__ import annotations
+
+
+class Pace:
+    """`burst` at once, and `per_s` in the long run. Times are monotonic seconds."""
+
+    def __init__(self, *, burst: float, per_s: float) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._left = burst
+        self._at = 0.0
+
+    def take(self, count: float, now: float) -> float:
+        """Take `count`; how many seconds to wait before going on. What is above the pace is owed, not refused."""
+        self._refill(now)
+        self._left -= count
+        return max(0.0, -self._left / self._per_s)
+
+    def allows(self, now: float) -> bool:
+        """Take one, if there is one left."""
+        self._refill(now)
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def _refill(self, now: float) -> None:
+        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
+        self._at = now
