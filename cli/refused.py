@@ -5,7 +5,7 @@ from __future__ import annotations
 
 _RUN = """
     --annotation --attach -a --blkio-weight-device --cgroup-parent --cpu-rt-period --cpu-rt-runtime
-    --disable-content-trust --gpus --ip --ip6 --isolation --kernel-memory --link --link-local-ip --mac-address
+    --disable-content-trust --gpus --ip --ip6 --isolation --kernel-memory --link-local-ip --mac-address
     --memory-swappiness --runtime --storage-opt --userns --volume-driver
 """
 _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
@@ -59,7 +59,6 @@ _TABLE = {
 _INSTEAD = {
     "--with-registry-auth": "nodes get images from each other, so it is not needed for an image that one of them has",
     "--no-resolve-image": "the digest is the cluster's own, no registry is asked for it",
-    "--link": "put both on a network of their own and use names",
 }
 
 

@@ -7,6 +7,6 @@ runs; `lifecycle` waits for the exit and does what `restart` (pure) decides. `en
 one, `amendment` what they change of one that is there. `record` keeps it on disk, `held` in memory, `adopt` brings
 both together with what really runs when the agent starts. `carriage` and its `porter` bring files in and out,
 `difference` tells what changed, `prober` asks after its `health`. Around these: `user`, `rootview`, `seed` (what
-layers hold), `hostfiles` (/etc/hosts and its kin), `attach`, `exec` and `execution`, `logs`, `top`, `stats`, `filter`,
-`prune`, `signals`.
+layers hold), `hostfiles` (/etc/hosts and its kin), `link`, `attach`, `exec` and `execution`, `logs`, `top`, `stats`,
+`filter`, `prune`, `signals`.
 """

@@ -85,8 +85,8 @@ class Limit(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True):
     """`netns_path` is empty for the host's network, `shares_netns` says that another container owns it.
     `sources` are the host paths of the container's mounts, in its order (tmpfs: empty); `files` what lies over
-    single paths, target → source. `pidns_path` is that of another container's processes. `init_path` is the init
-    program on the host, `cpu_throttles` its thermal files."""
+    single paths, target → source; `linked` the variables of its links. `pidns_path` is that of another container's
+    processes, `init_path` the init program on the host, `cpu_throttles` its thermal files."""
 
     cgroup: str
     hostname: str
@@ -103,6 +103,7 @@ class Facts(msgspec.Struct, frozen=True):
     cpu_throttles: tuple[str, ...] = ()
     pidns_path: str = ""
     throttles: tuple[Limit, ...] = ()
+    linked: tuple[str, ...] = ()
 
 
 def bundle(container: Container, facts: Facts) -> Config:
@@ -115,7 +116,9 @@ def bundle(container: Container, facts: Facts) -> Config:
         "process": {
             **process(
                 argv=((INIT_PATH, "--", *container.argv) if spec.init else container.argv),
-                env=environment(container, hostname=facts.hostname, home=facts.user.home, tty=spec.tty),
+                env=environment(
+                    container, hostname=facts.hostname, home=facts.user.home, tty=spec.tty, linked=facts.linked
+                ),
                 cwd=container.workdir,
                 user=facts.user,
                 granted=granted,
@@ -180,12 +183,20 @@ def process(
     }
 
 
-def environment(container: Container, *, hostname: str, home: str, tty: bool, extra: Sequence[str] = ()) -> list[str]:
-    """PATH, HOSTNAME, TERM, HOME, then the container's own (the image's, the user's), then `extra`; who comes later
-    wins, and a name without "=" takes the variable away."""
+def environment(
+    container: Container,
+    *,
+    hostname: str,
+    home: str,
+    tty: bool,
+    linked: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> list[str]:
+    """PATH, HOSTNAME, TERM, HOME, those of its links, then the container's own (the image's, the user's), then `extra`;
+    who comes later wins, and a name without "=" takes the variable away."""
     variables: dict[str, str] = {}
     base = [PATH_ENV, f"HOSTNAME={hostname}", *(["TERM=xterm"] if tty else []), f"HOME={home}"]
-    for each in (*base, *container.env, *extra):
+    for each in (*base, *linked, *container.env, *extra):
         name, equals, value = each.partition("=")
         if equals:
             variables[name] = value

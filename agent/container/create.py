@@ -12,7 +12,7 @@ import os
 
 import msgspec
 
-from agent.container import place
+from agent.container import link, place
 from agent.container.held import Held
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.record import Record, State
@@ -70,9 +70,17 @@ class Creator:
             name=name,
             spec=self._resolved_modes(wanted.spec),
             networks=tuple(self._resolved(each) for each in wanted.networks),
+            links=tuple(self._linked(each) for each in wanted.spec.links),
             log_path=str(folder / f"{container_id}-json.log"),
             status=ContainerStatus(),
         )
+
+    def _linked(self, text: str) -> str:
+        name, alias = link.parsed(text)
+        try:
+            return f"{self._room.register.find(name).id}:{alias}"
+        except NotFound as error:
+            raise NotFound(f"could not get container for {name}: {error.message}") from error
 
     def _inherited(self, word: str) -> list[Mount]:
         """What another container mounts, "NAME" or "NAME:ro", running or not. Raises NotFound."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -30,7 +30,13 @@ class ExecRequest(msgspec.Struct, frozen=True):
 
 
 def exec_process(
-    request: ExecRequest, container: Container, *, user: User, hostname: str, available: Collection[str]
+    request: ExecRequest,
+    container: Container,
+    *,
+    user: User,
+    hostname: str,
+    available: Collection[str],
+    linked: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Raises InvalidArgument for a command or a folder that cannot be."""
     if not request.argv or not request.argv[0]:
@@ -45,7 +51,9 @@ def exec_process(
     )
     return process(
         argv=request.argv,
-        env=environment(container, hostname=hostname, home=user.home, tty=request.tty, extra=request.env),
+        env=environment(
+            container, hostname=hostname, home=user.home, tty=request.tty, linked=linked, extra=request.env
+        ),
         cwd=posixpath.normpath(request.workdir or container.workdir),
         user=user,
         granted=granted,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from agent.container import host
+from agent.container import host, link
 from agent.container.exec import ExecRequest, exec_process
 from agent.container.held import Held
 from agent.container.launch import Launcher, hostname_of
 from agent.runtime.runtime import Runtime, Streams
-from shoal.errors import Conflict
-from shoal.model.container import ContainerState
+from shoal.errors import Conflict, NotFound
+from shoal.model.container import Container, ContainerState
 
 
 class Execution:
@@ -31,7 +31,15 @@ class Execution:
             user=self._launcher.user_now(container, request.user or container.user),
             hostname=hostname_of(container),
             available=self._available,
+            linked=await self._linked(container),
         )
         return await self._runtime.exec(
             held.id, process, stdin=request.stdin, tty=request.tty, rows=request.rows, columns=request.columns
         )
+
+    async def _linked(self, container: Container) -> list[str]:
+        """As far as those that it is linked to still run."""
+        try:
+            return link.environment(container.name, await self._launcher.links(container))
+        except (Conflict, NotFound):
+            return []

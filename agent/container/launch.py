@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from agent.container import host, place
+from agent.container import host, link, place
 from agent.container.bundle import Facts, bundle
 from agent.container.held import Held
-from agent.container.hostfiles import PATHS, source_of, write_host_files
+from agent.container.hostfiles import PATHS, replace_host, source_of, write_host_files
 from agent.container.isolation import log_limits
 from agent.container.record import Records
 from agent.container.rootview import RootView
@@ -112,6 +112,8 @@ class Launcher:
         try:
             joined = await self._join(container)
             facts = self._facts(container, joined, user=user, sources=sources, size=size)
+            if links := await self.links(container):
+                facts = msgspec.structs.replace(facts, linked=tuple(link.environment(container.name, links)))
             await note(joined.addresses, joined.ports)
             started = await self._runtime.start(self._start(container, facts, layers))
         except BaseException:
@@ -120,6 +122,32 @@ class Launcher:
         if not joined.owner:
             await self._networks.started(held.id)
         return started
+
+    async def links(self, container: Container) -> list[link.Link]:
+        """Raises Conflict for one that does not run, NotFound for one that is gone."""
+        found = []
+        for word in container.links:
+            owner_id, alias = link.parsed(word)
+            owner = self._find(owner_id)
+            addresses = owner.state.status.addresses
+            if not owner.alive or not addresses:
+                raise Conflict(
+                    f"Cannot link to a non running container: /{owner.name} AS /{container.name}/{alias}",
+                    hint=f"run shoal start {owner.name}",
+                )
+            image = await self._images.get(owner.record.container.image_id)
+            ports = link.exposed(owner.record.container, image.config.exposed_ports)
+            found.append(link.Link(alias, owner.container, addresses[0].address, ports))
+        return found
+
+    def relink(self, held: Held, owner: Held) -> None:
+        """`owner` has another address: say so in the hosts file of `held`, which is linked to it and runs."""
+        address = owner.state.status.addresses[0].address if owner.state.status.addresses else ""
+        for word in held.record.container.links:
+            owner_id, alias = link.parsed(word)
+            if owner_id == owner.id and address:
+                line = link.hosts_line(link.Link(alias, owner.container, address))
+                replace_host(self._records.folder(held.id), owner.id, line)
 
     def renew(self, held: Held) -> None:
         """Make the writable layer of a container that does not run mountable again."""
@@ -170,7 +198,8 @@ class Launcher:
             attachments=container.networks,
             ports=container.ports,
         )
-        write_host_files(folder, container, hostname, connection)
+        links = await self.links(container)
+        write_host_files(folder, container, hostname, connection, [link.hosts_line(each) for each in links])
         return _Joined(
             netns_path=connection.netns_path,
             hostname=hostname,

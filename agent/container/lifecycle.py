@@ -183,6 +183,9 @@ class Lifecycle:
         held.state = msgspec.structs.replace(running, status=status)
         self.adopt(held)
         self.publish(held, "start")
+        for each in self._room.register:
+            if each.alive and each.record.container.links:
+                self._launcher.relink(each, held)
 
     async def _not_started(self, held: Held, error: ShoalError) -> None:
         before = held.state.status

@@ -179,6 +179,7 @@ class NetworkFlags(Flags):
     dns: Annotated[
         list[str], flag("--dns", metavar="list", parse=process.ip_address, help="Set custom DNS servers")
     ] = []
+    link: Annotated[list[str], flag("--link", metavar="list", help="Add link to another container")] = []
     dns_search: Annotated[list[str], flag("--dns-search", metavar="list", help="Set custom DNS search domains")] = []
     dns_option: Annotated[list[str], flag("--dns-option", metavar="list", help="Set DNS options")] = []
     expose: Annotated[

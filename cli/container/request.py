@@ -97,6 +97,7 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
         dns=flags.dns,
         health=health_check(flags),
         volumes_from=flags.volumes_from,
+        links=flags.link,
         pid_mode=flags.pid,
         ipc_mode=flags.ipc,
         uts_mode=flags.uts,

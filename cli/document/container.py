@@ -115,6 +115,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         ],
         "DnsOptions": list(spec.dns_options),
         "DnsSearch": list(spec.dns_search),
+        "Links": [f"/{each.replace(':', f':/{container.name}/')}" for each in map(_with_alias, spec.links)] or None,
         "IpcMode": spec.ipc_mode or "private",
         "LogConfig": {"Type": spec.log.driver or "json-file", "Config": dict(spec.log.options)},
         "OomScoreAdj": spec.oom_score_adj,
@@ -132,6 +133,10 @@ def _host_config(container: Container) -> dict[str, Any]:
         "PidsLimit": limits.pids or None,
         "Ulimits": [{"Name": each.name, "Hard": each.hard, "Soft": each.soft} for each in spec.ulimits],
     }
+
+
+def _with_alias(link: str) -> str:
+    return link if ":" in link else f"{link}:{link}"
 
 
 def _security(spec: ContainerSpec) -> list[str]:

@@ -125,6 +125,7 @@ class ContainerSpec(Value, frozen=True):
     domainname: str = ""
     log: LogConfig = LogConfig()
     exposed_ports: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 class RestartCondition(enum.IntEnum):
@@ -169,7 +170,8 @@ class ContainerStatus(Value, frozen=True):
 
 
 class Container(Value, frozen=True):
-    """`argv`, `env`, `workdir`, `user`, `image_id`, `mounts`, `health` are what `spec` came to with its image."""
+    """`argv`, `env`, `workdir`, `user`, `image_id`, `mounts`, `health`, `links` are what `spec` came to with its image
+    and this host."""
 
     meta: Meta = Meta()
     name: str = ""
@@ -190,3 +192,4 @@ class Container(Value, frozen=True):
     status: ContainerStatus = ContainerStatus()
     health: HealthCheck = HealthCheck()
     tuning: Tuning = Tuning()
+    links: tuple[str, ...] = ()

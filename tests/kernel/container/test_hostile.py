@@ -1,0 +1,197 @@
+"""Hostile images, commands and races, row by row of what befell other engines: nothing of the host is reached."""
+
+import asyncio
+import hashlib
+import io
+import os
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from agent.container.exec import ExecRequest
+from shoal.errors import ShoalError, StartFailed
+from shoal.model.container import Mount
+from shoal.model.network import NetworkAttachment
+
+pytestmark = pytest.mark.kernel
+
+
+def digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+async def image(engine, name, *entries, changes=()):
+    """The test's busybox with more entries: (name, "link" or "dir", target)."""
+    from_base = io.BytesIO()
+    with tarfile.open(fileobj=from_base, mode="w") as archive:
+        archive.add("/bin/busybox", "bin/busybox")
+        for applet in ("sh", "cat", "ls", "id", "grep", "pwd", "sleep", "readlink", "true", "env", "mv", "ln"):
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(entry)
+        for path, kind, target in entries:
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.linkname = (tarfile.SYMTYPE, target) if kind == "link" else (tarfile.DIRTYPE, "")
+            entry.mode = 0o755
+            archive.addfile(entry)
+
+    async def chunks():
+        yield from_base.getvalue()
+
+    await engine.images.import_image(chunks(), reference=f"{name}:latest", changes=changes)
+
+
+async def said(engine, ref, *argv, **fields):
+    streams = await engine.containers.exec(ref, ExecRequest(argv=argv, **fields))
+    out = b""
+    while (chunk := await streams.read()) is not None:
+        out += chunk[1]
+    code = (await streams.wait()).code
+    await streams.close()
+    return code, out.decode()
+
+
+async def test_a_command_that_is_the_runtime_itself_changes_nothing(engine):
+    """CVE-2019-5736: the engine's own program is neither written nor left writable by whoever runs in a container."""
+    programs = {path: digest(path) for path in (sys.executable, os.path.realpath(sys.executable))}
+    write = "echo x > /proc/self/exe; echo x > /proc/1/exe; echo x >> /proc/$$/exe; true"
+    for command in (("/proc/self/exe",), ("/proc/self/exe", "-c", "x"), ("sh", "-c", write)):
+        try:
+            await engine.output(*command)
+        except ShoalError:
+            continue
+    await engine.run("sleep", "100", name="web")
+    for command in (("/proc/self/exe",), ("sh", "-c", write)):
+        try:
+            await said(engine, "web", *command)
+        except ShoalError:
+            continue
+    assert {path: digest(path) for path in programs} == programs
+
+
+def numbers(listing):
+    return {line.split()[8] for line in listing.splitlines() if "->" in line}
+
+
+async def test_no_descriptor_of_the_host_leads_out(engine):
+    """CVE-2024-21626: neither at the start nor in an exec, and no working directory is one."""
+    listing = ("sh", "-c", "ls -l /proc/self/fd")
+    _, out, _ = await engine.output(*listing)
+    assert numbers(out.decode()) <= {"0", "1", "2", "3"}  # the last is the listing's own
+    await engine.run("sleep", "100", name="web")
+    _, shown = await said(engine, "web", *listing)
+    assert numbers(shown) <= {"0", "1", "2", "3"}
+    own = set(os.listdir("/"))
+    for number in range(3, 40):
+        workdir = f"/proc/self/fd/{number}"
+        try:
+            _, found = await said(engine, "web", "sh", "-c", "ls -a ../../../../", workdir=workdir)
+        except ShoalError:
+            continue
+        assert set(found.split()) - {".", ".."} != own
+    for number in (3, 5, 7, 8, 9, 10, 12):
+        try:
+            code, found, _ = await engine.output("sh", "-c", "ls ../../..", workdir=f"/proc/self/fd/{number}")
+        except ShoalError:
+            continue
+        assert code != 0 or set(found.decode().split()) != own
+
+
+@pytest.mark.parametrize("path", ["proc", "sys", "dev"])
+async def test_a_system_folder_that_is_a_link_is_refused(engine, tmp_path, path):
+    """CVE-2019-19921, CVE-2023-27561: and nothing is made where the link leads."""
+    before = sorted(os.listdir(tmp_path))
+    await image(engine, "linked", (path, "link", f"../../../../../../..{tmp_path}"))
+    with pytest.raises(StartFailed):
+        await engine.run("true", image="linked")
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("volume", ["/proc", "/proc/sys", "/sys/../proc"])
+async def test_a_volume_over_proc_is_refused(engine, volume):
+    await image(engine, "covering", changes=(f'VOLUME ["{volume}"]',))
+    with pytest.raises(ShoalError, match="/proc"):
+        await engine.run("true", image="covering")
+
+
+@pytest.mark.parametrize("volume", ["/../../../etc", "../../etc", "/link"])
+async def test_a_volume_is_filled_from_the_image_and_from_nowhere_else(engine, volume):
+    """CVE-2022-23648: its path leads out of the image, or through a link of the image."""
+    await image(engine, "reaching", ("link", "link", "/../../../../etc"), changes=(f'VOLUME ["{volume}"]',))
+    await engine.run("sleep", "100", name="web", image="reaching")
+    found = {
+        each
+        for mount in engine.containers.get("web").mounts
+        for each in os.listdir(engine.volumes.get(mount.source).mountpoint)
+    }
+    assert "shadow" not in found
+    assert "passwd" not in found
+
+
+async def test_a_variable_without_a_value_brings_nothing_of_the_host(engine, monkeypatch):
+    """CVE-2026-57231 of podman: "*" or a bare name in an image's ENV."""
+    monkeypatch.setenv("SHOAL_SECRET", "the host's")
+    await image(engine, "bare")
+    _, out, _ = await engine.output("env", image="bare", env=("SHOAL_SECRET", "A=b"))
+    assert "SHOAL_SECRET" not in out.decode()
+    assert "the host's" not in out.decode()
+
+
+@pytest.mark.parametrize("user", ["0x0", "-1", "+1:", "4294967296", "18446744073709551616", "1:-1", "00:x", "root\0"])
+async def test_odd_users_are_refused_or_exactly_who_they_are(engine, user):
+    """CVE-2024-40635: a number that overflows must not come out as root."""
+    await engine.run("sleep", "100", name="web", user="web")
+    try:
+        code, out = await said(engine, "web", "id", "-u", user=user)
+    except ShoalError:
+        return
+    assert code != 0 or out.strip() == user.split(":")[0]
+
+
+async def test_nothing_can_be_inherited_and_groups_are_the_images(engine):
+    """CVE-2022-24769, CVE-2022-36109."""
+    await engine.run("sleep", "100", name="web", user="web")
+    for script in ("grep CapInh /proc/self/status", "grep CapAmb /proc/self/status"):
+        assert (await said(engine, "web", "sh", "-c", script))[1].split()[1] == "0" * 16
+        _, out, _ = await engine.output("sh", "-c", script, user="web")
+        assert out.split()[1] == b"0" * 16
+    assert sorted((await said(engine, "web", "id", "-G"))[1].split()) == ["10", "1001"]
+
+
+async def test_the_hosts_network_shows_no_door_to_the_engine(engine):
+    """CVE-2020-15257: no abstract socket, which any process on the host's network could connect to."""
+    _, out, _ = await engine.output("grep", "@", "/proc/net/unix", networks=(NetworkAttachment("host"),))
+    assert b"shoal" not in out
+    assert b"keeper" not in out
+
+
+async def test_cgroups_cannot_be_mounted_or_written(engine):
+    """CVE-2022-0492: release_agent runs on the host."""
+    script = (
+        "mkdir /cg; mount -t cgroup -o memory cgroup /cg && echo mounted; mount -t cgroup2 none /cg && echo mounted;"
+        "for f in $(ls -d /sys/fs/cgroup/* /sys/fs/cgroup/*/*); do test -w $f -a -f $f && echo x 2>/dev/null > $f"
+        " && echo wrote $f; done; true"
+    )
+    _, out, _ = await engine.output("sh", "-c", script)
+    assert out == b""
+
+
+async def test_a_target_that_is_swapped_for_a_link_while_it_is_mounted_on_leads_nowhere(engine, tmp_path):
+    """CVE-2021-30465: two containers share a volume, one flips a folder and a link to the host's."""
+    (tmp_path / "victim").mkdir()
+    flip = (
+        f"mkdir -p /v/d; ln -s {tmp_path}/victim /v/l; echo ready;"
+        " while true; do mv /v/d /v/x; mv /v/l /v/d; mv /v/d /v/l; mv /v/x /v/d; done"
+    )
+    await engine.run("sh", "-c", flip, name="flips", mounts=(Mount(source="shared", target="/v"),))
+    mounts = (Mount(source="shared", target="/v"), Mount(source="other", target="/v/d"))
+    before = Path("/proc/self/mountinfo").read_text()
+    for number in range(25):
+        try:
+            await engine.output("sh", "-c", "echo x > /v/d/planted", mounts=mounts, auto_remove=True)
+        except ShoalError:
+            await asyncio.sleep(0)
+        assert os.listdir(tmp_path / "victim") == [], number
+    assert Path("/proc/self/mountinfo").read_text() == before
