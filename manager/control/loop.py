@@ -52,9 +52,10 @@ class Loop:
         self._fence = fence
         self._finish = finish
         self._due: list[dict[str, None]] = [{} for _ in controllers]
-        self._interested = {
-            kind: [pair for pair in zip(self._due, controllers, strict=True) if kind in pair[1].kinds] for kind in KINDS
-        }
+        self._interested: dict[str, list[tuple[dict[str, None], Controller]]] = {}
+        for due, controller in zip(self._due, controllers, strict=True):
+            for kind in controller.kinds:
+                self._interested.setdefault(kind, []).append((due, controller))
         self._timers = Timers()
         self._backoff = Backoff(0.1, 5)
         self._failing = False
@@ -64,7 +65,7 @@ class Loop:
         and decided anew by whoever leads next."""
         with self._mirror.changes.subscribe() as events:
             await self._mirror.reached(0)
-            self._look_at_everything()
+            await self._look_at_everything()
             while True:
                 await self._round(events)
                 await self._wait(events)
@@ -72,7 +73,7 @@ class Loop:
     async def _round(self, events: Subscription[MirrorEvent]) -> None:
         """Until no key is due."""
         while True:
-            self._take(events)
+            await self._take(events)
             stage = next((index for index, keys in enumerate(self._due) if keys), None)
             if stage is None:
                 return
@@ -105,13 +106,21 @@ class Loop:
             self._forget(stage, decided)
             await asyncio.sleep(0)
             return
-        if self._finish is not None:
-            actions = self._finish(self._mirror, actions, self._clock.now_ns())
+        actions = self._finished(actions)
         done = await commit(self._store, actions, self._fence)
         if done.conflicts:
             self._decide_anew(stage, decided, actions, done.conflicts)
         self._forget(stage, decided)
         await self._mirror.reached(done.revision)
+
+    def _finished(self, actions: list[Action]) -> list[Action]:
+        if self._finish is None:
+            return actions
+        try:
+            return self._finish(self._mirror, actions, self._clock.now_ns())
+        except Exception:  # they hold as they are
+            log.exception("what was decided is written unfinished")
+            return actions
 
     def _decide_anew(
         self, stage: int, decided: dict[str, int], actions: Sequence[Action], conflicts: Iterable[Action]
@@ -142,13 +151,12 @@ class Loop:
         self._timers.set(stage, key, None if at_ns is None else self._ticks_ns() + at_ns - now_ns)
         return list(decision.actions)
 
-    def _take(self, events: Subscription[MirrorEvent]) -> None:
+    async def _take(self, events: Subscription[MirrorEvent]) -> None:
         """Queue the keys of what has happened, and of the timers that are due."""
         try:
-            for event in events.drain():
-                self._queue(event)
+            await self._queue(events.drain())
         except Lagged:
-            self._look_at_everything()
+            await self._look_at_everything()
         for stage, key in self._timers.due(self._ticks_ns()):
             self._due[stage][key] = None
 
@@ -156,15 +164,20 @@ class Loop:
         """The time of the timers, which never jumps."""
         return int(self._clock.monotonic() * 1e9)
 
-    def _look_at_everything(self) -> None:
+    async def _look_at_everything(self) -> None:
+        """Each record as if it had just come. What changes meanwhile comes as an event besides."""
         for kind in KINDS:
-            for id, value in self._mirror.all(kind).items():
-                self._queue(MirrorEvent(kind, id, None, value, value.meta.version))
+            known = list(self._mirror.all(kind).items())
+            await self._queue(MirrorEvent(kind, id, None, value, value.meta.version) for id, value in known)
 
-    def _queue(self, event: MirrorEvent) -> None:
-        for due, controller in self._interested.get(event.kind, ()):
-            for key in controller.keys_for(event, self._mirror):
-                due[key] = None
+    async def _queue(self, events: Iterable[MirrorEvent]) -> None:
+        """In parts, so that a leader that has a million tasks to look at is heard of in between."""
+        for number, event in enumerate(events, 1):
+            for due, controller in self._interested.get(event.kind, ()):
+                for key in controller.keys_for(event, self._mirror):
+                    due[key] = None
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
 
     async def _wait(self, events: Subscription[MirrorEvent]) -> None:
         """Until something happens or a timer is due."""

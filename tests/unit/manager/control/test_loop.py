@@ -270,6 +270,39 @@ async def test_what_was_decided_together_is_finished_before_it_is_written(parts)
     assert together == [3]
 
 
+async def test_decisions_are_written_as_they_are_when_finishing_them_fails(parts, caplog):
+    store, mirror, clock = parts
+
+    def finish(view, actions, now_ns):
+        raise ZeroDivisionError
+
+    await commit(store, [create(Task(Meta("a")), "new")])
+    loop = asyncio.create_task(Loop(store, mirror, [Counting()], clock=clock, finish=finish).run())
+    await until(mirror, lambda: slot(mirror, "a") == 3)
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    assert "written unfinished" in caplog.text
+
+
+async def test_a_leader_with_much_to_look_at_lets_others_have_their_turn(parts):
+    store, mirror, _ = parts
+    turns = []
+
+    class Asked(Counting):
+        def keys_for(self, event, view):
+            turns.append(turn)
+            return ()
+
+    done = await commit(store, [create(Task(Meta(str(number))), "new") for number in range(3500)])
+    await mirror.reached(done.revision)
+    turn = 0
+    async with running(parts, Asked()), asyncio.timeout(10):
+        while len(turns) < 3500:
+            turn += 1
+            await asyncio.sleep(0)
+    assert max(turns.count(each) for each in set(turns)) <= 1000
+
+
 def test_a_key_has_one_time():
     timers = Timers()
     timers.set(0, "a", 10)
