@@ -21,6 +21,7 @@ from manager.store.mirror import MirrorEvent
 from manager.store.view import View
 from shoal import defaults
 from shoal.errors import PermissionDenied
+from shoal.ids import base36, new_id
 from shoal.model.cluster import Cluster
 from shoal.model.node import Node, NodeState, Role
 from shoal.model.token import Token
@@ -94,16 +95,20 @@ def spent(token: Token, now_ns: int) -> Token:
 
 
 def joined_before(view: View, key: str) -> Node | None:
-    """The node that holds `key` (`shoal.tls`) and never called: a join of the same host that broke off after its
-    record was written."""
-    return next(
-        (
-            node
-            for node in view.nodes.values()
-            if node.description.certificate.key == key and node.status.state is NodeState.UNKNOWN
-        ),
-        None,
-    )
+    """The node that came with `key` (`shoal.tls.key_of`) and never called: a join of the same host that broke off
+    after its record was written."""
+    node = view.nodes.get(_id_of(key))
+    return node if node is not None and node.status.state is NodeState.UNKNOWN else None
+
+
+def free_id(view: View, key: str) -> str:
+    """An id for the host that comes with `key`: the one by which it is found again, unless another had it."""
+    id = _id_of(key)
+    return new_id() if id in view.nodes or id in view.revocations else id
+
+
+def _id_of(key: str) -> str:
+    return base36(int(key, 16), 25)
 
 
 def hash_of(secret: str) -> bytes:

@@ -8,6 +8,7 @@ directory alone: a copy of the store without that file signs nothing. What a cer
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
 import os
 from collections.abc import Sequence
@@ -265,6 +266,7 @@ def key_of_request(csr_pem: str) -> str:
     return key_of(x509.load_pem_x509_csr(csr_pem.encode()))
 
 
+@functools.lru_cache(maxsize=4096)  # verifying it is what a join costs most, and several look at it
 def _public_key(csr_pem: str) -> ec.EllipticCurvePublicKey:
     if len(csr_pem) > MAX_CSR_BYTES:
         raise InvalidArgument(f"the signing request has {len(csr_pem)} bytes, {MAX_CSR_BYTES} are allowed")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from manager.audit.ledger import Ledger
-from manager.ca.admission import Ground, WrongToken, check, ground_of, joined_before, spent
+from manager.ca.admission import Ground, WrongToken, check, free_id, ground_of, joined_before, spent
 from manager.ca.authority import Authority, Seal, key_of_request
 from manager.ca.limiter import Limiter, source_of
 from manager.ca.rotation import outlived, roots_known
@@ -26,7 +26,6 @@ from shoal import tls
 from shoal.access import address_of
 from shoal.clock import Clock
 from shoal.errors import InvalidArgument, PermissionDenied, Unavailable, Unsupported
-from shoal.ids import new_id
 from shoal.model.audit import AuditEntry
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster
@@ -151,15 +150,16 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
         return node
 
     def _new_node(self, request: ca_pb2.IssueCertificateRequest, role: Role) -> Node:
+        key = key_of_request(request.csr_pem)
         if request.availability not in (0, *Availability):
             raise InvalidArgument(f"availability {request.availability} is not active, pause or drain")
         now_ns = self._clock.now_ns()
         return Node(
-            meta=Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns),
+            meta=Meta(id=free_id(self._mirror, key), created_at_ns=now_ns, updated_at_ns=now_ns),
             spec=NodeSpec(role, Availability(request.availability or Availability.ACTIVE)),
             description=NodeDescription(
                 hostname=printable(request.hostname)[:_MAX_HOSTNAME],
-                certificate=CertificateInfo(key=key_of_request(request.csr_pem)),
+                certificate=CertificateInfo(key=key),
             ),
             status=NodeStatus(NodeState.UNKNOWN, "joined; its agent has not called yet", now_ns),
         )

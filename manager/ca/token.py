@@ -8,6 +8,7 @@ end (`shoal/model/token.py`): of these the store keeps a hash. Whom a token lets
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
@@ -56,6 +57,7 @@ class JoinToken(msgspec.Struct, frozen=True):
         return f"JoinToken({_PREFIX}-{self.fingerprint}-***)"
 
 
+@functools.lru_cache(maxsize=8)
 def fingerprint(root_ca_pem: str) -> str:
     """The 50 digits by which a root certificate is known."""
     root = x509.load_pem_x509_certificate(root_ca_pem.encode())

@@ -16,6 +16,7 @@ from shoal.errors import NotFound, PermissionDenied
 from shoal.model.base import Meta
 from shoal.model.node import NodeState, Role
 from shoal.model.token import Token
+from shoal.model.trust import Revocation
 from shoal.tls import csr_for, new_key
 from shoal.v1 import ca_pb2, control_pb2, types_pb2
 from tests.unit.manager.conftest import NOW
@@ -83,10 +84,14 @@ async def test_a_join_that_broke_off_goes_on_as_the_same_node(manager: Any, door
     node_id = await come(door, token.text, key_pem)
     assert await come(door, token.text, key_pem) == node_id
     assert manager.mirror.tokens[token.token.token.meta.id].used == 1
-    # Once its agent has called, the answer was not lost: whoever comes again is another.
+    # Once its agent has called, the answer was not lost: whoever comes again is another, and so is who was removed.
     node = manager.mirror.nodes[node_id]
+    key = node.description.certificate.key
     called = msgspec.structs.replace(node, status=msgspec.structs.replace(node.status, state=NodeState.READY))
-    assert admission.joined_before(View([called]), node.description.certificate.key) is None
+    assert admission.joined_before(View([called]), key) is None
+    for before in (called, Revocation(node.meta)):
+        assert admission.free_id(View([before]), key) != node_id
+    assert admission.free_id(View(), key) == node_id
 
 
 async def test_expired_and_revoked_ones_say_so(manager: Any, door: JoinServicer) -> None:
