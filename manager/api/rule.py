@@ -141,7 +141,7 @@ _NETWORK = {
 }
 _VOLUME = {
     **_looks(GetVolume="volume inspect", ListVolumes="volume ls"),
-    **_changes(UserRole.OPERATOR, CreateVolume="volume create", RemoveVolume="volume rm"),
+    **_changes(UserRole.OPERATOR, CreateVolume="volume create", RemoveVolume="volume rm", PruneVolumes="volume prune"),
 }
 _SYSTEM = _looks(GetInfo="system info", WatchEvents="system events")
 
