@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -30,17 +30,19 @@ class AuditCalls:
     async def ReadAudit(
         self, request: wire.ReadAuditRequest, _context: Context
     ) -> AsyncIterator[wire.ReadAuditResponse]:
-        kept: deque[AuditEntry] = deque(maxlen=request.last or None)
+        last: deque[AuditEntry] = deque(maxlen=request.last)
+        part: list[AuditEntry] = []
         async for _, stored in self._stored(PREFIX):
             try:
                 entry = codec.unpack(AuditEntry, stored)
             except InvalidArgument:
                 continue  # what is wrong with the record, `verify` tells
             if _wanted(entry, request):
-                kept.append(entry)
-        entries = [to_wire(entry, types_pb2.AuditEntry) for entry in kept]
-        for begin in range(0, len(entries), _PART):
-            yield wire.ReadAuditResponse(entries=entries[begin : begin + _PART])
+                (last if request.last else part).append(entry)
+            if len(part) == _PART:
+                yield _answer(part)
+                part.clear()
+        yield _answer([*last, *part])
 
     async def VerifyAudit(self, request: wire.VerifyAuditRequest, _context: Context) -> wire.VerifyAuditResponse:
         known = Point.parse(request.known) if request.known else None
@@ -71,6 +73,10 @@ class AuditCalls:
         async for page in self._room.store.scan(prefix):
             for record in page.records:
                 yield record.key, record.value
+
+
+def _answer(entries: Iterable[AuditEntry]) -> wire.ReadAuditResponse:
+    return wire.ReadAuditResponse(entries=[to_wire(entry, types_pb2.AuditEntry) for entry in entries])
 
 
 def _wanted(entry: AuditEntry, request: wire.ReadAuditRequest) -> bool:

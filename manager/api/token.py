@@ -14,7 +14,7 @@ from manager.control.action import touched
 from manager.store.base import Guard, Put, Txn
 from manager.store.records import encode, key_for
 from shoal.codec import to_wire
-from shoal.errors import InvalidArgument, Unsupported
+from shoal.errors import Exhausted, InvalidArgument, Unsupported
 from shoal.ids import new_id, resolve
 from shoal.model.base import Meta
 from shoal.model.node import Role
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _MAX_DESCRIPTION = 200
+# Each host that joins is compared with all of them.
+_MAX_TOKENS = 1000
 
 
 class TokenCalls:
@@ -51,6 +53,8 @@ class TokenCalls:
     ) -> wire.CreateJoinTokenResponse:
         if request.life_ns < 0:
             raise InvalidArgument("a token's life must not be negative")
+        if len(self._room.mirror.tokens) >= _MAX_TOKENS:
+            raise Exhausted(f"there are {_MAX_TOKENS} join tokens already", hint="those that ended go after a week")
         now_ns = self._room.clock.now_ns()
         secret = new_secret()
         token = Token(

@@ -176,6 +176,14 @@ async def test_a_worker_is_refused_the_engine(address: str, authority: Authority
                 pass
 
 
+async def test_users_are_for_managers_to_know(address: str, authority: Authority) -> None:
+    async with call(address, authority.identity("ann", "user")) as channel:
+        with pytest.raises(PermissionDenied, match="is for nodes of its swarm"), translated():
+            await blob_pb2_grpc.BlobServiceStub(channel).ReadBlob(blob_pb2.ReadBlobRequest()).read()
+        with pytest.raises(PermissionDenied, match="is for nodes of its swarm"), translated():
+            await engine_pb2_grpc.SystemServiceStub(channel).GetInfo(engine_pb2.GetInfoRequest())
+
+
 def removed(node_id: str, *, for_s: int = 3600) -> Trust:
     until_ns = SystemClock().now_ns() + for_s * 10**9
     return Trust(("node3",), (Revocation(Meta(id=node_id), until_ns),))
