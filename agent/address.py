@@ -12,7 +12,7 @@ from shoal.errors import InvalidArgument
 
 _SIOCGIFADDR = 0x8915  # netdevice(7)
 # Links that Shoal or other engines made are not how anybody reaches this host.
-_OURS = ("shoal", "sh-", "docker", "br-", "veth", "virbr", "cni", "podman")
+_OURS = ("shoal", "shl", "shb", "shx", "shv", "docker", "br-", "veth", "virbr", "cni", "podman")
 
 
 def advertised(wanted: str, *, default: str = "") -> str:
