@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ def main() -> int:
     options.add_argument("--cycles", type=int, default=0, help="afterwards, create and remove so often; 1000 is a lot")
     options.add_argument("--lab", default="storm", help="the name of its lab")
     given = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the rack is taken down
     print(f"chaos: seed {given.seed}, {given.hosts} hosts, {given.managers} managers", flush=True)
     try:
         storm(given)

@@ -107,6 +107,11 @@ def gentle(faults: Sequence[Fault]) -> bool:
     )
 
 
+def hits_manager(faults: Sequence[Fault]) -> bool:
+    """Whether a manager itself may be slow to answer."""
+    return any(each.what == "manager" or each.kind in ("power", "unplug", "fill") for each in faults)
+
+
 def rebooted(faults: Sequence[Fault]) -> set[str]:
     """The hosts whose containers did not live through it."""
     return {each.host for each in faults if each.kind == "power"}
