@@ -90,6 +90,10 @@ class Renewal:
         self._clock = clock
         self._chance = chance
 
+    async def now(self) -> None:
+        """Renew at once: the certificate is to say something else. Raises what the last manager said."""
+        self._credentials.replace(await self._renewed())
+
     async def run(self) -> None:
         """Renew in time, for as long as the node is a member."""
         backoff = Backoff(10, 300, chance=self._chance)

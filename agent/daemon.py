@@ -136,7 +136,7 @@ async def serve(settings: Settings) -> None:
         swarm = SwarmService(membership)
 
         async def to_manager(_method: str, _metadata: Metadata) -> grpc.aio.Channel:
-            return membership.manager_channel()
+            return await membership.manager_channel()
 
         def manager_here(_metadata: Metadata) -> str:
             return "the manager of this node"

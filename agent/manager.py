@@ -13,21 +13,25 @@ from agent.standing import ManagerSettings
 from agent.supervise import Supervised
 from shoal.clock import Clock
 from shoal.command import run
-from shoal.errors import ShoalError, Unavailable
+from shoal.errors import DeadlineExceeded, ShoalError, Unavailable
+from shoal.files import write_atomic
 from shoal.rpc import dial, translated
 from shoal.settings import Paths
 from shoal.v1 import control_pb2, control_pb2_grpc, types_pb2
 
 READY_S = 30.0
 ASK_S = 5.0
+# One that stands still for this long is as good as down.
+SILENCE_S = 4.5
 
 
 class ManagerProcess:
-    """Started by `run`, which lasts until `stop`; it outlives an agent that dies."""
+    """Started by `run`, which lasts until `stop`; it outlives an agent that dies. Others reach it at `address`."""
 
     def __init__(self, settings: ManagerSettings, paths: Paths, *, clock: Clock) -> None:
         argv = [*_program(), "--data-dir", str(paths.manager_data), "--identity-dir", str(paths.identity)]
-        argv += ["--socket", str(paths.manager_socket), *settings.argv()]
+        argv += ["--socket", str(paths.manager_socket), *settings.argv(), *_store_words(settings, paths.manager_data)]
+        self.address = settings.advertise
         self._process = Supervised(
             argv, pid_file=paths.run / "manager.pid", log_file=paths.data / "manager.log", clock=clock
         )
@@ -44,7 +48,11 @@ class ManagerProcess:
         try:
             await asyncio.wait((answering, dying), return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
-                answering.result()
+                try:
+                    answering.result()
+                except (DeadlineExceeded, Unavailable) as error:
+                    said = self._process.last_words() or str(error)
+                    raise Unavailable(f"the manager does not serve within {READY_S:g} s: {said}") from error
                 return
         finally:
             for waiting in (answering, dying):
@@ -60,7 +68,7 @@ class ManagerProcess:
                 hint="its agent starts it again; try in a moment",
             )
         if self._channel is None:
-            self._channel = dial(self._target)
+            self._channel = dial(self._target, silence_s=SILENCE_S)
         return self._channel
 
     async def worker_token(self) -> str:
@@ -68,6 +76,15 @@ class ManagerProcess:
         with translated():
             answer = await control_pb2_grpc.ControlServiceStub(self.channel()).GetJoinToken(request, timeout=ASK_S)
         return answer.token
+
+    async def demote(self, node: str) -> None:
+        """Have the cluster want `node` to be a worker. Raises Conflict when it must stay a manager."""
+        stub = control_pb2_grpc.ControlServiceStub(self.channel())
+        with translated():
+            found = (await stub.GetNode(control_pb2.GetNodeRequest(node=node), timeout=ASK_S)).node.node
+            found.spec.role = types_pb2.ROLE_WORKER
+            request = control_pb2.UpdateNodeRequest(node=node, version=found.meta.version, spec=found.spec)
+            await stub.UpdateNode(request, timeout=ASK_S)
 
     async def version(self) -> str:
         """Empty when it does not answer."""
@@ -103,6 +120,32 @@ async def recover(words: Sequence[str], paths: Paths, *, secrets: bytes) -> None
     if done.code:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise ShoalError((lines[-1] if lines else f"it ended with {done.code}").removeprefix("shoal-manager: "))
+
+
+def _store_words(settings: ManagerSettings, folder: Path) -> list[str]:
+    """The arguments that name the store. What is secret, or long, goes into files in `folder`."""
+    access = settings.store
+    if not access.shared:
+        return []
+    words = ["--store", "etcd", "--etcd-endpoints", ",".join(access.endpoints)]
+    if access.managed:
+        words.append("--etcd-managed")
+    if access.prefix:
+        words += ["--etcd-prefix", access.prefix]
+    if access.user:
+        words += ["--etcd-user", access.user]
+    texts = {
+        "ca": access.ca_pem,
+        "cert": access.certificate_pem,
+        "key": access.key_pem,
+        "password-file": access.password,
+    }
+    for flag, text in texts.items():
+        if text:
+            file = folder / f"etcd-{flag}"
+            write_atomic(file, text.encode())
+            words += [f"--etcd-{flag}", str(file)]
+    return words
 
 
 def _program() -> list[str]:

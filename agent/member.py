@@ -27,7 +27,8 @@ from agent.taskrun import ContainerRoom, Host
 from agent.trust import Doorkeeper
 from agent.worker import Worker
 from shoal.clock import Clock
-from shoal.tasks import Group
+from shoal.model.node import Role
+from shoal.tasks import Group, first_of
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Member:
             keep_managers=lambda known: remember_managers(database, known),
             clock=rooms.clock,
         )
+        self._renewal = Renewal(credentials, lambda: self._session.managers, clock=rooms.clock)
         self._restored = asyncio.Event()
         self._over = asyncio.Event()
 
@@ -99,16 +101,34 @@ class Member:
     def managers(self) -> tuple[str, ...]:
         return self._session.managers
 
+    @property
+    def role(self) -> Role | None:
+        """What the cluster wants this node to be; None while no manager has said it."""
+        return self._session.role
+
+    @property
+    def over(self) -> bool:
+        """Whether this node has left."""
+        return self._over.is_set()
+
+    async def told(self) -> None:
+        """Return once a manager says again what the cluster wants, or the node has left."""
+        self._session.told.clear()
+        await first_of(self._session.told.wait(), self._over.wait())
+
+    async def renew(self) -> None:
+        """A new certificate, now. Raises what the last manager said."""
+        await self._renewal.now()
+
     async def run(self) -> None:
         """Take up what was assigned, then stay in touch with a manager."""
-        renewal = Renewal(self.credentials, lambda: self._session.managers, clock=self._rooms.clock)
         async with self._serving(), self._group as group:
             group.start("mesh", self._mesh.run())
             group.start("reporter", self._reporter.run())
             await self._worker.restore()
             self._restored.set()
             group.start("session", self._session.run())
-            group.start("renewal", renewal.run())
+            group.start("renewal", self._renewal.run())
             await self._over.wait()
 
     async def leave(self, *, forget: Callable[[], None]) -> None:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 
 import grpc.aio
 import msgspec
@@ -22,16 +20,18 @@ from agent.address import advertised, towards
 from agent.certificate import Credentials
 from agent.database import Database
 from agent.join import join, manager_address, parse_token
-from agent.manager import ManagerProcess, recover
+from agent.manager import recover
 from agent.member import Member, Rooms, remember_managers, remembered_managers
+from agent.office import Office, remove_tree
 from agent.restore import Secrets, received
 from agent.standing import NOT_A_MEMBER, Founded, ManagerSettings, Standing, State
 from agent.sweep import sweep
 from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable
 from shoal.files import read_optional, write_atomic
+from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
-from shoal.model.node import Availability
-from shoal.settings import MANAGER_PORT, Paths, host_port
+from shoal.model.node import Availability, Role
+from shoal.settings import ETCD_CLIENT_PORT, MANAGER_PORT, Paths, host_port
 from shoal.tasks import Group
 from shoal.tls import Identity, new_key
 
@@ -62,7 +62,7 @@ class Membership:
         self._default_address = default_address
         self._group = Group()
         self._member: Member | None = None
-        self._manager: ManagerProcess | None = None
+        self._office = Office(paths, database, self._group, clock=rooms.clock)
         self._ready = asyncio.Event()
         self._turn = asyncio.Lock()
         self._leaving: asyncio.Future[None] | None = None
@@ -95,25 +95,28 @@ class Membership:
             address=member.address,
         )
 
-    def manager_channel(self) -> grpc.aio.Channel:
-        """To the manager on this host. Raises Unavailable, in docker's words, where there is none."""
-        if self._manager is not None:
-            return self._manager.channel()
+    async def manager_channel(self) -> grpc.aio.Channel:
+        """To the manager on this host, or while it is down to another one. Raises Unavailable, in docker's words, on a
+        host that has none."""
+        if self._office.process is not None:
+            return await self._office.channel()
         if self._member is None:
             raise Unavailable(_NO_SWARM)
         raise Unavailable(_WORKER, hint=f"managers of this swarm: {', '.join(self._member.managers)}")
 
     async def manager_version(self) -> str:
         """Empty where no manager belongs to this host, or it does not answer."""
-        return "" if self._manager is None else await self._manager.version()
+        return "" if self._office.process is None else await self._office.process.version()
 
-    async def init(self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec) -> Founded:
+    async def init(
+        self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec, store: StoreAccess
+    ) -> Founded:
         """Make a cluster with this host as its manager and first node. A failure leaves the host as it was."""
         await self._ready.wait()
         async with self._turn:
             self._check_outside()
             settings = _manager_settings(advertise, listen, availability, spec, default=self._default_address)
-            founded = await self._found(settings)
+            founded = await self._found(msgspec.structs.replace(settings, store=_founding_store(store, settings)))
             log.info("swarm initialised node=%s address=%s", founded.node_id, settings.advertise)
             return founded
 
@@ -142,16 +145,16 @@ class Membership:
         """Become a manager by `settings`, once `prepare` has made its data."""
         address, _ = host_port(settings.advertise, MANAGER_PORT)
         await self._remember([settings.advertise], address)
-        await self._database.set("manager", msgspec.json.encode(settings).decode())
+        await self._office.note(settings)
         try:
             if prepare is not None:
                 await prepare()
-            self._manager = self._supervise(settings)
-            await self._manager.ready()
+            manager = await self._office.open(settings)
+            await manager.ready()
             identity = Identity.load(self._paths.identity)
             if identity is None:
                 raise ShoalError("the manager is up but gave this host no identity")
-            token = await self._manager.worker_token()
+            token = await manager.worker_token()
         except BaseException:
             await asyncio.shield(self._dissolve())
             raise
@@ -189,9 +192,13 @@ class Membership:
                 self._paths.joining_key.unlink(missing_ok=True)
                 self._enter(joined.identity, joined.managers, own)
                 log.info("joined node=%s manager=%s", joined.identity.node_id, manager)
-                return self.standing()
-            assert last is not None
-            raise last
+                break
+            else:
+                assert last is not None
+                raise last
+        if joined.identity.role is Role.MANAGER:
+            await self._office.opened()
+        return self.standing()
 
     async def leave(self, *, force: bool) -> None:
         """Stop and remove the cluster's tasks and networks here, and forget the cluster. Carried to its end even if
@@ -201,30 +208,37 @@ class Membership:
         await asyncio.shield(self._leaving)
 
     async def _leave(self, force: bool) -> None:
+        await self._step_down(force)
         async with self._turn:
             if self._member is None:
                 raise Conflict(NOT_A_MEMBER)
-            if self._manager is not None and not force:
-                raise Conflict(_LAST_MANAGER, hint="use --force to ignore this")
             await self._member.leave(forget=self._forget_identity)
             self._member = None
             await self._dissolve()
             await sweep(self._rooms)
             log.info("left the swarm")
 
+    async def _step_down(self, force: bool) -> None:
+        """Where this host is a manager, have it be none first; with `force`, as far as that goes."""
+        if self._office.process is None or self._member is None:
+            return
+        try:
+            if not any(each != self._office.process.address for each in self._member.managers):
+                raise Conflict(_LAST_MANAGER, hint="use --force to ignore this")
+            await self._office.give_up(self._member)
+        except ShoalError as error:
+            if not force:
+                raise
+            log.warning("leaving without being let go as a manager: %s", error)
+
     async def _resume(self) -> None:
         """What the disk tells: a member goes on; anything half done is undone."""
         identity = Identity.load(self._paths.identity)
-        kept = await self._database.setting("manager")
+        await self._office.resume(member=identity is not None)
         if identity is None:
-            if kept:
-                log.warning("an earlier init was broken off; undoing it")
-                self._manager = self._process(_decoded(kept))
             await self._dissolve()
             await sweep(self._rooms)
             return
-        if kept:
-            self._manager = self._supervise(_decoded(kept))
         managers = await remembered_managers(self._database)
         self._enter(identity, managers, await self._database.setting("address"))
 
@@ -249,23 +263,13 @@ class Membership:
             address=address,
         )
         self._group.spawn("member", self._member.run())
+        self._group.spawn("role", self._office.follow(self._member, self._turn))
 
     async def _dissolve(self) -> None:
         """Back to a host that never was a member. Idempotent."""
-        if self._manager is not None:
-            await self._manager.stop()
-            self._manager = None
         self._forget_identity()
-        await asyncio.to_thread(remove_tree, self._paths.manager_data)
+        await self._office.close()
         await self._database.clear()
-
-    def _supervise(self, settings: ManagerSettings) -> ManagerProcess:
-        process = self._process(settings)
-        self._group.spawn("manager process", process.run())
-        return process
-
-    def _process(self, settings: ManagerSettings) -> ManagerProcess:
-        return ManagerProcess(settings, self._paths, clock=self._rooms.clock)
 
     def _check_outside(self) -> None:
         if self._member is not None:
@@ -273,12 +277,6 @@ class Membership:
 
     def _forget_identity(self) -> None:
         remove_tree(self._paths.identity)
-
-
-def remove_tree(path: Path) -> None:
-    """Gone, or it was not there."""
-    if path.exists():
-        shutil.rmtree(path)
 
 
 def _manager_settings(
@@ -304,5 +302,9 @@ def _split(text: str, flag: str) -> tuple[str, int]:
         raise InvalidArgument(f"invalid {flag} {text!r}: {error}", hint="give ADDR or ADDR:PORT") from error
 
 
-def _decoded(kept: str) -> ManagerSettings:
-    return msgspec.json.decode(kept, type=ManagerSettings)
+def _founding_store(store: StoreAccess, settings: ManagerSettings) -> StoreAccess:
+    """How the first manager comes to the store."""
+    if not store.managed:
+        return store
+    address, _ = host_port(settings.advertise, MANAGER_PORT)
+    return msgspec.structs.replace(store, endpoints=(f"{address}:{ETCD_CLIENT_PORT}",))

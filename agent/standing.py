@@ -6,8 +6,11 @@ import enum
 
 import msgspec
 
+from agent.etcd import MemberSettings
+from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability, Role
+from shoal.settings import MANAGER_PORT, host_port
 
 NOT_A_MEMBER = "This node is not part of a swarm"
 
@@ -49,11 +52,15 @@ class ManagerSettings(msgspec.Struct, frozen=True):
     node_name: str
     availability: Availability = Availability.ACTIVE
     spec: ClusterSpec = ClusterSpec()
-    # Whether it makes a cluster where there is none; not where one was brought back.
+    # Whether it makes a cluster where there is none; not where one was brought back, or is joined.
     founds: bool = True
+    store: StoreAccess = StoreAccess()
+    # Where its host runs a member of the managers' own etcd: who was in it when this one came, as etcd wants it.
+    initial_cluster: str = ""
 
     def argv(self) -> list[str]:
-        """The arguments that depend on these settings; `--init` on an initialised directory just serves."""
+        """The arguments that depend on these settings, but for the store's; `--init` on an initialised directory just
+        serves."""
         words = ["--listen", self.listen, "--advertise", self.advertise]
         if not self.founds:
             return words
@@ -69,3 +76,17 @@ class ManagerSettings(msgspec.Struct, frozen=True):
 
 
 _DEFAULTS = msgspec.structs.asdict(ClusterSpec())
+
+
+def member_settings(settings: ManagerSettings) -> MemberSettings:
+    """How the member of etcd beside the manager is started. Members are named after where they are."""
+    address, _ = host_port(settings.advertise, MANAGER_PORT)
+    peers = [each.partition("=") for each in filter(None, settings.initial_cluster.split(","))]
+    return MemberSettings(
+        name=address,
+        address=address,
+        # Enough of a name: members of another cluster do not get through TLS.
+        cluster_id="shoal",
+        peers=tuple((name, url) for name, _, url in peers),
+        joins=bool(peers),
+    )

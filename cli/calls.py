@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,6 +40,8 @@ class Calls:
         self._channel = rpc.dial(target, identity=identity)
         self._metadata = tuple(metadata)
         self._unreachable = unreachable
+        # Shared by the copies that `at` makes.
+        self._warned: list[object] = []
 
     async def close(self) -> None:
         await self._channel.close()
@@ -75,7 +78,10 @@ class Calls:
 
         async def call(request: Any, timeout: float | None = None) -> Any:
             with self.translated(method):
-                return await inner(request, metadata=self._metadata, timeout=timeout)
+                under_way = inner(request, metadata=self._metadata, timeout=timeout)
+                answer = await under_way
+                self._warn_of_age(await under_way.trailing_metadata())
+                return answer
 
         return call
 
@@ -109,6 +115,12 @@ class Calls:
             yield
         except grpc.aio.AioRpcError as error:
             raise self._error(error, method) from error
+
+    def _warn_of_age(self, trailing: Any) -> None:
+        """Say, once, that answers may be old."""
+        if (seconds := dict(trailing or ()).get(rpc.STALE)) and not self._warned:
+            self._warned.append(seconds)
+            print(f"Warning: the store was not heard for {seconds} s; what is shown may be old.", file=sys.stderr)
 
     def _error(self, error: grpc.aio.AioRpcError, method: str) -> ShoalError:
         raised = dict(error.trailing_metadata() or ()).get("shoal-error")

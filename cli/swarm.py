@@ -8,6 +8,7 @@ from cli.client import Client
 from cli.command import Flags, command, flag, switch
 from cli.node import parse_availability
 from cli.parse.number import natural
+from cli.parse.store import StoreFlags
 from shoal.duration import duration
 from shoal.errors import InvalidArgument
 from shoal.v1 import control_pb2, swarm_pb2
@@ -77,10 +78,18 @@ class ClusterFlags(Flags):
             spec.task_history = self.task_history_limit
 
 
-@command("[OPTIONS]", examples=["shoal swarm init", "shoal swarm init --advertise-addr 10.0.0.1"])
+@command(
+    "[OPTIONS]",
+    examples=[
+        "shoal swarm init",
+        "shoal swarm init --advertise-addr 10.0.0.1 --store etcd",
+        "shoal swarm init --store etcd --etcd-endpoints 10.0.0.7:2379,10.0.0.8:2379",
+    ],
+)
 async def init(
     client: Client,
     flags: ClusterFlags,
+    place: StoreFlags,
     advertise_addr: Annotated[
         str, flag("--advertise-addr", help="Advertised address (format: <ip|interface>[:port])")
     ] = "",
@@ -116,6 +125,7 @@ async def init(
         listen_address=listen_addr,
         availability=parse_availability(availability),
         spec=spec,
+        store=place.access(),
     )
     answer = await client.swarm.InitSwarm(request)
     print(f"Swarm initialized: current node ({answer.node_id}) is now a manager.\n")

@@ -15,39 +15,50 @@ from contextlib import AsyncExitStack
 import grpc
 import grpc.aio
 
+from manager import bootstrap
+from manager.access import follow, open_store
 from manager.api.control import ControlService
+from manager.api.enlisting import Enlisting
+from manager.api.find import cluster_of
+from manager.api.peer import PeerService
 from manager.api.permission import Permission
 from manager.api.recorder import Recorder
 from manager.api.relay import Relay
 from manager.api.room import Room
+from manager.api.staleness import Staleness
 from manager.audit.denials import Denials
 from manager.audit.ledger import Ledger
 from manager.audit.retention import keep_short
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.signer import Signer
 from manager.control.loop import Loop
-from manager.control.roster import managers_of
+from manager.control.roster import managers_of, note_address
 from manager.control.tenure import Tenure
 from manager.deciders import DECIDERS, FINISH
+from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Inventory
 from manager.dispatcher.rpc import DispatcherService
-from manager.founding import IdentityFile, keep_identity, own_identity, roots_of, settle_address, with_former
+from manager.founding import IdentityFile, keep_identity, own_identity, roots_of, with_former
 from manager.leader import Leader
+from manager.quorum import Quorum
 from manager.settings import Settings, parse
 from manager.store.backup import check_whole
 from manager.store.base import Guard, Store
+from manager.store.etcd.compaction import Compactor
+from manager.store.etcd.store import EtcdStore
+from manager.store.member import Members
 from manager.store.mirror import Mirror
-from manager.store.sqlite import SqliteStore
 from shoal import process
 from shoal.access import Gate
 from shoal.bound import Bounds
+from shoal.channels import Channels
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Unavailable
 from shoal.rpc import ENGINE_SERVICES, Forward, listen_locally, new_server
 from shoal.settings import JOIN_PORT_OFFSET, MANAGER_PORT, host_port
-from shoal.tasks import Group
+from shoal.tasks import Group, first_of
 from shoal.tls import server_credentials
-from shoal.v1 import ca_pb2_grpc, control_pb2_grpc, dispatcher_pb2_grpc
+from shoal.v1 import ca_pb2_grpc, control_pb2_grpc, dispatcher_pb2_grpc, manager_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +74,7 @@ MEMBERS = Bounds(
         "shoal.v1.DispatcherService": 8 << 20,
         "shoal.v1.CertificateService": 64 << 10,
         "shoal.v1.ControlService": 4 << 20,
+        "shoal.v1.ManagerService": 64 << 10,
     },
     streams=128,
 )
@@ -78,7 +90,11 @@ async def serve(settings: Settings) -> None:
     """All of the manager, until the process is asked to end."""
     ending = process.asked_to_end()
     clock = SystemClock()
-    store = await SqliteStore.open(settings.data_dir / "store.db", clock=clock)
+    if settings.store.managed:
+        if settings.founder is not None:
+            bootstrap.begin(settings, settings.founder, clock.now_ns())
+        bootstrap.revive(settings, clock.now_ns())
+    store = await open_store(settings, clock)
     try:
         await manage(store, settings, clock=clock, ending=ending)
     finally:
@@ -97,34 +113,50 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             signer = Signer(mirror, roots.seal)
             first = own_identity(mirror, signer.current, settings.identity_dir, clock)
             own_id = first.node_id
-            await settle_address(store, mirror, own_id, settings.advertise, clock)
+            await note_address(store, mirror, own_id, settings.advertise, clock)
             identity = IdentityFile(settings.identity_dir, first)
 
+            etcd = None
+            if isinstance(store, EtcdStore) and settings.store.managed:
+                etcd = Members(store.client, clock)
+                bootstrap.keep_copy(settings, cluster_of(mirror))
+                group.start(
+                    "access",
+                    follow(store, settings.store, mirror, own_id=own_id, identity=identity.current, clock=clock),
+                )
+
             async def decide(fence: tuple[Guard, ...]) -> None:
-                await Loop(store, mirror, DECIDERS, clock=clock, fence=fence, finish=FINISH).run()
+                works = [Loop(store, mirror, DECIDERS, clock=clock, fence=fence, finish=FINISH).run()]
+                if isinstance(store, EtcdStore) and etcd is not None:
+                    works.append(Quorum(etcd, store, mirror, clock=clock, fence=fence).run())
+                    works.append(Compactor(store, clock=clock).run())
+                await first_of(*works)
 
             def managers() -> list[str]:
                 return managers_of(mirror)
 
             tenure = Tenure(store, node_id=own_id, address=settings.advertise, clock=clock)
             leader = Leader(store, mirror, tenure, node_id=own_id, work=decide, clock=clock)
+            channels = Channels(identity.current)
+            stack.push_async_callback(channels.close)
             inventory = Inventory()
+            holders = Holders(inventory, mirror, channels, own_id=own_id)
             dispatcher = DispatcherService(
                 store=store,
                 mirror=mirror,
                 clock=clock,
                 inventory=inventory,
+                holders=holders,
                 own_id=own_id,
                 tenure=tenure,
                 leads=lambda: leader.leads,
             )
-            relay = Relay(mirror, own_id, identity.current)
-            stack.push_async_callback(relay.close)
+            relay = Relay(mirror, own_id, channels)
             ledger = Ledger(store, roots.seal, clock)
             denials = Denials(ledger, clock)
             recorder = Recorder(ledger, denials, mirror, own_id)
             room = Room(
-                store, mirror, clock, roots.seal, signer.current, ledger, inventory, own_id, lambda: leader.holder
+                store, mirror, clock, roots.seal, signer.current, ledger, holders, own_id, lambda: leader.holder
             )
             control = ControlService(room)
             engine = Forward(ENGINE_SERVICES, relay.choose, whom=relay.whom, around=recorder.relayed)
@@ -136,11 +168,14 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
                 clock=clock,
                 managers=managers,
                 ledger=ledger,
+                store_kind=store.kind,
             )
 
             gate = Gate(Permission(mirror, clock).check, clock)
+            staleness = Staleness(store)
+            interceptors = (recorder, gate, staleness)
             members = new_server(
-                interceptors=(recorder, gate),
+                interceptors=interceptors,
                 bounds=MEMBERS,
                 ping_every_s=PING_EVERY_S,
                 ping_timeout_s=PING_TIMEOUT_S,
@@ -148,10 +183,12 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(dispatcher, members)
             ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, members)
+            enlisting = Enlisting(store, mirror, clock, roots.seal, settings.store, etcd)
+            manager_pb2_grpc.add_ManagerServiceServicer_to_server(PeerService(inventory, enlisting), members)
             members.add_generic_rpc_handlers((engine,))
             strangers = new_server(interceptors=(recorder,), bounds=STRANGERS)
             ca_pb2_grpc.add_JoinServiceServicer_to_server(join, strangers)
-            local = new_server(interceptors=(recorder, gate))
+            local = new_server(interceptors=interceptors)
             control_pb2_grpc.add_ControlServiceServicer_to_server(control, local)
             local.add_generic_rpc_handlers((engine,))
 

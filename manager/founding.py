@@ -15,12 +15,12 @@ import msgspec
 from manager.ca.authority import CA_KEY, Authority, Seal
 from manager.ca.signer import authority_of
 from manager.ca.token import sealed_secret
-from manager.control.action import change, commit, touched
 from manager.store.base import Guard, Put, Store, Txn
 from manager.store.mirror import Mirror
 from manager.store.records import encode, key_for
 from shoal.clock import Clock
 from shoal.errors import Conflict, NotFound, ShoalError
+from shoal.files import read_optional
 from shoal.ids import new_id
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster, ClusterSpec
@@ -32,8 +32,8 @@ from shoal.tls import Identity
 log = logging.getLogger(__name__)
 
 SEAL_FILE = "seal.key"
+FOUNDING_FILE = "founding"
 _LOOK_S = 30.0
-_RETRY_S = 0.05
 
 
 class Founder(msgspec.Struct, frozen=True):
@@ -42,6 +42,13 @@ class Founder(msgspec.Struct, frozen=True):
     node_name: str
     availability: Availability
     spec: ClusterSpec
+
+
+class Founding(msgspec.Struct, frozen=True):
+    """The records that a cluster begins with."""
+
+    cluster: Cluster
+    node: Node
 
 
 class Roots(msgspec.Struct, frozen=True):
@@ -58,14 +65,29 @@ async def roots_of(store: Store, mirror: Mirror, data_dir: Path, founder: Founde
     """
     cluster = mirror.cluster
     if cluster is not None:
-        seal = Seal.load(data_dir / SEAL_FILE)
-        return Roots(authority_of(cluster, seal), seal)
+        if store.kind != "sqlite" and founder is not None and not (data_dir / SEAL_FILE).exists():
+            raise Conflict("the store already holds a cluster", hint="join that, or choose another --etcd-prefix")
+        return opened(cluster, Seal.load(data_dir / SEAL_FILE))
     if founder is None:
         raise NotFound(f"there is no cluster in {data_dir}", hint="make one with --init")
-    return await _found(store, mirror, Seal.create(data_dir / SEAL_FILE), founder, clock.now_ns())
+    seal = Seal.create(data_dir / SEAL_FILE)
+    founding = prepared(data_dir) or new_founding(seal, founder, clock.now_ns())
+    records = (founding.cluster, founding.node)
+    guards = tuple(Guard(key_for(each), 0) for each in records)
+    await mirror.reached(await store.txn(Txn(guards, tuple(Put(key_for(each), encode(each)) for each in records))))
+    (data_dir / FOUNDING_FILE).unlink(missing_ok=True)
+    log.info("cluster founded id=%s node=%s", founding.cluster.meta.id, founding.node.meta.id)
+    return opened(founding.cluster, seal)
 
 
-async def _found(store: Store, mirror: Mirror, seal: Seal, founder: Founder, now_ns: int) -> Roots:
+def prepared(data_dir: Path) -> Founding | None:
+    """What `bootstrap` made, until it is in the store."""
+    kept = read_optional(data_dir / FOUNDING_FILE)
+    return msgspec.msgpack.decode(kept, type=Founding) if kept is not None else None
+
+
+def new_founding(seal: Seal, founder: Founder, now_ns: int) -> Founding:
+    """A new cluster, and its first node."""
     meta = Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns)
     authority = Authority.create(meta.id, now_ns)
     cluster = Cluster(
@@ -76,12 +98,12 @@ async def _found(store: Store, mirror: Mirror, seal: Seal, founder: Founder, now
         sealed_worker_secret=sealed_secret(seal, Role.WORKER),
         sealed_manager_secret=sealed_secret(seal, Role.MANAGER),
     )
-    node = first_node(founder.node_name, founder.availability, now_ns)
-    guards = tuple(Guard(key_for(each), 0) for each in (cluster, node))
-    puts = tuple(Put(key_for(each), encode(each)) for each in (cluster, node))
-    await mirror.reached(await store.txn(Txn(guards, puts)))
-    log.info("cluster founded id=%s node=%s", cluster.meta.id, node.meta.id)
-    return Roots(authority, seal)
+    return Founding(cluster, first_node(founder.node_name, founder.availability, now_ns))
+
+
+def opened(cluster: Cluster, seal: Seal) -> Roots:
+    """Raises InvalidArgument when the two do not belong together."""
+    return Roots(authority_of(cluster, seal), seal)
 
 
 def first_node(hostname: str, availability: Availability, now_ns: int) -> Node:
@@ -105,19 +127,24 @@ def own_identity(mirror: Mirror, authority: Callable[[], Authority], folder: Pat
     if identity is not None and identity.cluster_id != cluster.meta.id:
         raise Conflict(f"{folder} holds the identity of another cluster ({identity.cluster_id})")
     now_ns = clock.now_ns()
-    if identity is not None and not _overdue(identity, now_ns):
+    if identity is not None and not overdue(identity, now_ns):
         return identity
     node_id = identity.node_id if identity is not None else _only_manager(mirror)
-    identity = authority().new_identity(
+    identity = issued(authority(), cluster, node_id, _address(mirror, node_id), now_ns)
+    identity.save(folder)
+    return identity
+
+
+def issued(authority: Authority, cluster: Cluster, node_id: str, address: str, now_ns: int) -> Identity:
+    """A new identity for the manager whose host is reached at `address`."""
+    return authority.new_identity(
         node_id=node_id,
         cluster_id=cluster.meta.id,
         role=Role.MANAGER,
         life_ns=cluster.spec.certificate_life_ns,
         now_ns=now_ns,
-        address=_address(mirror, node_id),
+        address=address,
     )
-    identity.save(folder)
-    return identity
 
 
 def _address(mirror: Mirror, node_id: str) -> str:
@@ -128,14 +155,6 @@ def _address(mirror: Mirror, node_id: str) -> str:
     return node.description.address or host_port(node.manager.address, MANAGER_PORT)[0]
 
 
-async def settle_address(store: Store, mirror: Mirror, node_id: str, address: str, clock: Clock) -> None:
-    """Let the node's record say where its manager listens, also while that does not serve."""
-    while (node := mirror.nodes.get(node_id)) is not None and node.manager.address != address:
-        manager = msgspec.structs.replace(node.manager, address=address)
-        done = await commit(store, [change(touched(node, clock.now_ns(), manager=manager), "where it listens")])
-        await (clock.sleep(_RETRY_S) if done.conflicts else mirror.reached(done.revision))
-
-
 async def keep_identity(mirror: Mirror, authority: Callable[[], Authority], folder: Path, clock: Clock) -> None:
     """Issue it anew, for as long as the manager lives, where the agent of this host did not renew it in time: it was
     dead, or the whole host slept. Where there is none, this host is leaving."""
@@ -143,14 +162,14 @@ async def keep_identity(mirror: Mirror, authority: Callable[[], Authority], fold
         await clock.sleep(_LOOK_S)
         try:
             identity = Identity.load(folder)
-            if identity is not None and _overdue(identity, clock.now_ns()):
+            if identity is not None and overdue(identity, clock.now_ns()):
                 own_identity(mirror, authority, folder, clock)
                 log.warning("this node's certificate was not renewed in time; issued another")
         except (ShoalError, OSError) as error:
             log.error("this node's certificate cannot be looked after: %s", error)  # a full disk is no bug
 
 
-def _overdue(identity: Identity, now_ns: int) -> bool:
+def overdue(identity: Identity, now_ns: int) -> bool:
     """Whether so little of its life is left that its agent must have failed to renew it (`agent/certificate.py`)."""
     begin, end = identity.issued_at.timestamp(), identity.not_after.timestamp()
     return now_ns / 1e9 > end - (end - begin) / 6

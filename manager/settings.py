@@ -12,13 +12,22 @@ from manager.api.cluster import check
 from manager.founding import Founder
 from shoal import defaults, process
 from shoal.errors import InvalidArgument
+from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability
-from shoal.settings import MANAGER_PORT
+from shoal.settings import ETCD_PREFIX, MANAGER_PORT
+
+# Flags of etcd that name a file.
+_FILES = {
+    "ca": "the root certificate that its own is to be checked by",
+    "cert": "the certificate to show it",
+    "key": "that certificate's key",
+    "password_file": "the password of --etcd-user",
+}
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the command line says. `founder` is there with --init."""
+    """What the command line says. `founder` is there with --init; `store` says where the state is kept."""
 
     data_dir: Path
     identity_dir: Path
@@ -27,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True):
     advertise: str
     log_level: str
     founder: Founder | None
+    store: StoreAccess = StoreAccess()
 
 
 def parse(argv: Sequence[str]) -> Settings:
@@ -49,15 +59,14 @@ def parse(argv: Sequence[str]) -> Settings:
         "--availability", choices=[each.name.lower() for each in Availability], default="active", help="with --init"
     )
     parser.add_argument("--spec-json", default="{}", help="with --init: how the cluster differs from the defaults")
+    _add_store_flags(parser)
     wanted = parser.parse_args(argv)
-    founder = None
-    if wanted.init:
-        try:
-            spec = _spec(wanted.spec_json)
-        except InvalidArgument as error:
-            # Its user typed none of these flags: a sentence without the usage.
-            parser.exit(2, f"shoal-manager: {error}\n")
-        founder = Founder(wanted.node_name, Availability[wanted.availability.upper()], spec)
+    try:
+        store = _store(wanted)
+        founder = _founder(wanted) if wanted.init else None
+    except InvalidArgument as error:
+        # Its user typed none of these flags: a sentence without the usage.
+        parser.exit(2, f"shoal-manager: {error}\n")
     return Settings(
         wanted.data_dir,
         wanted.identity_dir,
@@ -66,7 +75,48 @@ def parse(argv: Sequence[str]) -> Settings:
         wanted.advertise,
         wanted.log_level,
         founder,
+        store,
     )
+
+
+def _add_store_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", choices=("sqlite", "etcd"), default="sqlite", help="(%(default)s)")
+    parser.add_argument("--etcd-endpoints", default="", help="HOST:PORT of each, with commas between them")
+    parser.add_argument("--etcd-managed", action="store_true", help="managers run it; come in by the identity")
+    parser.add_argument("--etcd-prefix", default=ETCD_PREFIX, help="all keys stand below it (%(default)s)")
+    for name, what in _FILES.items():
+        parser.add_argument(f"--etcd-{name.replace('_', '-')}", type=process.absolute, help=what)
+    parser.add_argument("--etcd-user", default="", help="who comes in by password")
+
+
+def _store(wanted: argparse.Namespace) -> StoreAccess:
+    if wanted.store == "sqlite":
+        return StoreAccess()
+    endpoints = tuple(filter(None, wanted.etcd_endpoints.split(",")))
+    if not endpoints:
+        raise InvalidArgument("--store etcd needs --etcd-endpoints")
+    texts = {}
+    for name in _FILES:
+        path: Path | None = getattr(wanted, f"etcd_{name}")
+        try:
+            texts[name] = path.read_text() if path else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgument(f"{path} cannot be read: {error}") from error
+    return StoreAccess(
+        endpoints,
+        wanted.etcd_managed,
+        wanted.etcd_prefix,
+        texts["ca"],
+        texts["cert"],
+        texts["key"],
+        wanted.etcd_user,
+        texts["password_file"].strip(),
+    )
+
+
+def _founder(wanted: argparse.Namespace) -> Founder:
+    spec = _spec(wanted.spec_json)
+    return Founder(wanted.node_name, Availability[wanted.availability.upper()], spec)
 
 
 def _spec(text: str) -> ClusterSpec:

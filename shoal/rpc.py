@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _SOCKET_MODE = 0o660
 HANG_UP_S = 1.0
 Metadata = Sequence[tuple[str, str | bytes]]
+# In the trailing metadata of an answer: for how many seconds the store that it comes from was not heard.
+STALE = "shoal-stale"
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -342,7 +344,7 @@ class Forward(grpc.GenericRpcHandler):
     """Relays every method of some services, as raw bytes and in both directions, to a channel chosen per call.
 
     `services` are full names ("shoal.v1.ContainerService"). `choose` gets the method and the call's metadata and
-    may raise ShoalError. Request metadata whose key begins with "shoal-" is passed on. `whom` says whose silence it
+    may raise ShoalError. Metadata whose key begins with "shoal-" is passed on, both ways. `whom` says whose silence it
     is when nobody answers at the other end of the channel. `around` is asked before a call is passed on,
     and sees how it fails.
     """
@@ -368,16 +370,16 @@ class Forward(grpc.GenericRpcHandler):
 
         async def relay(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
             channel = await self._choose(method, metadata)
-            passed = [(key, value) for key, value in metadata or () if key.startswith("shoal-")]
             sent = Requests(requests)
             call: Any = None
             pump: asyncio.Task[None] | None = None
             try:
                 async with self._around(method, metadata or (), sent):
-                    call = channel.stream_stream(method)(metadata=passed, timeout=_remaining(context))
+                    call = channel.stream_stream(method)(metadata=_ours(metadata), timeout=_remaining(context))
                     pump = asyncio.create_task(_pump(sent, call))
                     async for response in call:
                         yield response
+                    context.set_trailing_metadata(_ours(await call.trailing_metadata()))
             except grpc.aio.AioRpcError as error:
                 trailing = tuple(error.trailing_metadata() or ())
                 if error.code() is grpc.StatusCode.UNAVAILABLE and "shoal-error" not in dict(trailing):
@@ -390,6 +392,10 @@ class Forward(grpc.GenericRpcHandler):
                     call.cancel()
 
         return grpc.stream_stream_rpc_method_handler(relay)
+
+
+def _ours(metadata: Metadata | None) -> list[tuple[str, str | bytes]]:
+    return [(key, value) for key, value in metadata or () if key.startswith("shoal-")]
 
 
 async def _pump(requests: Requests, call: Any) -> None:

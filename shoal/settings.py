@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 MANAGER_PORT = 2377
+ETCD_PREFIX = "/shoal"
 JOIN_PORT_OFFSET = 1
 AGENT_PORT = 2376
 ETCD_CLIENT_PORT = 2379
@@ -69,6 +70,11 @@ class Paths(msgspec.Struct, frozen=True):
     def etcd(self) -> Path:
         """All of this host's member of etcd: only where the managers run it themselves."""
         return self.data / "etcd"
+
+    @property
+    def seal(self) -> Path:
+        """Opens what is sealed in the store; only managers have it."""
+        return self.manager_data / "seal.key"
 
     @property
     def images(self) -> Path:

@@ -96,6 +96,12 @@ class Identity(msgspec.Struct, frozen=True):
         return self.leaf.not_valid_after_utc
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those that the certificate says."""
+        names = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return tuple(str(each) for each in names.get_values_for_type(x509.IPAddress))
+
+    @property
     def info(self) -> CertificateInfo:
         """What others are told of the certificate."""
         return info_of(self.certificate_pem)

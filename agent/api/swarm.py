@@ -11,6 +11,7 @@ from agent.restore import Secrets
 from agent.standing import Founded, Standing
 from shoal.codec import from_wire
 from shoal.errors import InvalidArgument
+from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability
 from shoal.v1 import swarm_pb2 as wire
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 class Coming(Protocol):
     """What this needs of `agent.membership.Membership`."""
 
-    async def init(self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec) -> Founded: ...
+    async def init(
+        self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec, store: StoreAccess
+    ) -> Founded: ...
 
     async def join(
         self, *, token: str, managers: Sequence[str], advertise: str, availability: Availability
@@ -47,6 +50,7 @@ class SwarmService(SwarmServiceServicer):
             listen=request.listen_address,
             availability=_availability(request.availability),
             spec=from_wire(request.spec, ClusterSpec),
+            store=from_wire(request.store, StoreAccess),
         )
         return wire.InitSwarmResponse(
             node_id=founded.node_id, worker_token=founded.worker_token, manager_address=founded.manager_address

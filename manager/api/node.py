@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from manager.api.find import begins, cluster_of, contains, is_any, labelled, node_of, passes
+from manager.api.role import demoting, with_spec
 from manager.api.room import Room, pairs, writing
 from manager.ca.revocation import revoking
 from manager.control.action import touched
+from manager.control.roster import check_shared
 from manager.store.base import Guard, Put, Txn
 from manager.store.records import encode, key_for
 from shoal.codec import from_wire, to_wire
-from shoal.errors import Conflict, InvalidArgument, Unsupported
+from shoal.errors import Conflict, InvalidArgument
 from shoal.model.node import Node, NodeSpec, NodeState, Role
 from shoal.v1 import control_pb2 as wire
 from shoal.v1 import types_pb2
@@ -39,15 +41,19 @@ class NodeCalls:
         node = self._node(request.node)
         spec = from_wire(request.spec, NodeSpec)
         await self._room.check_version(node, request.version)
-        if spec.role is not node.spec.role:
-            raise Unsupported(
-                f"node {node.description.hostname} cannot become a {spec.role.name.lower()}: this cluster keeps its "
-                "state in an embedded SQLite store, which has one manager"
-            )
+        if spec.role is Role.MANAGER is not node.spec.role:
+            check_shared(self._room.store.kind)
         if any(not key or "=" in key for key in spec.labels):
             raise InvalidArgument("a label's key must not be empty", hint="write KEY or KEY=VALUE")
         now_ns = self._room.clock.now_ns()
-        await self._room.change(lambda: writing(touched(self._node(node.meta.id), now_ns, spec=spec)))
+
+        def attempt() -> Txn:
+            now = self._node(node.meta.id)
+            demoted = spec.role is Role.WORKER is not now.spec.role
+            rests_on = demoting(self._room.mirror, now) if demoted else ()
+            return writing(touched(with_spec(now, spec), now_ns), rests_on)
+
+        await self._room.change(attempt)
         return wire.UpdateNodeResponse(node=to_wire(self._node(node.meta.id), types_pb2.Node))
 
     async def RemoveNode(self, request: wire.RemoveNodeRequest, _context: Context) -> wire.RemoveNodeResponse:
@@ -78,7 +84,9 @@ class NodeCalls:
 def _check_removable(node: Node, *, force: bool) -> None:
     name = f"node {node.description.hostname} ({node.meta.id})"
     if node.spec.role is Role.MANAGER:
-        raise Conflict(f"{name} is a cluster manager and cannot be removed", hint="let it leave with --force there")
+        raise Conflict(f"{name} is a cluster manager and cannot be removed", hint="demote it first")
+    if node.manager.member_id:
+        raise Conflict(f"{name} is a member of the managers' etcd yet", hint="it leaves it now; try again in a moment")
     if node.status.state is not NodeState.DOWN and not force:
         raise Conflict(
             f"{name} is not down and can't be removed", hint="run 'shoal swarm leave' there first, or use --force"

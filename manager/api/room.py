@@ -14,7 +14,7 @@ from manager.api.deed import line_of, object_of
 from manager.audit.ledger import Ledger
 from manager.ca.authority import Authority, Seal
 from manager.control.roster import managers_of
-from manager.dispatcher.inventory import Inventory
+from manager.dispatcher.holders import Holders
 from manager.store import base
 from manager.store.base import Guard, Put, Store, Txn
 from manager.store.mirror import Mirror
@@ -46,7 +46,7 @@ class Room(msgspec.Struct, frozen=True):
     seal: Seal
     authority: Callable[[], Authority]
     ledger: Ledger
-    inventory: Inventory
+    holders: Holders
     own_id: str
     leader: Callable[[], str]
 
@@ -110,9 +110,9 @@ def removing(value: Service | Network, rests_on: Iterable[Guard] = ()) -> Txn:
     return Txn((Guard(key_for(value), value.meta.version), *rests_on), (), (key_for(value), _claim_of(value)))
 
 
-def writing(value: Cluster | Node | Service | Token | User) -> Txn:
+def writing(value: Cluster | Node | Service | Token | User, rests_on: Iterable[Guard] = ()) -> Txn:
     """A changed copy of a record that was read (its `meta.version`)."""
-    return Txn((Guard(key_for(value), value.meta.version),), (Put(key_for(value), encode(value)),))
+    return Txn((Guard(key_for(value), value.meta.version), *rests_on), (Put(key_for(value), encode(value)),))
 
 
 def pairs(filters: Iterable[Filter]) -> list[tuple[str, str]]:

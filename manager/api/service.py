@@ -48,7 +48,7 @@ class ServiceCalls:
         if self._room.mirror.service_named(spec.name) is not None:
             raise _exists(spec.name)
         now_ns = self._room.clock.now_ns()
-        digest = self._digest(spec)
+        digest = await self._digest(spec)
         service = Service(
             meta=Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns),
             spec=spec,
@@ -72,7 +72,7 @@ class ServiceCalls:
             raise Conflict("service mode change is not allowed", hint="create another one and remove this")
         self._check_service(spec, service.spec)
         now_ns = self._room.clock.now_ns()
-        digest = self._digest(spec)
+        digest = await self._digest(spec)
         await self._room.change(lambda: writing(self._changed(service.meta.id, spec, digest, now_ns)))
         made = self._service(service.meta.id)
         return wire.UpdateServiceResponse(service=to_wire(made, types_pb2.Service), warnings=_warnings(spec, digest))
@@ -147,11 +147,11 @@ class ServiceCalls:
             image_digest=digest,
         )
 
-    def _digest(self, spec: ServiceSpec) -> str:
+    async def _digest(self, spec: ServiceSpec) -> str:
         """The digest that all tasks shall run, so that a tag that moves on does not mix versions; empty when the
         cluster does not hold the image: then each node asks the registry."""
         reference = parse(spec.task.container.image).with_default_tag()
-        return reference.digest or self._room.inventory.digest_of(reference.canonical, at=self._room.own_id)
+        return reference.digest or await self._room.holders.digest_of(reference.canonical)
 
     def _service(self, reference: str) -> Service:
         return service_of(self._room.mirror, reference)

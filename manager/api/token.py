@@ -11,10 +11,11 @@ from manager.api.room import Room, writing
 from manager.ca import admission
 from manager.ca.token import JoinToken, fingerprint, new_secret, rotated, token_of
 from manager.control.action import touched
+from manager.control.roster import check_shared
 from manager.store.base import Guard, Put, Txn
 from manager.store.records import encode, key_for
 from shoal.codec import to_wire
-from shoal.errors import Exhausted, InvalidArgument, Unsupported
+from shoal.errors import Exhausted, InvalidArgument
 from shoal.ids import new_id, resolve
 from shoal.model.base import Meta
 from shoal.model.node import Role
@@ -35,7 +36,7 @@ class TokenCalls:
     _room: Room
 
     async def GetJoinToken(self, request: wire.GetJoinTokenRequest, _context: Context) -> wire.GetJoinTokenResponse:
-        role = _role(request.role)
+        role = self._role(request.role)
         if request.rotate:
             now_ns = self._room.clock.now_ns()
             view, seal = self._room.mirror, self._room.seal
@@ -59,7 +60,7 @@ class TokenCalls:
         secret = new_secret()
         token = Token(
             meta=Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns),
-            role=_role(request.role),
+            role=self._role(request.role),
             description=printable(request.description)[:_MAX_DESCRIPTION],
             secret_hash=admission.hash_of(secret),
             uses=request.uses,
@@ -92,14 +93,12 @@ class TokenCalls:
         shown.ClearField("secret_hash")
         return wire.TokenView(token=shown, state=admission.state_of(token, self._room.clock.now_ns()))
 
-
-def _role(number: int) -> Role:
-    if number not in [role.value for role in Role]:
-        raise InvalidArgument("unknown role", hint="a token is for a worker or a manager")
-    role = Role(number)
-    if role is Role.MANAGER:
-        raise Unsupported(
-            "this cluster keeps its state in an embedded SQLite store, which has one manager",
-            hint="join hosts as workers",
-        )
-    return role
+    def _role(self, number: int) -> Role:
+        """The role that hosts may join in. Raises InvalidArgument for one that is none, Unsupported for managers where
+        there can be but one."""
+        if number not in [role.value for role in Role]:
+            raise InvalidArgument("unknown role", hint="a token is for a worker or a manager")
+        role = Role(number)
+        if role is Role.MANAGER:
+            check_shared(self._room.store.kind)
+        return role

@@ -18,6 +18,7 @@ from manager.ca.authority import Authority, Seal, key_of_request
 from manager.ca.limiter import Limiter, source_of
 from manager.ca.rotation import outlived, roots_known
 from manager.ca.token import JoinToken
+from manager.control.roster import check_shared
 from manager.store import base
 from manager.store.base import Guard, Put, Txn
 from manager.store.mirror import Mirror
@@ -25,7 +26,7 @@ from manager.store.records import encode, key_for
 from shoal import tls
 from shoal.access import address_of
 from shoal.clock import Clock
-from shoal.errors import InvalidArgument, PermissionDenied, Unavailable, Unsupported
+from shoal.errors import InvalidArgument, PermissionDenied, Unavailable
 from shoal.model.audit import AuditEntry
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster
@@ -52,8 +53,10 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
         clock: Clock,
         managers: Callable[[], Sequence[str]],
         ledger: Ledger,
+        store_kind: str,
         limiter: Limiter | None = None,
     ) -> None:
+        self._store_kind = store_kind
         self._mirror = mirror
         self._authority = authority
         self._seal = seal
@@ -135,10 +138,7 @@ class JoinServicer(ca_pb2_grpc.JoinServiceServicer):
             log.warning("wrong join token from=%s", source)
             raise
         if ground.role is Role.MANAGER:
-            raise Unsupported(
-                "this cluster keeps its state in an embedded SQLite store, which has one manager",
-                hint="join as a worker, with the token from 'shoal swarm join-token worker'",
-            )
+            check_shared(self._store_kind)
         return ground
 
     def _known(self, key: str, ground: Ground) -> Node | None:

@@ -1,4 +1,5 @@
-"""Inventory: which connected node holds which image. In memory only: every session begins with the whole list.
+"""Inventory: which node that is connected here holds which image. In memory only: every session begins with the whole
+list. What the other managers' nodes hold, `holders` asks them.
 
 It lets a node that lacks an image fetch it from another (`DispatcherService.LocateImage`), and lets the API pin a
 service to the digest that the cluster already holds.
@@ -52,12 +53,3 @@ class Inventory:
         if manifest_digest:
             return [(node_id, manifest_digest) for node_id in sorted(self._by_digest.get(manifest_digest, ()))]
         return sorted(self._by_reference.get(reference, {}).items())
-
-    def digest_of(self, reference: str, *, at: str) -> str:
-        """What `reference` stands for: on the node `at` if that holds it, else where most agree; empty when nobody
-        holds it. Ties break by digest."""
-        held = self._by_reference.get(reference, {})
-        if at in held:
-            return held[at]
-        digests = list(held.values())
-        return max(set(digests), key=lambda digest: (digests.count(digest), digest), default="")

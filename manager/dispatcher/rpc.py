@@ -18,6 +18,7 @@ import msgspec
 from manager.control.roster import managers_of
 from manager.control.tenure import Tenure
 from manager.dispatcher.assigner import Assigner
+from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Held, Inventory
 from manager.dispatcher.liveness import Liveness
 from manager.dispatcher.pace import Pace
@@ -88,6 +89,7 @@ class DispatcherService(DispatcherServiceServicer):
         mirror: Mirror,
         clock: Clock,
         inventory: Inventory,
+        holders: Holders,
         own_id: str,
         tenure: Tenure,
         leads: Callable[[], bool],
@@ -95,6 +97,7 @@ class DispatcherService(DispatcherServiceServicer):
         self._mirror = mirror
         self._clock = clock
         self._inventory = inventory
+        self._holders = holders
         self._own_id = own_id
         self._tenure = tenure
         self._assigner = Assigner(mirror)
@@ -150,7 +153,7 @@ class DispatcherService(DispatcherServiceServicer):
     async def LocateImage(self, request: wire.LocateImageRequest, context: Context) -> wire.LocateImageResponse:
         self._member(context)
         sources = []
-        for node_id, digest in self._inventory.locate(request.reference, request.manifest_digest):
+        for node_id, digest in await self._holders.locate(request.reference, request.manifest_digest):
             node = self._mirror.nodes.get(node_id)
             if node is not None and node.status.state is NodeState.READY and node.description.address:
                 address = f"{node.description.address}:{AGENT_PORT}"
@@ -207,7 +210,9 @@ class DispatcherService(DispatcherServiceServicer):
 
     def _welcome(self, node_id: str, session_id: str) -> wire.Welcome:
         node = self._mirror.nodes.get(node_id)
-        role = node.spec.role if node is not None else Role.WORKER
+        # Who is to be a worker again stays a manager until its member has left the managers' etcd.
+        manages = node is not None and (node.spec.role is Role.MANAGER or bool(node.manager.member_id))
+        role = Role.MANAGER if manages else Role.WORKER
         return wire.Welcome(
             session_id=session_id,
             heartbeat_ns=int(self._liveness.heartbeat_s * 1e9),

@@ -17,11 +17,13 @@ from manager.ca.signer import Signer
 from manager.ca.token import sealed_secret
 from manager.control.action import commit, create
 from manager.control.tenure import Tenure
+from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Inventory
 from manager.store.mirror import Mirror
 from manager.store.records import Noun
 from manager.store.sqlite import SqliteStore
 from shoal import defaults
+from shoal.channels import Channels
 from shoal.clock import SystemClock
 from shoal.model.base import Meta, Resources
 from shoal.model.cluster import Cluster
@@ -37,6 +39,7 @@ class Parts(msgspec.Struct):
     seal: Seal
     authority: Authority
     inventory: Inventory
+    holders: Holders
     tenure: Tenure
     room: Room
     control: ControlService
@@ -67,6 +70,11 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
     seal, authority, inventory = Seal(b"k" * 32), Authority.create("c1", clock.now_ns()), Inventory()
     tenure = Tenure(store, node_id="m1", address="10.9.0.9:2377", clock=clock)
     serving = asyncio.create_task(tenure.run())
+    own = authority.new_identity(
+        node_id="m1", cluster_id="c1", role=Role.MANAGER, life_ns=10**14, now_ns=clock.now_ns()
+    )
+    channels = Channels(lambda: own)
+    holders = Holders(inventory, mirror, channels, own_id="m1")
     room = Room(
         store,
         mirror,
@@ -74,11 +82,11 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
         seal,
         Signer(mirror, seal).current,
         Ledger(store, seal, clock),
-        inventory,
+        holders,
         "m1",
         lambda: "m1",
     )
-    parts = Parts(store, mirror, clock, seal, authority, inventory, tenure, room, ControlService(room))
+    parts = Parts(store, mirror, clock, seal, authority, inventory, holders, tenure, room, ControlService(room))
     cluster = Cluster(
         Meta("c1", created_at_ns=NOW),
         defaults.CLUSTER,
@@ -91,6 +99,7 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
     await tenure.begun()
     await mirror.reached((await store.read("/")).revision)
     yield parts
+    await channels.close()
     serving.cancel()
     following.cancel()
     await store.close()

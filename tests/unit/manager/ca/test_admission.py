@@ -34,6 +34,7 @@ class Context:
 def door(manager: Any) -> JoinServicer:
     return JoinServicer(
         ledger=manager.room.ledger,
+        store_kind="sqlite",
         mirror=manager.mirror,
         authority=manager.room.authority,
         seal=manager.seal,

@@ -177,6 +177,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
 
     join = JoinServicer(
         ledger=manager.room.ledger,
+        store_kind="sqlite",
         mirror=manager.mirror,
         authority=current,
         seal=manager.seal,

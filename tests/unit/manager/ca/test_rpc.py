@@ -38,6 +38,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
     """A manager's, as agents know it: the join port is the next one."""
     join = JoinServicer(
         ledger=manager.room.ledger,
+        store_kind="sqlite",
         mirror=manager.mirror,
         authority=manager.room.authority,
         seal=manager.seal,

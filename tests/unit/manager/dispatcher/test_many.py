@@ -57,6 +57,7 @@ def serving(manager: Any, address: str) -> Serving:
             mirror=manager.mirror,
             clock=manager.clock,
             inventory=manager.inventory,
+            holders=manager.holders,
             own_id="m1",
             tenure=tenure,
             leads=lambda: True,

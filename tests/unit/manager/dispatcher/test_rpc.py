@@ -55,6 +55,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
         mirror=manager.mirror,
         clock=manager.clock,
         inventory=manager.inventory,
+        holders=manager.holders,
         own_id="m1",
         tenure=manager.tenure,
         leads=lambda: True,
@@ -333,6 +334,7 @@ async def test_renewal_is_for_members(manager: Any, address: str) -> None:
 def join(manager: Any) -> JoinServicer:
     return JoinServicer(
         ledger=manager.room.ledger,
+        store_kind="sqlite",
         mirror=manager.mirror,
         authority=manager.room.authority,
         seal=manager.seal,
