@@ -21,6 +21,7 @@ from agent.api.container import ContainerService
 from agent.api.image import ImageService
 from agent.api.network import NetworkService
 from agent.api.server import Elsewhere, Service, serve_local, serve_peers
+from agent.api.summon import SummonService
 from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
 from agent.api.volume import VolumeService
@@ -123,8 +124,11 @@ async def serve(settings: Settings) -> None:
         blobs = blob_service(images)
         system: list[Service] = []
 
+        def summon_service(server: grpc.aio.Server) -> None:
+            swarm_pb2_grpc.add_SummonServiceServicer_to_server(SummonService(membership.heed), server)
+
         async def for_peers(credentials: Credentials, doorkeeper: Doorkeeper) -> grpc.aio.Server:
-            services = [*engine, *system, blobs]
+            services = [*engine, *system, blobs, summon_service]
             return await serve_peers(f"0.0.0.0:{AGENT_PORT}", credentials.current, services, doorkeeper)
 
         rooms = Rooms(

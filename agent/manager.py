@@ -9,15 +9,15 @@ from pathlib import Path
 
 import grpc.aio
 
-from agent.standing import ManagerSettings
+from agent.standing import ManagerSettings, Said
 from agent.supervise import Supervised
 from shoal.clock import Clock
 from shoal.command import run
-from shoal.errors import DeadlineExceeded, ShoalError, Unavailable
+from shoal.errors import Conflict, DeadlineExceeded, Locked, NotFound, ShoalError, Unavailable, Unsupported
 from shoal.files import write_atomic
 from shoal.rpc import dial, translated
 from shoal.settings import Paths
-from shoal.v1 import control_pb2, control_pb2_grpc, types_pb2
+from shoal.v1 import control_pb2, control_pb2_grpc, swarm_pb2, swarm_pb2_grpc, types_pb2
 
 READY_S = 30.0
 ASK_S = 5.0
@@ -86,16 +86,42 @@ class ManagerProcess:
             request = control_pb2.UpdateNodeRequest(node=node, version=found.meta.version, spec=found.spec)
             await stub.UpdateNode(request, timeout=ASK_S)
 
-    async def version(self) -> str:
-        """Empty when it does not answer."""
+    async def says(self) -> Said:
+        """Empty when it does not answer. Raises Locked while it waits for its unlock key."""
         try:
             with translated():
                 answer = await control_pb2_grpc.ControlServiceStub(self.channel()).GetCluster(
                     control_pb2.GetClusterRequest(), timeout=ASK_S
                 )
+        except Locked:
+            raise
         except ShoalError:
+            return Said()
+        backup = answer.cluster.backup
+        warnings = (f"the last scheduled backup failed: {backup.error}",) if backup.error else ()
+        return Said(answer.version, warnings)
+
+    async def unlock(self, key: str) -> None:
+        """Returns once it serves. Raises Conflict when it is not locked, PermissionDenied for a wrong key."""
+        try:
+            with translated():
+                await swarm_pb2_grpc.UnlockServiceStub(self.channel()).Unlock(
+                    swarm_pb2.UnlockRequest(key=key), timeout=ASK_S
+                )
+        except Unsupported as error:
+            raise Conflict("swarm is not locked") from error
+        await self.ready()
+
+    async def unlock_key(self) -> str:
+        """Empty without autolock."""
+        try:
+            with translated():
+                answer = await control_pb2_grpc.ControlServiceStub(self.channel()).GetUnlockKey(
+                    control_pb2.GetUnlockKeyRequest(), timeout=ASK_S
+                )
+        except NotFound:
             return ""
-        return answer.version
+        return answer.key
 
     async def stop(self) -> None:
         """Returns once the process is gone."""
@@ -114,7 +140,7 @@ class ManagerProcess:
 async def recover(words: Sequence[str], paths: Paths, *, secrets: bytes) -> None:
     """Have the data of this host's manager made (`manager/recovery.py`), while none runs. Raises ShoalError with what
     it said when that failed: the data are then good for nothing."""
-    argv = [*_program(), *words, "--data-dir", str(paths.manager_data)]
+    argv = [*_program(), *words, "--data-dir", str(paths.manager_data), "--identity-dir", str(paths.identity)]
     done = await run(argv, stdin=secrets, check=False)
     (paths.data / "manager.log").open("ab").write(done.stderr)
     if done.code:

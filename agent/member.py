@@ -120,6 +120,9 @@ class Member:
         """A new certificate, now. Raises what the last manager said."""
         await self._renewal.now()
 
+    def summon(self, managers: Sequence[str]) -> None:
+        self._session.summon(managers)
+
     async def run(self) -> None:
         """Take up what was assigned, then stay in touch with a manager."""
         async with self._serving(), self._group as group:

@@ -24,9 +24,9 @@ from agent.manager import recover
 from agent.member import Member, Rooms, remember_managers, remembered_managers
 from agent.office import Office, remove_tree
 from agent.restore import Secrets, received
-from agent.standing import NOT_A_MEMBER, Founded, ManagerSettings, Standing, State
+from agent.standing import NOT_A_MEMBER, Founded, ManagerSettings, Said, Standing, State
 from agent.sweep import sweep
-from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable
+from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable, Unsupported
 from shoal.files import read_optional, write_atomic
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
@@ -50,6 +50,9 @@ _LAST_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager "
     "erases all current state of the swarm."
 )
+
+_RECOVERING = "The manager of this node is being made the only one of its swarm."
+_MIGRATING = "The swarm's state is being moved to another store; nothing can be read or changed meanwhile."
 
 
 class Membership:
@@ -95,6 +98,11 @@ class Membership:
             address=member.address,
         )
 
+    def heed(self, managers: Sequence[str]) -> None:
+        """A manager called and said where they are."""
+        if self._member is not None:
+            self._member.summon(managers)
+
     async def manager_channel(self) -> grpc.aio.Channel:
         """To the manager on this host, or while it is down to another one. Raises Unavailable, in docker's words, on a
         host that has none."""
@@ -104,9 +112,17 @@ class Membership:
             raise Unavailable(_NO_SWARM)
         raise Unavailable(_WORKER, hint=f"managers of this swarm: {', '.join(self._member.managers)}")
 
-    async def manager_version(self) -> str:
-        """Empty where no manager belongs to this host, or it does not answer."""
-        return "" if self._office.process is None else await self._office.process.version()
+    async def unlock(self, key: str) -> None:
+        """Have the manager of this host serve again; returns once it does."""
+        manager = self._office.process
+        if manager is None:
+            raise Unavailable(_NO_SWARM) if self._member is None else Conflict("swarm is not locked")
+        await manager.unlock(key)
+        log.info("unlocked")
+
+    async def manager_says(self) -> Said:
+        """Empty where no manager belongs to this host, or it does not answer. Raises Locked when it is."""
+        return Said() if self._office.process is None else await self._office.process.says()
 
     async def init(
         self, *, advertise: str, listen: str, availability: Availability, spec: ClusterSpec, store: StoreAccess
@@ -120,6 +136,60 @@ class Membership:
             log.info("swarm initialised node=%s address=%s", founded.node_id, settings.advertise)
             return founded
 
+    async def force_new(self, *, advertise: str, listen: str) -> Founded:
+        """Make this host, a manager, the only one of its cluster, from its own data; where nothing is said, it is
+        reached as before. The other managers become workers when they hear of it."""
+        await self._ready.wait()
+        async with self._turn:
+            before, node_id = await self._managing()
+            address, _ = host_port(before.advertise, MANAGER_PORT)
+            places = advertise or before.advertise, listen or before.listen
+            wanted = _manager_settings(*places, before.availability, before.spec, default=address)
+            settings = msgspec.structs.replace(
+                before, listen=wanted.listen, advertise=wanted.advertise, founds=False, initial_cluster=""
+            )
+            async with self._office.paused(_RECOVERING):
+                managed = before.store.managed
+                store = await self._office.start_etcd(settings, alone=True) if managed else before.store
+                secrets = msgspec.json.encode(Secrets(store=store))
+                await recover(["alone", "--node-id", node_id], self._paths, secrets=secrets)
+                await self._office.stop_etcd()
+                await self._office.note(msgspec.structs.replace(settings, store=store))
+                await remember_managers(self._database, [settings.advertise])
+            manager = self._office.process
+            assert manager is not None
+            await manager.ready()
+            self.heed([settings.advertise])
+            token, unlock_key = await manager.worker_token(), await manager.unlock_key()
+            log.info("the only manager of its cluster node=%s address=%s", node_id, settings.advertise)
+            return Founded(node_id, token, settings.advertise, unlock_key)
+
+    async def migrate(self, store: StoreAccess) -> None:
+        """Move the cluster's state, which this host alone manages, into another store. Until the note of it is on the
+        disk the old one is the truth, whatever breaks off; from then on the new one is."""
+        await self._ready.wait()
+        async with self._turn:
+            before, _ = await self._managing()
+            if store == before.store or (store.managed and before.store.managed):
+                raise Conflict("the cluster's state is in that store already")
+            after = msgspec.structs.replace(before, store=store, founds=False, initial_cluster="")
+            async with self._office.paused(_MIGRATING):
+                if store.managed:
+                    after = msgspec.structs.replace(after, store=await self._office.start_etcd(after))
+                secrets = msgspec.json.encode(Secrets(store=after.store, source=before.store))
+                await recover(["migrate"], self._paths, secrets=secrets)
+                await self._office.note(after)
+            manager = self._office.process
+            assert manager is not None
+            await manager.ready()
+            log.info("migrated shared=%s", store.shared)
+
+    async def _managing(self) -> tuple[ManagerSettings, str]:
+        """How the manager of this host is started, and which node it is on. Raises Unavailable where there is none."""
+        if self._office.process is None or self._member is None:
+            raise Unavailable(_NO_SWARM if self._member is None else _WORKER)
+        return await self._office.settings(), self._member.credentials.current().node_id
+
     async def restore(
         self, chunks: AsyncIterator[bytes], secrets: Secrets, *, advertise: str, listen: str, availability: Availability
     ) -> Founded:
@@ -128,7 +198,12 @@ class Membership:
         async with self._turn:
             self._check_outside()
             found = _manager_settings(advertise, listen, availability, ClusterSpec(), default=self._default_address)
-            settings = msgspec.structs.replace(found, founds=False)
+            settings = msgspec.structs.replace(found, founds=False, store=secrets.store)
+            if secrets.store.managed:
+                raise Unsupported(
+                    "a backup is not restored into an etcd that the managers run themselves",
+                    hint="restore it into SQLite, then 'shoal swarm migrate --to etcd'",
+                )
             async with received(chunks, self._paths.manager_data / "restore.backup") as file:
 
                 async def prepare() -> None:
@@ -155,11 +230,12 @@ class Membership:
             if identity is None:
                 raise ShoalError("the manager is up but gave this host no identity")
             token = await manager.worker_token()
+            unlock_key = await manager.unlock_key()
         except BaseException:
             await asyncio.shield(self._dissolve())
             raise
         self._enter(identity, [settings.advertise], address)
-        return Founded(identity.node_id, token, settings.advertise)
+        return Founded(identity.node_id, token, settings.advertise, unlock_key)
 
     async def join(
         self, *, token: str, managers: Sequence[str], advertise: str, availability: Availability

@@ -9,9 +9,11 @@ half done, the next one goes on with.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc.aio
@@ -28,6 +30,7 @@ from shoal.backoff import Backoff
 from shoal.clock import Clock
 from shoal.errors import ShoalError, Unavailable
 from shoal.files import write_atomic
+from shoal.model.access import StoreAccess
 from shoal.settings import MANAGER_PORT, Paths
 from shoal.tasks import Group
 from shoal.tls import Identity
@@ -55,12 +58,16 @@ class Office:
         self._member: Member | None = None
         self.process: ManagerProcess | None = None
         self._etcd: EtcdProcess | None = None
+        # Why there is no manager process for now.
+        self._pause = ""
         # What is in the way of what the cluster wants this host to be.
         self.obstacle = ""
 
     async def channel(self) -> grpc.aio.Channel:
-        """To the manager of this host, or to another one while that is down."""
+        """To the manager of this host, or to another one while that is down. Raises Unavailable during a pause."""
         assert self.process is not None
+        if self._pause:
+            raise Unavailable(self._pause, hint="try again in a moment")
         return await self._reach.channel(self.process, self._member.managers if self._member else ())
 
     async def open(self, settings: ManagerSettings) -> ManagerProcess:
@@ -72,12 +79,55 @@ class Office:
         """Write down what is about to be made, so that it can be taken away if it is not finished."""
         await self._database.set(_MANAGER, msgspec.json.encode(settings).decode())
 
+    async def settings(self) -> ManagerSettings:
+        """How the manager of this host is started."""
+        return _decoded(await self._database.setting(_MANAGER))
+
+    @contextlib.asynccontextmanager
+    async def paused(self, why: str) -> AsyncIterator[None]:
+        """No manager process while the block runs; who asks for it is told `why`. Afterwards there is one again, by the
+        settings that were noted last."""
+        assert self.process is not None
+        self._pause = why
+        try:
+            await self.process.stop()
+            yield
+        finally:
+            self._pause = ""
+            settings = await self.settings()
+            if not settings.store.managed:
+                await self.forget_etcd()
+            self._supervise(settings)
+
+    async def start_etcd(self, settings: ManagerSettings, *, alone: bool = False) -> StoreAccess:
+        """Run this host's member of etcd by `settings`, during a pause; returns how it is reached once it serves. What
+        it knows becomes a cluster of its own if it is to be `alone`."""
+        await self.stop_etcd()
+        member = msgspec.structs.replace(member_settings(settings), alone=alone)
+        etcd = self._etcd = EtcdProcess(member, self._paths, clock=self._clock)
+        self._group.spawn("etcd process", self._run_etcd(etcd))
+        await etcd.ready(self._identity())
+        return msgspec.structs.replace(settings.store, endpoints=(member.endpoint,))
+
+    async def stop_etcd(self) -> None:
+        """Its data stay."""
+        if self._etcd is not None:
+            etcd, self._etcd = self._etcd, None
+            await etcd.stop()
+
+    async def forget_etcd(self) -> None:
+        """No member of etcd, and no data of one, on this host."""
+        if self._etcd is not None:
+            etcd, self._etcd = self._etcd, None
+            await etcd.forget()
+
     async def resume(self, *, member: bool) -> None:
         """What the disk tells: a member's manager goes on; one that was given up, or not finished, is stopped."""
         await self._finish_resigning()
         if not (kept := await self._database.setting(_MANAGER)):
             return
         if member:
+            await self._forget_copy(_decoded(kept))
             self._supervise(_decoded(kept))
         else:
             log.warning("an earlier init was broken off; undoing it")
@@ -88,9 +138,7 @@ class Office:
         if self.process is not None:
             await self.process.stop()
             self.process = None
-        if self._etcd is not None:
-            etcd, self._etcd = self._etcd, None
-            await etcd.forget()
+        await self.forget_etcd()
         await asyncio.to_thread(remove_tree, self._paths.manager_data)
         await self._database.set(_MANAGER, "")
 
@@ -180,18 +228,24 @@ class Office:
         await self._database.set(_RESIGNING, "")
 
     def _supervise(self, settings: ManagerSettings) -> ManagerProcess:
+        before = self._etcd
         process = self._prepare(settings)
         self._group.spawn("manager process", process.run())
-        if self._etcd is not None:
+        if self._etcd is not None and self._etcd is not before:
             self._group.spawn("etcd process", self._run_etcd(self._etcd))
         return process
 
     def _prepare(self, settings: ManagerSettings) -> ManagerProcess:
         """The processes by `settings`, that an earlier agent may have started."""
         self.process = ManagerProcess(settings, self._paths, clock=self._clock)
-        if settings.store.managed:
+        if settings.store.managed and self._etcd is None:
             self._etcd = EtcdProcess(member_settings(settings), self._paths, clock=self._clock)
         return self.process
+
+    async def _forget_copy(self, settings: ManagerSettings) -> None:
+        """Of a migration that broke off: the store that was to be is not."""
+        if not settings.store.managed and self._paths.etcd.exists():
+            await EtcdProcess(member_settings(settings), self._paths, clock=self._clock).forget()
 
     async def _run_etcd(self, etcd: EtcdProcess) -> None:
         """Once this host has an identity, which on the first one its manager makes; that shows later ones at once."""

@@ -15,13 +15,17 @@ import msgspec
 
 from shoal.backup import examined
 from shoal.errors import Exhausted, ShoalError
+from shoal.model.access import StoreAccess
 
 
 class Secrets(msgspec.Struct, frozen=True):
-    """What opens a backup: the passphrase of the seal in it, or the seal. No part of it is kept."""
+    """What a recovery is told in secret: what opens a backup, the passphrase of the seal in it or the seal; and how the
+    store is reached that it makes, or takes the state from. No part of it is kept."""
 
     passphrase: str = ""
     seal: bytes = b""
+    store: StoreAccess = StoreAccess()
+    source: StoreAccess = StoreAccess()
 
     def __repr__(self) -> str:
         return "Secrets(***)"

@@ -29,6 +29,10 @@ class Roster:
             self._order.append(manager)
         self._serving = None
 
+    def summoned(self, managers: Sequence[str]) -> None:
+        """One that serves called, and says that these are the ones to call."""
+        self._order = [*self._shuffled(managers), *(each for each in self._order if each not in managers)]
+
     def learn(self, managers: Sequence[str], serving: int, *, connected: str) -> bool:
         """Take over what the manager `connected` says: all there are, the first `serving` of which serve. True when
         the node shall move, to the one that is called next."""

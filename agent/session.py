@@ -131,6 +131,7 @@ class Session:
         self._return_s = 0.0
         self._repaced = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
+        self._summoned = asyncio.Event()
         self._leaving = asyncio.Event()
         self._left = asyncio.Event()
 
@@ -146,6 +147,7 @@ class Session:
     async def run(self) -> None:
         """Hold a stream, for as long as the node is a member."""
         while not self._leaving.is_set():
+            self._summoned.clear()
             manager = self._roster.managers[0]
             try:
                 await self._hold(manager)
@@ -161,6 +163,13 @@ class Session:
             self._backoff.widen(self._return_s)
         self._left.set()
         await asyncio.Event().wait()
+
+    def summon(self, managers: Sequence[str]) -> None:
+        """Try `managers` first, and now; in a session, nothing changes."""
+        if self._channel is None:
+            log.info("summoned managers=%s", " ".join(managers))
+            self._roster.summoned(managers)
+            self._summoned.set()
 
     async def goodbye(self) -> None:
         """Tell the manager that this node leaves, if one can be reached at all; no new stream is made. At most 2 s."""
@@ -209,11 +218,15 @@ class Session:
             yield request
 
     async def _welcome(self, call: Any, manager: str) -> wire.Welcome:
-        try:
-            async with asyncio.timeout(WELCOME_S):
-                response = await call.read()
-        except TimeoutError as error:
-            raise Unavailable(f"the manager at {manager} does not answer") from error
+        response: Any = None
+
+        async def read() -> None:
+            nonlocal response
+            response = await call.read()
+
+        await first_of(read(), self._summoned.wait(), self._clock.sleep(WELCOME_S))
+        if response is None:
+            raise Unavailable(f"the manager at {manager} does not answer")
         if response is grpc.aio.EOF:
             raise Unavailable(f"the manager at {manager} ended the session") from None
         if response.WhichOneof("response") != "welcome":
@@ -325,7 +338,7 @@ class Session:
 
     async def _pause(self, wait_s: float) -> None:
         """Between two streams, but not when this node leaves."""
-        await first_of(self._leaving.wait(), self._clock.sleep(wait_s))
+        await first_of(self._leaving.wait(), self._summoned.wait(), self._clock.sleep(wait_s))
 
     def _description(self) -> types_pb2.NodeDescription:
         return to_wire(self._describe(), types_pb2.NodeDescription)

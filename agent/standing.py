@@ -16,12 +16,14 @@ NOT_A_MEMBER = "This node is not part of a swarm"
 
 
 class State(enum.Enum):
-    """docker's words: PENDING until the first session of this agent stands."""
+    """docker's words: PENDING until the first session of this agent stands, LOCKED while its manager waits for its
+    unlock key."""
 
     INACTIVE = "inactive"
     PENDING = "pending"
     ACTIVE = "active"
     ERROR = "error"
+    LOCKED = "locked"
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -42,6 +44,14 @@ class Founded(msgspec.Struct, frozen=True):
     node_id: str
     worker_token: str
     manager_address: str
+    unlock_key: str = ""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What the manager of this host says: its version, empty where there is none, and what is wrong in the cluster."""
+
+    version: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class ManagerSettings(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from shoal.model.trust import Trust
 from shoal.tls import Peer
 
 MEMBERS_SERVICE = "shoal.v1.BlobService"
+SUMMON_SERVICE = "shoal.v1.SummonService"
 _SETTING = "trust"
 
 
@@ -52,6 +53,8 @@ class Doorkeeper:
             )
         if call.service == MEMBERS_SERVICE:
             return
+        if call.service == SUMMON_SERVICE and peer.role is Role.MANAGER:
+            return  # of a cluster that was restored, no node knows the manager's id
         # A node that joined a moment ago does not know the managers' ids yet; what their certificates say must do.
         known = not self._trust.manager_ids or peer.node_id in self._trust.manager_ids
         if peer.role is not Role.MANAGER or not known:

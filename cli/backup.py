@@ -15,6 +15,7 @@ from cli.command import command, flag, switch
 from cli.node import parse_availability
 from cli.output import words
 from cli.output.inspection import render
+from cli.parse.store import StoreFlags
 from shoal.backup import Contents, examined
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.v1 import control_pb2, swarm_pb2
@@ -106,6 +107,7 @@ def passphrase(path: str) -> str:
 )
 async def restore(
     client: Client,
+    place: StoreFlags,
     file: Annotated[str, typer.Argument()],
     passphrase_file: Annotated[
         str, flag("--passphrase-file", help="Read the passphrase of the backup from this file")
@@ -132,6 +134,7 @@ async def restore(
         availability=parse_availability(availability),
         passphrase=passphrase(passphrase_file) if passphrase_file else "",
         seal=_content(seal_key) if seal_key else b"",
+        store=place.access(),
     )
     if file != "-":
         examined(Path(file))  # told in the user's words, and before a byte of it is sent

@@ -30,10 +30,9 @@ _TABLE = {
     "container update": _UPDATE,
     "service create": _SERVICE,
     "service update": _SERVICE + _SERVICE_UPDATE,
-    "swarm init": "--autolock --data-path-addr --data-path-port --external-ca --force-new-cluster --max-snapshots "
-    "--snapshot-interval",
+    "swarm init": "--data-path-addr --data-path-port --external-ca --max-snapshots --snapshot-interval",
     "swarm join": "--data-path-addr --listen-addr",
-    "swarm update": "--autolock --external-ca --max-snapshots --snapshot-interval",
+    "swarm update": "--external-ca --max-snapshots --snapshot-interval",
     "swarm ca": "--external-ca",
     "service logs": "--details",
     "pull": "-a --all-tags --disable-content-trust",

@@ -119,11 +119,15 @@ _VERBS = {
         "audit": ("Show who did what in the cluster", "cli.audit:audit"),
         "audit verify": ("Check that nothing of the audit record was changed", "cli.audit:verify"),
         "ca": ("Display and rotate the root CA", "cli.root:ca"),
+        "doctor": ("Look for what is wrong with the cluster, and say what to do", "cli.doctor:doctor"),
         "init": ("Initialize a cluster on this host", "cli.swarm:init"),
         "join": ("Join a cluster as a worker or manager", "cli.swarm:join"),
         "join-token": ("Print the command that joins a host, or rotate its token", "cli.swarm:join_token"),
         "leave": ("Leave the cluster", "cli.swarm:leave"),
+        "migrate": ("Move the cluster's state into another store; containers go on", "cli.swarm:migrate"),
         "restore": ("Make this host the only manager of the cluster in a backup", "cli.backup:restore"),
+        "unlock": ("Unlock the manager of this host", "cli.lock:unlock"),
+        "unlock-key": ("Print what unlocks a manager, or rotate it", "cli.lock:unlock_key"),
         "update": ("Update the cluster's settings", "cli.swarm:update"),
     },
     "swarm user": {
@@ -202,7 +206,7 @@ _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
     """build, builder, buildx, compose, config, history, login, logout, machine, plugin, push, save, search,
     secret, stack, image build, image history, image prune, image push, image save, network connect,
-    network disconnect, network prune, volume update, swarm unlock, swarm unlock-key, system df,
+    network disconnect, network prune, volume update, system df,
     system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
     _LATER,
 )

@@ -6,9 +6,10 @@ import typer
 
 from cli.client import Client
 from cli.command import Flags, command, flag, switch
+from cli.lock import how_to_unlock
 from cli.node import parse_availability
 from cli.parse.number import natural
-from cli.parse.store import StoreFlags
+from cli.parse.store import EtcdFlags, StoreFlags
 from shoal.duration import duration
 from shoal.errors import InvalidArgument
 from shoal.v1 import control_pb2, swarm_pb2
@@ -63,8 +64,36 @@ class ClusterFlags(Flags):
         flag("--task-history-limit", metavar="int", parse=natural, help="Task history retention limit (default 5)"),
     ] = None
 
+    autolock: Annotated[
+        bool | None,
+        switch(
+            "--autolock/--no-autolock",
+            help="Enable manager autolocking: one that was stopped starts with a key",
+        ),
+    ] = None
+
+    backup_schedule: Annotated[
+        str | None,
+        flag("--backup-schedule", help='When the leader takes a backup: "6h", or cron\'s fields in UTC; "" is never'),
+    ] = None
+    backup_dir: Annotated[str | None, flag("--backup-dir", help="Directory of the leader's host for its backups")] = (
+        None
+    )
+    backup_keep: Annotated[
+        int | None,
+        flag("--backup-keep", metavar="int", parse=natural, help="How many backups are kept there (default 7)"),
+    ] = None
+
     def change(self, spec: ClusterSpec) -> None:
         """Put what was given into `spec`."""
+        if self.backup_schedule is not None:
+            spec.backup_schedule = self.backup_schedule
+        if self.backup_dir is not None:
+            spec.backup_dir = self.backup_dir
+        if self.backup_keep is not None:
+            spec.backup_keep = self.backup_keep
+        if self.autolock is not None:
+            spec.autolock = self.autolock
         if self.cert_expiry is not None:
             spec.certificate_life_ns = self.cert_expiry
         if self.audit_retention is not None:
@@ -111,6 +140,9 @@ async def init(
             help="default address pool subnet mask length (default 16)",
         ),
     ] = None,
+    force_new_cluster: Annotated[
+        bool, switch("--force-new-cluster", help="Force create a new cluster from current state")
+    ] = False,
 ) -> None:
     """Initialize a cluster on this host"""
     if len(default_addr_pool) > 1:
@@ -120,17 +152,24 @@ async def init(
         address_pool_prefix=default_addr_pool_mask_length or 0,
     )
     flags.change(spec)
+    if force_new_cluster and (spec != ClusterSpec() or availability != "active" or place.access() is not None):
+        raise InvalidArgument(
+            "with --force-new-cluster the cluster keeps its settings", hint="change them with 'shoal swarm update'"
+        )
     request = swarm_pb2.InitSwarmRequest(
         advertise_address=advertise_addr,
         listen_address=listen_addr,
         availability=parse_availability(availability),
         spec=spec,
         store=place.access(),
+        force_new_cluster=force_new_cluster,
     )
     answer = await client.swarm.InitSwarm(request)
     print(f"Swarm initialized: current node ({answer.node_id}) is now a manager.\n")
     print(how_to_join("worker", answer.worker_token, answer.manager_address))
     print("To see it again, run 'shoal swarm join-token worker'.")
+    if answer.unlock_key:
+        print(f"\n{how_to_unlock(answer.unlock_key)}")
 
 
 @command("[OPTIONS] HOST[:PORT]", examples=["shoal swarm join --token SHTKN-1-… 10.0.0.1:2377"])
@@ -173,6 +212,20 @@ async def join_token(
     print(how_to_join(role, answer.token, answer.managers[0] if answer.managers else "MANAGER:2377"))
 
 
+@command("[OPTIONS]", examples=["shoal swarm migrate --to etcd --etcd-endpoints 10.0.0.7:2379,10.0.0.8:2379"])
+async def migrate(
+    client: Client,
+    place: EtcdFlags,
+    to: Annotated[str, flag("--to", help='Where the state is to be kept: "etcd" or "sqlite"')] = "",
+) -> None:
+    """Move the cluster's state into another store; containers go on"""
+    if not to:
+        raise InvalidArgument("--to is missing", hint="say --to etcd, or --to sqlite")
+    request = swarm_pb2.MigrateSwarmRequest(store=place.access_of(to, asked="--to"))
+    await client.swarm.MigrateSwarm(request)
+    print(f"The swarm's state is in {to} now.")
+
+
 @command("[OPTIONS]", examples=["shoal swarm leave", "shoal swarm leave --force"])
 async def leave(
     client: Client,
@@ -193,6 +246,9 @@ async def update(client: Client, flags: ClusterFlags) -> None:
     request = control_pb2.UpdateClusterRequest(version=cluster.meta.version, spec=cluster.spec)
     await client.control.UpdateCluster(request)
     print("Swarm updated.")
+    if flags.autolock:
+        key = (await client.control.GetUnlockKey(control_pb2.GetUnlockKeyRequest())).key
+        print(how_to_unlock(key))
 
 
 def parse_role(role: str) -> Role.ValueType:

@@ -110,6 +110,7 @@ def document(found: engine_pb2.GetInfoResponse) -> dict[str, Any]:
             "RemoteManagers": [{"Addr": each} for each in swarm.managers],
             "Cluster": {"ID": swarm.cluster_id},
         },
+        "Warnings": list(found.warnings),
     }
 
 
@@ -141,4 +142,5 @@ def info_lines(found: engine_pb2.GetInfoResponse) -> list[str]:
         f"Total Memory: {words.binary_size(found.memory_bytes)}",
         f"Name: {found.hostname}",
         f"Root Dir: {found.data_dir}",
+        *(f"WARNING: {each}" for each in found.warnings),
     ]

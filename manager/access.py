@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from manager.control.roster import members_of
-from manager.settings import Settings
 from manager.store.base import Store
 from manager.store.etcd.settings import EtcdSettings
 from manager.store.etcd.store import EtcdStore
@@ -21,22 +21,22 @@ from shoal.tls import MANAGER_NAME, Identity
 
 log = logging.getLogger(__name__)
 
+SQLITE_FILE = "store.db"
 # An etcd of our own is started beside this process.
 START_S = 60.0
 _RETRY_S = 0.5
 _LOOK_S = 5.0
 
 
-async def open_store(settings: Settings, clock: Clock) -> Store:
+async def open_store(access: StoreAccess, data_dir: Path, identity_dir: Path, clock: Clock) -> Store:
     """Raises Unavailable when it cannot be reached, after a minute where the managers run it themselves."""
-    access = settings.store
     if not access.shared:
-        return await SqliteStore.open(settings.data_dir / "store.db", clock=clock)
+        return await SqliteStore.open(data_dir / SQLITE_FILE, clock=clock)
     if not access.managed:
         return await EtcdStore.open(_given(access), clock=clock)
-    identity = Identity.load(settings.identity_dir)
+    identity = Identity.load(identity_dir)
     if identity is None:
-        raise NotFound(f"there is no identity in {settings.identity_dir} to come into etcd by")
+        raise NotFound(f"there is no identity in {identity_dir} to come into etcd by")
     deadline = clock.monotonic() + START_S
     while True:
         try:

@@ -40,14 +40,15 @@ def begin(settings: Settings, founder: Founder, now_ns: int) -> None:
     identity.save(settings.identity_dir)
 
 
-def revive(settings: Settings, now_ns: int) -> None:
-    """Give this manager a new certificate where its own ran out, or is about to, while nobody could renew it."""
+def revive(settings: Settings, now_ns: int, seal: Seal | None) -> None:
+    """Give this manager a new certificate where its own ran out, or is about to, while nobody could renew it. `seal` is
+    there if it had to be unlocked."""
     identity = Identity.load(settings.identity_dir)
     copy = read_optional(settings.data_dir / COPY_FILE)
     if identity is None or copy is None or not overdue(identity, now_ns):
         return
     cluster = codec.unpack(Cluster, copy)
-    roots = opened(cluster, Seal.load(settings.data_dir / SEAL_FILE))
+    roots = opened(cluster, seal or Seal.load(settings.data_dir / SEAL_FILE))
     issued(roots.authority, cluster, identity.node_id, _address(settings), now_ns).save(settings.identity_dir)
     log.warning("this node's certificate ran out at %s; issued another", identity.not_after.isoformat())
 

@@ -20,6 +20,7 @@ from manager.access import follow, open_store
 from manager.api.control import ControlService
 from manager.api.enlisting import Enlisting
 from manager.api.find import cluster_of
+from manager.api.locked import unlocked
 from manager.api.peer import PeerService
 from manager.api.permission import Permission
 from manager.api.recorder import Recorder
@@ -29,6 +30,9 @@ from manager.api.staleness import Staleness
 from manager.audit.denials import Denials
 from manager.audit.ledger import Ledger
 from manager.audit.retention import keep_short
+from manager.backups import Backups
+from manager.ca.authority import Seal
+from manager.ca.lock import Lock, keep_following
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.signer import Signer
 from manager.control.loop import Loop
@@ -38,11 +42,13 @@ from manager.deciders import DECIDERS, FINISH
 from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Inventory
 from manager.dispatcher.rpc import DispatcherService
-from manager.founding import IdentityFile, keep_identity, own_identity, roots_of, with_former
+from manager.dispatcher.summoner import Summoner
+from manager.doctor.examine import Doctor
+from manager.founding import SEAL_FILE, IdentityFile, keep_identity, own_identity, roots_of, with_former
 from manager.leader import Leader
 from manager.quorum import Quorum
 from manager.settings import Settings, parse
-from manager.store.backup import check_whole
+from manager.store.backup import take_over
 from manager.store.base import Guard, Store
 from manager.store.etcd.compaction import Compactor
 from manager.store.etcd.store import EtcdStore
@@ -63,6 +69,7 @@ from shoal.v1 import ca_pb2_grpc, control_pb2_grpc, dispatcher_pb2_grpc, manager
 log = logging.getLogger(__name__)
 
 STOP_SERVING_S = 2.0
+CONTROL_SERVICE = "shoal.v1.ControlService"
 # With what is left to an agent whose stream broke (4 s of 6, by default), a dead host is DOWN within 10 s.
 PING_EVERY_S = 2.2
 PING_TIMEOUT_S = 3.0
@@ -90,26 +97,33 @@ async def serve(settings: Settings) -> None:
     """All of the manager, until the process is asked to end."""
     ending = process.asked_to_end()
     clock = SystemClock()
+    lock, seal = Lock(settings.data_dir / SEAL_FILE), None
+    if lock.locked:
+        seal = await unlocked(lock, settings.socket, (CONTROL_SERVICE, *ENGINE_SERVICES), ending)
+        if seal is None:
+            return
     if settings.store.managed:
         if settings.founder is not None:
             bootstrap.begin(settings, settings.founder, clock.now_ns())
-        bootstrap.revive(settings, clock.now_ns())
-    store = await open_store(settings, clock)
+        bootstrap.revive(settings, clock.now_ns(), seal)
+    store = await open_store(settings.store, settings.data_dir, settings.identity_dir, clock)
     try:
-        await manage(store, settings, clock=clock, ending=ending)
+        await manage(store, settings, lock, seal, clock=clock, ending=ending)
     finally:
         await store.close()
 
 
-async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyncio.Event) -> None:
-    """One of the managers that share `store`, until `ending`."""
+async def manage(
+    store: Store, settings: Settings, lock: Lock, seal: Seal | None, *, clock: Clock, ending: asyncio.Event
+) -> None:
+    """One of the managers that share `store`, until `ending`. `seal` is there if it had to be unlocked."""
     async with AsyncExitStack() as stack:
-        await check_whole(store)
+        await take_over(store)
         mirror = Mirror()
         async with Group() as group:
             group.start("mirror", mirror.run(store))
             await mirror.reached(0)
-            roots = await roots_of(store, mirror, settings.data_dir, settings.founder, clock)
+            roots = await roots_of(store, mirror, settings.data_dir, settings.founder, clock, seal=seal)
             signer = Signer(mirror, roots.seal)
             first = own_identity(mirror, signer.current, settings.identity_dir, clock)
             own_id = first.node_id
@@ -152,11 +166,36 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
                 leads=lambda: leader.leads,
             )
             relay = Relay(mirror, own_id, channels)
+            summoner = Summoner(
+                mirror, identity=identity.current, managers=managers, leads=lambda: leader.leads, clock=clock
+            )
+
+            async def agent_of(node_id: str) -> grpc.aio.Channel:
+                return await relay.choose("GetInfo", (("shoal-node", node_id),))
+
+            doctor = Doctor(
+                store,
+                mirror,
+                channel_to=agent_of,
+                leader=lambda: leader.holder,
+                file=settings.data_dir / "store.db",
+                clock=clock,
+            )
             ledger = Ledger(store, roots.seal, clock)
             denials = Denials(ledger, clock)
             recorder = Recorder(ledger, denials, mirror, own_id)
             room = Room(
-                store, mirror, clock, roots.seal, signer.current, ledger, holders, own_id, lambda: leader.holder
+                store,
+                mirror,
+                clock,
+                roots.seal,
+                signer.current,
+                ledger,
+                holders,
+                own_id,
+                lambda: leader.holder,
+                lock,
+                doctor,
             )
             control = ControlService(room)
             engine = Forward(ENGINE_SERVICES, relay.choose, whom=relay.whom, around=recorder.relayed)
@@ -206,6 +245,10 @@ async def manage(store: Store, settings: Settings, *, clock: Clock, ending: asyn
             group.start("dispatcher", dispatcher.run())
             group.start("leader", leader.run())
             group.start("gate", gate.run())
+            group.start("summoner", summoner.run())
+            backups = Backups(store, mirror, own_id=own_id, leads=lambda: leader.leads, clock=clock)
+            group.start("backups", backups.run())
+            group.start("lock", keep_following(lock, mirror, roots.seal, clock))
             group.start("denials", denials.run())
             group.start("retention", keep_short(ledger, mirror, clock, leads=lambda: leader.leads))
             group.start("identity", keep_identity(mirror, signer.current, settings.identity_dir, clock))

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from manager.ca.authority import CA_KEY, Authority, Seal
+from manager.ca.lock import relocked
 from manager.ca.signer import authority_of
 from manager.ca.token import sealed_secret
 from manager.store.base import Guard, Put, Store, Txn
@@ -58,8 +59,11 @@ class Roots(msgspec.Struct, frozen=True):
     seal: Seal
 
 
-async def roots_of(store: Store, mirror: Mirror, data_dir: Path, founder: Founder | None, clock: Clock) -> Roots:
-    """Those of the cluster in the store, which `founder` makes where there is none.
+async def roots_of(
+    store: Store, mirror: Mirror, data_dir: Path, founder: Founder | None, clock: Clock, *, seal: Seal | None = None
+) -> Roots:
+    """Those of the cluster in the store, which `founder` makes where there is none. `seal` is there if it had to be
+    unlocked.
 
     Raises NotFound where there is none and no founder, or when the seal is missing.
     """
@@ -67,7 +71,7 @@ async def roots_of(store: Store, mirror: Mirror, data_dir: Path, founder: Founde
     if cluster is not None:
         if store.kind != "sqlite" and founder is not None and not (data_dir / SEAL_FILE).exists():
             raise Conflict("the store already holds a cluster", hint="join that, or choose another --etcd-prefix")
-        return opened(cluster, Seal.load(data_dir / SEAL_FILE))
+        return opened(cluster, seal or Seal.load(data_dir / SEAL_FILE))
     if founder is None:
         raise NotFound(f"there is no cluster in {data_dir}", hint="make one with --init")
     seal = Seal.create(data_dir / SEAL_FILE)
@@ -98,7 +102,7 @@ def new_founding(seal: Seal, founder: Founder, now_ns: int) -> Founding:
         sealed_worker_secret=sealed_secret(seal, Role.WORKER),
         sealed_manager_secret=sealed_secret(seal, Role.MANAGER),
     )
-    return Founding(cluster, first_node(founder.node_name, founder.availability, now_ns))
+    return Founding(relocked(cluster, seal), first_node(founder.node_name, founder.availability, now_ns))
 
 
 def opened(cluster: Cluster, seal: Seal) -> Roots:

@@ -1,116 +1,178 @@
 """Recovery: what is done to a manager's data while no manager runs there, by a process that does it and ends.
 
-The agent runs it (`shoal-manager VERB …`), before it starts the manager on what came of it. `restore` makes a store
-of a backup. In both the cluster keeps its id, its root of trust and its nodes, and has one manager: this host. Ends
-with 0 when all is done, with 1 and a sentence when the data must not be used; it dies with its agent.
+The agent runs it (`shoal-manager VERB …`), before it starts the manager on what came of it. `restore` makes a store of
+a backup; `alone` makes this host the only manager of the cluster in its store; `migrate` copies one store into another.
+The cluster keeps its id, its root of trust and its nodes. Ends with 0 when all is done, with 1 and a sentence when what
+was made must not be used; it dies with its agent.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ctypes
 import logging
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from manager.access import SQLITE_FILE, open_store
 from manager.ca import passphrase
 from manager.ca.authority import CA_KEY, Seal
 from manager.founding import SEAL_FILE, first_node
 from manager.store import backup
-from manager.store.base import Put
-from manager.store.records import decode_value, encode, key_for, prefix_of
-from manager.store.sqlite import SqliteStore
+from manager.store.base import Guard, Put, Store, Txn
+from manager.store.migrate import migrate
+from manager.store.records import decode, decode_value, encode, key_for, prefix_of
 from shoal import process
 from shoal.backup import Decoder, Header, Item, examined
 from shoal.clock import Clock, SystemClock
-from shoal.errors import InvalidArgument
+from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.files import write_atomic
+from shoal.model.access import StoreAccess
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, ManagerStatus, Node, NodeState, NodeStatus, Role
 
 log = logging.getLogger(__name__)
 
-VERBS = ("restore",)
+VERBS = ("restore", "alone", "migrate")
 _PR_SET_PDEATHSIG = 1
 
 
-class Restore(msgspec.Struct, frozen=True):
-    """What `restore` is told. One of `passphrase` and `seal` says how the backup's secrets are opened."""
-
-    file: Path
-    data_dir: Path
-    node_name: str
-    availability: Availability
-    passphrase: str = ""
-    seal: bytes = b""
-
-
 class Secrets(msgspec.Struct, frozen=True):
-    """What comes in on stdin, as JSON: arguments can be read by everybody on the host (proc(5))."""
+    """What comes in on stdin, as JSON: arguments can be read by everybody on the host (proc(5)). `store` is where the
+    state goes, or is; `source` where a migration takes it from."""
 
     passphrase: str = ""
     seal: bytes = b""
+    store: StoreAccess = StoreAccess()
+    source: StoreAccess = StoreAccess()
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The manager's own directories, and how its stores are reached."""
+
+    data_dir: Path
+    identity_dir: Path
+    secrets: Secrets = Secrets()
 
 
 def main(argv: Sequence[str]) -> None:
     """Run one verb; exits 1 with one sentence when it cannot be done."""
     # What a killed agent began, the next one begins anew: two must not write at once (prctl(2)).
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    settings = parse(argv, msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=Secrets))
-    process.run("shoal-manager", "info", settings.data_dir, restore(settings, SystemClock()))
+    wanted = _parser().parse_args(argv)
+    secrets = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=Secrets)
+    place, clock = Place(wanted.data_dir, wanted.identity_dir, secrets), SystemClock()
+    match wanted.verb:
+        case "restore":
+            availability = Availability[wanted.availability.upper()]
+            work = restore(place, wanted.file, wanted.node_name, availability, clock)
+        case "alone":
+            work = become_alone(place, wanted.node_id, clock)
+        case _:
+            work = move(place, clock)
+    process.run("shoal-manager", "info", place.data_dir, work)
 
 
-def parse(argv: Sequence[str], secrets: Secrets) -> Restore:
-    """Exits 2 with the usage for what is no argument of ours."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="shoal-manager", description="Make a manager's data of what is left.")
     parser.add_argument("verb", choices=VERBS)
-    parser.add_argument("--file", type=process.absolute, required=True, help="the backup")
-    parser.add_argument("--data-dir", type=process.absolute, required=True, help="where the store and the seal go")
-    parser.add_argument("--node-name", required=True, help="the hostname of this node")
-    parser.add_argument("--availability", choices=[each.name.lower() for each in Availability], default="active")
-    wanted = parser.parse_args(argv)
-    availability = Availability[wanted.availability.upper()]
-    return Restore(wanted.file, wanted.data_dir, wanted.node_name, availability, secrets.passphrase, secrets.seal)
+    parser.add_argument("--data-dir", type=process.absolute, required=True, help="where the store and the seal are")
+    parser.add_argument("--identity-dir", type=process.absolute, required=True, help="this node's certificate")
+    parser.add_argument("--file", type=process.absolute, help="restore: the backup")
+    parser.add_argument("--node-name", default="", help="restore: the hostname of this node")
+    parser.add_argument(
+        "--availability", choices=[each.name.lower() for each in Availability], default="active", help="restore"
+    )
+    parser.add_argument("--node-id", default="", help="alone: this node")
+    return parser
 
 
-async def restore(settings: Restore, clock: Clock) -> None:
+async def restore(place: Place, file: Path, node_name: str, availability: Availability, clock: Clock) -> None:
     """Make the store and the seal of a backup, in a data directory that has none.
 
     Raises InvalidArgument for a backup that is damaged or that the seal does not open, before anything is written.
     """
-    header, cluster, nodes = await asyncio.to_thread(_looked_into, settings.file)
-    seal = Seal(await asyncio.to_thread(_key_of, header, settings))
+    header, cluster, nodes = await asyncio.to_thread(_looked_into, file)
+    seal = Seal(await asyncio.to_thread(_key_of, header, place.secrets))
     seal.unseal(cluster.sealed_ca_key, CA_KEY)
-    store = await SqliteStore.open(settings.data_dir / "store.db", clock=clock)
-    try:
+    async with _opened(place, place.secrets.store, clock) as store:
         await backup.begin(store, what="a restore")
-        await backup.fill(store, _items(settings.file))
-        await backup.compare(store, _items(settings.file))
-        write_atomic(settings.data_dir / SEAL_FILE, seal.key)
-        own = first_node(settings.node_name, settings.availability, clock.now_ns())
-        await backup.finish(store, [_put(node) for node in (own, *alone(nodes, own))])
-    finally:
-        await store.close()
+        await backup.fill(store, _items(file))
+        await backup.compare(store, _items(file))
+        write_atomic(place.data_dir / SEAL_FILE, seal.key)
+        own = first_node(node_name, availability, clock.now_ns())
+        await backup.finish(store, [_put(node) for node in (own, *alone(nodes, own.meta.id, clock.now_ns()))])
     log.info("restored cluster=%s revision=%d node=%s", cluster.meta.id, header.revision, own.meta.id)
 
 
-def alone(nodes: Iterable[Node], own: Node) -> list[Node]:
-    """What changes about `nodes` when `own` is the only manager from now on: the others are workers, whose agents end
-    the managers that they ran."""
+async def become_alone(place: Place, node_id: str, clock: Clock) -> None:
+    """Make this node the only manager of the cluster in its store. Raises NotFound when it is none of its nodes."""
+    async with _opened(place, place.secrets.store, clock) as store:
+        records = (await store.read(prefix_of("node"))).records
+        nodes = [node for node in map(decode, records) if isinstance(node, Node)]
+        if not any(node.meta.id == node_id for node in nodes):
+            raise NotFound(f"node {node_id} is not in the store of this manager", hint="restore it from a backup")
+        changed = alone(nodes, node_id, clock.now_ns())
+        if changed:
+            guards = tuple(Guard(key_for(node), node.meta.version) for node in changed)
+            await store.txn(Txn(guards, tuple(_put(node) for node in changed)))
+    log.info("alone node=%s were_managers=%d", node_id, len(changed))
+
+
+async def move(place: Place, clock: Clock) -> None:
+    """Copy the records from one store into another. Raises Conflict while other managers use the first one."""
+    to, origin = place.secrets.store, place.secrets.source
+    async with _opened(place, origin, clock) as source:
+        await backup.take_over(source)
+        nodes = [decode(record) for record in (await source.read(prefix_of("node"))).records]
+        managers = [node for node in nodes if isinstance(node, Node) and node.spec.role is Role.MANAGER]
+        if len(managers) > 1:
+            raise Conflict(f"{len(managers)} managers use the store", hint="demote the others, and promote them after")
+        if not to.shared:
+            _set_aside(place.data_dir / SQLITE_FILE)
+        async with _opened(place, to, clock) as target:
+            count = await migrate(source, target)
+    log.info("migrated records=%d from=%s to=%s", count, _kind(origin), _kind(to))
+
+
+@contextlib.asynccontextmanager
+async def _opened(place: Place, access: StoreAccess, clock: Clock) -> AsyncIterator[Store]:
+    store = await open_store(access, place.data_dir, place.identity_dir, clock)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _set_aside(file: Path) -> None:
+    """A store that was left for another: what it holds is old."""
+    if file.exists():
+        file.rename(file.with_name(file.name + ".moved"))
+
+
+def _kind(access: StoreAccess) -> str:
+    return "etcd" if access.shared else "sqlite"
+
+
+def alone(nodes: Iterable[Node], own_id: str, now_ns: int) -> list[Node]:
+    """What changes about `nodes` when `own_id` is the only manager from now on: the others are workers, whose agents
+    end the managers that they ran."""
+    waiting = NodeStatus(NodeState.UNKNOWN, "was a manager; its agent has not called yet", now_ns)
     return [
         msgspec.structs.replace(
             node,
             spec=msgspec.structs.replace(node.spec, role=Role.WORKER),
-            status=NodeStatus(NodeState.UNKNOWN, "was a manager; its agent has not called yet", own.meta.created_at_ns),
+            status=waiting,
             manager=ManagerStatus(),
         )
         for node in nodes
-        if node.spec.role is Role.MANAGER and node.meta.id != own.meta.id
+        if node.spec.role is Role.MANAGER and node.meta.id != own_id
     ]
 
 
@@ -125,25 +187,25 @@ def _looked_into(file: Path) -> tuple[Header, Cluster, list[Node]]:
     return header, clusters[0], [each for each in found if isinstance(each, Node)]
 
 
-def _key_of(header: Header, settings: Restore) -> bytes:
+def _key_of(header: Header, secrets: Secrets) -> bytes:
     """The seal's key, from the backup or from what the user gave."""
-    if settings.seal:
-        if len(settings.seal) != Seal.KEY_BYTES:
+    if secrets.seal:
+        if len(secrets.seal) != Seal.KEY_BYTES:
             raise InvalidArgument(
-                f"the seal has {len(settings.seal)} bytes, not {Seal.KEY_BYTES}",
+                f"the seal has {len(secrets.seal)} bytes, not {Seal.KEY_BYTES}",
                 hint="give the file seal.key of a manager's data directory",
             )
-        return settings.seal
+        return secrets.seal
     if header.seal is None:
         raise InvalidArgument(
             "the backup does not hold the cluster's seal",
             hint="give the file seal.key of one of its managers (/var/lib/shoal/manager) with --seal-key",
         )
-    if not settings.passphrase:
+    if not secrets.passphrase:
         raise InvalidArgument(
             "the backup's seal is locked with a passphrase", hint="give it with --passphrase-file, or --seal-key"
         )
-    return passphrase.opened_with(settings.passphrase, header.seal)
+    return passphrase.opened_with(secrets.passphrase, header.seal)
 
 
 def _items(file: Path) -> Iterator[Item]:

@@ -123,7 +123,7 @@ def _spec(text: str) -> ClusterSpec:
     """The defaults with what `text` says over them, by name."""
     known = msgspec.structs.asdict(defaults.CLUSTER)
     try:
-        given = msgspec.json.decode(text, type=dict[str, int | str])
+        given = msgspec.json.decode(text, type=dict[str, int | str | bool])
     except msgspec.MsgspecError as error:
         raise InvalidArgument(f"invalid --spec-json: {error}") from error
     if unknown := given.keys() - known.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 import msgspec
@@ -21,17 +22,20 @@ async def run(argv: Sequence[str], *, stdin: bytes = b"", check: bool = True) ->
 
     A cancelled call kills the program and waits for it.
     """
+    # A file in memory (memfd_create(2)): a pipe would break where the program ends before it has read all of it.
+    source = os.memfd_create("stdin", os.MFD_CLOEXEC)
     try:
+        os.write(source, stdin)
+        os.lseek(source, 0, os.SEEK_SET)
         process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            *argv, stdin=source, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
     except FileNotFoundError as error:
         raise ShoalError(f"{argv[0]} is not installed on this host", hint="install it and try again") from error
+    finally:
+        os.close(source)
     try:
-        stdout, stderr = await process.communicate(stdin)
+        stdout, stderr = await process.communicate()
     except asyncio.CancelledError:
         if process.returncode is None:
             process.kill()

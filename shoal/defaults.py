@@ -22,6 +22,7 @@ CLUSTER = ClusterSpec(
     address_pool_prefix=16,
     certificate_grace_ns=30 * 24 * 3600 * SECOND_NS,
     audit_retention_ns=90 * 24 * 3600 * SECOND_NS,
+    backup_keep=7,
 )
 
 TASK_RESTART = RestartPolicy(condition=RestartCondition.ANY, delay_ns=5 * SECOND_NS)

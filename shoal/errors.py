@@ -7,6 +7,7 @@ which value, and the hint says what to do instead.
     ├── Conflict                1    a thing that is in the way: in use, exists already, newer version
     ├── PermissionDenied        1    the caller may not
     ├── Unavailable             1    try again later, or elsewhere
+    │   └── Locked              1    a manager that waits for its unlock key
     ├── Unsupported           125    refused by name
     ├── Exhausted             125    no more of it: disk, addresses, ports
     ├── DeadlineExceeded        1
@@ -79,6 +80,18 @@ class Unavailable(ShoalError):
     code = Code.UNAVAILABLE
 
 
+class Locked(Unavailable):
+    """docker's words."""
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(
+            message
+            or "Swarm is encrypted and needs to be unlocked before it can be used. "
+            'Please use "shoal swarm unlock" to unlock it.',
+            hint=hint,
+        )
+
+
 class Unsupported(ShoalError):
     code = Code.UNIMPLEMENTED
     exit_code = 125
@@ -127,6 +140,7 @@ TREE: dict[str, type[ShoalError]] = {
         Conflict,
         PermissionDenied,
         Unavailable,
+        Locked,
         Unsupported,
         Exhausted,
         DeadlineExceeded,

@@ -35,6 +35,12 @@ class Coming(Protocol):
 
     async def leave(self, *, force: bool) -> None: ...
 
+    async def unlock(self, key: str) -> None: ...
+
+    async def force_new(self, *, advertise: str, listen: str) -> Founded: ...
+
+    async def migrate(self, store: StoreAccess) -> None: ...
+
     async def restore(
         self, chunks: AsyncIterator[bytes], secrets: Secrets, *, advertise: str, listen: str, availability: Availability
     ) -> Founded: ...
@@ -45,15 +51,23 @@ class SwarmService(SwarmServiceServicer):
         self._membership = membership
 
     async def InitSwarm(self, request: wire.InitSwarmRequest, _context: Context) -> wire.InitSwarmResponse:
-        founded = await self._membership.init(
-            advertise=request.advertise_address,
-            listen=request.listen_address,
-            availability=_availability(request.availability),
-            spec=from_wire(request.spec, ClusterSpec),
-            store=from_wire(request.store, StoreAccess),
-        )
+        if request.force_new_cluster:
+            founded = await self._membership.force_new(
+                advertise=request.advertise_address, listen=request.listen_address
+            )
+        else:
+            founded = await self._membership.init(
+                advertise=request.advertise_address,
+                listen=request.listen_address,
+                availability=_availability(request.availability),
+                spec=from_wire(request.spec, ClusterSpec),
+                store=from_wire(request.store, StoreAccess),
+            )
         return wire.InitSwarmResponse(
-            node_id=founded.node_id, worker_token=founded.worker_token, manager_address=founded.manager_address
+            node_id=founded.node_id,
+            worker_token=founded.worker_token,
+            manager_address=founded.manager_address,
+            unlock_key=founded.unlock_key,
         )
 
     async def JoinSwarm(self, request: wire.JoinSwarmRequest, _context: Context) -> wire.JoinSwarmResponse:
@@ -70,6 +84,14 @@ class SwarmService(SwarmServiceServicer):
         await self._membership.leave(force=request.force)
         return wire.LeaveSwarmResponse()
 
+    async def UnlockSwarm(self, request: wire.UnlockSwarmRequest, _context: Context) -> wire.UnlockSwarmResponse:
+        await self._membership.unlock(request.key)
+        return wire.UnlockSwarmResponse()
+
+    async def MigrateSwarm(self, request: wire.MigrateSwarmRequest, _context: Context) -> wire.MigrateSwarmResponse:
+        await self._membership.migrate(from_wire(request.store, StoreAccess))
+        return wire.MigrateSwarmResponse()
+
     async def RestoreSwarm(
         self, requests: AsyncIterator[wire.RestoreSwarmRequest], _context: Context
     ) -> wire.RestoreSwarmResponse:
@@ -79,7 +101,7 @@ class SwarmService(SwarmServiceServicer):
         wanted = first.open
         founded = await self._membership.restore(
             (each.chunk async for each in requests),
-            Secrets(wanted.passphrase, wanted.seal),
+            Secrets(wanted.passphrase, wanted.seal, from_wire(wanted.store, StoreAccess)),
             advertise=wanted.advertise_address,
             listen=wanted.listen_address,
             availability=_availability(wanted.availability),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,8 +12,10 @@ import grpc.aio
 import msgspec
 
 from agent import describe
-from agent.standing import Standing, State
+from agent.standing import Said, Standing, State
 from shoal import __version__, codec
+from shoal.errors import Locked
+from shoal.files import read_optional
 from shoal.model.container import Container, ContainerState
 from shoal.model.event import Event
 from shoal.model.image import Image
@@ -37,7 +41,7 @@ class ImageRoom(Protocol):
 
 class MembershipRoom(Protocol):
     def standing(self) -> Standing: ...
-    async def manager_version(self) -> str: ...
+    async def manager_says(self) -> Said: ...
 
 
 class Events(Protocol):
@@ -63,6 +67,12 @@ class SystemService(SystemServiceServicer):
     async def GetInfo(self, _request: wire.GetInfoRequest, _context: Context) -> wire.GetInfoResponse:
         host = describe.describe("")
         containers = await self._system.containers.list(all=True)
+        disk = os.statvfs(self._system.paths.data)
+        standing, said = self._system.membership.standing(), Said()
+        try:
+            said = await self._system.membership.manager_says()
+        except Locked:
+            standing = msgspec.structs.replace(standing, state=State.LOCKED, error="")
         return wire.GetInfoResponse(
             version=__version__,
             hostname=host.hostname,
@@ -76,9 +86,14 @@ class SystemService(SystemServiceServicer):
             containers=len(containers),
             running=sum(each.status.state in _RUNNING for each in containers),
             images=len(await self._system.images.list()),
+            now_ns=time.time_ns(),
+            disk_bytes=disk.f_blocks * disk.f_frsize,
+            disk_free_bytes=disk.f_bavail * disk.f_frsize,
+            machine_id=(read_optional(Path("/etc/machine-id")) or b"").decode(errors="replace").strip(),
             data_dir=str(self._system.paths.data),
-            swarm=_swarm(self._system.membership.standing()),
-            manager_version=await self._system.membership.manager_version(),
+            swarm=_swarm(standing),
+            manager_version=said.version,
+            warnings=said.warnings,
         )
 
     async def WatchEvents(

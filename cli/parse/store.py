@@ -7,13 +7,9 @@ from shoal.errors import InvalidArgument
 from shoal.v1.types_pb2 import StoreAccess
 
 
-class StoreFlags(Flags):
-    """SQLite unless etcd is asked for: one that exists where there are endpoints, else one that the managers run."""
+class EtcdFlags(Flags):
+    """An etcd that exists where there are endpoints, else one that the managers run."""
 
-    store: Annotated[
-        str,
-        flag("--store", help='Where the state is kept: "sqlite" (one manager) or "etcd" (several) (default sqlite)'),
-    ] = ""
     etcd_endpoints: Annotated[
         str, flag("--etcd-endpoints", metavar="list", help="Use this etcd (HOST:PORT,...), instead of running one")
     ] = ""
@@ -24,14 +20,15 @@ class StoreFlags(Flags):
     etcd_password_file: Annotated[str, flag("--etcd-password-file", metavar="file", help="The user's password")] = ""
     etcd_prefix: Annotated[str, flag("--etcd-prefix", help="All keys stand below it in etcd (default /shoal)")] = ""
 
-    def access(self) -> StoreAccess | None:
-        """None for SQLite. Raises InvalidArgument for what does not go together, and for files that cannot be read."""
-        given = [name for name in type(self).__annotations__ if name != "store" and getattr(self, name)]
-        if self.store not in ("", "sqlite", "etcd"):
-            raise InvalidArgument(f'unknown store "{self.store}"', hint="use sqlite or etcd")
-        if self.store != "etcd":
+    def access_of(self, store: str, *, asked: str = "--store") -> StoreAccess | None:
+        """How `store` ("sqlite" or "etcd", as the flag `asked` says) is reached; None for SQLite. Raises
+        InvalidArgument for what does not go together, and for files that cannot be read."""
+        given = [name for name in EtcdFlags.__annotations__ if getattr(self, name)]
+        if store not in ("", "sqlite", "etcd"):
+            raise InvalidArgument(f'unknown store "{store}"', hint="use sqlite or etcd")
+        if store != "etcd":
             if given:
-                raise InvalidArgument(f"--{given[0].replace('_', '-')} goes with --store etcd")
+                raise InvalidArgument(f"--{given[0].replace('_', '-')} goes with {asked} etcd")
             return None
         if not self.etcd_endpoints and given:
             raise InvalidArgument(f"--{given[0].replace('_', '-')} goes with --etcd-endpoints")
@@ -51,6 +48,18 @@ class StoreFlags(Flags):
             user=self.etcd_user,
             password=_text("--etcd-password-file", self.etcd_password_file).strip(),
         )
+
+
+class StoreFlags(EtcdFlags):
+    """SQLite unless etcd is asked for."""
+
+    store: Annotated[
+        str,
+        flag("--store", help='Where the state is kept: "sqlite" (one manager) or "etcd" (several) (default sqlite)'),
+    ] = ""
+
+    def access(self) -> StoreAccess | None:
+        return self.access_of(self.store)
 
 
 def _endpoint(text: str) -> str:

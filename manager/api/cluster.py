@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from manager import schedule
 from manager.api.find import cluster_of
 from manager.api.room import Room, writing
 from manager.ca.authority import Authority
+from manager.ca.lock import relocked, unlock_key_of
 from manager.ca.rotation import begun
 from manager.control.action import touched
+from manager.doctor.facts import Verdict
 from shoal import __version__, defaults
 from shoal.codec import from_wire, to_wire
-from shoal.errors import InvalidArgument
+from shoal.errors import InvalidArgument, NotFound
 from shoal.model.cluster import Cluster, ClusterSpec
 from shoal.tls import root_key_of
 from shoal.v1 import control_pb2 as wire
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 _HOUR_NS = 3600 * defaults.SECOND_NS
 _YEAR_NS = 365 * 24 * _HOUR_NS
 _MAX_HISTORY = 1000
+_MAX_BACKUPS = 10_000
+_VERDICTS = {each: wire.Verdict.Value(f"VERDICT_{each.name}") for each in Verdict}
 
 
 class ClusterCalls:
@@ -39,7 +44,9 @@ class ClusterCalls:
         check(spec)
         await self._room.check_version(self._cluster(), request.version)
         now_ns = self._room.clock.now_ns()
-        await self._room.change(lambda: writing(touched(self._cluster(), now_ns, spec=spec)))
+        seal = self._room.seal
+        await self._room.change(lambda: writing(relocked(touched(self._cluster(), now_ns, spec=spec), seal)))
+        self._room.lock.follow(self._cluster(), seal)
         return wire.UpdateClusterResponse(cluster=_shown(self._cluster()))
 
     async def RotateRoot(self, request: wire.RotateRootRequest, _context: Context) -> wire.RotateRootResponse:
@@ -58,6 +65,28 @@ class ClusterCalls:
         )
         return wire.RotateRootResponse(issuer_key=root_key_of(new.root_ca_pem), deadline_ns=deadline_ns)
 
+    async def ExamineCluster(
+        self, _request: wire.ExamineClusterRequest, _context: Context
+    ) -> wire.ExamineClusterResponse:
+        findings = [
+            wire.Finding(check=each.check, verdict=_VERDICTS[each.verdict], detail=each.detail, hint=each.hint)
+            for each in await self._room.doctor.examine()
+        ]
+        return wire.ExamineClusterResponse(findings=findings)
+
+    async def GetUnlockKey(self, request: wire.GetUnlockKeyRequest, _context: Context) -> wire.GetUnlockKeyResponse:
+        """A rotated key is told once this manager's file is wrapped with it; the others' follow within seconds."""
+        seal = self._room.seal
+        if not self._cluster().spec.autolock:
+            raise NotFound("no unlock key is set", hint="'shoal swarm update --autolock' sets one")
+        if request.rotate:
+            now_ns = self._room.clock.now_ns()
+            await self._room.change(lambda: writing(relocked(touched(self._cluster(), now_ns), seal, rotate=True)))
+        key = unlock_key_of(self._cluster(), seal)
+        assert key is not None
+        self._room.lock.follow(self._cluster(), seal)
+        return wire.GetUnlockKeyResponse(key=key.text)
+
     def _cluster(self) -> Cluster:
         return cluster_of(self._room.mirror)
 
@@ -74,6 +103,15 @@ def check(spec: ClusterSpec) -> None:
         raise InvalidArgument("the grace of certificates must be between 0 and a year")
     if spec.audit_retention_ns < _HOUR_NS:
         raise InvalidArgument("the audit record is kept for at least 1h")
+    if spec.backup_schedule:
+        schedule.check(spec.backup_schedule)
+        if not spec.backup_dir.startswith("/"):
+            raise InvalidArgument(
+                f"backups go into a directory of the leader's host, not into {spec.backup_dir!r}",
+                hint="give its whole path with --backup-dir",
+            )
+        if not 0 < spec.backup_keep <= _MAX_BACKUPS:
+            raise InvalidArgument(f"{spec.backup_keep} backups cannot be kept", hint=f"keep 1 to {_MAX_BACKUPS}")
     if spec.task_history > _MAX_HISTORY:
         raise InvalidArgument(f"task history limit {spec.task_history} is above {_MAX_HISTORY}")
     try:
@@ -90,6 +128,7 @@ def check(spec: ClusterSpec) -> None:
 def _shown(cluster: Cluster) -> types_pb2.Cluster:
     """Without what is sealed."""
     shown = to_wire(cluster, types_pb2.Cluster)
+    shown.ClearField("sealed_unlock_key")
     for field in ("sealed_ca_key", "sealed_worker_secret", "sealed_manager_secret"):
         shown.ClearField(field)
         if shown.HasField("rotation"):

@@ -13,8 +13,10 @@ import msgspec
 from manager.api.deed import line_of, object_of
 from manager.audit.ledger import Ledger
 from manager.ca.authority import Authority, Seal
+from manager.ca.lock import Lock
 from manager.control.roster import managers_of
 from manager.dispatcher.holders import Holders
+from manager.doctor.examine import Doctor
 from manager.store import base
 from manager.store.base import Guard, Put, Store, Txn
 from manager.store.mirror import Mirror
@@ -49,6 +51,8 @@ class Room(msgspec.Struct, frozen=True):
     holders: Holders
     own_id: str
     leader: Callable[[], str]
+    lock: Lock
+    doctor: Doctor
 
     def managers(self) -> list[str]:
         """Where managers listen."""

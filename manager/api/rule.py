@@ -79,6 +79,7 @@ _CONTROL = {
         GetUser="user inspect",
         ListUsers="user ls",
         ReadAudit="swarm audit",
+        ExamineCluster="swarm doctor",
         VerifyAudit="swarm audit verify",
     ),
     **_changes(
@@ -86,6 +87,7 @@ _CONTROL = {
         UpdateCluster="swarm update",
         RotateRoot="swarm ca",
         BackupCluster="swarm backup",
+        GetUnlockKey="swarm unlock-key",
         CreateUser="user create",
         UpdateUser="user update",
         RevokeUser="user revoke",

@@ -1,8 +1,8 @@
 """Backup: all that lasts in a store, as one file's bytes; and a store filled with what another held.
 
 Taken from one revision, in parts, while others write. What leases hold (who leads, who serves) is not in it. A store
-that is being filled is marked as that from the first write to `finish`: what breaks off in between leaves one that
-says that it is not whole, and the next try begins anew. The file's form is `shoal/backup.py`.
+that is being filled is marked as that until it is whole and a manager takes it over: what breaks off before leaves one
+that is nobody's truth, and the next try begins anew. The file's form is `shoal/backup.py`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from itertools import islice
 
 import msgspec
 
-from manager.store.base import MAX_BYTES, MAX_OPS, Put, Store, Txn
+from manager.store.base import MAX_BYTES, MAX_OPS, Guard, Put, Store, Txn
 from manager.store.records import lasting
 from shoal.backup import Encoder, Header, Item
 from shoal.errors import Conflict, ShoalError, Unavailable
 
-# Stands in a store from `begin` to `finish`.
+# Stands in a store from `begin` on; `finish` writes _WHOLE over it.
 _MARKER = "/filling"
+_WHOLE = b"whole"
 _PART_BYTES = MAX_BYTES // 2
 _TOGETHER = 8
 
@@ -70,14 +71,20 @@ async def compare(store: Store, items: Iterable[Item]) -> None:
 
 
 async def finish(store: Store, puts: Sequence[Put] = ()) -> None:
-    """The store is whole from here on, with `puts` over what was filled in."""
-    await store.txn(Txn(puts=tuple(puts), deletes=(_MARKER,)))
+    """The store is whole from here on, with `puts` over what was filled in. Until a manager takes it over it is still
+    nobody's: another filling may begin anew."""
+    await store.txn(Txn(puts=(*puts, Put(_MARKER, _WHOLE))))
 
 
-async def check_whole(store: Store) -> None:
-    """Raises ShoalError for a store whose filling broke off."""
+async def take_over(store: Store) -> None:
+    """Make a store that was filled the truth, before a manager serves it. Raises ShoalError where the filling broke
+    off."""
     for record in (await store.read(_MARKER)).records:
-        raise ShoalError(f"the store is not whole: {record.value.decode()} into it broke off", hint="begin it again")
+        if record.value != _WHOLE:
+            raise ShoalError(
+                f"the store is not whole: {record.value.decode()} into it broke off", hint="begin it again"
+            )
+        await store.txn(Txn((Guard(_MARKER, record.mod_revision),), deletes=(_MARKER,)))
 
 
 def parts(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -8,7 +8,9 @@ from shoal.model.base import Meta, Value
 class ClusterSpec(Value, frozen=True):
     """`node_timeout_ns` without a sign of life makes a node DOWN. Overlays without a subnet take one of
     `address_pool_prefix` bits from `address_pool`. A node may come back by its old key until `certificate_grace_ns`
-    after its certificate ran out. Lines of the audit record are kept for `audit_retention_ns`."""
+    after its certificate ran out. Lines of the audit record are kept for `audit_retention_ns`. With `autolock`, a
+    manager that starts again serves once it was unlocked. The leader keeps `backup_keep` backups in `backup_dir` on its
+    host, by `backup_schedule` (`manager/schedule.py`)."""
 
     name: str = ""
     task_history: int = 0
@@ -19,6 +21,22 @@ class ClusterSpec(Value, frozen=True):
     address_pool_prefix: int = 0
     certificate_grace_ns: int = 0
     audit_retention_ns: int = 0
+    autolock: bool = False
+    backup_schedule: str = ""
+    backup_dir: str = ""
+    backup_keep: int = 0
+
+
+class BackupStatus(Value, frozen=True):
+    """Of the backups that the leader takes by itself: the last good one, on the host of `node_id`, and the last try if
+    that failed since."""
+
+    taken_at_ns: int = 0
+    path: str = ""
+    size_bytes: int = 0
+    node_id: str = ""
+    failed_at_ns: int = 0
+    error: str = ""
 
 
 class RootRotation(Value, frozen=True):
@@ -53,3 +71,5 @@ class Cluster(Value, frozen=True):
     sealed_manager_secret: bytes = b""
     rotation: RootRotation | None = None
     former_roots: tuple[FormerRoot, ...] = ()
+    sealed_unlock_key: bytes = b""
+    backup: BackupStatus = BackupStatus()

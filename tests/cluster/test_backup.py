@@ -69,3 +69,20 @@ def test_an_agent_that_dies_in_the_middle_leaves_no_member(rack: Lab) -> None:
         restoring.kill()
     assert rack.shoal("n3", "info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
     assert rack.on("n3", "test", "-e", "/var/lib/shoal/manager").returncode != 0
+
+
+def test_restored_on_another_host_it_calls_the_nodes_there(rack: Lab) -> None:
+    """n3 is no member since the test before; n2 knows the manager at n1 alone, which is off."""
+    rack.shoal("n1", "swarm", "backup", "-o", "/root/backup", "--passphrase-file", "/root/pass")
+    for name in ("backup", "pass"):
+        content = rack.on("n1", "base64", f"/root/{name}").stdout
+        rack.on("n3", "sh", "-c", f"base64 -d > /root/{name}", stdin=content)
+    before = processes(rack)["n2"]
+    rack("kill", "n1")
+    rack.shoal("n3", "swarm", "restore", "--passphrase-file", "/root/pass", "/root/backup")
+    eventually(lambda: "Ready" in rack.shoal("n3", "node", "ls", "--filter", "name=n2", "--format", "{{.Status}}"))
+    found = rack.shoal("n2", "info", "--format", "{{(index .Swarm.RemoteManagers 0).Addr}}")
+    assert found == f"{rack.addresses['n3']}:2377"
+    assert before <= processes(rack)["n2"]
+    states = ("service", "ps", "--filter", "desired-state=running", "--format", "{{.CurrentState}}", "web")
+    eventually(lambda: rack.shoal("n3", *states).count("Running") == 8, what="all eight run on what is left")

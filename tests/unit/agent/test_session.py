@@ -193,6 +193,28 @@ async def test_reports_are_batched_and_sent_again_over_a_new_stream(connect: Con
     assert [each.task_id for each in (await again.next("reports")).reports] == ["t1", "t2"]
 
 
+async def test_a_summons_ends_the_wait_for_managers_that_are_gone(connect: Connect, manager: Manager) -> None:
+    """Documentation addresses (RFC 5737): nobody answers there, and a try would take ten seconds."""
+    agent = connect("192.0.2.1:2377", "192.0.2.2:2377")
+    began = asyncio.get_running_loop().time()
+    while agent.session.link.manager != manager.address:
+        agent.session.summon([manager.address])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await manager.session()
+    assert asyncio.get_running_loop().time() - began < 10
+    await eventually(lambda: bool(agent.kept) or agent.session.managers[0] == manager.address)
+
+
+async def test_a_summons_does_not_call_away_from_a_session(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    await eventually(lambda: agent.session.link.manager == manager.address)
+    agent.session.summon(["192.0.2.1:2377"])
+    await stream.next("heartbeat")
+    assert agent.session.managers == (manager.address,)
+
+
 async def test_comes_back_after_the_manager_died(connect: Connect, manager: Manager, authority: Authority) -> None:
     agent = connect()
     await manager.session()

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from cli.app import run
-from shoal.errors import Conflict, NotFound, ShoalError, Unavailable
+from shoal.errors import Conflict, NotFound, PermissionDenied, ShoalError, Unavailable
 from shoal.v1 import control_pb2, control_pb2_grpc, engine_pb2, engine_pb2_grpc, swarm_pb2, swarm_pb2_grpc, types_pb2
 from shoal.v1.types_pb2 import Cluster, ClusterSpec, Meta, Node, NodeDescription, NodeSpec, NodeStatus
 
@@ -45,6 +45,7 @@ class Manager(
         self.users: dict[str, types_pb2.User] = {}
         self.tokens: list[control_pb2.TokenView] = []
         self.conflicts = 0
+        self.findings: list[control_pb2.Finding] = []
         # The parts of a backup as they are sent.
         self.backup: list[bytes] = []
         # What WatchService tells, in order; then it waits until `ended`, or for good.
@@ -62,7 +63,12 @@ class Manager(
     # swarm
 
     def InitSwarm(self, request: Any, context: Any) -> Any:
-        return swarm_pb2.InitSwarmResponse(node_id="idn1", worker_token="TOKEN", manager_address="10.0.0.1:2377")
+        return swarm_pb2.InitSwarmResponse(
+            node_id="idn1",
+            worker_token="TOKEN",
+            manager_address="10.0.0.1:2377",
+            unlock_key="SHKEY-1-KEY" if request.spec.autolock else "",
+        )
 
     def JoinSwarm(self, request: Any, context: Any) -> Any:
         return swarm_pb2.JoinSwarmResponse(node_id="idn2", role=types_pb2.ROLE_WORKER)
@@ -71,6 +77,11 @@ class Manager(
         if not request.force:
             raise Conflict("You are the last manager.", hint="use --force to ignore this")
         return swarm_pb2.LeaveSwarmResponse()
+
+    def UnlockSwarm(self, request: Any, context: Any) -> Any:
+        if request.key != "SHKEY-1-KEY":
+            raise PermissionDenied("swarm could not be unlocked: invalid key provided")
+        return swarm_pb2.UnlockSwarmResponse()
 
     # control
 
@@ -86,6 +97,14 @@ class Manager(
 
     def GetJoinToken(self, request: Any, context: Any) -> Any:
         return control_pb2.GetJoinTokenResponse(token="TOKEN", managers=["10.0.0.1:2377"])
+
+    def ExamineCluster(self, request: Any, context: Any) -> Any:
+        if not self.findings:
+            raise Unavailable("the managers have no quorum")
+        return control_pb2.ExamineClusterResponse(findings=self.findings)
+
+    def GetUnlockKey(self, request: Any, context: Any) -> Any:
+        return control_pb2.GetUnlockKeyResponse(key="SHKEY-1-NEW" if request.rotate else "SHKEY-1-KEY")
 
     def BackupCluster(self, request: Any, context: Any) -> Iterator[Any]:
         yield from (control_pb2.BackupClusterResponse(data=data) for data in self.backup)

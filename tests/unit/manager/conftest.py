@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,18 +14,21 @@ from manager.api.control import ControlService
 from manager.api.room import Room
 from manager.audit.ledger import Ledger
 from manager.ca.authority import Authority, Seal
+from manager.ca.lock import Lock
 from manager.ca.signer import Signer
 from manager.ca.token import sealed_secret
 from manager.control.action import commit, create
 from manager.control.tenure import Tenure
 from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Inventory
+from manager.doctor.examine import Doctor
 from manager.store.mirror import Mirror
 from manager.store.records import Noun
 from manager.store.sqlite import SqliteStore
 from shoal import defaults
 from shoal.channels import Channels
 from shoal.clock import SystemClock
+from shoal.errors import Unavailable
 from shoal.model.base import Meta, Resources
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Role
@@ -59,6 +63,11 @@ def node(id: str, role: Role = Role.WORKER, state: NodeState = NodeState.READY, 
     )
 
 
+async def nobody_answers(node_id: str) -> Any:
+    """There is no network here."""
+    raise Unavailable(f"node {node_id} does not answer")
+
+
 @pytest.fixture
 async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
     """One manager "m1" and one worker "w1" in a cluster "c1". No loop runs."""
@@ -75,6 +84,10 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
     )
     channels = Channels(lambda: own)
     holders = Holders(inventory, mirror, channels, own_id="m1")
+    lock = Lock(tmp_path / "seal.key")
+    doctor = Doctor(
+        store, mirror, channel_to=nobody_answers, leader=lambda: "m1", file=tmp_path / "store.db", clock=clock
+    )
     room = Room(
         store,
         mirror,
@@ -85,6 +98,8 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
         holders,
         "m1",
         lambda: "m1",
+        lock,
+        doctor,
     )
     parts = Parts(store, mirror, clock, seal, authority, inventory, holders, tenure, room, ControlService(room))
     cluster = Cluster(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -13,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from manager import daemon
-from shoal.rpc import dial
+from shoal.errors import Locked, PermissionDenied, Unavailable
+from shoal.rpc import dial, translated
 from shoal.tls import Identity
 from shoal.v1 import control_pb2 as wire
 from shoal.v1 import types_pb2
 from shoal.v1.control_pb2_grpc import ControlServiceStub
+from shoal.v1.swarm_pb2 import UnlockRequest
+from shoal.v1.swarm_pb2_grpc import UnlockServiceStub
 
 ROOMS = Path(daemon.__file__).parents[1]
 
@@ -60,6 +64,23 @@ class Manager:
             stub = ControlServiceStub(channel)
             request = wire.GetJoinTokenRequest(role=types_pb2.ROLE_WORKER)
             return (await stub.GetJoinToken(request, wait_for_ready=True, timeout=30)).token
+
+    async def unlock(self, key: str) -> None:
+        async with dial(f"unix:{self.folder}/run/manager.sock") as channel:
+            with translated():
+                await UnlockServiceStub(channel).Unlock(UnlockRequest(key=key), wait_for_ready=True, timeout=30)
+
+    async def unlock_key(self, *, rotate: bool = False) -> str:
+        async with dial(f"unix:{self.folder}/run/manager.sock") as channel:
+            request = wire.GetUnlockKeyRequest(rotate=rotate)
+            return (await ControlServiceStub(channel).GetUnlockKey(request, wait_for_ready=True, timeout=30)).key
+
+    def restart(self, *flags: str) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.communicate()
+        (self.folder / "run/manager.sock").unlink()
+        self.start(*flags)
 
 
 @pytest.fixture
@@ -117,3 +138,46 @@ async def test_a_directory_has_one_manager(manager: Manager) -> None:
     assert "another shoal-manager runs with" in manager.fails(*INIT)
     first.kill()
     first.communicate()
+
+
+async def test_a_locked_manager_serves_nothing_until_it_gets_its_key(manager: Manager) -> None:
+    manager.start(*INIT, "--spec-json", '{"autolock": true}')
+    token, key = await manager.token(), await manager.unlock_key()
+    manager.restart(*INIT)
+    with pytest.raises(Locked, match="needs to be unlocked"), translated():
+        await manager.token()
+    with socket.socket() as port:
+        assert port.connect_ex(("127.0.0.1", manager.port)) != 0
+    with pytest.raises(PermissionDenied, match="invalid key"):
+        await manager.unlock("SHKEY-1-" + "A" * 43)
+    await manager.unlock(key)
+    assert await _when_serving(manager) == token
+    rotated = await manager.unlock_key(rotate=True)
+    manager.restart(*INIT)
+    with pytest.raises(PermissionDenied, match="invalid key"):
+        await manager.unlock(key)
+    await manager.unlock(rotated)
+    assert await _when_serving(manager) == token
+
+
+async def test_a_locked_manager_ends_when_it_is_asked_to(manager: Manager) -> None:
+    manager.start(*INIT, "--spec-json", '{"autolock": true}')
+    await manager.token()
+    manager.restart(*INIT)
+    with pytest.raises(Locked), translated():
+        await manager.token()
+    assert manager.process is not None
+    manager.process.send_signal(signal.SIGTERM)
+    manager.process.communicate(timeout=30)
+    assert manager.process.returncode == 0
+
+
+async def _when_serving(manager: Manager) -> str:
+    """The token, once the socket of the locked manager has become that of one that serves."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                with translated():
+                    return await manager.token()
+            except Unavailable:
+                await asyncio.sleep(0.05)

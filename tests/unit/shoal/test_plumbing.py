@@ -183,6 +183,8 @@ async def test_command_tells_what_it_said() -> None:
     with pytest.raises(ShoalError, match="nowhere"):
         await command.run(["ls", "/nowhere"])
     assert (await command.run(["false"], check=False)).code == 1
+    # It ends without a look at what it is given.
+    assert (await command.run(["false"], stdin=bytes(1_000_000), check=False)).code == 1
     with pytest.raises(ShoalError, match="not installed"):
         await command.run(["no-such-program"])
 

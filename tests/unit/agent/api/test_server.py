@@ -16,7 +16,7 @@ from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
 from agent.chronicle import Chronicle
 from agent.database import Database
-from agent.standing import Founded, Standing, State
+from agent.standing import Founded, Said, Standing, State
 from agent.trust import Doorkeeper
 from shoal.access import Call
 from shoal.clock import SystemClock
@@ -73,8 +73,8 @@ class Membership:
     def standing(self) -> Standing:
         return Standing(State.ACTIVE, "node1", "cluster1", Role.WORKER, "", ("10.0.0.1:2377",), "10.0.0.2")
 
-    async def manager_version(self) -> str:
-        return ""
+    async def manager_says(self) -> Said:
+        return Said()
 
     async def init(self, **wanted: Any) -> Founded:
         self.asked.append(wanted)

@@ -93,15 +93,12 @@ def test_root_certificate(shoal: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("init", "--autolock"), "flag --autolock of 'shoal swarm init' is not supported yet"),
         (("init", "--data-path-addr", "eth1"), "flag --data-path-addr"),
         (("ca", "--external-ca", "x"), "flag --external-ca of 'shoal swarm ca' is not supported yet"),
         (("init", "--auto-lock"), "unknown flag: --auto-lock"),
         (("init", "--cert-expiry", "90"), 'missing unit in duration "90"'),
         (("init", "--default-addr-pool", "10.0.0.0/8", "--default-addr-pool", "11.0.0.0/8"), "several"),
         (("init", "--availability", "away"), 'invalid availability "away"'),
-        (("unlock",), "'shoal swarm unlock' is not supported yet"),
-        (("unlock-key",), "'shoal swarm unlock-key' is not supported yet"),
     ],
 )
 def test_what_is_not_done_is_refused_by_name(shoal: Shell, manager: Manager, words: tuple[str, ...], told: str) -> None:

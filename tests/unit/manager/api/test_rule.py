@@ -14,7 +14,7 @@ from shoal.model.user import UserRole
 from shoal.rpc import ENGINE_SERVICES
 
 # Served where no user comes: by agents, and to who has no certificate yet.
-ELSEWHERE = {"shoal.v1.BlobService", "shoal.v1.SwarmService", "shoal.v1.JoinService"}
+ELSEWHERE = {f"shoal.v1.{name}Service" for name in ("Blob", "Swarm", "Join", "Summon", "Unlock")}
 
 
 def calls() -> Iterator[str]:

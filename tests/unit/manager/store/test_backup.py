@@ -57,7 +57,7 @@ async def test_all_that_lasts_comes_over(source: SqliteStore, target: SqliteStor
     await backup.fill(target, items(data))
     await backup.compare(target, items(data))
     await backup.finish(target, (Put("/claim/x", b"new"),))
-    await backup.check_whole(target)
+    await backup.take_over(target)
     expected = await records(source)
     del expected["/leader"], expected["/manager/m1"]
     assert await records(target) == expected | {"/claim/x": b"new"}
@@ -88,10 +88,18 @@ async def test_what_broke_off_is_told_and_begun_anew(source: SqliteStore, target
     await backup.begin(target, what="a restore")
     await backup.fill(target, [Item("/task/of another try", b"")])
     with pytest.raises(ShoalError, match="not whole: a restore into it broke off"):
-        await backup.check_whole(target)
+        await backup.take_over(target)
     await backup.begin(target, what="a restore")
     await backup.fill(target, items(data))
     await backup.compare(target, items(data))
+    await backup.finish(target)
+    # Whole, but nobody took it over: still another try may begin anew.
+    await backup.begin(target, what="a restore")
+    await backup.fill(target, items(data))
+    await backup.finish(target)
+    await backup.take_over(target)
+    with pytest.raises(Conflict, match="is not empty"):
+        await backup.begin(target, what="a restore")
 
 
 @pytest.mark.parametrize(
