@@ -52,7 +52,7 @@ _TABLE = {
     "network create": "--aux-address --config-from --config-only --gateway --ingress --ip-range --ipam-driver "
     "--ipam-opt --ipv4 --ipv6 -o --opt --scope",
     "network inspect": "-v --verbose",
-    "volume create": "--availability --group --limit-bytes -o --opt --required-bytes --scope --secret --sharing "
+    "volume create": "--availability --group --limit-bytes --required-bytes --scope --secret --sharing "
     "--topology-preferred --topology-required --type",
 }
 _INSTEAD = {

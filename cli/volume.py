@@ -26,6 +26,7 @@ async def create(
     name: Annotated[str, flag("--name", help="Specify volume name", hidden=True)] = "",
     label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata for a volume")] = [],  # noqa: B006
     driver: Annotated[str, flag("-d", "--driver", help="Specify volume driver name")] = "local",
+    opt: Annotated[list[str], flag("-o", "--opt", metavar="map", help="Set driver specific options")] = [],  # noqa: B006
 ) -> None:
     """Create a volume"""
     if name and volume:
@@ -34,7 +35,9 @@ async def create(
         )
     if driver != "local":
         raise Unsupported(f"volume driver {driver} is not supported yet", hint="use local")
-    request = engine_pb2.CreateVolumeRequest(name=volume or name, labels=pair.labels(label))
+    request = engine_pb2.CreateVolumeRequest(
+        name=volume or name, labels=pair.labels(label), options=pair.options(opt, "option")
+    )
     print((await client.volumes.CreateVolume(request)).volume.name)
 
 

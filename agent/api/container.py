@@ -251,6 +251,8 @@ class ContainerService(ContainerServiceServicer):
             yield wire.ExecContainerResponse(started=streams.pid)
             if not opening.detach:
                 async for response in relay(streams, requests):
+                    if response.WhichOneof("response") == "exit":
+                        self._containers.exec_ended(opening.container, opening.argv, response.exit.code)
                     yield response
         finally:
             await streams.close()

@@ -32,7 +32,7 @@ class VolumeService(VolumeServiceServicer):
         self._containers = containers
 
     async def CreateVolume(self, request: wire.CreateVolumeRequest, _context: Context) -> wire.CreateVolumeResponse:
-        volume = await self._volumes.create(request.name, dict(request.labels))
+        volume = await self._volumes.create(request.name, request.labels, options=request.options)
         return wire.CreateVolumeResponse(volume=codec.to_wire(volume, types_pb2.Volume))
 
     async def ListVolumes(self, request: wire.ListVolumesRequest, _context: Context) -> wire.ListVolumesResponse:

@@ -293,6 +293,12 @@ class Containers:
         self._lifecycle.publish(held, f"exec_start: {command}")
         return streams
 
+    def exec_ended(self, ref: str, argv: Sequence[str], code: int) -> None:
+        """Tell that a command which somebody stayed with has ended; of its container nothing may be left."""
+        with contextlib.suppress(NotFound):
+            held = self._room.register.find(ref)
+            self._lifecycle.publish(held, "exec_die", exitCode=str(code), command=" ".join(argv))
+
     async def logs(
         self, ref: str, *, follow: bool = False, tail: int | None = None, since_ns: int = 0, until_ns: int = 0
     ) -> AsyncIterator[Sequence[LogLine]]:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from agent.volume.local import Local
+from agent.volume.local import Local, check_options, folder_of
 from shoal import codec
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
@@ -64,11 +64,24 @@ class Volumes:
         return [self._volumes[name] for name in sorted(self._volumes)]
 
     def path(self, name: str) -> Path:
-        """Where the data is. Raises NotFound."""
-        return Path(self.get(name).mountpoint)
+        """Where the data is. Raises NotFound, and Conflict when the host's folder that stands in its place is gone."""
+        volume = self.get(name)
+        folder = folder_of(volume.options)
+        if folder and not Path(folder).is_dir():
+            raise Conflict(
+                f"error while mounting volume {name}: failed to mount local volume: {folder}: no such directory",
+                hint="make the folder first",
+            )
+        return Path(folder or volume.mountpoint)
 
     async def create(
-        self, name: str = "", labels: Mapping[str, str] | None = None, *, anonymous: bool = False, durable: bool = True
+        self,
+        name: str = "",
+        labels: Mapping[str, str] | None = None,
+        *,
+        options: Mapping[str, str] | None = None,
+        anonymous: bool = False,
+        durable: bool = True,
     ) -> Volume:
         """The volume of this name, made if it is not there; an empty `name` makes an anonymous one.
 
@@ -77,6 +90,7 @@ class Volumes:
         if not name:
             name, anonymous = os.urandom(32).hex(), True
         check_volume_name(name)
+        check_options(options or {})
         async with self._lock(name):
             found = self._volumes.get(name)
             if found is not None:
@@ -86,6 +100,7 @@ class Volumes:
                 meta=Meta(id=name, created_at_ns=now, updated_at_ns=now),
                 name=name,
                 labels=dict(labels or {}),
+                options=dict(options or {}),
                 mountpoint=str(self._driver.mountpoint(name)),
                 anonymous=anonymous,
             )
@@ -95,12 +110,13 @@ class Volumes:
             return volume
 
     async def fill(self, name: str, copy: Callable[[Path], bool]) -> None:
-        """Fill the volume by `copy` if it is empty, once; others who would fill it wait.
+        """Fill the volume by `copy` if it is empty, once; others who would fill it wait. A folder of the host that
+        stands in its place is left as it is.
 
         `copy` runs in a worker, gets the path of a folder to make, and says whether it made one.
         """
         async with self._lock(name):
-            if name in self._volumes:
+            if name in self._volumes and not folder_of(self._volumes[name].options):
                 await asyncio.to_thread(self._fill, name, copy)
 
     async def remove(self, name: str, users: Sequence[str] = (), *, force: bool = False) -> None:

@@ -261,3 +261,31 @@ async def test_volumes_that_nobody_uses_are_pruned(engine, shell):
     assert (await shell("volume", "prune", "-af", "--filter", "label=keep=yes")).text == "Total reclaimed space: 0B\n"
     assert "idle" in (await shell("volume", "prune", "-f", "--filter", "all=1")).text
     assert {each.name for each in engine.volumes.list()} == used
+
+
+async def test_a_volume_that_is_a_folder_of_the_host(engine, shell, tmp_path):
+    folder = tmp_path / "there"
+    made = ("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={folder}", "bound")
+    assert (await shell(*made)).text == "bound\n"
+    with pytest.raises(Conflict, match="no such directory"):
+        await engine.run("true", mounts=(Mount(source="bound", target="/srv/data"),))
+    folder.mkdir()
+    assert (await shell("run", "--rm", "-v", "bound:/srv/data", "busybox", "touch", "/srv/data/x")).code == 0
+    assert [each.name for each in folder.iterdir()] == ["x"]  # nothing of the image came into it
+    [shown] = json.loads((await shell("volume", "inspect", "bound")).text)
+    assert shown["Options"]["device"] == str(folder)
+    for each in await engine.containers.list(all=True):
+        await engine.containers.remove(each.meta.id)
+    assert (await shell("volume", "rm", "bound")).code == 0
+    assert [each.name for each in folder.iterdir()] == ["x"]  # it was never the volume's own
+    refused = await shell("volume", "create", "-o", "type=nfs", "-o", "o=addr=10.0.0.1", "-o", "device=:/x", "share")
+    assert "volume type nfs" in refused.err
+
+
+async def test_an_exec_tells_of_its_end(engine, shell):
+    await engine.run("sleep", "100", name="web")
+    assert (await shell("exec", "web", "sh", "-c", "exit 3")).code == 3
+    told = await shell(
+        "events", "--until", "0s", "--filter", "event=exec_die", "--format", "{{json .Actor.Attributes}}"
+    )
+    assert json.loads(told.text)["exitCode"] == "3"
