@@ -15,8 +15,9 @@ class Link:
     def __init__(self, target: str) -> None:
         self._host, port = target.rsplit(":", 1)
         self._port = int(port)
-        self._open = asyncio.Event()
-        self._open.set()
+        self._requests = asyncio.Event()
+        self._answers = asyncio.Event()
+        self.thaw()
         self._flows: set[asyncio.Task[None]] = set()
         self._refusing = False
         self._delay_s = 0.0
@@ -33,12 +34,15 @@ class Link:
     def mend(self) -> None:
         self._refusing = False
 
-    def freeze(self) -> None:
-        """Not a byte goes through, and nobody is told."""
-        self._open.clear()
+    def freeze(self, *, answers_only: bool = False) -> None:
+        """Not a byte goes through, or none comes back, and nobody is told."""
+        self._answers.clear()
+        if not answers_only:
+            self._requests.clear()
 
     def thaw(self) -> None:
-        self._open.set()
+        self._answers.set()
+        self._requests.set()
 
     def slow(self, delay_s: float) -> None:
         """Every piece takes this much longer."""
@@ -58,7 +62,9 @@ class Link:
         except OSError:
             writer.transport.abort()
             return
-        both = asyncio.gather(self._flow(reader, far_writer, count=False), self._flow(far_reader, writer, count=True))
+        both = asyncio.gather(
+            self._flow(reader, far_writer, self._requests), self._flow(far_reader, writer, self._answers)
+        )
         task = asyncio.ensure_future(self._until_broken(both, writer, far_writer))
         self._flows.add(task)
         task.add_done_callback(self._flows.discard)
@@ -80,14 +86,14 @@ class Link:
             for writer in writers:
                 writer.transport.abort()
 
-    async def _flow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool) -> None:
+    async def _flow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opened: asyncio.Event) -> None:
         while data := await reader.read(_CHUNK):
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
-            await self._open.wait()
+            await opened.wait()
             writer.write(data)
             await writer.drain()
-            if count and self._break_after:
+            if opened is self._answers and self._break_after:
                 self.passed += len(data)
                 if self.passed >= self._break_after:
                     self.passed = 0

@@ -12,12 +12,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import bench_agents, bench_cluster, bench_containers, bench_manager, bench_runtime, bench_scheduler
+from tests.bench import (
+    bench_agents,
+    bench_cluster,
+    bench_containers,
+    bench_manager,
+    bench_runtime,
+    bench_scheduler,
+    bench_store,
+)
 from tests.bench.row import Row
 
 GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
     "engine": (bench_runtime.rows, bench_containers.rows),
-    "manager": (bench_scheduler.rows, bench_manager.rows, bench_agents.rows, bench_cluster.rows),
+    "manager": (bench_scheduler.rows, bench_manager.rows, bench_store.rows, bench_agents.rows, bench_cluster.rows),
 }
 RESULT = Path("build/bench.json")
 

@@ -1,27 +1,19 @@
-"""The manager's deciders and store without any host: placing tasks, writing durably, loading the mirror.
+"""The manager's deciders and mirror without any host: placing tasks, loading the mirror (`bench_store` has the writes).
 
-Writing is compared with an etcd of the same machine and disk: as many callers at once, each a guarded transaction that
-creates one record, acknowledged once it is on the disk. Rows of `tasks/s` are better when higher.
+Rows of `tasks/s` are better when higher.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import socket
-import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-import grpc.aio
 
 from manager.control.action import Put as Change
 from manager.scheduler import plan
-from manager.store.base import Guard, Put, Txn
+from manager.store.base import Put, Txn
 from manager.store.mirror import Mirror
 from manager.store.records import encode, key_for
 from manager.store.sqlite import SqliteStore
@@ -32,23 +24,19 @@ from shoal.model.base import Meta, Resources
 from shoal.model.node import Node, NodeDescription, NodeSpec, NodeState, NodeStatus
 from shoal.model.service import Placement, Service, ServiceSpec, TaskSpec
 from shoal.model.task import Task, TaskState, TaskStatus
-from tests.bench.row import Row, in_turns, row
+from tests.bench.row import Row, row
 
 NODES = 1_000
 TASKS = 10_000
 RECORDS = 100_000
-WRITES = 2_000
-WRITERS = 64
 ROUNDS = 5
 SCRATCH = Path("build")  # /tmp may be memory, which takes no time to sync
-
-Write = Callable[[Put], Awaitable[None]]
 
 
 def rows() -> list[Row]:
     SCRATCH.mkdir(exist_ok=True)
     with asyncio.Runner() as runner:
-        return [*_scheduling(), _writing(runner), _loading(runner)]
+        return [*_scheduling(), _loading(runner)]
 
 
 def _scheduling() -> list[Row]:
@@ -95,98 +83,6 @@ def _placed(view: View) -> None:
             assert isinstance(action, Change)
             view.put(action.value)
         more = decision.requeue_at_ns
-
-
-def _writing(runner: asyncio.Runner) -> Row:
-    """WRITES records by WRITERS callers at once, beside etcd where there is one."""
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, _etcd(Path(folder) / "etcd") as address:
-        store = runner.run(_opened(Path(folder) / "store.db"))
-        channel = runner.run(_dialled(address)) if address else None
-        try:
-            theirs = _into_etcd(channel) if channel else None
-            ours, peer = in_turns(
-                lambda: runner.run(_all_written(_into(store))),
-                (lambda: runner.run(_all_written(theirs))) if theirs else None,
-                ROUNDS,
-            )
-        finally:
-            if channel is not None:
-                runner.run(channel.close())
-            runner.run(store.close())
-    return row(f"store.txn_{WRITES}.vs_etcd", ours, peer, "ms")
-
-
-async def _all_written(write: Write) -> None:
-    tasks = iter([Task(Meta(new_id()), new_id(), 1, slot=slot, node_id=new_id()) for slot in range(WRITES)])
-
-    async def writer() -> None:
-        for task in tasks:
-            await write(Put(key_for(task), encode(task)))
-
-    await asyncio.gather(*(writer() for _ in range(WRITERS)))
-
-
-def _into(store: SqliteStore) -> Write:
-    async def write(put: Put) -> None:
-        await store.txn(Txn((Guard(put.key, 0),), (put,)))
-
-    return write
-
-
-def _into_etcd(channel: grpc.aio.Channel) -> Write:
-    """etcd's KV.Txn (etcd/api/v3 rpc.proto): if the key was never written, put it."""
-    call: Any = channel.unary_unary("/etcdserverpb.KV/Txn")
-
-    async def write(put: Put) -> None:
-        key = put.key.encode()
-        must_not_exist = b"\x10\x02" + _field(3, key) + b"\x30\x00"  # target MOD, the key, mod_revision 0
-        request_put = _field(1, key) + _field(2, put.value)
-        answer = await call(_field(1, must_not_exist) + _field(2, _field(2, request_put)))
-        assert b"\x10\x01" in answer  # succeeded
-
-    return write
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field of a protobuf message."""
-    size, length = len(content), bytearray()
-    while size > 127:
-        length.append(size & 127 | 128)
-        size >>= 7
-    return bytes([number << 3 | 2, *length, size]) + content
-
-
-@contextlib.contextmanager
-def _etcd(folder: Path) -> Iterator[str]:
-    """The address of an etcd with one member; empty where none is installed."""
-    program = shutil.which("etcd")
-    if program is None:
-        yield ""
-        return
-    clients, peers = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
-    command = [program, "--data-dir", str(folder), "--log-level", "error"]
-    command += ["--listen-client-urls", clients, "--advertise-client-urls", clients]
-    command += ["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers]
-    command += ["--initial-cluster", f"default={peers}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as etcd:
-        try:
-            yield clients.removeprefix("http://")
-        finally:
-            etcd.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def _dialled(address: str) -> grpc.aio.Channel:
-    channel = grpc.aio.insecure_channel(address)
-    async with asyncio.timeout(30):
-        await channel.channel_ready()
-    return channel
 
 
 async def _opened(path: Path) -> SqliteStore:

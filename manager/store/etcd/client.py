@@ -42,6 +42,7 @@ class Client:
         self._endpoints = [Endpoint(address, settings) for address in settings.endpoints]
         self._at = 0
         self._token = ""
+        self._term = 0
         self._closing: set[asyncio.Task[None]] = set()
         self.trouble = ""
         self.heard_at = clock.monotonic()
@@ -56,16 +57,15 @@ class Client:
         again: bool,
         timeout_s: float = CALL_S,
         attempt_s: float = ATTEMPT_S,
-        skip: int = 0,
     ) -> A:
         """Raises Unavailable when no endpoint answered in time: without `again` it may have happened; and whatever
-        `fault` makes of a refusal. The first endpoint asked is the present one, or as many after it as `skip` says."""
+        `fault` makes of a refusal."""
         deadline = self.clock.monotonic() + timeout_s
         backoff = Backoff(0.05, 0.5)
         reasons: dict[str, str] = {}
         failures = 0
         while (left_s := deadline - self.clock.monotonic()) > 0:
-            endpoint = self._endpoints[(self._at + skip) % len(self._endpoints)]
+            endpoint = self._endpoints[self._at]
             try:
                 await endpoint.connect(min(left_s, CONNECT_S))
                 metadata = (_NEEDS_LEADER, *await self._token_for(endpoint))
@@ -74,7 +74,6 @@ class Client:
             except Fault as fault:
                 reasons[endpoint.address] = fault.why
                 failures += 1
-                skip += 1 if skip else 0
                 self._learn(endpoint, fault, again=again)
                 if failures % len(self._endpoints) == 0:
                     await self.clock.sleep(min(backoff.next(), max(0, deadline - self.clock.monotonic())))
@@ -86,6 +85,20 @@ class Client:
             log.warning("%s", error.message)
         self.trouble = error.message
         raise error
+
+    @property
+    def position(self) -> tuple[str, int]:
+        """The endpoint that is used, and the term of etcd's leader as far as it is known: what was on its way when one
+        of them changed may be lost."""
+        return self._endpoints[self._at].address, self._term
+
+    async def look(self, *, timeout_s: float = CALL_S) -> int:
+        """etcd's present revision, from where most members agree: so the endpoint serves, and `position` is known."""
+        key = self._settings.prefix.rstrip("/") + "/"
+        request = wire.RangeRequest(key=key.encode(), keys_only=True)
+        answer = await self.ask(method.RANGE, request, again=True, timeout_s=timeout_s)
+        self._term = max(self._term, answer.header.raft_term)
+        return answer.header.revision
 
     async def ask_at(self, address: str, what: Method[Q, A], request: Q, *, timeout_s: float = CALL_S) -> A:
         """At this one address, whatever the others say, with or without a leader. Raises as `ask`."""

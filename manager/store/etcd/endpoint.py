@@ -7,6 +7,7 @@ are on their way keep waiting for their answer. `client` chooses the endpoint.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeAlias
@@ -23,9 +24,13 @@ from shoal.etcd.v3 import wire_pb2 as wire
 
 Metadata: TypeAlias = Sequence[tuple[str, str]]
 
+# A watch that catches up gets what a thousand revisions changed in one message, perhaps a GiB; above this, it asks for
+# parts.
+WATCH_BYTES = 64 << 20
+_LIMITS = {"methodConfig": [{"name": [{"service": "etcdserverpb.Watch"}], "maxResponseMessageBytes": WATCH_BYTES}]}
 _OPTIONS = [
-    # A watch that catches up gets what a thousand revisions changed in one message.
     ("grpc.max_receive_message_length", -1),
+    ("grpc.service_config", json.dumps(_LIMITS)),
     # etcd counts pings that come faster than every 5 s, or without a call, as abuse (--grpc-keepalive-min-time).
     ("grpc.keepalive_time_ms", 6_000),
     # gRPC 1.85 ignores grpc.keepalive_timeout_ms.
@@ -160,7 +165,7 @@ def _channel(address: str, settings: EtcdSettings) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
     options = list(_OPTIONS)
     if settings.server_name:
-        options.append(("grpc.ssl_target_name_override", settings.server_name))  # type: ignore[arg-type]
+        options.append(("grpc.ssl_target_name_override", settings.server_name))
     credentials = grpc.ssl_channel_credentials(
         root_certificates=settings.ca_pem.encode(),
         private_key=settings.key_pem.encode() or None,

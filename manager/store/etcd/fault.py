@@ -62,6 +62,7 @@ _REFUSALS: dict[grpc.StatusCode, type[ShoalError]] = {
     _Code.PERMISSION_DENIED: PermissionDenied,
     _Code.RESOURCE_EXHAUSTED: Exhausted,
 }
+TOO_LARGE = "larger than max"
 COMPACTED = "required revision has been compacted"
 FUTURE = "required revision is a future revision"
 _LAST_ERROR = re.compile(r"failed to connect to all addresses; last error: \w+: (?:ipv[46]:\S+: )?(.*)", re.DOTALL)

@@ -7,7 +7,6 @@ import contextlib
 
 from manager.store.etcd import method
 from manager.store.etcd.client import Client
-from manager.store.etcd.keyspace import Keyspace
 from shoal.clock import Clock
 from shoal.errors import ShoalError
 from shoal.etcd.v3 import wire_pb2 as wire
@@ -19,10 +18,9 @@ PERIOD_S = 2.0
 class Pulse:
     """`full` is set by who was told so; the pulse takes it back once etcd has no such alarm any more."""
 
-    def __init__(self, client: Client, keyspace: Keyspace, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._request = wire.RangeRequest(key=keyspace.full("/"), limit=1, keys_only=True)
         self.full = False
 
     async def run(self) -> None:
@@ -31,8 +29,7 @@ class Pulse:
             await first_of(self._client.suspicious.wait(), self._clock.sleep(PERIOD_S))
             self._client.suspicious.clear()
             with contextlib.suppress(ShoalError):  # the client remembers it as its trouble
-                # Linearizable: answered only where most members agree.
-                await self._client.ask(method.RANGE, self._request, again=True)
+                await self._client.look()
                 if self.full:
                     answer = await self._client.ask(method.ALARM, wire.AlarmRequest(), again=True)
                     self.full = any(each.alarm == wire.ALARM_TYPE_NO_SPACE for each in answer.alarms)

@@ -8,6 +8,7 @@ elsewhere: whichever comes later meets a changed guard.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
@@ -15,11 +16,11 @@ import msgspec
 from manager.store.base import Txn
 from manager.store.etcd import method
 from manager.store.etcd.client import CALL_S, Client
-from shoal.errors import Unavailable
+from shoal.errors import ShoalError, Unavailable
 from shoal.etcd.v3 import wire_pb2 as wire
 
-# Longer than a write takes on a busy disk. After three sendings an election is over.
-PATIENCE_S = 1.0
+# How long to wait before looking what keeps the answer.
+PATIENCE_S = 0.5
 SENDINGS = 3
 
 
@@ -43,19 +44,26 @@ async def send_once(client: Client, request: wire.TxnRequest) -> Sent:
 
 
 async def send_again(client: Client, request: wire.TxnRequest) -> Sent:
-    """As `send_once`, and again elsewhere for each second without an answer. Done once in any case, if at all."""
+    """As `send_once`, and again when another leader or another endpoint has come since. Done once in any case, if at
+    all; the first answer to any sending counts."""
     deadline = client.clock.monotonic() + CALL_S
     sendings: list[asyncio.Task[wire.TxnResponse]] = []
+    sent_at: object = None
     try:
-        while (left_s := deadline - client.clock.monotonic()) > 0 and not _settled(sendings):
-            if len(sendings) < SENDINGS:
-                ask = client.ask(method.TXN, request, again=False, timeout_s=left_s, skip=len(sendings))
-                sendings.append(asyncio.ensure_future(ask))
+        while (left_s := deadline - client.clock.monotonic()) > 0 and not any(map(_answered, sendings)):
             waiting = [each for each in sendings if not each.done()]
+            if len(sendings) < SENDINGS and (not waiting or sent_at != client.position):
+                sent_at = client.position
+                ask = client.ask(method.TXN, request, again=False, timeout_s=left_s)
+                waiting.append(asyncio.ensure_future(ask))
+                sendings.append(waiting[-1])
             if not waiting:
                 break
-            wait_s = PATIENCE_S if len(sendings) < SENDINGS else left_s
-            await asyncio.wait(waiting, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waiting, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                # On a disk that is only busy, neither will have changed, and the answer is yet to come.
+                with contextlib.suppress(ShoalError):
+                    await client.look(timeout_s=left_s)
         return _sent(sendings)
     finally:
         for sending in sendings:
@@ -63,31 +71,18 @@ async def send_again(client: Client, request: wire.TxnRequest) -> Sent:
         await asyncio.gather(*sendings, return_exceptions=True)
 
 
-def _settled(sendings: Sequence[asyncio.Task[wire.TxnResponse]]) -> bool:
-    """Whether waiting longer tells nothing more: one has done all that was asked, or none is unsure."""
-    known = [each for each in sendings if each.done() and not isinstance(each.exception(), Unavailable)]
-    if known and len(known) == len(sendings):
-        return True
-    return any(each.exception() is None and _all_done(each.result()) for each in known)
-
-
-def _all_done(answer: wire.TxnResponse) -> bool:
-    return answer.succeeded and all(
-        each.txn.succeeded for each in answer.responses if each.WhichOneof("response") == "txn"
-    )
+def _answered(sending: asyncio.Task[wire.TxnResponse]) -> bool:
+    return sending.done() and not isinstance(sending.exception(), Unavailable)
 
 
 def _sent(sendings: Sequence[asyncio.Task[wire.TxnResponse]]) -> Sent:
-    answers, refusals, unsure = [], [], None
-    for each in sendings:
-        if not each.done():
-            unsure = unsure or Unavailable("etcd did not answer in time")
-        elif isinstance(error := each.exception(), Unavailable):
-            unsure = error
-        elif error is not None:
-            refusals.append(error)
-        else:
-            answers.append(each.result())
-    if not answers:
-        raise unsure or refusals[0]
-    return Sent(tuple(answers), unsure)
+    answers = tuple(each.result() for each in sendings if _answered(each))
+    unsure = next((_what_befell(each) for each in sendings if not _answered(each)), None)
+    if unsure is not None and not answers:
+        raise unsure
+    return Sent(answers, unsure)
+
+
+def _what_befell(sending: asyncio.Task[wire.TxnResponse]) -> Unavailable:
+    error = sending.exception() if sending.done() else None
+    return error if isinstance(error, Unavailable) else Unavailable("etcd has not answered yet")

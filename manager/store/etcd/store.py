@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from manager.store.base import Commit, Conflict, Record, Snapshot, Txn, check
 from manager.store.etcd import method
-from manager.store.etcd.client import CALL_S, Client
+from manager.store.etcd.client import Client
 from manager.store.etcd.fault import COMPACTED, FUTURE
 from manager.store.etcd.keyspace import Keyspace
 from manager.store.etcd.pulse import Pulse
@@ -41,7 +41,7 @@ class EtcdStore:
         self.client = Client(settings, clock)
         self._keyspace = Keyspace(settings.prefix)
         self._writer = Writer(self.client, self._keyspace)
-        self._pulse = Pulse(self.client, self._keyspace, clock)
+        self._pulse = Pulse(self.client, clock)
         self._beating: asyncio.Task[None] | None = None
 
     @classmethod
@@ -50,7 +50,7 @@ class EtcdStore:
         not let us in."""
         store = cls(settings, clock)
         try:
-            await store.revision(timeout_s=_OPEN_S)
+            await store.client.look(timeout_s=_OPEN_S)
         except BaseException:
             await store.close()
             raise
@@ -108,11 +108,9 @@ class EtcdStore:
             self._writer.saw(commit.revision)
             yield commit
 
-    async def revision(self, *, timeout_s: float = CALL_S) -> int:
-        """etcd's present one; found where most members agree."""
-        request = wire.RangeRequest(key=self._keyspace.full("/"), keys_only=True)
-        answer = await self.client.ask(method.RANGE, request, again=True, timeout_s=timeout_s)
-        return answer.header.revision
+    async def revision(self) -> int:
+        """etcd's present one."""
+        return await self.client.look()
 
     async def compact(self, revision: int) -> None:
         try:

@@ -3,6 +3,7 @@ was delivered, at this endpoint or another. `event` joins what comes; `client` t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,7 @@ from manager.store.base import Commit
 from manager.store.etcd import method
 from manager.store.etcd.client import Client
 from manager.store.etcd.event import Joint
-from manager.store.etcd.fault import Fault, Outcome
+from manager.store.etcd.fault import TOO_LARGE, Fault, Outcome
 from manager.store.etcd.keyspace import Keyspace
 from shoal.backoff import Backoff
 from shoal.clock import Clock
@@ -24,11 +25,11 @@ async def watch(client: Client, keyspace: Keyspace, prefix: str, *, after: int, 
     """See `base.Store.watch`."""
     cursor = after
     backoff = Backoff(0.05, 1.0)
-    denied = False
+    denied = in_parts = False
     while True:
         try:
             async with client.stream(method.WATCH) as stream:
-                await stream.write(_request(keyspace, prefix, cursor))
+                await stream.write(_request(keyspace, prefix, cursor, in_parts=in_parts))
                 joint = Joint(keyspace, cursor)
                 while True:
                     answer = await stream.read()
@@ -39,6 +40,8 @@ async def watch(client: Client, keyspace: Keyspace, prefix: str, *, after: int, 
                     for commit in joint.whole(answer):
                         cursor = commit.revision
                         yield commit
+                        # One answer may hold a thousand commits; the rest of the process has to live meanwhile.
+                        await asyncio.sleep(0)
                     if not answer.created and not answer.events:
                         cursor = max(cursor, answer.header.revision)  # nothing of ours happened up to there
         except PermissionDenied:
@@ -48,22 +51,28 @@ async def watch(client: Client, keyspace: Keyspace, prefix: str, *, after: int, 
             denied = True
             client.forget_token()
         except Fault as fault:
-            if fault.outcome is Outcome.REFUSED:
+            too_large = TOO_LARGE in fault.why
+            if fault.outcome is Outcome.REFUSED and not (too_large and not in_parts):
                 raise fault.error from fault
-            log.debug("a watch goes on elsewhere: %s", fault.why)
+            in_parts = too_large
+            log.debug("a watch goes on: %s", fault.why)
             await clock.sleep(backoff.next())
 
 
-def _request(keyspace: Keyspace, prefix: str, cursor: int) -> wire.WatchRequest:
+def _request(keyspace: Keyspace, prefix: str, cursor: int, *, in_parts: bool) -> wire.WatchRequest:
     """From the cursor itself on, which `Joint` leaves out again: etcd before 3.4.36 says nothing when it compacted
-    just the first revision asked for, and a deletion in it is then missing (etcd-io/etcd#19179)."""
+    just the first revision asked for, and a deletion in it is then missing (etcd-io/etcd#19179).
+
+    `in_parts` only where it must be: etcd measures a part anew for each event that it adds, and sends a few thousand
+    small events a second so, less than are written.
+    """
     return wire.WatchRequest(
         create=wire.WatchCreateRequest(
             key=keyspace.full(prefix),
             range_end=keyspace.after(prefix),
             start_revision=max(cursor, 1),
             progress_notify=True,
-            fragment=True,
+            fragment=in_parts,
         )
     )
 
