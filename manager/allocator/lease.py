@@ -90,18 +90,19 @@ def _members(view: View, network: Network) -> tuple[list[str], set[str]]:
     """
     running: set[str] = set()
     recorded: set[str] = set()
-    for service_id in view.services_with_tasks():
-        service = view.services.get(service_id)
-        if service is not None and network not in attachment.overlays_of(view, service):
-            continue
+    attached = view.follower(attachment.Attached).to(network)
+    services = [view.services[id] for id in attached]
+    on_it = {each.meta.id for each in services if network in attachment.overlays_of(view, each)}
+    gone = view.services_gone()
+    for service_id in on_it | gone:
         for task in filter(_sent, view.tasks_of_service(service_id)):
             recorded.add(task.node_id)
-            if service is not None and not task.finished:
+            if service_id in on_it and not task.finished:
                 running.add(task.node_id)
     running &= view.nodes.keys()
     if not network.spec.ingress:
         return sorted(running), recorded & view.nodes.keys()
-    if not any(map(attachment.publishes, view.services.values())):
+    if not any(map(attachment.publishes, services)):
         return sorted(running), set(view.nodes)
     ready = {id for id, node in view.nodes.items() if node.status.state == NodeState.READY}
     return [*sorted(running), *sorted(ready - running)], set(view.nodes)

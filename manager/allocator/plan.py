@@ -76,6 +76,7 @@ def _networks(view: View, cluster: Cluster) -> tuple[list[Action], dict[str, str
     # Hosts often have addresses of the pool (10.0.0.0/8): a network over them would cut them off.
     hosts = [address for node in view.nodes.values() if (address := _address(node))]
     taken += hosts
+    subnets = subnet.free(cluster.spec.address_pool, cluster.spec.address_pool_prefix, taken)
     actions: list[Action] = []
     refused: dict[str, str] = {}
     for network in sorted(waiting, key=lambda each: (not each.spec.ingress, each.meta.created_at_ns, each.meta.id)):
@@ -84,13 +85,12 @@ def _networks(view: View, cluster: Cluster) -> tuple[list[Action], dict[str, str
             if view.nodes and not hosts:
                 refused[network.meta.id] = f"no subnet for network {network.spec.name}: no node has told its address"
                 continue
-            found = subnet.free(cluster.spec.address_pool, cluster.spec.address_pool_prefix, taken)
+            found = next(subnets, None)
             if found is None:
                 pool = f"{cluster.spec.address_pool} in parts of /{cluster.spec.address_pool_prefix}"
                 refused[network.meta.id] = f"no subnet for network {network.spec.name}: the pool {pool} is used up"
                 continue
             chosen = str(found)
-            taken.append(chosen)
         given = msgspec.structs.replace(
             network,
             vni=network.vni or next(numbers),

@@ -45,9 +45,9 @@ def host_inside(nodes: Iterable[Node], subnet: str) -> Node | None:
     return next((each for each in nodes if _has(wanted, each.description.address)), None)
 
 
-def free(pool: str, prefix: int, taken: Iterable[str]) -> IPv4Network | None:
-    """The lowest subnet of `prefix` bits in `pool` that overlaps none of `taken`; None when it is full."""
-    return next(gaps(IPv4Network(pool), prefix, [IPv4Network(each) for each in taken]), None)
+def free(pool: str, prefix: int, taken: Iterable[str]) -> Iterator[IPv4Network]:
+    """The subnets of `prefix` bits in `pool` that overlap none of `taken`, the lowest first."""
+    yield from gaps(IPv4Network(pool), prefix, [IPv4Network(each) for each in taken])
 
 
 def gaps(

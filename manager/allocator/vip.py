@@ -6,6 +6,7 @@ ever meets a node's own block.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
@@ -28,7 +29,7 @@ def free(network: Network, taken: set[str], leases: Iterable[Lease]) -> Iterator
     leased = [IPv4Network(lease.block) for lease in leases]
     more = subnet.gaps(whole, network.block_prefix, [first, *leased], from_the_end=True)
     ends = (whole.network_address, whole.broadcast_address)
-    for block in (first, *more):
+    for block in itertools.chain((first,), more):
         for address in block:
             if str(address) not in taken and address not in ends:
                 yield str(address)

@@ -119,6 +119,10 @@ class View:
         """Ids of all services that have tasks, also of services that are gone."""
         return tuple(self._by_service)
 
+    def services_gone(self) -> set[str]:
+        """Ids of services that have tasks but no record any more."""
+        return self._by_service.keys() - self._records["service"].keys()
+
     def leases_of_network(self, network_id: str) -> tuple[Lease, ...]:
         return tuple(self._leases_by_network.get(network_id, {}).values())
 

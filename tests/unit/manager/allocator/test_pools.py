@@ -64,7 +64,7 @@ def test_gaps_are_free_aligned_and_all_there(numbers, from_the_end):
 
 
 def test_a_pool_that_is_full_has_none():
-    assert subnet.free("10.0.0.0/15", 16, ["10.0.0.0/16", "10.1.0.0/24"]) is None
+    assert list(subnet.free("10.0.0.0/15", 16, ["10.0.0.0/16", "10.1.0.0/24"])) == []
 
 
 def test_service_addresses_fill_the_first_block_then_free_ones_from_the_end():

@@ -101,3 +101,20 @@ def test_a_follower_is_made_once_and_told_of_every_change():
     view.remove("node", "a")
     assert view.follower(Ids) is follower
     assert follower.seen == ["a", (1, 2), (2, None)]
+
+
+def test_services_that_are_gone_are_known_by_their_tasks():
+    view = View([Service(Meta("s1")), task("t1", "s1"), task("t2", "s2")])
+    assert view.services_gone() == {"s2"}
+    view.remove("service", "s1")
+    assert view.services_gone() == {"s1", "s2"}
+    view.remove("task", "t2")
+    assert view.services_gone() == {"s1"}
+
+
+def test_new_tasks_are_those_that_the_allocator_has_not_seen_to():
+    view = View([task("t1", state=TaskState.NEW), task("t2", state=TaskState.PENDING)])
+    assert [each.meta.id for each in view.tasks_new()] == ["t1"]
+    view.put(task("t1", state=TaskState.PENDING))
+    assert view.tasks_new() == ()
+    assert len(view.tasks_unassigned()) == 2
