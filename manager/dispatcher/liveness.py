@@ -166,15 +166,18 @@ class Liveness:
         """Nodes whose time is over."""
         now = self._clock.monotonic()
         alive_since = now - self._patience_s()
-        nodes = self._mirror.nodes
+        nodes, judge = self._mirror.nodes, self._judge()
         heard = {id for id, each in self._contacts.items() if each.broken_at is None and each.heard_at > alive_since}
-        return [id for id, node in nodes.items() if id not in heard and self._is_due(node, now)]
+        return [id for id, node in nodes.items() if id not in heard and self._is_due(node, judge, now)]
 
-    def _is_due(self, node: Node, now: float) -> bool:
+    def _judge(self) -> Judge:
+        return Judge(self._own_id, self._since, self._leads(), self._timeout_s(), self._patience_s(), self.crowd_s)
+
+    def _is_due(self, node: Node, judge: Judge, now: float) -> bool:
         id = node.meta.id
         deadline = deadline_of(
             node,
-            Judge(self._own_id, self._since, self._leads(), self._timeout_s(), self._patience_s(), self.crowd_s),
+            judge,
             self._contacts.get(id),
             watched_since=self._watched.get(id, now),
             gone_at=self._managers_gone.get(node.status.manager_id),
@@ -185,7 +188,7 @@ class Liveness:
         def spared() -> bool:
             # It may call at this very moment, here or elsewhere.
             node = self._mirror.nodes.get(node_id)
-            return node is None or not self._is_due(node, self._clock.monotonic())
+            return node is None or not self._is_due(node, self._judge(), self._clock.monotonic())
 
         self._gone(node_id)
         await self._settle(node_id, NodeState.DOWN, "nothing was heard of its agent", unless=spared)

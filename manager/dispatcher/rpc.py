@@ -113,6 +113,8 @@ class DispatcherService(DispatcherServiceServicer):
         self._entrance = asyncio.Semaphore(ENTERING)
         self._heartbeat_s = self._liveness.heartbeat_s
         self._trust = trust_of(mirror)
+        # As of the last greeting: a welcome must not look at every node.
+        self._managers = managers_of(mirror)
 
     async def run(self) -> None:
         """Tell agents what changes and write what they report, for as long as the manager lives."""
@@ -176,7 +178,8 @@ class DispatcherService(DispatcherServiceServicer):
         """Raises Exhausted for a node that opens sessions faster than any agent would."""
         pace = self._openings.get(node_id)
         if pace is None:
-            self._openings = {id: each for id, each in self._openings.items() if id in self._mirror.nodes}
+            if len(self._openings) > 2 * len(self._mirror.nodes):
+                self._openings = {id: each for id, each in self._openings.items() if id in self._mirror.nodes}
             pace = self._openings[node_id] = Pace(burst=OPENINGS, per_s=OPENINGS / 60)
         if not pace.allows(self._clock.monotonic()):
             raise Exhausted(
@@ -217,7 +220,7 @@ class DispatcherService(DispatcherServiceServicer):
             session_id=session_id,
             heartbeat_ns=int(self._liveness.heartbeat_s * 1e9),
             return_within_ns=int(self._liveness.crowd_s * 1e9),
-            managers=managers_of(self._mirror),
+            managers=self._managers,
             serving=len(self._mirror.managers),
             root_ca_pem=self._trust.root_ca_pem,
             role=types_pb2.Role.Value(f"ROLE_{role.name}"),
@@ -341,6 +344,7 @@ class DispatcherService(DispatcherServiceServicer):
             session.end(Conflict(f"node {node_id} began a session with another manager"))
 
     def _greet(self) -> None:
+        self._managers = managers_of(self._mirror)
         for session in self._sessions.values():
             session.greet()
 
