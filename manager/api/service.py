@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 WATCH_EVERY_S = 0.1
+WATCH_PER_TASK_S = 0.0001
 
 
 class ServiceCalls:
@@ -102,8 +103,10 @@ class ServiceCalls:
         id = self._service(request.service).meta.id
         with self._room.mirror.changes.subscribe() as events:
             while True:
-                yield self._snapshot(self._service(id))
-                await self._room.clock.sleep(WATCH_EVERY_S)
+                snapshot = self._snapshot(self._service(id))
+                yield snapshot
+                # Of ten thousand tasks once in a second: a look at each costs the manager time as well.
+                await self._room.clock.sleep(max(WATCH_EVERY_S, len(snapshot.tasks) * WATCH_PER_TASK_S))
                 while not _concerns(events, id):
                     await events.wait()
 
@@ -174,7 +177,8 @@ class ServiceCalls:
             key=lambda task: (task.slot, task.node_id if not task.slot else "", task.meta.created_at_ns),
         )
         last: dict[tuple[int, str], Task] = {(task.slot, "" if task.slot else task.node_id): task for task in tasks}
-        shown = [task for task in tasks if not task.finished or task in last.values()]
+        newest = {task.meta.id for task in last.values()}
+        shown = [task for task in tasks if not task.finished or task.meta.id in newest]
         return wire.WatchServiceResponse(
             service=self._service_view(service), tasks=[to_wire(task, types_pb2.Task) for task in shown]
         )
