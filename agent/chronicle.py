@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
 
-from shoal.broadcast import Broadcast
+from shoal.broadcast import Broadcast, Subscription
 from shoal.clock import Clock
 from shoal.errors import InvalidArgument
 from shoal.model.event import Event, EventKind
@@ -35,6 +36,10 @@ class Chronicle:
         self._events.append(event)
         self._news.publish(event)
 
+    def listening(self) -> AbstractContextManager[Subscription[Event]]:
+        """All that happens while the block runs."""
+        return self._news.subscribe()
+
     @property
     def listeners(self) -> int:
         """How many follow it now."""
@@ -49,7 +54,7 @@ class Chronicle:
         """
         for key, value in filters:
             check_filter(key, value)
-        with self._news.subscribe() as news:
+        with self.listening() as news:
             past = [each for each in self._events if since_ns and each.at_ns >= since_ns]
             if found := selected(past, filters, until_ns):
                 yield found

@@ -28,7 +28,7 @@ from agent.container.execution import Execution
 from agent.container.filter import Known, check_filter, selected, shows_stopped
 from agent.container.held import Ending, Held
 from agent.container.launch import NO_SIZE, Launcher, Size
-from agent.container.lifecycle import ContainerEvent, Lifecycle, Room
+from agent.container.lifecycle import Lifecycle, Room
 from agent.container.logs import LogLine, Window
 from agent.container.prune import disk_bytes, prunable
 from agent.container.record import Records
@@ -41,7 +41,6 @@ from agent.image.images import Commit, Images
 from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime, Streams
 from agent.volume.volumes import Volumes
-from shoal.broadcast import Broadcast
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, NotFound, ShoalError, Unsupported
 from shoal.model.base import Resources
@@ -115,7 +114,6 @@ class Containers:
             clock=clock or SystemClock(),
             chance=chance,
             group=await Group().__aenter__(),
-            events=Broadcast(),
             tell=tell,
         )
         base = await asyncio.to_thread(base_layer, paths.containers)
@@ -137,10 +135,6 @@ class Containers:
     def files(self) -> Carriage:
         """Files in and out of them."""
         return self._carriage
-
-    @property
-    def events(self) -> Broadcast[ContainerEvent]:
-        return self._room.events
 
     def get(self, ref: str) -> Container:
         """Raises NotFound ("No such container: x")."""

@@ -23,10 +23,9 @@ from agent.container.record import Records, State
 from agent.container.register import Register
 from agent.runtime.runtime import Exit, Runtime
 from agent.volume.volumes import Volumes
-from shoal.broadcast import Broadcast
 from shoal.clock import Clock
 from shoal.errors import Conflict, NotFound, ShoalError, StartFailed, Unavailable
-from shoal.model.container import Container, ContainerState, ContainerStatus, MountType
+from shoal.model.container import ContainerState, ContainerStatus, MountType
 from shoal.model.event import Event, EventKind, Tell
 from shoal.model.health import Health, HealthState
 from shoal.model.network import Address, Port
@@ -41,15 +40,6 @@ _NOT_STARTED = 128
 _KEEPER_WAIT_S = 1.0
 
 
-class ContainerEvent(msgspec.Struct, frozen=True):
-    """`kind` is create, start, die, stop, kill, restart, destroy, oom, pause, unpause, rename or update; `container`
-    as it was then."""
-
-    id: str
-    kind: str
-    container: Container
-
-
 class Room(msgspec.Struct, frozen=True):
     """What the parts of this room share."""
 
@@ -60,7 +50,6 @@ class Room(msgspec.Struct, frozen=True):
     clock: Clock
     chance: Callable[[], float]
     group: Group
-    events: Broadcast[ContainerEvent]
     tell: Tell
 
 
@@ -126,12 +115,11 @@ class Lifecycle:
         except (ShoalError, OSError) as error:
             log.error("state of container %s is not saved: %s", held.name, error)
 
-    def publish(self, held: Held, kind: str, **attributes: str) -> None:
+    def publish(self, held: Held, action: str, **attributes: str) -> None:
         """Tell everybody what has just happened to it, and what else is known of that."""
-        container = held.container
-        self._room.events.publish(ContainerEvent(id=held.id, kind=kind, container=container))
-        known = {**container.spec.labels, "image": container.spec.image, "name": container.name, **attributes}
-        self._room.tell(Event(kind=EventKind.CONTAINER, action=kind, id=held.id, attributes=known))
+        spec = held.record.container.spec
+        known = {**spec.labels, "image": spec.image, "name": held.name, **attributes}
+        self._room.tell(Event(kind=EventKind.CONTAINER, action=action, id=held.id, attributes=known))
 
     async def destroy(self, held: Held, *, volumes: bool) -> None:
         """Remove a container that does not run, and its anonymous volumes with `volumes`. Call with the lock."""

@@ -8,6 +8,7 @@ import pytest
 from agent.container.containers import WaitCondition
 from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.model.container import ContainerState, Mount, RestartCondition, RestartPolicy
+from shoal.model.event import EventKind
 
 pytestmark = pytest.mark.kernel
 
@@ -28,7 +29,7 @@ async def ready(engine, *args, **fields):
 
 async def until(engine, ref, test, seconds=10.0):
     """The container once `test` holds of it."""
-    with engine.containers.events.subscribe() as events:
+    with engine.chronicle.listening() as events:
         while not test(engine.containers.get(ref)):
             await asyncio.wait_for(anext(events), seconds)
     return engine.containers.get(ref)
@@ -195,11 +196,11 @@ async def test_pause_and_resume(engine):
 
 async def test_events_tell_the_story(engine):
     told = []
-    with engine.containers.events.subscribe() as events:
+    with engine.chronicle.listening() as events:
         container = await engine.run("true")
         await engine.containers.wait(container.name)
         await engine.containers.remove(container.name)
-        told = [each.kind for each in events.drain()]
+        told = [each.action for each in events.drain() if each.kind is EventKind.CONTAINER]
     assert told == ["create", "start", "die", "destroy"]
 
 

@@ -25,7 +25,7 @@ ROOMS = Path(restore.__file__).parents[2]
 
 
 async def until(engine, ref, test, seconds=10.0):
-    with engine.containers.events.subscribe() as events:
+    with engine.chronicle.listening() as events:
         while not test(engine.containers.get(ref)):
             await asyncio.wait_for(anext(events), seconds)
     return engine.containers.get(ref)
