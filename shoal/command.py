@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Sequence
 
 import msgspec
@@ -27,21 +28,23 @@ async def run(argv: Sequence[str], *, stdin: bytes = b"", check: bool = True) ->
     try:
         os.write(source, stdin)
         os.lseek(source, 0, os.SEEK_SET)
-        process = await asyncio.create_subprocess_exec(
-            *argv, stdin=source, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        # Not asyncio's: uvloop forks, and gRPC's handlers of that may crash the child (SIGSEGV) where other threads are
+        # within gRPC. `subprocess` uses vfork(2), which runs no handlers.
+        process = subprocess.Popen(  # noqa: ASYNC220  # it waits for the exec alone
+            argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
     except FileNotFoundError as error:
         raise ShoalError(f"{argv[0]} is not installed on this host", hint="install it and try again") from error
     finally:
         os.close(source)
+    ending = asyncio.ensure_future(asyncio.to_thread(process.communicate))
     try:
-        stdout, stderr = await process.communicate()
+        stdout, stderr = await asyncio.shield(ending)
     except asyncio.CancelledError:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
+        await ending
         raise
-    result = Result(process.returncode or 0, stdout, stderr)
+    result = Result(process.returncode, stdout, stderr)
     if check and result.code:
         said = stderr.decode(errors="replace").strip() or f"exit code {result.code}"
         raise ShoalError(f"{' '.join(argv)}: {said}")
