@@ -96,8 +96,10 @@ def manager_address(text: str) -> tuple[str, int]:
 
 
 async def _trusted_root(token: Token, host: str, port: int) -> str:
-    root = await asyncio.get_running_loop().run_in_executor(None, _shown_root, host, port)
-    if root_hash(root) != token.root_hash:
+    chain = await asyncio.get_running_loop().run_in_executor(None, _shown_chain, host, port)
+    # While a cluster's root is being replaced, and for a while after that, both roots are shown.
+    root = next((each for each in chain if root_hash(each) == token.root_hash), None)
+    if root is None:
         raise PermissionDenied(
             f"the root CA of the manager at {host}:{port - JOIN_PORT_OFFSET} is not the one that the join token is for",
             hint="check the address, and print the token anew on a manager of the swarm to join",
@@ -105,8 +107,8 @@ async def _trusted_root(token: Token, host: str, port: int) -> str:
     return crypto.dump_certificate(crypto.FILETYPE_PEM, root).decode()
 
 
-def _shown_root(host: str, port: int) -> crypto.X509:
-    """The last certificate of the chain that a server shows; nothing is verified. Blocks, at most 10 s a step."""
+def _shown_chain(host: str, port: int) -> list[crypto.X509]:
+    """The certificates that a server shows, its own first; nothing is verified. Blocks, at most 10 s a step."""
     where = f"{host}:{port}"
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -132,4 +134,4 @@ def _shown_root(host: str, port: int) -> crypto.X509:
         raise Unavailable(f"what answers at {where} is no manager of a swarm: TLS failed") from error
     if not chain:
         raise Unavailable(f"what answers at {where} is no manager of a swarm: it shows no certificate")
-    return chain[-1]
+    return list(chain)

@@ -83,8 +83,8 @@ class Seal:
 class Authority:
     """Signs for one cluster. Times are inputs; serial numbers are chance.
 
-    `chain_pem` follows every certificate that it issues, up to the root that join tokens name; `trust_pem` are the
-    roots that its nodes are to trust. Both are its own root alone, unless another was or will be.
+    `chain_pem` follows every certificate that it issues, with every root that a join token may name; `trust_pem` are
+    the roots that its nodes are to trust. Both are its own root alone, unless another was or will be.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ def authority_of(cluster: Cluster, seal: Seal) -> Authority:
     return Authority.load(
         seal.unseal(rotation.sealed_ca_key, CA_KEY),
         rotation.root_ca_pem,
-        # The last one is the root that join tokens name: until the end, the old one.
-        chain_pem=rotation.cross_pem + former + cluster.root_ca_pem,
+        # Both roots: join tokens name the old one until the end, and then the new one.
+        chain_pem=rotation.cross_pem + former + cluster.root_ca_pem + rotation.root_ca_pem,
         trust_pem=cluster.root_ca_pem + rotation.root_ca_pem,
     )

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from agent.certificate import restore
+from agent.join import join, parse_token
 from manager.api.permission import Permission
 from manager.ca import rotation
 from manager.ca.authority import Authority, Seal
@@ -23,10 +24,10 @@ from manager.store.view import View
 from shoal.access import Gate
 from shoal.errors import Conflict, InvalidArgument, PermissionDenied
 from shoal.model.cluster import Cluster
-from shoal.model.node import Role
+from shoal.model.node import Availability, Role
 from shoal.model.user import UserRole
 from shoal.rpc import dial, new_server, translated
-from shoal.tls import Identity, root_key_of, server_credentials
+from shoal.tls import Identity, new_key, root_key_of, server_credentials
 from shoal.v1 import ca_pb2, ca_pb2_grpc, control_pb2, control_pb2_grpc
 from tests.unit.manager.api.test_permission import nodes, user
 from tests.unit.manager.conftest import NOW, node
@@ -284,3 +285,41 @@ async def test_the_keys_of_both_roots_are_sealed_at_every_step(manager: Any, tmp
     for secret in secrets:
         for text in (values, shown.SerializeToString()):
             assert secret[:40] not in text.replace(b"\n", b"")
+
+
+async def test_a_host_joins_by_the_token_of_the_hour_whenever_the_managers_certificate_was_made(manager: Any) -> None:
+    current = manager.room.authority
+
+    def own() -> Identity:
+        return identity(current(), "m1", manager.clock.now_ns(), Role.MANAGER)
+
+    async def comes(shown: Identity) -> Identity:
+        """A host, to a manager that shows this."""
+        door = JoinServicer(
+            ledger=manager.room.ledger,
+            mirror=manager.mirror,
+            authority=current,
+            seal=manager.seal,
+            clock=manager.clock,
+            managers=list,
+        )
+        server = new_server()
+        ca_pb2_grpc.add_JoinServiceServicer_to_server(door, server)
+        port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: shown, require_client=False))
+        await server.start()
+        token = parse_token(token_of(manager.mirror.cluster, Role.WORKER, manager.seal).text)
+        where = f"127.0.0.1:{port - 1}"
+        joined = await join(token, where, key_pem=new_key(), availability=Availability.ACTIVE, hostname="n7")
+        await server.stop(None)
+        return joined.identity
+
+    before = own()
+    await manager.control.RotateRoot(control_pb2.RotateRootRequest(within_ns=HOUR_NS), None)
+    between = own()
+    for shown in (before, between):
+        assert (await comes(shown)).root_ca_pem == current().trust_pem
+    deadline_ns = manager.mirror.cluster.rotation.deadline_ns
+    done = await commit(manager.store, rotation.reconcile(manager.mirror, "c1", deadline_ns, str).actions)
+    await manager.mirror.reached(done.revision)
+    for shown in (between, own()):
+        assert (await comes(shown)).root_ca_pem == manager.mirror.cluster.root_ca_pem
