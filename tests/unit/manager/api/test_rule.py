@@ -9,9 +9,17 @@ from collections.abc import Iterator
 import pytest
 
 import shoal.v1
+from manager.api.permission import Permission
 from manager.api.rule import FOR_MANAGERS, FOR_NODES, RULES
-from shoal.model.user import UserRole
+from manager.store.view import View
+from shoal.access import Call
+from shoal.clock import ManualClock
+from shoal.errors import PermissionDenied
+from shoal.model.base import Meta
+from shoal.model.cluster import Cluster
+from shoal.model.user import User, UserRole
 from shoal.rpc import ENGINE_SERVICES
+from shoal.tls import UserPeer
 
 # Served where no user comes: by agents, and to who has no certificate yet.
 ELSEWHERE = {f"shoal.v1.{name}Service" for name in ("Blob", "Swarm", "Join", "Summon", "Unlock")}
@@ -49,3 +57,25 @@ def test_what_is_relayed_is_what_has_rules() -> None:
 def test_a_viewer_changes_nothing_but_its_own_key() -> None:
     changes = {call for call, rule in RULES.items() if rule.changes and rule.role is UserRole.VIEWER}
     assert changes == {"/shoal.v1.ControlService/RenewUser"}
+
+
+@pytest.mark.parametrize("role", list(UserRole), ids=lambda role: role.name.lower())
+def test_each_role_gets_what_its_rules_say_and_nothing_else(role: UserRole) -> None:
+    clock = ManualClock()
+    user = User(Meta("ann"), role, key="k", expires_at_ns=clock.now_ns() + 1)
+    permission = Permission(View([Cluster(Meta("c1")), user]), clock)
+    allowed = set()
+    for call in calls():
+        try:
+            permission.check(Call(call, UserPeer("ann", "c1", "k"), "ipv4:10.0.0.9:1"))
+        except PermissionDenied:
+            continue
+        allowed.add(call)
+    assert allowed == {call for call, rule in RULES.items() if rule.role <= role}
+    forbidden = {
+        UserRole.VIEWER: {"CreateService", "ReadLogs", "ExecContainer", "UpdateNode", "CreateUser"},
+        UserRole.DEPLOYER: {"ExecContainer", "ReadArchive", "UpdateNode", "CreateVolume", "GetJoinToken", "CreateUser"},
+        UserRole.OPERATOR: {"CreateUser", "UpdateCluster", "RotateRoot", "BackupCluster", "ReadAudit"},
+        UserRole.ADMIN: {"Session", "RenewCertificate", "ReadBlob"},
+    }
+    assert not {call.rpartition("/")[2] for call in allowed} & forbidden[role]
