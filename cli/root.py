@@ -13,6 +13,7 @@ from shoal.v1 import control_pb2
 
 _HOUR_NS = 3600 * 10**9
 _LOOK_S = 0.5
+_PATIENCE_S = 60.0
 
 
 class Progress(NamedTuple):
@@ -106,13 +107,18 @@ async def _follow(client: Client, *, quiet: bool) -> None:
 async def _steps(client: Client) -> AsyncIterator[Progress]:
     """Where it stands, now and then, until it is over. A manager that is away for a moment is no end."""
     wanted = ""
+    failures = 0
     while True:
         try:
             cluster = (await client.control.GetCluster(control_pb2.GetClusterRequest())).cluster
             nodes = (await client.control.ListNodes(control_pb2.ListNodesRequest())).nodes
         except Unavailable:
+            failures += 1
+            if failures * _LOOK_S > _PATIENCE_S:
+                raise
             await asyncio.sleep(_LOOK_S)
             continue
+        failures = 0
         over = not cluster.HasField("rotation")
         wanted = wanted if over else _key_of(cluster.rotation.root_ca_pem)
         wanted = wanted or _key_of(cluster.root_ca_pem)
