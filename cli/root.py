@@ -90,7 +90,7 @@ async def _follow(client: Client, *, quiet: bool) -> None:
     """Tell of every step, until the end; and who was left behind."""
     last = Progress(-1, (), over=False)
     async for step in _steps(client):
-        if not quiet and step != last and not step.over:
+        if not quiet and step[:2] != last[:2]:
             waiting = f", waiting for {_names(step.waiting)}" if step.waiting else ""
             print(f"{step.moved} of {step.moved + len(step.waiting)} nodes have moved{waiting}")
         last = step

@@ -30,7 +30,12 @@ _BESIDE = frozenset({"revocation"})
 _NAMING = ("container", "image", "reference", "network", "volume", "name", "source")
 _MAX_OBJECT = 200
 # Calls that are no user's.
-_VERBS = {"IssueCertificate": "swarm join", "RestoreCertificate": "node restore", "RenewCertificate": "node renew"}
+_VERBS = {
+    "IssueCertificate": "swarm join",
+    "RestoreCertificate": "node restore",
+    "RenewCertificate": "node renew",
+    "Session": "node session",
+}
 
 
 def line_of(

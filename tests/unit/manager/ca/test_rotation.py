@@ -302,6 +302,7 @@ async def test_a_host_joins_by_the_token_of_the_hour_whenever_the_managers_certi
             seal=manager.seal,
             clock=manager.clock,
             managers=list,
+            store_kind="sqlite",
         )
         server = new_server()
         ca_pb2_grpc.add_JoinServiceServicer_to_server(door, server)
