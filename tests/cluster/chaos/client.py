@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ class Client:
         async with dial(self._rack.socket(self._rack.managers[0])) as channel:
             for name in _NAMES:
                 if self.ledger.of(name) != {None}:
-                    with translated():
+                    with contextlib.suppress(NotFound), translated():  # a removal may have been in doubt
                         await ControlServiceStub(channel).RemoveService(wire.RemoveServiceRequest(service=name))
                     self.ledger.acknowledge(name, None)
 

@@ -73,7 +73,7 @@ class Trial:
         self._late: set[str] = set()
 
     async def run(self, rounds: AsyncIterator[Sequence[Fault]]) -> None:
-        """Raises Violated at the end of the first round after which something does not hold."""
+        """Leaves the cluster as it was formed. Raises Violated after the first round that broke something."""
         working = asyncio.create_task(self._client.run())
         try:
             before = await self._settled([])
@@ -81,6 +81,8 @@ class Trial:
                 self._tell(f"round {self.rounds + 1}: {text_of(faults)}")
                 before = await self._round(faults, before)
                 self.rounds += 1
+            async with self._client.held:
+                await self._client.remove_all()
         finally:
             working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
