@@ -3,11 +3,14 @@ members come and go and this manager's certificate is renewed."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from manager.bootstrap import keep_copy
 from manager.control.roster import members_of
+from manager.settings import Settings
 from manager.store.base import Store
 from manager.store.etcd.settings import EtcdSettings
 from manager.store.etcd.store import EtcdStore
@@ -50,20 +53,23 @@ async def open_store(access: StoreAccess, data_dir: Path, identity_dir: Path, cl
 
 async def follow(
     store: EtcdStore,
-    access: StoreAccess,
+    settings: Settings,
     mirror: Mirror,
     *,
     own_id: str,
     identity: Callable[[], Identity],
     clock: Clock,
 ) -> None:
-    """Keep an etcd of the managers' own within reach, for as long as the manager lives. It asks the member beside it
-    first."""
+    """Keep an etcd of the managers' own within reach, for as long as the manager lives: now, with the member beside
+    this manager asked first, and after a time when all hosts were off."""
+    access = settings.store
     while True:
         members = members_of(mirror)
         own = [address for id, address in members.items() if id == own_id]
         others = [address for id, address in members.items() if id != own_id]
         store.use(_own((*own, *others) or access.endpoints, access.prefix, identity()))
+        if mirror.cluster is not None:
+            await asyncio.to_thread(keep_copy, settings, mirror.cluster)
         await clock.sleep(_LOOK_S)
 
 

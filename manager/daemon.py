@@ -19,7 +19,6 @@ from manager import bootstrap
 from manager.access import follow, open_store
 from manager.api.control import ControlService
 from manager.api.enlisting import Enlisting
-from manager.api.find import cluster_of
 from manager.api.locked import unlocked
 from manager.api.peer import PeerService
 from manager.api.permission import Permission
@@ -133,10 +132,8 @@ async def manage(
             etcd = None
             if isinstance(store, EtcdStore) and settings.store.managed:
                 etcd = Members(store.client, clock)
-                bootstrap.keep_copy(settings, cluster_of(mirror))
                 group.start(
-                    "access",
-                    follow(store, settings.store, mirror, own_id=own_id, identity=identity.current, clock=clock),
+                    "access", follow(store, settings, mirror, own_id=own_id, identity=identity.current, clock=clock)
                 )
 
             async def decide(fence: tuple[Guard, ...]) -> None:
