@@ -187,11 +187,10 @@ async def test_a_target_that_is_swapped_for_a_link_while_it_is_mounted_on_leads_
     )
     await engine.run("sh", "-c", flip, name="flips", mounts=(Mount(source="shared", target="/v"),))
     mounts = (Mount(source="shared", target="/v"), Mount(source="other", target="/v/d"))
-    before = Path("/proc/self/mountinfo").read_text()
     for number in range(25):
         try:
             await engine.output("sh", "-c", "echo x > /v/d/planted", mounts=mounts, auto_remove=True)
         except ShoalError:
             await asyncio.sleep(0)
         assert os.listdir(tmp_path / "victim") == [], number
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
