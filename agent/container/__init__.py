@@ -8,5 +8,5 @@ one, `amendment` what they change of one that is there. `record` keeps it on dis
 both together with what really runs when the agent starts. `carriage` and its `porter` bring files in and out,
 `difference` tells what changed, `prober` asks after its `health`. Around these: `user`, `rootview`, `seed` (what
 layers hold), `hostfiles` (/etc/hosts and its kin), `link`, `attach`, `exec` and `execution`, `logs`, `top`, `stats`,
-`filter`, `prune`, `signals`.
+`listing` and `filter`, `prune`, `signals`.
 """

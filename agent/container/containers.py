@@ -25,10 +25,10 @@ from agent.container.difference import Change, difference
 from agent.container.ending import Ender
 from agent.container.exec import ExecRequest
 from agent.container.execution import Execution
-from agent.container.filter import Known, check_filter, selected, shows_stopped
 from agent.container.held import Ending, Held
 from agent.container.launch import NO_SIZE, Launcher, Size
 from agent.container.lifecycle import Lifecycle, Room
+from agent.container.listing import listed
 from agent.container.logs import LogLine, Window
 from agent.container.prune import disk_bytes, prunable
 from agent.container.record import Records
@@ -149,12 +149,7 @@ class Containers:
         self, *, all: bool = False, last: int = 0, filters: Sequence[tuple[str, str]] = ()
     ) -> list[Container]:
         """Newest first. `last` counts containers in any state, as `filters` on a state do."""
-        for key, value in filters:
-            check_filter(key, value)
-        held = sorted(self._room.register, key=lambda each: (-each.record.container.meta.created_at_ns, each.id))
-        shown = [each for each in held if all or last or shows_stopped(filters) or each.busy]
-        found = selected((each.container for each in shown), filters, await self._known(filters))
-        return found[:last] if last else found
+        return await listed(self._room.register, self._images, all=all, last=last, filters=filters)
 
     async def create(self, wanted: Container, *, publish_all: bool = False) -> Container:
         """A container that can be started. An empty name is made up.
@@ -388,29 +383,6 @@ class Containers:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         return await asyncio.shield(task)
-
-    async def _known(self, filters: Sequence[tuple[str, str]]) -> Known:
-        """What the values of these filters stand for. Raises NotFound for an unknown container."""
-        find = self._room.register.find
-        return Known(
-            ancestors={value: await self._descendants(value) for key, value in filters if key == "ancestor"},
-            created_at_ns={
-                value: find(value).record.container.meta.created_at_ns
-                for key, value in filters
-                if key in ("before", "since")
-            },
-        )
-
-    async def _descendants(self, image: str) -> frozenset[str]:
-        """Ids of this image and those that are built on it."""
-        try:
-            base = await self._images.get(image)
-        except NotFound:
-            return frozenset()
-        depth = len(base.diff_ids)
-        return frozenset(
-            each.meta.id for each in await self._images.list() if each.diff_ids[:depth] == base.diff_ids
-        ) | {base.meta.id}
 
 
 def _check_attachable(held: Held) -> None:
