@@ -173,6 +173,9 @@ class Membership:
             if store == before.store or (store.managed and before.store.managed):
                 raise Conflict("the cluster's state is in that store already")
             after = msgspec.structs.replace(before, store=store, founds=False, initial_cluster="")
+            if store.managed and self._member is not None:
+                # Other members reach etcd here by this host's address, which the first certificate does not say.
+                await self._member.renew()
             async with self._office.paused(_MIGRATING):
                 if store.managed:
                     after = msgspec.structs.replace(after, store=await self._office.start_etcd(after))
