@@ -289,3 +289,14 @@ async def test_an_exec_tells_of_its_end(engine, shell):
         "events", "--until", "0s", "--filter", "event=exec_die", "--format", "{{json .Actor.Attributes}}"
     )
     assert json.loads(told.text)["exitCode"] == "3"
+
+
+async def test_the_oom_killer_is_disabled_where_the_kernel_can(engine):
+    tuning, limits = Tuning(oom_kill_disable=True), Resources(memory_bytes=64 * MIB)
+    try:
+        container = await engine.run("sleep", "100", name="web", limits=limits, tuning=tuning)
+    except Unsupported as error:
+        assert "gone from cgroup v2" in str(error)
+        return
+    [control] = Path("/sys/fs/cgroup").glob(f"*/{engine.cgroup}/{container.meta.id}/memory.oom_control")
+    assert "oom_kill_disable 1" in control.read_text()
