@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 CONTROL_SERVICE = "/shoal.v1.ControlService/"
-_READS = ("Get", "List", "Watch")
+# What is answered from memory; the doctor asks the rest by itself, and tells what does not answer.
+_READS = ("Get", "List", "Watch", "Examine")
 
 
 class Staleness(grpc.aio.ServerInterceptor):

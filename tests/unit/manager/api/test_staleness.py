@@ -61,3 +61,9 @@ async def test_a_write_is_refused_with_the_reason_and_done_later(stub: Any, stor
         await write(stub)
     store.trouble = ""
     await write(stub)
+
+
+async def test_the_doctor_is_heard_just_then(stub: Any, store: Store) -> None:
+    store.trouble = "etcd does not answer"
+    answer = await stub.ExamineCluster(wire.ExamineClusterRequest())
+    assert "managers" in [each.check for each in answer.findings]
