@@ -8,7 +8,7 @@ from __future__ import annotations
 from manager.store.records import Noun
 from manager.store.view import View
 from shoal.model.network import Network, NetworkScope, PublishMode
-from shoal.model.service import EndpointMode, Service
+from shoal.model.service import EndpointMode, Service, ServiceSpec
 
 # What a container's network may be called that is nobody's record: the host's own kinds.
 _LOCAL = frozenset({"bridge", "host", "none", "default"})
@@ -16,7 +16,8 @@ _INGRESS = ""  # stands for the network that is not named: who publishes a port 
 
 
 class Attached:
-    """Services by the words for the networks that they stand on. It follows the view."""
+    """Services by the words for the networks that they stand on, or stood on before their last update. It follows the
+    view."""
 
     def __init__(self, view: View) -> None:
         self._by_word: dict[str, dict[str, None]] = {}
@@ -44,7 +45,7 @@ class Attached:
 
 def publishes(service: Service) -> bool:
     """Whether every host answers for one of its ports."""
-    return any(port.mode == PublishMode.INGRESS for port in service.spec.ports)
+    return _publishes(service.spec)
 
 
 def ingress(view: View) -> Network | None:
@@ -88,5 +89,11 @@ def lacking(view: View, service: Service) -> str:
 
 
 def _words(service: Service) -> set[str]:
-    named = {each.network for each in service.spec.task.networks}
-    return named | {_INGRESS} if publishes(service) else named
+    """Those of the version before too: its tasks may still run."""
+    specs = [service.spec, *([service.outgoing] if service.outgoing else [])]
+    named = {each.network for spec in specs for each in spec.task.networks}
+    return named | {_INGRESS} if any(map(_publishes, specs)) else named
+
+
+def _publishes(spec: ServiceSpec) -> bool:
+    return any(port.mode == PublishMode.INGRESS for port in spec.ports)
