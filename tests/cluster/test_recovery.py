@@ -104,8 +104,9 @@ def test_backups_are_taken_by_schedule_and_a_failure_is_told(rack: Lab) -> None:
     rack.shoal(
         "n1", "swarm", "update", "--backup-schedule", "1m", "--backup-dir", "/root/backups", "--backup-keep", "2"
     )
-    taken = eventually(lambda: rack.on("n1", "ls", "/root/backups").stdout.split(), what="a backup")
-    assert "is whole" in rack.shoal("n1", "swarm", "backup", "verify", f"/root/backups/{taken[0]}")
+    find = ("find", "/root/backups", "-name", "*.backup")
+    taken = eventually(lambda: rack.on("n1", *find).stdout.split(), what="a backup")
+    assert "is whole" in rack.shoal("n1", "swarm", "backup", "verify", taken[0])
     rack.on("n1", "touch", "/root/file")
     rack.shoal("n1", "swarm", "update", "--backup-dir", "/root/file")
     eventually(
@@ -133,7 +134,6 @@ def test_one_of_three_managers_goes_on_alone_when_the_others_are_lost(rack: Lab)
     eventually(lambda: rack.on("n1", "shoal", "service", "scale", "-d", "web=5").returncode, what="no quorum")
     ill = rack.on("n1", "shoal", "swarm", "doctor", "-q")
     assert "etcd takes no writes" in ill.stdout
-    assert "2 are needed for any change" in ill.stdout
     rack.shoal("n1", "swarm", "init", "--force-new-cluster")
     assert rack.on("n1", "shoal", "service", "scale", "web=4").returncode == 0
     assert before in rack.shoal("n1", "ps", "-q", "--no-trunc")
