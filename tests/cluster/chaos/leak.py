@@ -15,7 +15,7 @@ from tests.cluster.conftest import eventually
 
 # A few come and go: connections of whoever asks right now, a warm client, cables that wait for a container.
 _SLACK = 4
-_WARM = 2
+_WARM = 1
 _LISTS = {
     "mounts": "cut -d' ' -f5 /proc/self/mountinfo",
     "cgroups": "find /sys/fs/cgroup -type d",

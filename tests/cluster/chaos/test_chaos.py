@@ -59,7 +59,7 @@ def test_what_broke_once_holds(rack: Rack) -> None:
 @pytest.mark.cluster
 @pytest.mark.timeout(600)
 def test_what_is_removed_is_gone(rack: Rack) -> None:
-    assert leak.run(rack, 3) == []
+    assert leak.run(rack, 2) == []
 
 
 def test_a_plan_is_made_by_its_seed_and_can_be_given_back() -> None:
