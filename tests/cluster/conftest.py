@@ -140,23 +140,35 @@ def form_cluster(lab: Lab) -> None:
         eventually(lambda host=host: lab.node_state(host) == "Ready", what=f"{host} ready")
 
 
-def leftovers() -> dict[str, list[str]]:
-    """What a lab may leave on this machine: links, mounts, cgroups, nft tables, processes."""
+def leftovers(name: str) -> list[str]:
+    """What there is of a lab on this machine: links, mounts, cgroups, processes, files. Others may stand beside it."""
     links = [link["ifname"] for link in json.loads(subprocess.check_output(["ip", "-j", "link"]))]
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if "shoal" in line]
-    cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob("**/*shoal*")]
-    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout.splitlines()
-    daemons = subprocess.run(
-        ["pgrep", "-af", "shoal-agent|shoal-manager|agent.runtime.keeper|agent/network"], capture_output=True, text=True
-    ).stdout.splitlines()
-    return {"links": sorted(links), "mounts": mounts, "cgroups": cgroups, "tables": tables, "daemons": daemons}
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    folders = [Path("/run/shoal-lab", name), Path("/var/lib/shoal-lab", name)]
+    return [
+        *(link for link in links if link == f"shl-{name}"[:15]),
+        *(mount for mount in mounts if f"/shoal-lab/{name}/" in f"{mount}/"),
+        *(str(path) for path in Path("/sys/fs/cgroup").glob(f"*/shoal-{name}")),
+        *(
+            f"process {path.parts[2]}"
+            for path in Path("/proc").glob("[0-9]*/cgroup")
+            if _is_in(path, f"/shoal-{name}/")
+        ),
+        *(str(folder) for folder in folders if folder.exists()),
+    ]
+
+
+def _is_in(path: Path, group: str) -> bool:
+    try:
+        return group in path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @contextlib.contextmanager
 def three_hosts(name: str, folder: Path) -> Iterator[Lab]:
     """A lab that is gone afterwards; its hosts are not yet a cluster, and have the image web:1 on n1 only."""
     lab = Lab(name)
-    before = leftovers()
     try:
         lab("up", "3")
         import_web(lab, folder)
@@ -165,7 +177,7 @@ def three_hosts(name: str, folder: Path) -> Iterator[Lab]:
         for log in sorted(Path("/var/lib/shoal-lab", lab.name).glob("n*/log/*.log")):
             print(f"---- last lines of {log}\n" + "\n".join(log.read_text().splitlines()[-30:]))
         lab("down", check=False)
-    assert leftovers() == before, "the lab left something behind"
+    assert leftovers(lab.name) == [], "the lab left something behind"
 
 
 @pytest.fixture(scope="session")

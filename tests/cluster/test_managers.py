@@ -68,7 +68,6 @@ class Managers:
 def managers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
     """Three hosts, all of them managers, and a service of six tasks."""
     lab = Lab(f"m{os.getpid() % 10000}")
-    before = leftovers()
     try:
         lab("up", "3")
         import_web(lab, tmp_path_factory.mktemp("web"))
@@ -84,7 +83,7 @@ def managers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
         for log in sorted(Path("/var/lib/shoal-lab", lab.name).glob("n*/**/*.log")):
             print(f"---- last lines of {log}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-20:]))
         lab("down", check=False)
-    assert leftovers() == before, "the lab left something behind"
+    assert leftovers(lab.name) == [], "the lab left something behind"
 
 
 @pytest.fixture(autouse=True)
