@@ -103,13 +103,14 @@ def blind(faults: Sequence[Fault], managers: Sequence[str]) -> bool:
 def gentle(faults: Sequence[Fault]) -> bool:
     """Whether nothing happens to any container or the way to it: then every request must be answered."""
     return all(
-        each.kind in ("kill", "fill", "clock") or (each.kind, each.what) == ("freeze", "manager") for each in faults
+        each.kind in ("kill", "fill", "clock") or (each.kind == "freeze" and each.what in ("manager", "etcd"))
+        for each in faults
     )
 
 
 def hits_manager(faults: Sequence[Fault]) -> bool:
     """Whether a manager itself may be slow to answer."""
-    return any(each.what == "manager" or each.kind in ("power", "unplug", "fill") for each in faults)
+    return any(each.what in ("manager", "etcd") or each.kind in ("power", "unplug", "fill") for each in faults)
 
 
 def rebooted(faults: Sequence[Fault]) -> set[str]:
@@ -125,7 +126,8 @@ def _details(
     if kind in ("kill", "freeze"):
         # A frozen keeper holds every start on its host: what is frozen are those that others watch over.
         there = ("agent",) if kind == "freeze" else DAEMONS
-        what = daemon or chance.choice([*there, *(["manager"] * 2 if host in managers else [])])
+        managing = ["manager", "manager", *(["etcd"] if len(managers) > 1 else [])] if host in managers else []
+        what = daemon or chance.choice([*there, *managing])
     elif kind in ("deaf", "apart"):
         what = chance.choice([each for each in hosts if each != host])
     elif kind == "clock":

@@ -15,7 +15,7 @@ from tests.cluster.chaos.fault import Fault
 from tests.cluster.conftest import PROJECT, Lab
 
 DISKS = Path("/var/lib/shoal-lab")
-DISK_MIB = 96
+DISK_MIB = 256  # etcd lays out 64 MiB for its log in advance, and the next one beside it
 PATTERNS = {
     "agent": "bin/shoal-agent",
     "manager": "bin/shoal-manager",
