@@ -25,6 +25,7 @@ from agent.container.held import Held
 from agent.container.launch import Launcher
 from agent.container.lifecycle import Room
 from agent.container.porter import Errand
+from shoal.command import Child
 from shoal.errors import Conflict, DeadlineExceeded, Exhausted, InvalidArgument, NotFound, ShoalError
 from shoal.model.container import MountType
 
@@ -132,21 +133,9 @@ def _absolute(path: str) -> str:
     return f"/{path.lstrip('/')}"
 
 
-async def _start(errand: Errand, *, stdin: bool) -> asyncio.subprocess.Process:
-    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        _CHILD,
-        _ROOMS,
-        json.dumps(errand._asdict()),
-        stdin=pipe if stdin else nothing,
-        stdout=nothing if stdin else pipe,
-        stderr=pipe,
-        env={},
-    )
+async def _start(errand: Errand, *, stdin: bool) -> Child:
+    argv = (sys.executable, "-I", "-S", "-c", _CHILD, _ROOMS, json.dumps(errand._asdict()))
+    return await Child.start(argv, stdin=stdin, stdout=not stdin, environment={})
 
 
 async def _output(errand: Errand) -> AsyncGenerator[bytes, None]:
@@ -184,9 +173,8 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
         raise DeadlineExceeded(f"nothing came for {_PATIENCE_S:.0f} s: the copy is broken off") from error
 
 
-async def _ended(child: asyncio.subprocess.Process) -> None:
+async def _ended(child: Child) -> None:
     """Raises _Failed for what the child complains of."""
-    assert child.stderr is not None
     complaint = await child.stderr.read(_CHUNK)
     code = await child.wait()
     if code == 0:
@@ -199,10 +187,9 @@ async def _ended(child: asyncio.subprocess.Process) -> None:
     raise _Failed(said["error"], said["kind"], said["errno"])
 
 
-async def _reaped(child: asyncio.subprocess.Process) -> None:
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
+async def _reaped(child: Child) -> None:
+    if not child.ended:
+        child.kill()
         await child.wait()
 
 

@@ -6,11 +6,11 @@ arguments, never as a shell's.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 
 import msgspec
 
+from shoal.command import run
 from shoal.errors import InvalidArgument, ShoalError, Unsupported
 
 DEFAULT = ("-ef",)
@@ -28,21 +28,13 @@ async def processes(pids: Collection[int], arguments: Sequence[str]) -> Processe
     """Raises Unsupported on a host without ps, InvalidArgument for what ps does not understand."""
     arguments = tuple(arguments) or DEFAULT
     try:
-        ps = await asyncio.create_subprocess_exec(
-            "ps",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=_ENVIRONMENT,
-        )
-    except FileNotFoundError as error:
+        ps = await run(("ps", *arguments), check=False, environment=_ENVIRONMENT)
+    except ShoalError as error:
         raise Unsupported("top needs ps on this host", hint="install Debian's package procps") from error
-    said, complaint = await ps.communicate()
-    if ps.returncode:
-        why = complaint.decode(errors="replace").strip().split("\n")[0]
-        raise InvalidArgument(f"ps {' '.join(arguments)}: {why or f'ended with {ps.returncode}'}")
-    return selected(said.decode(errors="replace"), pids)
+    if ps.code:
+        why = ps.stderr.decode(errors="replace").strip().split("\n")[0]
+        raise InvalidArgument(f"ps {' '.join(arguments)}: {why or f'ended with {ps.code}'}")
+    return selected(ps.stdout.decode(errors="replace"), pids)
 
 
 def selected(listing: str, pids: Collection[int]) -> Processes:

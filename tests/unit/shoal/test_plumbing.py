@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,31 @@ async def test_command_tells_what_it_said() -> None:
     assert (await command.run(["false"], stdin=bytes(1_000_000), check=False)).code == 1
     with pytest.raises(ShoalError, match="not installed"):
         await command.run(["no-such-program"])
+
+
+async def test_a_child_s_streams_go_both_ways() -> None:
+    child = await command.Child.start(["cat"], stdin=True, stdout=True, environment={})
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(b"x" * 1_000_000)
+    taken = asyncio.ensure_future(child.stdout.read(-1))
+    await child.stdin.drain()
+    child.stdin.close()
+    assert len(await taken) == 1_000_000
+    assert await child.wait() == 0
+
+
+async def test_a_child_that_nobody_listens_to_leaves_no_descriptor() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    child = await command.Child.start(["cat", "/dev/zero"], stdin=False, stdout=True, environment={})
+    assert child.stdout is not None
+    await child.stdout.read(1)
+    assert not child.ended
+    child.kill()
+    assert await child.wait() == -signal.SIGKILL
+    await asyncio.sleep(0)  # transports close their pipe in the loop's next round
+    await asyncio.sleep(0)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_cancelled_command_is_killed() -> None:
