@@ -53,13 +53,12 @@ class Local:
         return self._folder / name / "_data"
 
     def remove(self, name: str) -> None:
-        trash = self._folder / TRASH
-        trash.mkdir(exist_ok=True)
-        doomed = trash / f"{name}.{os.urandom(6).hex()}"
+        doomed = self._folder / TRASH / f"{name}.{os.urandom(6).hex()}"
         with contextlib.suppress(FileNotFoundError):
             (self._folder / name).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Delete what a crash left in the trash."""
+        """Delete what a crash left in the trash, which is there from then on."""
         shutil.rmtree(self._folder / TRASH, ignore_errors=True)
+        (self._folder / TRASH).mkdir(exist_ok=True)

@@ -179,6 +179,8 @@ class Volumes:
         self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._driver.sweep()
         for place in sorted(self._folder.iterdir()):
+            if place.name.startswith("."):
+                continue  # the driver's own
             try:
                 self._load_one(place)
             except (OSError, ShoalError) as error:
