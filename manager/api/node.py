@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from manager.api.find import begins, cluster_of, contains, is_any, labelled, node_of, passes
-from manager.api.role import demoting, with_spec
+from manager.api.role import check_promotion, demoting, with_spec
 from manager.api.room import Room, pairs, writing
 from manager.ca.revocation import revoking
 from manager.control.action import touched
@@ -49,6 +49,8 @@ class NodeCalls:
 
         def attempt() -> Txn:
             now = self._node(node.meta.id)
+            if spec.role is Role.MANAGER is not now.spec.role:
+                check_promotion(self._room.mirror, now)
             demoted = spec.role is Role.WORKER is not now.spec.role
             rests_on = demoting(self._room.mirror, now) if demoted else ()
             return writing(touched(with_spec(now, spec), now_ns), rests_on)

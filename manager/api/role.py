@@ -17,6 +17,15 @@ def with_spec(node: Node, spec: NodeSpec) -> Node:
     return msgspec.structs.replace(node, spec=spec, manager=ManagerStatus() if gone else node.manager)
 
 
+def check_promotion(view: View, node: Node) -> None:
+    """Raises Conflict for a node that is ceasing to be a manager: its agent, which would hear of neither, would keep a
+    manager whose member of etcd is gone."""
+    if node.manager.member_id or node.meta.id in view.managers:
+        raise Conflict(
+            f"node {node.description.hostname} is still ceasing to be a manager", hint="promote it again in a moment"
+        )
+
+
 def demoting(view: View, node: Node) -> tuple[Guard, ...]:
     """What the demotion of a manager rests on: that the others go on as they are.
 

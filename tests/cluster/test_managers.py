@@ -182,7 +182,10 @@ def test_a_manager_is_demoted_promoted_and_leaves(managers: Managers) -> None:
     eventually(lambda: sorted(managers.statuses("n1").values())[0] == "Ready", what="two managers")
     worker = lab.on("n3", "shoal", "node", "ls")
     assert "not a swarm manager" in worker.stderr
-    lab.shoal("n1", "node", "promote", "n2", "n3")
+    for host in ("n2", "n3"):
+        # Who is ceasing to be a manager is not promoted before that is done.
+        promotion = ("shoal", "node", "promote", host)
+        eventually(lambda argv=promotion: lab.on("n1", *argv).returncode == 0, what=f"{host} promoted")
     eventually(managers.all_serve, what="three managers again", seconds=90)
     lab.shoal("n3", "swarm", "leave")
     # Who leaves says so to the manager that it is connected to; the others hear it through the store.

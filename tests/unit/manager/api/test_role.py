@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from manager.api.role import demoting, with_spec
+from manager.api.role import check_promotion, demoting, with_spec
 from manager.store.presence import Presence
 from manager.store.view import View
 from shoal.errors import Conflict
@@ -41,6 +41,16 @@ def test_without_an_etcd_of_their_own_one_that_answers_is_enough() -> None:
     assert demoting(view(first, second, third, serving="m1"), third)
     with pytest.raises(Conflict, match="1 must answer, and 0 do"):
         demoting(view(first, second, third, serving="m1"), first)
+
+
+def test_who_is_ceasing_to_be_a_manager_is_not_promoted_before_that_is_done() -> None:
+    demoted = msgspec.structs.replace(manager("m2"), spec=NodeSpec(Role.WORKER))
+    check_promotion(view(manager("m1"), demoted, serving="m1"), demoted)
+    with pytest.raises(Conflict, match="still ceasing"):
+        check_promotion(view(manager("m1"), demoted, serving="m1 m2"), demoted)
+    member = msgspec.structs.replace(demoted, manager=ManagerStatus("m2:2377", "2"))
+    with pytest.raises(Conflict, match="still ceasing"):
+        check_promotion(view(manager("m1"), member, serving="m1"), member)
 
 
 def test_a_worker_is_forgotten_as_a_manager_once_it_is_no_member() -> None:
