@@ -17,6 +17,7 @@ from agent.session import Source
 from shoal.errors import NotFound, ShoalError
 from shoal.model.assignment import Template
 from shoal.model.image import Image
+from shoal.reference import parse
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +62,11 @@ class Obtain(Generic[S]):
             tried = [f"no image {reference} on this node"]
             for way in (self._from_peers, self._from_registry):
                 try:
-                    await way(reference, digest)
+                    found = await way(reference, digest)
                 except ShoalError as error:
                     tried.append(str(error))
                     continue
-                if (here := await self._here(reference, digest)) is not None:
+                if (here := await self._here(reference, found)) is not None:
                     return here
         raise NotFound(f"No such image: {reference}: " + "; ".join(tried))
 
@@ -80,8 +81,9 @@ class Obtain(Generic[S]):
                 return name
         return None
 
-    async def _from_peers(self, reference: str, digest: str) -> None:
-        found = await self._locate(reference, digest)
+    async def _from_peers(self, reference: str, digest: str) -> str:
+        """The digest of what is here now: an image that comes from another node has no name but this."""
+        found = await self._locate(parse(reference).with_default_tag().canonical, digest)
         if not found:
             raise NotFound("no other node has it")
         # Nodes may hold different images by the same tag: those that agree with the first are asked.
@@ -90,10 +92,12 @@ class Obtain(Generic[S]):
         async with self._dial(same) as sources:
             await self._images.fetch(reference, digest, sources)
         log.info("image %s fetched from nodes=%s", reference, ",".join(source.node_id for source in same))
+        return digest
 
-    async def _from_registry(self, reference: str, digest: str) -> None:
+    async def _from_registry(self, reference: str, digest: str) -> str:
         await self._images.pull(pinned(reference, digest))
         log.info("image %s pulled", reference)
+        return digest
 
 
 def pinned(reference: str, digest: str) -> str:

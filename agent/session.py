@@ -306,13 +306,14 @@ class Session:
             await outgoing.put(wire.SessionRequest(reports=reports))
 
     async def _send_images(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+        """The first change at once: who imports an image makes a service of it next."""
         with self._images.changes.subscribe() as changes:
             while True:
                 await changes.wait()
-                await self._clock.sleep(IMAGES_S)
                 with contextlib.suppress(Lagged):
                     changes.drain()
                 await outgoing.put(wire.SessionRequest(images=self._inventory()))
+                await self._clock.sleep(IMAGES_S)
 
     async def _send_description(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
         said = self._description()
