@@ -107,8 +107,8 @@ async def test_expired_and_revoked_ones_say_so(manager: Any, door: JoinServicer)
     for comer in ("", key_pem):
         with pytest.raises(PermissionDenied, match="was revoked"):
             await come(door, revoked.text, comer)
-    with pytest.raises(NotFound, match="No such join token: x"):
-        await manager.control.RevokeJoinToken(control_pb2.RevokeJoinTokenRequest(token="x"), None)
+    with pytest.raises(NotFound, match="No such join token: nosuchtoken"):
+        await manager.control.RevokeJoinToken(control_pb2.RevokeJoinTokenRequest(token="nosuchtoken"), None)
 
 
 async def test_what_the_store_holds_opens_nothing(manager: Any) -> None:
