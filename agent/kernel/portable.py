@@ -13,11 +13,14 @@ import ctypes
 import errno
 import os
 import pickle
+import signal
 import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from agent.kernel import syscalls, table
 from agent.kernel.program import Block, Failed, Process, Program
@@ -117,23 +120,20 @@ def serve() -> None:
 
 
 def _clone(program: Program, flags: int, cgroup_fd: int, namespace: int) -> tuple[bytes, int]:
-    code = table.link(program)
-    entries = [struct.unpack_from("<Q6qQQqqq", code, at) for at in range(0, len(code), table.SIZE)]
-    pidfd = ctypes.c_int(-1)
-    flags |= syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | syscalls.CLONE_CLEAR_SIGHAND
-    if cgroup_fd >= 0:
-        flags |= syscalls.CLONE_INTO_CGROUP
-    arguments = (ctypes.c_uint64 * 11)(flags, ctypes.addressof(pidfd), 0, 0, 0, 0, 0, 0, 0, 0, max(cgroup_fd, 0))
-    python = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the GIL stays held, so the child's copy of it is held too
-    python.syscall.restype = ctypes.c_long
     home = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC) if namespace >= 0 else -1
     if namespace >= 0:
         syscalls.setns(namespace, syscalls.CLONE_NEWPID)
     reader, writer = os.pipe()
-    pid = python.syscall(ctypes.c_long(syscalls.NUMBERS["clone3"]), arguments, ctypes.c_long(88))
-    if pid == 0:
-        _walk(entries, writer)
-    error = ctypes.get_errno()
+    error, pid, pidfd = 0, -1, -1
+    try:
+        pid, pidfd = fork(
+            program,
+            flags | syscalls.CLONE_PARENT,
+            lambda stopped, result: os.write(writer, struct.pack("<qq", stopped, result)),
+            cgroup_fd=cgroup_fd,
+        )
+    except OSError as failed:
+        error = failed.errno or errno.EINVAL
     os.close(writer)
     if home >= 0:
         syscalls.setns(home, syscalls.CLONE_NEWPID)
@@ -141,10 +141,36 @@ def _clone(program: Program, flags: int, cgroup_fd: int, namespace: int) -> tupl
     told = os.read(reader, 16)
     os.close(reader)
     stopped, result = struct.unpack("<qq", told) if told else (-1, 0)
-    return _ANSWER.pack(pid if pid > 0 else -error, stopped, result), pidfd.value
+    return _ANSWER.pack(pid if pid > 0 else -error, stopped, result), pidfd
 
 
-def _walk(entries: list[tuple[int, ...]], writer: int) -> None:
+def fork(program: Program, flags: int, report: Callable[[int, int], object], *, cgroup_fd: int = -1) -> tuple[int, int]:
+    """Clone this process, which must have one thread, and walk the program in the child; (pid, pidfd), not awaited.
+
+    When the program stops before an exec, the child calls `report(index of the op, -errno)` and exits with 127.
+    """
+    code = table.link(program)
+    entries = [struct.unpack_from("<Q6qQQqqq", code, at) for at in range(0, len(code), table.SIZE)]
+    pidfd = ctypes.c_int(-1)
+    flags |= syscalls.CLONE_PIDFD | syscalls.CLONE_CLEAR_SIGHAND
+    if cgroup_fd >= 0:
+        flags |= syscalls.CLONE_INTO_CGROUP
+    signal_number = 0 if flags & syscalls.CLONE_PARENT else signal.SIGCHLD
+    arguments = (ctypes.c_uint64 * 11)(
+        flags, ctypes.addressof(pidfd), 0, 0, signal_number, 0, 0, 0, 0, 0, max(cgroup_fd, 0)
+    )
+    python = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the GIL stays held, so the child's copy of it is held too
+    python.syscall.restype = ctypes.c_long
+    pid = python.syscall(ctypes.c_long(syscalls.NUMBERS["clone3"]), arguments, ctypes.c_long(88))
+    if pid == 0:
+        _walk(entries, report)
+    if pid < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"clone3: {os.strerror(number)}")
+    return int(pid), pidfd.value
+
+
+def _walk(entries: list[tuple[int, ...]], report: Callable[[int, int], object]) -> NoReturn:
     """In the child: what the trampoline's machine code does."""
     libc = ctypes.PyDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
@@ -167,5 +193,7 @@ def _walk(entries: list[tuple[int, ...]], writer: int) -> None:
         else:
             results[index] = result
             index += on_success // table.SIZE
-    os.write(writer, struct.pack("<qq", *last))
-    os._exit(127)
+    try:
+        report(*last)
+    finally:
+        os._exit(127)

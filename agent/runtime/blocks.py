@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import struct
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,9 +22,13 @@ from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.mounts import Root
 from agent.runtime.seccomp import Filter
-from agent.runtime.spec import Mount, Process, Spec
+from agent.runtime.spec.config import Spec
+from agent.runtime.spec.mount import Mount
+from agent.runtime.spec.process import Process
 
-_IN_CLONE = sys.CLONE_NEWPID | sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET
+_IN_CLONE = (
+    sys.CLONE_NEWUSER | sys.CLONE_NEWPID | sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET
+)
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
@@ -36,12 +41,28 @@ class Wiring(NamedTuple):
     stdio: tuple[int, int, int] | None  # or `console`
     console: Console | None
     joins: tuple[tuple[int, int], ...] = ()  # (descriptor, CLONE_NEW* kinds) of existing namespaces
+    keyring: bool = True  # a session keyring of its own
+    preserved: int = 0  # descriptors from 3 on that the process is to have
     # The rest is for a start only.
     mount_point: str = ""
     root: Root = Root()
     cgroups: tuple[CgroupMount, ...] = ()
     directories: frozenset[str] = frozenset()  # the bind sources that are directories
     can_mknod: bool = True
+    pivot: bool = True
+    sources: Mapping[str, int] = {}  # detached mounts made beforehand, by the destination that they are for
+    stops: Stops | None = None
+
+
+class Stops(NamedTuple):
+    """Where a child waits for its parent: it writes a word to `channel` and reads one back; at the end, when all is
+    made and the command has been found, it waits at `gate` for somebody's byte."""
+
+    channel: int
+    gate: int
+
+
+MAPPED, MOUNTED, READY = b"map the ids", b"run the hooks", b"ready"
 
 
 def clone_flags(namespaces: Mapping[int, str]) -> int:
@@ -56,39 +77,107 @@ def start(spec: Spec, wiring: Wiring) -> Program:
         raise Failure(
             "InvalidArgument", "config: maskedPaths need a mount on /dev, or the image chooses what masks them"
         )
-    listed = [] if wiring.can_mknod else [*mounts.DEVICES, *spec.devices]
-    bound = [Mount(device.path, "bind", device.path) for device in listed]
+    listed = (*mounts.DEVICES, *spec.devices)
+    nodes = listed if wiring.can_mknod else ()
+    bound = () if wiring.can_mknod else tuple(Mount(device.path, "bind", device.path) for device in listed)
     entries = [*spec.mounts, *bound]
-    before = [
-        *confine.entered(wiring.tasks),
-        *_namespaces(spec, wiring),
-        *_settings(spec),
-        *(op for mount in entries if mount.kind == "bind" for op in mounts.cloned(mount)),
-        Op("make the mount tree private", "mount", (0, b"/", 0, sys.MS_REC | sys.MS_PRIVATE, 0)),
-        *mounts.root(wiring.root, wiring.mount_point),
+    cgroups = _shown(spec, wiring.cgroups)
+    blocks = [
+        Block(_outside(spec, wiring, entries, cgroups)),
+        *_hooked(spec, wiring),
+        mounts.pivot() if wiring.pivot else mounts.moved(),
     ]
-    blocks = [Block(before), mounts.pivot()]
     for mount in entries:
-        if mount.kind == "bind":
-            is_directory = mount.source in wiring.directories
-            blocks.append(Block(mounts.bind(mount, is_directory=is_directory)))
+        if mount.destination in wiring.sources:
+            blocks.append(
+                Block(mounts.bind(mount, Fd(wiring.sources[mount.destination]), is_directory=_dir(mount, wiring)))
+            )
+        elif mount.kind == "bind":
+            blocks.append(Block(mounts.bind(mount, is_directory=_dir(mount, wiring))))
         else:
-            blocks.append(mounts.filesystem(mount, wiring.cgroups))
-        if mount.destination == "/dev" and mount.kind != "bind" and wiring.can_mknod:
-            blocks.append(mounts.devices(spec.devices))
-    if own_dev is None and wiring.can_mknod:
-        blocks.append(mounts.devices(spec.devices))
+            blocks.append(mounts.filesystem(mount, cgroups))
+        if mount is own_dev and mount.kind != "bind":
+            blocks.append(mounts.devices(nodes))
+    if own_dev is None:
+        blocks.append(mounts.devices(nodes))
     if spec.masked or spec.readonly:
         blocks.append(mounts.hidden(spec.masked, spec.readonly))
-    after = _streams(spec.process, wiring, device=own_dev is not None and own_dev.kind != "bind" and wiring.can_mknod)
+    after = _streams(spec.process, wiring, device=own_dev is not None and own_dev.kind != "bind")
     after += confine.working_directory(spec.process, make=True)
     if spec.personality is not None:
         after.append(Op("set the personality", "personality", (spec.personality,)))
     blocks.append(Block(after))
     if spec.readonly_root:
         blocks.append(mounts.readonly_root())
-    blocks += [confine.confined(spec.process, wiring.bounds, wiring.filter), Block(confine.command(spec.process))]
+    if spec.propagation:
+        blocks.append(mounts.root_propagation(spec.propagation, deep=spec.deep_propagation))
+    if wiring.stops is not None:
+        blocks.append(Block([*confine.found(spec.process), *_gate(wiring.stops)]))
+    blocks += [_confined(spec.process, wiring), Block(confine.command(spec.process))]
     return Program(tuple(blocks))
+
+
+def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[CgroupMount, ...]) -> list[Op]:
+    """What is done while the host's tree is there: namespaces, settings, the root, the sources of bind mounts."""
+    sources = {
+        mount.destination: Fd(wiring.sources[mount.destination])
+        for mount in entries
+        if mount.destination in wiring.sources
+    }
+    ops: list[Op] = []
+    if wiring.stops is not None:
+        ops.append(Op("die with the parent", "prctl", (sys.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)))
+    ops += confine.entered(wiring.tasks)
+    if sys.CLONE_NEWUSER in spec.namespaces and wiring.stops is not None:
+        ops += _stop(wiring.stops, MAPPED)
+    ops += [*_namespaces(spec, wiring), *_settings(spec)]
+    for mount in entries:
+        if mount.kind == "bind" or mount.destination in sources:
+            ops += mounts.cloned(mount, sources.get(mount.destination))
+        elif mount.kind == "cgroup":
+            ops += [op for entry in cgroups if entry.kind == "bind" for op in mounts.cloned(mounts.shown(mount, entry))]
+    ops += [mounts.tree(spec.propagation), *mounts.root(wiring.root, wiring.mount_point, spec.propagation)]
+    if sys.CLONE_NEWUSER in spec.namespaces:
+        # Not before: the host's directories need not be open to the container's root.
+        ops += [
+            Op("become the namespace's root group", "setresgid", (0, 0, 0)),
+            Op("become the namespace's root", "setresuid", (0, 0, 0)),
+        ]
+    return ops
+
+
+def _dir(mount: Mount, wiring: Wiring) -> bool:
+    return mount.kind != "bind" or mount.source in wiring.directories
+
+
+def _shown(spec: Spec, cgroups: tuple[CgroupMount, ...]) -> tuple[CgroupMount, ...]:
+    """Without a cgroup namespace a v1 hierarchy would show every group of the host: bind the container's own."""
+    if sys.CLONE_NEWCGROUP in spec.namespaces:
+        return cgroups
+    return tuple(entry._replace(kind="bind") if entry.directory else entry for entry in cgroups)
+
+
+def _stop(stops: Stops, word: bytes) -> list[Op]:
+    step = f"wait for the runtime to {word.decode()}"
+    return [
+        Op(step, "write", (Fd(stops.channel), word, len(word))),
+        Op(step, "read", (Fd(stops.channel), bytes(8), 8)),
+    ]
+
+
+def _hooked(spec: Spec, wiring: Wiring) -> list[Block]:
+    """A stop while both trees can be seen, if somebody wants it."""
+    wanted = {"prestart", "createRuntime", "createContainer"} & set(spec.hooks)
+    return [Block(_stop(wiring.stops, MOUNTED))] if wanted and wiring.stops is not None else []
+
+
+def _gate(stops: Stops) -> list[Op]:
+    """All is made: from here on the child needs no parent, only the byte that starts it."""
+    return [
+        Op("outlive the runtime", "prctl", (sys.PR_SET_PDEATHSIG, 0, 0, 0, 0)),
+        Op("report to the runtime", "write", (Fd(stops.channel), READY, len(READY))),
+        Op("wait to be started", "read", (Fd(stops.gate), bytes(8), 1)),
+    ]
 
 
 def execute(process: Process, wiring: Wiring) -> Program:
@@ -96,6 +185,7 @@ def execute(process: Process, wiring: Wiring) -> Program:
     before = [
         *confine.entered(wiring.tasks),
         *_oom_score(process),
+        *_labels(process),
         *(Op("enter the container", "setns", (Fd(fd), kinds)) for fd, kinds in wiring.joins),
         Op("clear the umask", "umask", (0,)),
         Op("start a session", "setsid", ()),
@@ -105,10 +195,14 @@ def execute(process: Process, wiring: Wiring) -> Program:
     return Program(
         (
             Block(before),
-            confine.confined(process, wiring.bounds, wiring.filter),
+            _confined(process, wiring),
             Block(confine.command(process)),
         )
     )
+
+
+def _confined(process: Process, wiring: Wiring) -> Block:
+    return confine.confined(process, wiring.bounds, wiring.filter, keyring=wiring.keyring, preserved=wiring.preserved)
 
 
 def _own_dev(spec: Spec) -> Mount | None:
@@ -132,7 +226,15 @@ def _namespaces(spec: Spec, wiring: Wiring) -> list[Op]:
 
 def _settings(spec: Spec) -> list[Op]:
     """Host name, sysctls and OOM score, through the host's /proc, which no image can have replaced."""
-    ops = _oom_score(spec.process)
+    # In a user namespace that file is not the child's to write: whoever maps its ids does it.
+    ops = (
+        _labels(spec.process)
+        if sys.CLONE_NEWUSER in spec.namespaces
+        else [
+            *_oom_score(spec.process),
+            *_labels(spec.process),
+        ]
+    )
     for name, value in spec.sysctls:
         step, path = f"set sysctl {name}", "/proc/sys/" + name.replace(".", "/")
         data = value.encode()
@@ -156,6 +258,22 @@ def _oom_score(process: Process) -> list[Op]:
         # Below our own score it takes CAP_SYS_RESOURCE: give what this host can give.
         Op(step, "write", (Ref("oom"), data, len(data)), ignore=(errno.EACCES,)),
     ]
+
+
+def _labels(process: Process) -> list[Op]:
+    """The profiles that the next execve puts on; whether this host has them is checked before (`lsm`)."""
+    ops: list[Op] = []
+    for path, text in (
+        ("/proc/self/attr/apparmor/exec", f"exec {process.apparmor}" if process.apparmor else ""),
+        ("/proc/self/attr/exec", process.selinux),
+    ):
+        if text:
+            step, data = f"set the label {text}", text.encode()
+            ops += [
+                Op(step, "openat", (sys.AT_FDCWD, path.encode(), os.O_WRONLY | os.O_CLOEXEC, 0), label=step),
+                Op(step, "write", (Ref(step), data, len(data))),
+            ]
+    return ops
 
 
 def _streams(process: Process, wiring: Wiring, *, device: bool) -> list[Op]:

@@ -18,11 +18,12 @@ from agent.kernel.program import Block, Fd, Op, Ref, Struct, Vector
 from agent.runtime import capability
 from agent.runtime.mounts import directory, opened
 from agent.runtime.seccomp import Filter
-from agent.runtime.spec import Process
+from agent.runtime.spec.process import Process
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _TRY_NEXT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
 _UNLIMITED = (1 << 64) - 1
+_SCHED_ATTR_BYTES, _IOPRIO_WHO_PROCESS = 48, 1
 
 
 class Bounds(NamedTuple):
@@ -43,26 +44,36 @@ def working_directory(process: Process, *, make: bool) -> list[Op]:
     ]
 
 
-def confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block:
+def confined(
+    process: Process, bounds: Bounds, filter_: Filter | None, *, keyring: bool = True, preserved: int = 0
+) -> Block:
     """Limits, ids, capabilities and seccomp."""
-    return _confined(process._replace(args=(), env=(), cwd=""), bounds, filter_)
+    return _confined(process._replace(args=(), env=(), cwd=""), bounds, filter_, keyring, preserved)
 
 
 @lru_cache(maxsize=128)
-def _confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block:
-    ops = [
+def _confined(
+    process: Process,
+    bounds: Bounds,
+    filter_: Filter | None,
+    keyring: bool,
+    preserved: int,
+) -> Block:
+    ops = _scheduled(process)
+    ops += [
         Op(f"set limit {number}", "prlimit64", (0, number, struct.pack("<QQ", soft, hard), 0))
         for number, soft, hard in limits(process.rlimits, bounds)
     ]
     bounding = process.bounding & bounds.permitted
-    ops.append(
-        Op(
-            "make a session keyring",
-            "keyctl",
-            (sys.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0),
-            ignore=(errno.ENOSYS, errno.EPERM, errno.EACCES),
+    if keyring:
+        ops.append(
+            Op(
+                "make a session keyring",
+                "keyctl",
+                (sys.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0),
+                ignore=(errno.ENOSYS, errno.EPERM, errno.EACCES),
+            )
         )
-    )
     ops += [
         Op(f"drop {name}", "prctl", (sys.PR_CAPBSET_DROP, number, 0, 0, 0), ignore=(errno.EINVAL, errno.EPERM))
         for number, name in enumerate(capability.NAMES)
@@ -91,7 +102,7 @@ def _confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block
         if (process.ambient & inheritable) >> number & 1
     ]
     quiet = [
-        Op("mark descriptors close-on-exec", "close_range", (3, (1 << 32) - 1, sys.CLOSE_RANGE_CLOEXEC)),
+        Op("mark descriptors close-on-exec", "close_range", (3 + preserved, (1 << 32) - 1, sys.CLOSE_RANGE_CLOEXEC)),
         Op("unblock signals", "rt_sigprocmask", (2, bytes(8), 0, 8)),
         Op(f"set umask {process.umask:o}", "umask", (process.umask,)),
     ]
@@ -109,6 +120,18 @@ def _confined(process: Process, bounds: Bounds, filter_: Filter | None) -> Block
     # Dropping from the bounding set does not touch what the process itself still holds.
     keep = _capset(permitted | capability.SYS_ADMIN, permitted | capability.SYS_ADMIN, inheritable)
     return Block([*ops, *quiet, keep, install, *final])
+
+
+def _scheduled(process: Process) -> list[Op]:
+    """Scheduling policy and I/O priority, while there still is the right to raise them."""
+    ops: list[Op] = []
+    if process.scheduler is not None:
+        policy, flags, nice, *rest = process.scheduler
+        attributes = struct.pack("<IIQiIQQQ", _SCHED_ATTR_BYTES, policy, flags, nice, *rest)
+        ops.append(Op("set the scheduling policy", "sched_setattr", (0, attributes, 0)))
+    if process.io_priority is not None:
+        ops.append(Op("set the I/O priority", "ioprio_set", (_IOPRIO_WHO_PROCESS, 0, process.io_priority)))
+    return ops
 
 
 def _capset(permitted: int, effective: int, inheritable: int) -> Op:
@@ -137,17 +160,38 @@ def command(process: Process) -> list[Op]:
     step = f'exec "{name}"'
     if "/" in name:
         return [Op(step, "execve", (os.fsencode(name), arguments, environment))]
-    places = [place for place in process.path.split(":") if place.startswith("/")]
     return [
         Op(step, "execve", (os.fsencode(f"{place.rstrip('/')}/{name}"), arguments, environment), ignore=_TRY_NEXT)
-        for place in places or ["/nonexistent"]
+        for place in _places(process)
     ]
 
 
-def standard_streams(stdin: int, stdout: int, stderr: int) -> list[Op]:
-    """Put three descriptors of the keeper on 0, 1 and 2."""
+def found(process: Process) -> list[Op]:
+    """Look the command up without running it, so that one that is not there is told before the start."""
+    name = process.args[0]
+    paths = [name] if "/" in name else [f"{place.rstrip('/')}/{name}" for place in _places(process)]
     return [
-        Op(f"set descriptor {number}", "dup3", (Fd(fd), number, 0)) for number, fd in enumerate((stdin, stdout, stderr))
+        Op(
+            f'exec "{name}"',
+            "faccessat",
+            (sys.AT_FDCWD, os.fsencode(path), os.X_OK),
+            ignore=_TRY_NEXT if left else (),
+            then=left,
+        )
+        for left, path in zip(reversed(range(len(paths))), paths, strict=True)
+    ]
+
+
+def _places(process: Process) -> list[str]:
+    return [place for place in process.path.split(":") if place.startswith("/")] or ["/nonexistent"]
+
+
+def standard_streams(stdin: int, stdout: int, stderr: int) -> list[Op]:
+    """Put three descriptors on 0, 1 and 2; those that are there already stay."""
+    return [
+        Op(f"set descriptor {number}", "dup3", (Fd(fd), number, 0))
+        for number, fd in enumerate((stdin, stdout, stderr))
+        if fd != number
     ]
 
 

@@ -26,7 +26,7 @@ from agent.kernel import syscalls
 from agent.kernel.portable import Portable
 from agent.kernel.program import Executor
 from agent.kernel.trampoline import Trampoline, supported
-from agent.runtime import adopt, spec, wire
+from agent.runtime import adopt, wire
 from agent.runtime.cgroups.group import Groups
 from agent.runtime.connection import Connection, Stream, error_message
 from agent.runtime.container import Container, Reply
@@ -34,6 +34,7 @@ from agent.runtime.failure import Failure
 from agent.runtime.holder import Holder
 from agent.runtime.loop import ERR, HUP, IN, Loop
 from agent.runtime.record import RUNNING, STARTING, ExitRecord, Records
+from agent.runtime.spec.resources import parse_limits
 from agent.runtime.starter import Executed, Running, Starter
 from agent.runtime.stdio import Stdio, Streams
 
@@ -211,7 +212,7 @@ class Keeper:
         container = self._running(request["id"])
         if container.record is None or container.group is None:
             raise ValueError("a running container has a record and a group")
-        limits = spec.parse_limits(request["resources"])
+        limits = parse_limits(request["resources"])
         group = self._groups.widened(container.group, limits)
         container.group = group
         container.record = replace(container.record, controllers=group.controllers)

@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 from agent.kernel import openat2
 from agent.kernel import syscalls as sys
-from agent.kernel.program import Block, Op, Ref
+from agent.kernel.program import Block, Fd, Op, Ref
 from agent.runtime.cgroups.group import CgroupMount
 from agent.runtime.failure import Failure
-from agent.runtime.spec import Device, Mount
+from agent.runtime.spec.config import Device
+from agent.runtime.spec.mount import Mount
 
 _HERE = sys.AT_FDCWD
 _TRUSTED = ("proc", "sysfs", "devpts", "mqueue", "cgroup")
@@ -39,6 +40,7 @@ _ATTRIBUTES = {
     sys.MS_NOATIME: sys.MOUNT_ATTR_NOATIME,
     sys.MS_STRICTATIME: sys.MOUNT_ATTR_STRICTATIME,
     sys.MS_NODIRATIME: sys.MOUNT_ATTR_NODIRATIME,
+    sys.MS_NOSYMFOLLOW: sys.MOUNT_ATTR_NOSYMFOLLOW,
 }
 _TIMES = sys.MS_NOATIME | sys.MS_STRICTATIME | sys.MS_RELATIME
 
@@ -109,7 +111,16 @@ def _made(path: str, *, resolve: int, is_file: bool) -> list[Op]:
     return [probe._replace(ignore=(errno.ENOENT,), then=len(made)), *made]
 
 
-def root(where: Root, mount_point: str) -> list[Op]:
+def tree(propagation: int) -> Op:
+    """Cut the copy of the host's mount tree off from the original: what is mounted in it stays in it.
+
+    A root that is to follow the host's (slave, shared) has to descend from a tree that does.
+    """
+    kind = sys.MS_SLAVE if propagation in (sys.MS_SLAVE, sys.MS_SHARED) else sys.MS_PRIVATE
+    return Op("make the mount tree private", "mount", (0, b"/", 0, sys.MS_REC | kind, 0))
+
+
+def root(where: Root, mount_point: str, propagation: int = 0) -> list[Op]:
     """Mount the container's root on `mount_point` and make that the working directory."""
     step = "mount the container's root"
     here = [Op("enter the container's root", "chdir", (os.fsencode(mount_point),))]
@@ -117,8 +128,9 @@ def root(where: Root, mount_point: str) -> list[Op]:
         source = os.fsencode(where.path or where.lower[0])
         ops = [
             Op(step, "mount", (source, os.fsencode(mount_point), 0, sys.MS_BIND | sys.MS_REC, 0)),
-            Op(step, "mount", (0, os.fsencode(mount_point), 0, sys.MS_PRIVATE | sys.MS_REC, 0)),
         ]
+        if propagation not in (sys.MS_SLAVE, sys.MS_SHARED):
+            ops.append(Op(step, "mount", (0, os.fsencode(mount_point), 0, sys.MS_PRIVATE | sys.MS_REC, 0)))
         if not where.path:
             ops.append(_readonly(mount_point))
         return ops + here
@@ -186,35 +198,53 @@ def pivot() -> Block:
     )
 
 
-def cloned(mount: Mount) -> list[Op]:
-    """Before the pivot: clone the source of a bind mount and set its flags while nobody sees it."""
+@lru_cache(maxsize=1)
+def moved() -> Block:
+    """As `pivot`, for a host whose own root cannot be pivoted away from (a ramdisk): its tree stays, out of reach."""
+    return Block(
+        (
+            Op("move the container's root to /", "mount", (b".", b"/", 0, sys.MS_MOVE, 0)),
+            Op("enter the container's root", "chroot", (b".",)),
+            Op("enter /", "chdir", (b"/",)),
+        )
+    )
+
+
+def cloned(mount: Mount, source: Fd | None = None) -> list[Op]:
+    """Before the pivot: clone the source of a bind mount and set its flags while nobody sees it; or take the detached
+    mount that somebody with more rights has made (`source`)."""
     label, step = f"source of {mount.destination}", f"bind {mount.source} to {mount.destination}"
     flags = sys.OPEN_TREE_CLONE | sys.OPEN_TREE_CLOEXEC | (sys.AT_RECURSIVE if mount.recursive else 0)
-    ops = [Op(step, "open_tree", (_HERE, os.fsencode(mount.source), flags), label=label)]
+    ops = [] if source else [Op(step, "open_tree", (_HERE, os.fsencode(mount.source), flags), label=label)]
+    place: Fd | Ref = source or Ref(label)
     propagation = mount.propagation or sys.MS_PRIVATE
     deep = mount.deep_propagation or not mount.propagation
-    ops.append(_attributes(step, label, 0, 0, propagation, deep=deep))
-    set_attributes, clear = attributes(mount)
-    if set_attributes or clear:
-        ops.append(_attributes(step, label, set_attributes, clear, 0, deep=mount.deep_readonly))
+    ops.append(_attributes(step, place, 0, 0, propagation, deep=deep))
+    if mount.kind != "bind":
+        return ops  # it was made with its flags
+    for depth, (to_set, to_clear) in enumerate(
+        (attributes(mount.set_flags, mount.clear_flags), attributes(mount.deep_set_flags, mount.deep_clear_flags))
+    ):
+        if to_set or to_clear:
+            ops.append(_attributes(step, place, to_set, to_clear, 0, deep=bool(depth)))
     return ops
 
 
-def attributes(mount: Mount) -> tuple[int, int]:
+def attributes(set_flags: int, clear_flags: int) -> tuple[int, int]:
     """mount(2) flags as mount_setattr(2) has them: to set, to clear."""
-    to_set = sum(value for flag, value in _ATTRIBUTES.items() if mount.set_flags & flag)
-    to_clear = sum(value for flag, value in _ATTRIBUTES.items() if mount.clear_flags & flag and not flag & _TIMES)
-    if mount.set_flags & _TIMES:
+    to_set = sum(value for flag, value in _ATTRIBUTES.items() if set_flags & flag)
+    to_clear = sum(value for flag, value in _ATTRIBUTES.items() if clear_flags & flag and not flag & _TIMES)
+    if set_flags & _TIMES:
         to_clear |= sys.MOUNT_ATTR__ATIME  # the three ways of keeping access times are one field
     return to_set, to_clear
 
 
-def _attributes(step: str, label: str, to_set: int, to_clear: int, propagation: int, *, deep: bool) -> Op:
+def _attributes(step: str, place: Fd | Ref, to_set: int, to_clear: int, propagation: int, *, deep: bool) -> Op:
     return Op(
         step,
         "mount_setattr",
         (
-            Ref(label),
+            place,
             b"",
             sys.AT_EMPTY_PATH | (sys.AT_RECURSIVE if deep else 0),
             struct.pack("<QQQQ", to_set, to_clear, propagation, 0),
@@ -223,7 +253,7 @@ def _attributes(step: str, label: str, to_set: int, to_clear: int, propagation: 
     )
 
 
-def bind(mount: Mount, *, is_directory: bool) -> list[Op]:
+def bind(mount: Mount, source: Fd | None = None, *, is_directory: bool) -> list[Op]:
     """After the pivot: put the clone on its target, which is made when it is missing."""
     target = f"target of {mount.destination}"
     flags = os.O_DIRECTORY if is_directory else 0
@@ -234,7 +264,7 @@ def bind(mount: Mount, *, is_directory: bool) -> list[Op]:
         Op(
             f"bind {mount.source} to {mount.destination}",
             "move_mount",
-            (Ref(f"source of {mount.destination}"), b"", Ref(target), b"", _ON_FD),
+            (source or Ref(f"source of {mount.destination}"), b"", Ref(target), b"", _ON_FD),
         ),
     ]
 
@@ -262,7 +292,7 @@ def _mounted(path: str, source: str, kind: str, flags: int, data: str, mount: Mo
     if mount.propagation and mount.propagation != sys.MS_PRIVATE:
         ops += [
             opened(path, f"mount on {path}", resolve=_resolve(mount)),
-            _attributes(step, f"mount on {path}", 0, 0, mount.propagation, deep=mount.deep_propagation),
+            _attributes(step, Ref(f"mount on {path}"), 0, 0, mount.propagation, deep=mount.deep_propagation),
         ]
     return ops
 
@@ -274,8 +304,17 @@ def _cgroups(mount: Mount, cgroups: tuple[CgroupMount, ...]) -> list[Op]:
     flags = mount.set_flags & ~sys.MS_RDONLY
     ops = _mounted(top, "tmpfs", "tmpfs", flags, "mode=755", mount)
     for entry in cgroups:
-        ops += _mounted(f"{top}/{entry.directory}", "cgroup", entry.kind, mount.set_flags, entry.options, mount)
+        path = f"{top}/{entry.directory}"
+        if entry.kind == "bind":
+            ops += bind(shown(mount, entry), is_directory=True)
+        else:
+            ops += _mounted(path, "cgroup", entry.kind, mount.set_flags, entry.options, mount)
     return [*ops, _readonly(top)] if mount.set_flags & sys.MS_RDONLY else ops
+
+
+def shown(mount: Mount, entry: CgroupMount) -> Mount:
+    """The bind mount that shows a group's own directory, where no cgroup namespace hides the host's other groups."""
+    return Mount(f"{mount.destination}/{entry.directory}", "bind", entry.path, mount.set_flags)
 
 
 def _readonly(path: str) -> Op:
@@ -291,12 +330,20 @@ def readonly_root() -> Block:
     return Block((_readonly("/"),))
 
 
+@lru_cache(maxsize=8)
+def root_propagation(propagation: int, *, deep: bool) -> Block:
+    """How the finished root takes part in what is mounted later, there and on the host."""
+    return Block(
+        (Op("set the root's propagation", "mount", (0, b"/", 0, propagation | (sys.MS_REC if deep else 0), 0)),)
+    )
+
+
 @lru_cache(maxsize=64)
-def devices(extra: tuple[Device, ...]) -> Block:
-    """The nodes and links that every container has, and `extra`."""
+def devices(nodes: tuple[Device, ...]) -> Block:
+    """Device nodes, and the links in /dev that every container has."""
     resolve = _INSIDE | openat2.NO_SYMLINKS
     ops = directory("/dev", "dev", resolve=resolve)
-    for device in (*DEVICES, *extra):
+    for device in nodes:
         parent, name = os.path.split(device.path)
         label = "dev"
         if parent != "/dev":
@@ -350,7 +397,7 @@ def hidden(masked: tuple[str, ...], readonly: tuple[str, ...]) -> Block:
         ops += [
             opened(path, f"readonly {path}", resolve=resolve, step=step)._replace(ignore=_ABSENT, otherwise=3),
             Op(step, "open_tree", (Ref(f"readonly {path}"), b"", _CLONE_FD | sys.AT_RECURSIVE), label=copy),
-            _attributes(step, copy, sys.MOUNT_ATTR_RDONLY, 0, 0, deep=True),
+            _attributes(step, Ref(copy), sys.MOUNT_ATTR_RDONLY, 0, 0, deep=True),
             Op(step, "move_mount", (Ref(copy), b"", Ref(f"readonly {path}"), b"", _ON_FD)),
         ]
     return Block(ops)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from agent.kernel import pidfd as pidfds
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Executor, Failed, Process, Program
-from agent.runtime import blocks, capability, console, seccomp, spec
+from agent.runtime import blocks, capability, console, lsm, seccomp
 from agent.runtime.blocks import Wiring
 from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.confine import Bounds
@@ -28,7 +28,10 @@ from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.mounts import Root
 from agent.runtime.record import RUNNING, STARTING, Record, Records, boot_id
-from agent.runtime.spec import Spec
+from agent.runtime.spec import config as specs
+from agent.runtime.spec.config import Spec
+from agent.runtime.spec.process import Process as OciProcess
+from agent.runtime.spec.process import parse_process
 from agent.runtime.stdio import Streams
 
 _ENTERED = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
@@ -56,15 +59,16 @@ class Starter:
         self._groups = groups
         self._executor = executor
         self._boot = boot_id()
-        self._bounds = _bounds(nofile)
-        self._can_mknod = _can_mknod(f"{records.directory}/mknod-{os.getpid()}")
+        self._bounds = bounds(nofile)
+        self._can_mknod = can_mknod(f"{records.directory}/mknod-{os.getpid()}")
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
     def start(self, request: Mapping[str, Any]) -> Running:
         """Start a container. Raises Failure in docker's words; then nothing of it is left."""
         container = request["id"]
-        config = spec.parse(request["config"])
-        filter_ = _filter(config)
+        config = specs.unattended(specs.parse(request["config"]))
+        lsm.check(config.process)
+        filter_ = compiled(config)
         directory = self._records.path(container)
         name = (
             config.cgroup.lstrip("/")
@@ -99,7 +103,7 @@ class Starter:
                     group.kill()
                     group.remove()
             self._records.remove(container)
-            raise _failure(error) from error
+            raise failure(error) from error
         return running
 
     def _run(
@@ -170,8 +174,8 @@ class Starter:
     def execute(self, record: Record, pidfd: int, group: Group, request: Mapping[str, Any]) -> Executed:
         """Start another process in a running container: its namespaces, cgroup, seccomp, capabilities."""
         raw = self._records.config(record.id)
-        config = spec.parse(raw)
-        process = spec.parse_process({**raw["process"], **request["process"]})
+        config = specs.parse(raw)
+        process = parse_process({**raw["process"], **request["process"]})
         try:
             with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
                 cgroup_fd, tasks = group.open()
@@ -192,7 +196,7 @@ class Starter:
                     process,
                     Wiring(
                         bounds=self._bounds,
-                        filter=_filter(config),
+                        filter=compiled(config),
                         tasks=tuple(tasks),
                         stdio=stdio,
                         console=terminal,
@@ -207,7 +211,7 @@ class Starter:
                 undo.pop_all()
                 return Executed(child.pid, child.pidfd, streams)
         except BaseException as error:
-            raise _failure(error) from error
+            raise failure(error) from error
 
     def discard(self, container: str, group: Group | None) -> None:
         """Remove what a dead container left: processes, cgroups, files. Idempotent; waits for the dying."""
@@ -217,12 +221,12 @@ class Starter:
         self._records.remove(container)
 
     def _execute(
-        self, program: Program, process: spec.Process, flags: int, cgroup_fd: int, pid_namespace: int
+        self, program: Program, process: OciProcess, flags: int, cgroup_fd: int, pid_namespace: int
     ) -> Process:
         try:
             return self._executor.start(program, flags, cgroup_fd=cgroup_fd, pid_namespace=pid_namespace)
         except Failed as error:
-            raise _translated(error, process) from error
+            raise translated(error, process) from error
 
     def _fifos(
         self, container: str, config: Spec, opened: contextlib.ExitStack, *, wants_stdin: bool
@@ -252,7 +256,7 @@ class Starter:
         return (theirs[0], theirs[1], theirs[2]), Streams(sources, stdin, -1)
 
     def _pipes(
-        self, process: spec.Process, opened: contextlib.ExitStack, *, wants_stdin: bool
+        self, process: OciProcess, opened: contextlib.ExitStack, *, wants_stdin: bool
     ) -> tuple[tuple[int, int, int], Streams]:
         theirs, sources = [self._null], dict[int, int]()
         stdin = -1
@@ -276,7 +280,8 @@ def terminal_streams(master: int) -> Streams:
     return Streams({master: 1}, os.dup(master), os.dup(master))
 
 
-def _filter(config: Spec) -> seccomp.Filter | None:
+def compiled(config: Spec) -> seccomp.Filter | None:
+    """The filter of a configuration, if it has one. Raises Failure for what it cannot express."""
     if config.seccomp is None:
         return None
     try:
@@ -291,7 +296,8 @@ def _kill(process: Process) -> None:
     os.close(process.pidfd)
 
 
-def _bounds(nofile: int) -> Bounds:
+def bounds(nofile: int) -> Bounds:
+    """What this process can give; `nofile` is the soft limit of descriptors for who names none."""
     hard = []
     for name in dir(resource):
         if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE":
@@ -302,7 +308,7 @@ def _bounds(nofile: int) -> Bounds:
     return Bounds(capability.own_permitted(), tuple(hard), ((resource.RLIMIT_NOFILE, min(nofile, most), most),))
 
 
-def _can_mknod(path: str) -> bool:
+def can_mknod(path: str) -> bool:
     """In a host that is itself a container, making device nodes may be forbidden: then they are bind mounts."""
     try:
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
@@ -312,11 +318,11 @@ def _can_mknod(path: str) -> bool:
     return True
 
 
-def _translated(failed: Failed, process: spec.Process) -> Failure:
+def translated(failed: Failed, process: OciProcess) -> Failure:
     """A failed program in docker's words, with the step and errno that tell what happened."""
     name, number = process.args[0], failed.errno
     detail = f"({failed.op.call}, errno {number})"
-    if failed.op.call != "execve" or not number:
+    if failed.op.call not in ("execve", "faccessat") or not number:
         hint = "the path contains a symbolic link where none is allowed" if number == errno.ELOOP else ""
         return Failure("StartFailed", f"unable to start container process: {failed}", hint)
     if "/" not in name and number in _LOOKED_UP:
@@ -334,7 +340,7 @@ def _translated(failed: Failed, process: spec.Process) -> Failure:
     return Failure("StartFailed", f'exec: "{name}": {os.strerror(number)} {detail}')
 
 
-def _failure(error: BaseException) -> BaseException:
+def failure(error: BaseException) -> BaseException:
     """What the agent is told: a Failure as it is, an OSError with its words, a bug as itself."""
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""

@@ -37,6 +37,15 @@ class Throttle(NamedTuple):
     rate: int
 
 
+class Weight(NamedTuple):
+    """A device's share of I/O; 0 for none of its own."""
+
+    major: int
+    minor: int
+    weight: int
+    leaf_weight: int
+
+
 class Limits(NamedTuple):
     """What a container may use; 0, "" and None mean no limit of this kind."""
 
@@ -55,6 +64,17 @@ class Limits(NamedTuple):
     devices: tuple[DeviceRule, ...] = ()
     unified: tuple[tuple[str, str], ...] = ()
     oom_kill_disable: bool = False
+    check_usage: bool = False  # refuse a memory limit below what is in use, where the kernel would kill
+    cpu_burst_us: int = 0
+    cpu_idle: int | None = None
+    realtime_runtime_us: int = 0
+    realtime_period_us: int = 0
+    io_leaf_weight: int = 0
+    io_weights: tuple[Weight, ...] = ()
+    hugepages: tuple[tuple[str, int], ...] = ()  # page size as the kernel names it, bytes
+    rdma: tuple[tuple[str, str], ...] = ()  # device, its limits
+    network_class: int = 0
+    network_priorities: tuple[tuple[str, int], ...] = ()  # interface, priority
 
     def controllers(self) -> set[str]:
         """The v2 names of the controllers that these limits need."""
@@ -64,10 +84,19 @@ class Limits(NamedTuple):
             or self.reservation_bytes
             or self.swappiness is not None
             or self.oom_kill_disable,
-            "cpu": self.cpu_shares or self.cpu_quota_us,
+            "cpu": self.cpu_shares
+            or self.cpu_quota_us
+            or self.cpu_burst_us
+            or self.cpu_idle is not None
+            or self.realtime_runtime_us
+            or self.realtime_period_us,
             "cpuset": self.cpus or self.mems,
             "pids": self.pids,
-            "io": self.io_weight or self.throttles,
+            "io": self.io_weight or self.io_leaf_weight or self.io_weights or self.throttles,
+            "hugetlb": self.hugepages,
+            "rdma": self.rdma,
+            "net_cls": self.network_class,
+            "net_prio": self.network_priorities,
         }
         return {name for name, is_needed in needed.items() if is_needed}
 

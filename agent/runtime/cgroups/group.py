@@ -21,11 +21,15 @@ _ON_V2 = {"memory", "pids", "cpu"}  # joined wherever v2 serves them: reports of
 
 
 class CgroupMount(NamedTuple):
-    """What a container sees below /sys/fs/cgroup: at `directory` ("" for itself) a `kind` with `options`."""
+    """What a container sees below /sys/fs/cgroup: at `directory` ("" for itself) a `kind` with `options`.
+
+    `path` is the group's own directory on the host: what is shown where no cgroup namespace hides the rest.
+    """
 
     directory: str
     kind: str
     options: str
+    path: str = ""
 
 
 class Line(NamedTuple):
@@ -57,9 +61,12 @@ class Groups:
         self._policies: dict[tuple[DeviceRule, ...], int] = {}
         self._has_bpf = bool(self.layout.v2)
 
-    def create(self, name: str, limits: Limits) -> Group:
-        """Make the group with its limits. On failure nothing is left; raises Failure naming the limit."""
-        joined = self._needed(limits)
+    def create(self, name: str, limits: Limits, *, everywhere: bool = False) -> Group:
+        """Make the group with its limits. On failure nothing is left; raises Failure naming the limit.
+
+        `everywhere`: in all v1 hierarchies, where others than us look for it (`podman stats`, cAdvisor).
+        """
+        joined = self._needed(limits) | (set(self.layout.v1) if everywhere else set())
         policy = devices.policy(limits.devices)
         program = self._program(policy) if policy is not None else -1
         if not self.layout.v2 or (policy is not None and program < 0):
@@ -91,6 +98,10 @@ class Groups:
         try:
             if self.layout.v2:
                 v2.enable(self.layout.v2, group.name, (limits.controllers() | _ON_V2) & self.layout.v2_controllers)
+            if limits.check_usage and 0 < limits.memory_bytes < group.usage().memory_bytes:
+                raise Failure(
+                    "Conflict", f"cgroup {group.name}: more memory than {limits.memory_bytes} bytes is in use"
+                )
             for controller in group.controllers:
                 if not os.path.isdir(group.v1(controller)):  # noqa: PTH112 - strings all around
                     v1.prepare(self.layout.v1[controller].path, group.name)
@@ -214,9 +225,9 @@ class Group:
         shown = [name for name in self.controllers if name != "devices"]
         if self.v2 and not shown:
             return (CgroupMount("", "cgroup2", ""),)
-        mounts = [CgroupMount(name, "cgroup", self._layout.v1[name].options) for name in shown]
+        mounts = [CgroupMount(name, "cgroup", self._layout.v1[name].options, self.v1(name)) for name in shown]
         if self.v2:
-            mounts.append(CgroupMount("unified", "cgroup2", ""))
+            mounts.append(CgroupMount("unified", "cgroup2", "", self.v2))
         return tuple(mounts)
 
     def pids(self) -> list[int]:

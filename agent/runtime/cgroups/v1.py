@@ -40,6 +40,14 @@ def settings(limits: Limits) -> list[Setting]:
         found.append(Setting("cpu", "cpu.cfs_period_us", str(limits.cpu_period_us)))
     if limits.cpu_quota_us:
         found.append(Setting("cpu", "cpu.cfs_quota_us", str(limits.cpu_quota_us)))
+    if limits.cpu_burst_us:
+        found.append(Setting("cpu", "cpu.cfs_burst_us", str(limits.cpu_burst_us)))
+    if limits.cpu_idle is not None:
+        found.append(Setting("cpu", "cpu.idle", str(limits.cpu_idle)))
+    if limits.realtime_period_us:
+        found.append(Setting("cpu", "cpu.rt_period_us", str(limits.realtime_period_us)))
+    if limits.realtime_runtime_us:
+        found.append(Setting("cpu", "cpu.rt_runtime_us", str(limits.realtime_runtime_us)))
     if limits.cpus:
         found.append(Setting("cpuset", "cpuset.cpus", limits.cpus))
     if limits.mems:
@@ -48,10 +56,24 @@ def settings(limits: Limits) -> list[Setting]:
         found.append(Setting("pids", "pids.max", str(limits.pids)))
     if limits.io_weight:
         found.append(Setting("blkio", "blkio.bfq.weight", str(limits.io_weight), optional=True))
+    if limits.io_leaf_weight:
+        found.append(Setting("blkio", "blkio.leaf_weight", str(limits.io_leaf_weight), optional=True))
+    for device in limits.io_weights:
+        number = f"{device.major}:{device.minor}"
+        if device.weight:
+            found.append(Setting("blkio", "blkio.bfq.weight_device", f"{number} {device.weight}", optional=True))
+        if device.leaf_weight:
+            value = f"{number} {device.leaf_weight}"
+            found.append(Setting("blkio", "blkio.leaf_weight_device", value, optional=True))
     for throttle in limits.throttles:
         kind = throttle.kind.replace("_", "_device:").split(":")
         file = f"blkio.throttle.{kind[0].removesuffix('_device')}_{kind[1]}_device"
         found.append(Setting("blkio", file, f"{throttle.major}:{throttle.minor} {throttle.rate}"))
+    found += [Setting("hugetlb", f"hugetlb.{size}.limit_in_bytes", str(limit)) for size, limit in limits.hugepages]
+    found += [Setting("rdma", "rdma.max", f"{device} {words}") for device, words in limits.rdma]
+    if limits.network_class:
+        found.append(Setting("net_cls", "net_cls.classid", str(limits.network_class)))
+    found += [Setting("net_prio", "net_prio.ifpriomap", f"{name} {rank}") for name, rank in limits.network_priorities]
     return found
 
 

@@ -32,6 +32,10 @@ def settings(limits: Limits) -> list[tuple[str, str]]:
         found.append(("cpu.weight", str(1 + (max(limits.cpu_shares, 2) - 2) * 9999 // 262142)))
     if limits.cpu_quota_us or limits.cpu_period_us:
         found.append(("cpu.max", f"{limits.cpu_quota_us or 'max'} {limits.cpu_period_us or 100000}"))
+    if limits.cpu_burst_us:
+        found.append(("cpu.max.burst", str(limits.cpu_burst_us)))
+    if limits.cpu_idle is not None:
+        found.append(("cpu.idle", str(limits.cpu_idle)))
     if limits.cpus:
         found.append(("cpuset.cpus", limits.cpus))
     if limits.mems:
@@ -39,13 +43,24 @@ def settings(limits: Limits) -> list[tuple[str, str]]:
     if limits.pids:
         found.append(("pids.max", str(limits.pids)))
     if limits.io_weight:
-        found.append(("io.weight", str(1 + (max(limits.io_weight, 10) - 10) * 9999 // 990)))
+        found.append(("io.weight", str(_io_weight(limits.io_weight))))
+    found += [
+        ("io.weight", f"{device.major}:{device.minor} {_io_weight(device.weight)}")
+        for device in limits.io_weights
+        if device.weight
+    ]
     found += [("io.max", f"{t.major}:{t.minor} {_THROTTLES[t.kind]}={t.rate}") for t in limits.throttles]
+    found += [(f"hugetlb.{size}.max", str(limit)) for size, limit in limits.hugepages]
+    found += [("rdma.max", f"{device} {words}") for device, words in limits.rdma]
     for name, value in limits.unified:
         if "/" in name:
             raise Failure("InvalidArgument", f"cgroup file {name!r} is not a file name")
         found.append((name, value))
     return found
+
+
+def _io_weight(weight: int) -> int:
+    return 1 + (max(weight, 10) - 10) * 9999 // 990
 
 
 def enable(mount: str, group: str, controllers: set[str]) -> None:

@@ -109,6 +109,6 @@ async def test_a_limit_that_cannot_be_had_is_refused_by_name(box: Any) -> None:
     with pytest.raises(StartFailed, match=r"cpuset\.cpus"):
         await box.start(config)
     assert box.groups() == []
-    config["linux"]["resources"] = {"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}
-    with pytest.raises(Unsupported, match="hugepageLimits"):
+    config["linux"]["resources"] = {"memory": {"kernelTCP": 1 << 20}}
+    with pytest.raises(Unsupported, match="kernelTCP"):
         await box.start(config)

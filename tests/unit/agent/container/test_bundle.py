@@ -5,8 +5,8 @@ import pytest
 
 from agent.container.bundle import SECCOMP, Device, Facts, bundle
 from agent.container.user import User
-from agent.runtime import spec as runtime_spec
 from agent.runtime.capability import NAMES
+from agent.runtime.spec import config as runtime_spec
 from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerSpec, Mount, MountType, Ulimit
 from shoal.model.network import NetworkAttachment
