@@ -10,7 +10,6 @@ import fcntl
 import os
 import signal
 import struct
-from pathlib import Path
 
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, struct pidfd_info of 64 bytes), Linux 6.13
 _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
@@ -76,7 +75,13 @@ def _status_of_reaped(pidfd: int) -> int | None:
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third ("state") on; empty when there is no such process."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return []
+    try:
+        text = os.read(fd, 4096).decode(errors="replace")
+    except ProcessLookupError:
+        return []
+    finally:
+        os.close(fd)
     return text[text.rindex(")") + 2 :].split()

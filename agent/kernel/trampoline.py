@@ -65,6 +65,7 @@ class Trampoline:
         self._page = page  # held: the code lives in it
         self._enter = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)(address)
         self._slots = threading.local()
+        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def start(self, program: Program, flags: int, *, cgroup_fd: int = -1, pid_namespace: int = -1) -> Process:
         """Run `program` in a new child with the new namespaces of `flags`; return when it has exec'ed.
@@ -74,15 +75,11 @@ class Trampoline:
         """
         if pid_namespace < 0:
             return self._start(program, flags, cgroup_fd)
-        home = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+        syscalls.setns(pid_namespace, syscalls.CLONE_NEWPID)  # only this thread, only for its children
         try:
-            syscalls.setns(pid_namespace, syscalls.CLONE_NEWPID)  # only this thread, only for its children
-            try:
-                return self._start(program, flags, cgroup_fd)
-            finally:
-                syscalls.setns(home, syscalls.CLONE_NEWPID)
+            return self._start(program, flags, cgroup_fd)
         finally:
-            os.close(home)
+            syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
 
     def _start(self, program: Program, flags: int, cgroup_fd: int) -> Process:
         code = table.link(program)

@@ -13,11 +13,13 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from agent.runtime import wire
 
 _SIZE = 4096
+_MOST = 8  # descriptors in one message
 _ROOMS = str(Path(__file__).resolve().parents[2])
 _PUT, _DROP, _GIVE, _QUIT = b"+", b"-", b"?", b"!"
 
@@ -52,8 +54,9 @@ class Holder:
         """Readable when the process has died."""
         return self._socket.fileno() if self._socket else -1
 
-    def put(self, key: str, fd: int) -> None:
-        socket.send_fds(self._connected(), [_PUT + key.encode()], [fd])
+    def put(self, held: Mapping[str, int]) -> None:
+        """Give it copies of some descriptors, by key."""
+        socket.send_fds(self._connected(), [_PUT + b"\0".join(map(str.encode, held))], list(held.values()))
 
     def drop(self, key: str) -> None:
         """Close the copies under `key` and under everything below it ("ID/" for all of a container)."""
@@ -117,15 +120,16 @@ def serve() -> None:
 
 def _converse(channel: socket.socket, held: dict[str, int]) -> None:
     while True:
-        data, fds, _, _ = socket.recv_fds(channel, _SIZE, 1)
+        data, fds, _, _ = socket.recv_fds(channel, _SIZE, _MOST)
         if not data:
             return
         order, key = data[:1], data[1:].decode()
-        if order == _PUT and fds:
-            os.set_inheritable(fds[0], False)
-            if key in held:
-                os.close(held[key])
-            held[key] = fds[0]
+        if order == _PUT:
+            for name, fd in zip(key.split("\0"), fds, strict=True):
+                os.set_inheritable(fd, False)
+                if name in held:
+                    os.close(held[name])
+                held[name] = fd
         elif order == _DROP:
             for name in [name for name in held if name == key or name.startswith(key)]:
                 os.close(held.pop(name))

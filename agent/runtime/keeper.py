@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -145,6 +146,8 @@ class Keeper:
 
         def done(running: Running | None, error: BaseException | None) -> None:
             container.starting = False
+            if self._starter.unprepared:
+                self._loop.submit(self._starter.prepare, _ignored)
             if running is None:
                 self._not_started(container, error)
                 reply(None, error)
@@ -382,17 +385,14 @@ class Keeper:
     def _hold(self, container_id: str, running: Running) -> None:
         record, streams = running.record, running.streams
 
-        def give() -> None:
-            self._holder.put(f"{container_id}/pidfd", running.pidfd)
-            if record.terminal:
-                self._holder.put(f"{container_id}/terminal", streams.terminal)
-                return
-            for fd, stream in streams.sources.items():
-                self._holder.put(f"{container_id}/{'stdout' if stream == 1 else 'stderr'}", fd)
+        held = {"pidfd": running.pidfd}
+        if record.terminal:
+            held["terminal"] = streams.terminal
+        else:
+            held |= {"stdout" if stream == 1 else "stderr": fd for fd, stream in streams.sources.items()}
             if streams.stdin >= 0:
-                self._holder.put(f"{container_id}/stdin", streams.stdin)
-
-        self._hold_call(give)
+                held["stdin"] = streams.stdin
+        self._hold_call(lambda: self._holder.put({f"{container_id}/{name}": fd for name, fd in held.items()}))
 
     def _hold_call(self, function: Callable[[], None]) -> None:
         """A dead holder is replaced when its connection tells; until then there is nobody to tell."""
@@ -491,6 +491,8 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody waits when our code was replaced
         os.write(writer, b"1")
     os.close(writer)
+    gc.collect()
+    gc.freeze()  # what is here now stays: no collection need look at it again
     loop.run()
     if keeper.idle:
         holder.quit()

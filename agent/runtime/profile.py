@@ -79,7 +79,19 @@ def _arg(index: int, op: str, value: int, value_two: int = 0) -> dict[str, Any]:
     return {"index": index, "op": f"SCMP_CMP_{op}", "value": value, "valueTwo": value_two}
 
 
-def default_profile(capabilities: Collection[str]) -> dict[str, Any]:
+class SharedProfile(dict[str, Any]):
+    """A profile that nobody changes: there is one per set of capabilities, and itself is its hash."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def default_profile(capabilities: Collection[str]) -> SharedProfile:
     """The profile for a process with these capabilities in its bounding set (names like "CAP_SYS_ADMIN").
 
     The value is shared between callers: treat it as frozen.
@@ -88,7 +100,7 @@ def default_profile(capabilities: Collection[str]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _profile(capabilities: frozenset[str]) -> dict[str, Any]:
+def _profile(capabilities: frozenset[str]) -> SharedProfile:
     rules = [
         _rule(_ALWAYS),
         *(_rule("personality", _arg(0, "EQ", value)) for value in _PERSONALITIES),
@@ -103,9 +115,9 @@ def _profile(capabilities: frozenset[str]) -> dict[str, Any]:
             # ENOSYS, so that libc falls back to clone, whose flags a filter can see.
             _rule("clone3", action="SCMP_ACT_ERRNO", errnoRet=_ENOSYS),
         ]
-    return {
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": 1,
-        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"],
-        "syscalls": rules,
-    }
+    return SharedProfile(
+        defaultAction="SCMP_ACT_ERRNO",
+        defaultErrnoRet=1,
+        architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"],
+        syscalls=rules,
+    )

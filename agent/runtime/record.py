@@ -74,13 +74,11 @@ class Records:
 
     def save(self, record: Record) -> None:
         path = self.path(record.id, "state.json")
-        with open(path + ".new", "w", encoding="utf-8") as file:  # noqa: PTH123 - the hot path of a start
-            json.dump(asdict(record), file)
-        os.rename(path + ".new", path)  # noqa: PTH104 - likewise
+        _write(path + ".new", json.dumps(_fields(record)))
+        os.rename(path + ".new", path)
 
     def save_config(self, container: str, config: dict[str, Any]) -> None:
-        with open(self.path(container, "config.json"), "w", encoding="utf-8") as file:  # noqa: PTH123 - likewise
-            file.write(json.dumps(config))
+        _write(self.path(container, "config.json"), json.dumps(config))
 
     def config(self, container: str) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(Path(self.path(container, "config.json")).read_text(encoding="utf-8"))
@@ -92,9 +90,43 @@ class Records:
             if entry.is_dir():
                 yield entry.name, _load(entry / "state.json")
 
+    def make(self, container: str) -> None:
+        """An empty directory for a container, with one inside where its root goes."""
+        directory = self.path(container)
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            self.remove(container)
+            os.mkdir(directory, 0o700)
+        os.mkdir(f"{directory}/root", 0o700)
+
     def remove(self, container: str) -> None:
         """Forget a container and delete its files. Idempotent."""
-        shutil.rmtree(self.path(container), ignore_errors=True)
+        directory = self.path(container)
+        try:  # flat but for the directory of the root, unless somebody was here
+            for name in os.listdir(directory):
+                (os.rmdir if name == "root" else os.unlink)(f"{directory}/{name}")
+            os.rmdir(directory)
+        except OSError:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    """As `dataclasses.asdict`, which copies what needs no copy."""
+    fields = {name: getattr(record, name) for name in Record.__slots__}
+    if record.exit is not None:
+        fields["exit"] = asdict(record.exit)
+    return fields
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        data = memoryview(text.encode())
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
 
 
 def _load(path: Path) -> Record | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from agent.kernel.numbers import newest, numbers_of
 from agent.kernel.syscalls import MACHINE
+from agent.runtime.profile import SharedProfile
 
 _ARCHITECTURES = {
     "SCMP_ARCH_X86_64": ("x86_64", 0xC000003E),
@@ -71,6 +72,13 @@ class Leaf(NamedTuple):
 
 def compile_profile(profile: dict[str, Any]) -> Filter:
     """The filter for an OCI `linux.seccomp` value. Raises ValueError for what it cannot express."""
+    if isinstance(profile, SharedProfile):  # to write down 350 names takes longer than anything else here
+        return _compile_shared(profile)
+    return _compile(json.dumps(profile, sort_keys=True))
+
+
+@lru_cache(maxsize=128)
+def _compile_shared(profile: SharedProfile) -> Filter:
     return _compile(json.dumps(profile, sort_keys=True))
 
 

@@ -10,11 +10,11 @@ import contextlib
 import errno
 import os
 import resource
-import shutil
 import stat
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from agent.kernel import pidfd as pidfds
@@ -28,6 +28,7 @@ from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.mounts import Root
 from agent.runtime.record import RUNNING, STARTING, Record, Records, boot_id
+from agent.runtime.spare import Spare
 from agent.runtime.spec import config as specs
 from agent.runtime.spec.config import Spec
 from agent.runtime.spec.process import Process as OciProcess
@@ -62,6 +63,8 @@ class Starter:
         self._bounds = bounds(nofile)
         self._can_mknod = can_mknod(f"{records.directory}/mknod-{os.getpid()}")
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._spare = Spare()
+        self._known = lru_cache(maxsize=32)(self._config)
 
     def start(self, request: Mapping[str, Any]) -> Running:
         """Start a container. Raises Failure in docker's words; then nothing of it is left."""
@@ -69,14 +72,12 @@ class Starter:
         config = specs.unattended(specs.parse(request["config"]))
         lsm.check(config.process)
         filter_ = compiled(config)
-        directory = self._records.path(container)
         name = (
             config.cgroup.lstrip("/")
             if config.cgroup.startswith("/")
             else (f"{request['cgroup_parent']}/{config.cgroup or container}")
         )
-        shutil.rmtree(directory, ignore_errors=True)
-        os.makedirs(f"{directory}/root", mode=0o700)  # noqa: PTH103 - the hot path of a start
+        self._records.make(container)
         record = Record(
             id=container,
             phase=STARTING,
@@ -115,6 +116,10 @@ class Starter:
                 if fd >= 0:
                     opened.callback(os.close, fd)
             joins, pid_namespace = [], -1
+            if config.namespaces.get(sys.CLONE_NEWNET) == "" and sys.CLONE_NEWUSER not in config.namespaces:
+                fd = self._spare.take()
+                opened.callback(os.close, fd)
+                config = config._replace(namespaces={**config.namespaces, sys.CLONE_NEWNET: f"/proc/self/fd/{fd}"})
             for kind, path in config.namespaces.items():
                 if path:
                     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -173,9 +178,8 @@ class Starter:
 
     def execute(self, record: Record, pidfd: int, group: Group, request: Mapping[str, Any]) -> Executed:
         """Start another process in a running container: its namespaces, cgroup, seccomp, capabilities."""
-        raw = self._records.config(record.id)
-        config = specs.parse(raw)
-        process = parse_process({**raw["process"], **request["process"]})
+        own, config = self._known(record.id, record.started_at_ns)
+        process = parse_process({**own, **request["process"]})
         try:
             with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
                 cgroup_fd, tasks = group.open()
@@ -212,6 +216,20 @@ class Starter:
                 return Executed(child.pid, child.pidfd, streams)
         except BaseException as error:
             raise failure(error) from error
+
+    def _config(self, container: str, _started_at_ns: int) -> tuple[dict[str, Any], Spec]:
+        """Its `process` as it is written, and all of it parsed. With another start comes another config."""
+        raw = self._records.config(container)
+        return raw["process"], specs.parse(raw)
+
+    @property
+    def unprepared(self) -> bool:
+        """Whether `prepare` has something to do."""
+        return self._spare.short
+
+    def prepare(self) -> None:
+        """Make ready what the next start would wait for."""
+        self._spare.refill()
 
     def discard(self, container: str, group: Group | None) -> None:
         """Remove what a dead container left: processes, cgroups, files. Idempotent; waits for the dying."""

@@ -1,28 +1,32 @@
 """The runtime step alone, beside crun and runc: a container of `true` from the order to its end, and an exec.
 
-Ours goes through the keeper as the agent does: start, wait, delete, with an overlay mounted and a log written. Theirs
-is one command line, `run` with the same config and seccomp profile over a plain directory.
+Ours goes through the keeper as the agent does: start, wait, delete, and a log is written. Theirs is one command line,
+`run`. Both have the same config, seccomp profile and root, a plain directory on the disk, and both keep their state on
+a tmpfs, as in the /run of a host.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.runtime.profile import default_profile
+from agent.runtime.runtime import Rootfs
 from tests.bench.row import Row, in_turns, row
 from tests.kernel.runtime.conftest import Box, busybox_layer
 
 TIMES = 40
 PEERS = ("crun", "runc")
+RUN = "/dev/shm"
 _MANAGER = {"crun": ["--cgroup-manager=cgroupfs"], "runc": []}
 # crun refuses hosts that have both versions of cgroups: all sides run where the second one is out of sight.
 _ALONE = 'umount -l /sys/fs/cgroup/unified 2>/dev/null; exec "$0" -m tests.bench.bench_runtime'
@@ -37,38 +41,60 @@ def rows() -> list[Row]:
 
 
 def measure() -> list[Row]:
-    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
-        base = Path(folder)
-        layer = busybox_layer(base / "image")
-        box = Box(base / "ours", layer)
-        runner.run(box.open())
-        try:
-            return [*_runs(box, base, runner), *_execs(box, base, runner)]
-        finally:
-            runner.run(box.close())
+    with (
+        tempfile.TemporaryDirectory() as disk,
+        tempfile.TemporaryDirectory(dir=RUN) as run,
+        asyncio.Runner() as runner,
+    ):
+        place = Place(busybox_layer(Path(disk) / "image"), Path(run))
+        found = []
+        with _box(place, runner) as box:
+            found += [_run(f"runtime.vs_{peer}", box, place, runner, peer) for peer in PEERS]
+            found.append(_exec(box, place, runner))
+        with _box(place, runner, SHOAL_EXECUTOR="portable") as box:
+            found.append(_run("runtime.portable.vs_crun", box, place, runner, "crun"))
+        return found
 
 
-def _runs(box: Box, base: Path, runner: asyncio.Runner) -> list[Row]:
-    config = box.config("true")
+class Place(NamedTuple):
+    """`root` is every container's root, `run` where runtimes keep their state."""
+
+    root: Path
+    run: Path
+
+
+@contextlib.contextmanager
+def _box(place: Place, runner: asyncio.Runner, **environment: str) -> Iterator[Box]:
+    """A keeper that is started with `environment` besides."""
+    os.environ |= environment
+    box = Box(place.run / "-".join(["ours", *environment.values()]), place.root)
+    runner.run(box.open())
+    try:
+        yield box
+    finally:
+        runner.run(box.close())
+        for name in environment:
+            del os.environ[name]
+
+
+def _run(name: str, box: Box, place: Place, runner: asyncio.Runner, peer: str) -> Row:
+    config, root = box.config("true"), Rootfs(path=str(place.root))
 
     def ours() -> None:
         runner.run(once())
 
     async def once() -> None:
-        await box.start(config)
+        await box.start(config, rootfs=root)
         assert (await box.runtime.wait("c")).code == 0
         await box.runtime.delete("c")
 
-    found = []
-    for peer in PEERS:
-        theirs = _peer_run(peer, base, config) if shutil.which(peer) else None
-        found.append(row(f"runtime.vs_{peer}", *in_turns(ours, theirs, TIMES), "ms"))
-    return found
+    theirs = _peer_run(peer, place, config) if shutil.which(peer) else None
+    return row(name, *in_turns(ours, theirs, TIMES), "ms")
 
 
-def _execs(box: Box, base: Path, runner: asyncio.Runner) -> list[Row]:
+def _exec(box: Box, place: Place, runner: asyncio.Runner) -> Row:
     config = box.config("sleep", "1000")
-    runner.run(box.start(config))
+    runner.run(box.start(config, rootfs=Rootfs(path=str(place.root))))
 
     def ours() -> None:
         runner.run(once())
@@ -79,38 +105,29 @@ def _execs(box: Box, base: Path, runner: asyncio.Runner) -> list[Row]:
         await streams.close()
 
     if shutil.which("crun") is None:
-        return [row("exec.vs_crun", *in_turns(ours, None, TIMES), "ms")]
-    state, name = str(base / "crun-exec"), f"bench{os.getpid()}"
-    bundle = _bundle(base, "crun-exec-bundle", config)
-    crun = ["crun", "--root", state, *_MANAGER["crun"]]
+        return row("exec.vs_crun", *in_turns(ours, None, TIMES), "ms")
+    name = f"bench{os.getpid()}"
+    bundle = _bundle(place, "crun-exec", config)
+    crun = ["crun", "--root", str(place.run / "crun"), *_MANAGER["crun"]]
     _quietly(*crun, "run", "-d", "-b", str(bundle), name)
     try:
-        return [row("exec.vs_crun", *in_turns(ours, lambda: _quietly(*crun, "exec", name, "true"), TIMES), "ms")]
+        return row("exec.vs_crun", *in_turns(ours, lambda: _quietly(*crun, "exec", name, "true"), TIMES), "ms")
     finally:
         _quietly(*crun, "delete", "-f", name)
 
 
-def _peer_run(peer: str, base: Path, config: dict[str, Any]) -> Callable[[], None]:
-    bundle = _bundle(base, peer, config)
-    argv = [
-        peer,
-        "--root",
-        str(base / f"{peer}-state"),
-        *_MANAGER[peer],
-        "run",
-        "-b",
-        str(bundle),
-        f"bench{os.getpid()}",
-    ]
+def _peer_run(peer: str, place: Place, config: dict[str, Any]) -> Callable[[], None]:
+    bundle = _bundle(place, peer, config)
+    argv = [peer, "--root", str(place.run / peer), *_MANAGER[peer], "run", "-b", str(bundle), f"bench{os.getpid()}"]
     return lambda: _quietly(*argv)
 
 
-def _bundle(base: Path, name: str, config: dict[str, Any]) -> Path:
+def _bundle(place: Place, name: str, config: dict[str, Any]) -> Path:
     """A bundle of the same config, in words that other runtimes know."""
-    bundle = base / name
-    shutil.copytree(base / "image", bundle / "rootfs", symlinks=True)
+    bundle = place.root.with_name(name)
+    bundle.mkdir(exist_ok=True)
     theirs = json.loads(json.dumps(config))
-    theirs["root"] = {"path": "rootfs"}
+    theirs["root"] = {"path": str(place.root)}
     theirs.pop("annotations")
     theirs["linux"]["seccomp"] = default_profile(theirs["process"]["capabilities"]["bounding"])
     theirs["linux"]["cgroupsPath"] = f"/shoal-bench-{os.getpid()}-{name}"

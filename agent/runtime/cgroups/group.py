@@ -58,6 +58,7 @@ class Groups:
                 "this host has neither cgroup v2 nor the v1 devices controller under /sys/fs/cgroup",
                 "mount cgroup2 on /sys/fs/cgroup",
             )
+        self._prepared: set[tuple[str, frozenset[str]]] = set()  # parents, and the controllers they hand down
         self._policies: dict[tuple[DeviceRule, ...], int] = {}
         self._has_bpf = bool(self.layout.v2)
 
@@ -152,9 +153,7 @@ class Groups:
 
     def _fill(self, group: Group, limits: Limits, policy: tuple[DeviceRule, ...] | None, program: int) -> None:
         if self.layout.v2:
-            wanted = (limits.controllers() | _ON_V2) & self.layout.v2_controllers
-            v2.enable(self.layout.v2, group.name, wanted)
-            base.make(group.v2)
+            self._make(group, (limits.controllers() | _ON_V2) & self.layout.v2_controllers)
             if program >= 0:
                 fd = os.open(group.v2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
@@ -170,6 +169,21 @@ class Groups:
         if "devices" in group.controllers and policy is not None:
             for file, rule in devices.v1_lines(policy):
                 base.write(f"{group.v1('devices')}/{file}", rule)
+
+    def _make(self, group: Group, controllers: frozenset[str] | set[str]) -> None:
+        """Its v2 directory, with `controllers` on. What its parent has, is looked at once."""
+        parent = (group.v2.rpartition("/")[0], frozenset(controllers))
+        if parent in self._prepared:
+            try:
+                os.mkdir(group.v2)  # noqa: PTH102 - the hot path of a start
+                return
+            except FileExistsError:
+                return
+            except FileNotFoundError:
+                self._prepared.discard(parent)  # somebody removed the parent
+        v2.enable(self.layout.v2, group.name, set(controllers))
+        base.make(group.v2)
+        self._prepared.add(parent)
 
     def _program(self, policy: tuple[DeviceRule, ...]) -> int:
         if policy not in self._policies and self._has_bpf:

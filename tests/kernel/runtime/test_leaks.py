@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.runtime.spare import READY
 from shoal.errors import CommandNotFound
 
 pytestmark = pytest.mark.kernel
@@ -16,6 +17,11 @@ pytestmark = pytest.mark.kernel
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def spare_namespaces(pid: int) -> int:
+    """Those that the keeper has ready for the next starts."""
+    return sum(os.readlink(f"/proc/{pid}/fd/{fd}").startswith("net:") for fd in os.listdir(f"/proc/{pid}/fd"))
 
 
 async def cycle(box: Any, number: int) -> None:
@@ -34,6 +40,7 @@ async def test_cycles_leave_nothing(box: Any) -> None:
     for number in range(4):
         await cycle(box, number)
     keeper, holder = box.keeper, box.holder
+    await box.until(lambda: spare_namespaces(keeper) == READY, "the next namespaces are ready")
     before = descriptors(keeper), descriptors(holder)
     mounts = Path("/proc/self/mountinfo").read_text()
     for first in range(0, 40, 4):
