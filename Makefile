@@ -39,7 +39,7 @@ demo-down:
 test: install-test lint
 	$(VENV)/bin/pytest tests/unit tests/property tests/contract tests/architecture
 	$(MAKE) test-wheel
-	$(VENV)/bin/pytest tests/kernel tests/cluster
+	$(VENV)/bin/pytest tests/kernel tests/differential tests/cluster
 
 lint:
 	$(VENV)/bin/ruff check . deploy/lab

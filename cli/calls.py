@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _NODE = "shoal-node"
 _CONTROL = "/shoal.v1.ControlService/"
+# What a process in a container could not be: executed, found.
+_OF_THE_COMMAND = (126, 127)
 
 
 class Calls:
@@ -131,7 +133,10 @@ class Calls:
                 "This node is not a swarm manager",
                 hint="run it on one; 'shoal swarm init' or 'shoal swarm join' make this node part of a cluster",
             )
-        return rpc.error_of(error)
+        raised = rpc.error_of(error)
+        if raised.exit_code not in _OF_THE_COMMAND:
+            raised.exit_code = 1  # 125 is for what is wrong with the command line itself, and for `run`
+        return raised
 
     def _as_channel(self) -> grpc.aio.Channel:
         return cast("grpc.aio.Channel", self)

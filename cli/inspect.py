@@ -1,11 +1,12 @@
 """`inspect` of every noun: look each name up, print what was found, tell what was not."""
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from cli import network as networks
 from cli.client import Client
-from cli.command import Arguments, command, flag
+from cli.command import Arguments, command, flag, switch
 from cli.container.lifecycle import complain
 from cli.document import container as container_document
 from cli.document import image as image_document
@@ -15,8 +16,9 @@ from cli.document import service as service_document
 from cli.document import task as task_document
 from cli.document import volume as volume_document
 from cli.output.inspection import render
-from shoal.errors import InvalidArgument, NotFound, PermissionDenied, ShoalError, Unavailable, Unsupported
+from shoal.errors import NotFound, PermissionDenied, ShoalError, Unavailable, Unsupported
 from shoal.v1 import control_pb2, engine_pb2
+from shoal.v1.types_pb2 import MOUNT_TYPE_VOLUME, Container
 
 Document = dict[str, Any]
 Finder = Callable[[str], Awaitable[Document]]
@@ -43,9 +45,10 @@ async def container(
     client: Client,
     containers: Arguments,
     format: Annotated[str, flag("-f", "--format", help="Format output using a custom template")] = "",
+    size: Annotated[bool, switch("-s", "--size", help="Display total file sizes")] = False,
 ) -> int:
     """Display detailed information on one or more containers"""
-    return await each_document(containers, _finders(client)["container"], format)
+    return await each_document(containers, _finders(client, size=size)["container"], format)
 
 
 @command("[OPTIONS] IMAGE [IMAGE...]", examples=["shoal image inspect -f '{{.Config.Cmd}}' web:1"])
@@ -83,12 +86,13 @@ async def inspect(
     client: Client,
     names: Arguments,
     format: Annotated[str, flag("-f", "--format", help="Format output using a custom template")] = "",
+    size: Annotated[bool, switch("-s", "--size", help="Display total file sizes if the type is container")] = False,
     type: Annotated[str, flag("--type", help="Return JSON for specified type")] = "",
 ) -> int:
     """Return low-level information on any kind of object"""
-    finders = _finders(client)
+    finders = _finders(client, size=size)
     if type and type not in finders:
-        raise InvalidArgument(f'"{type}" is not a valid value for --type', hint=f"use {', '.join(finders)}")
+        raise ShoalError(f'"{type}" is not a valid value for --type', hint=f"use {', '.join(finders)}")
 
     async def find(name: str) -> Document:
         for kind, finder in finders.items():
@@ -108,12 +112,13 @@ async def inspect(
 _OF_THE_CLUSTER = frozenset({"network", "node", "service", "task"})
 
 
-def _finders(client: Client) -> dict[str, Finder]:
-    """By noun, in the order in which docker looks."""
+def _finders(client: Client, *, size: bool = False) -> dict[str, Finder]:
+    """By noun, in the order in which docker looks. `size`: of containers, what they take of the disk."""
 
     async def one_container(name: str) -> Document:
-        answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=name))
-        return container_document.document(answer.container)
+        answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=name, size=size))
+        places = await _places(client, answer.container)
+        return container_document.document(answer.container, answer.size if size else None, places)
 
     async def one_image(name: str) -> Document:
         answer = await client.images.GetImage(engine_pb2.GetImageRequest(reference=name))
@@ -145,3 +150,13 @@ def _finders(client: Client) -> dict[str, Finder]:
         "service": one_service,
         "task": one_task,
     }
+
+
+async def _places(client: Client, container: Container) -> dict[str, str]:
+    """Where the volumes of a container are on its host; one that is gone is nowhere."""
+    places = {}
+    for name in [each.source for each in container.mounts if each.type == MOUNT_TYPE_VOLUME]:
+        with contextlib.suppress(NotFound):
+            answer = await client.volumes.GetVolume(engine_pb2.GetVolumeRequest(name=name))
+            places[name] = answer.volume.mountpoint
+    return places

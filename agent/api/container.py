@@ -16,7 +16,7 @@ from agent.container.exec import ExecRequest
 from agent.container.launch import Size
 from agent.container.settle import warnings_of
 from shoal import codec
-from shoal.errors import InvalidArgument
+from shoal.errors import InvalidArgument, NotFound
 from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerSpec, RestartPolicy, Tuning
 from shoal.model.network import NetworkAttachment, Port
@@ -199,7 +199,8 @@ class ContainerService(ContainerServiceServicer):
 
     async def GetContainer(self, request: wire.GetContainerRequest, _context: Context) -> wire.GetContainerResponse:
         container = self._containers.get(request.container)
-        return wire.GetContainerResponse(container=codec.to_wire(container, types_pb2.Container))
+        size = await self._size(container.meta.id) if request.size else None
+        return wire.GetContainerResponse(container=codec.to_wire(container, types_pb2.Container), size=size)
 
     async def ListContainers(
         self, request: wire.ListContainersRequest, _context: Context
@@ -209,7 +210,14 @@ class ContainerService(ContainerServiceServicer):
         listed = [codec.to_wire(each, types_pb2.Container) for each in found]
         for each in listed:
             each.status.health.ClearField("results")  # kilobytes that no list shows
-        return wire.ListContainersResponse(containers=listed)
+        sizes = {}
+        for taken in found if request.size else ():
+            with contextlib.suppress(NotFound):  # removed meanwhile
+                sizes[taken.meta.id] = await self._size(taken.meta.id)
+        return wire.ListContainersResponse(containers=listed, sizes=sizes)
+
+    async def _size(self, container_id: str) -> wire.ContainerSize:
+        return wire.ContainerSize(**msgspec.structs.asdict(await self._containers.size(container_id)))
 
     async def AttachContainer(
         self, requests: AsyncIterator[wire.AttachContainerRequest], _context: Context

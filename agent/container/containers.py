@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from agent.container import logs, top
 from agent.container.amendment import Amender
 from agent.container.attach import Attachment
@@ -30,7 +32,7 @@ from agent.container.launch import NO_SIZE, Launcher, Size
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.listing import listed
 from agent.container.logs import LogLine, Window
-from agent.container.prune import disk_bytes, prunable
+from agent.container.prune import disk_bytes, file_bytes, prunable
 from agent.container.record import Records
 from agent.container.register import Register
 from agent.container.restore import restore
@@ -62,6 +64,13 @@ class WaitCondition(enum.Enum):
     NOT_RUNNING = "not-running"
     NEXT_EXIT = "next-exit"
     REMOVED = "removed"
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Of the disk: what the files of a container's own layer take, and those of its image with them."""
+
+    own_bytes: int
+    whole_bytes: int
 
 
 class Containers:
@@ -150,6 +159,15 @@ class Containers:
     ) -> list[Container]:
         """Newest first. `last` counts containers in any state, as `filters` on a state do."""
         return await listed(self._room.register, self._images, all=all, last=last, filters=filters)
+
+    async def size(self, ref: str) -> Taken:
+        """What it takes of the disk: a walk through all that it wrote."""
+        held = self._room.register.find(ref)
+        own = await asyncio.to_thread(file_bytes, self._room.records.folder(held.id) / "upper")
+        image = 0
+        with contextlib.suppress(NotFound):  # its image may be untagged and gone, while its layers stay
+            image = (await self._images.get(held.record.container.image_id)).size_bytes
+        return Taken(own_bytes=own, whole_bytes=own + image)
 
     async def create(self, wanted: Container, *, publish_all: bool = False) -> Container:
         """A container that can be started. An empty name is made up.
@@ -364,6 +382,7 @@ class Containers:
             stdin = stdin and held.record.container.spec.open_stdin
             streams = await self._room.runtime.attach(held.id, stdin=stdin)
             attachment = Attachment(held, self._room.runtime, streams, ended)
+            self._lifecycle.publish(held, "attach")
             if start:
                 try:
                     await self._lifecycle.start(held, size)

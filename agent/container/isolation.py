@@ -22,6 +22,7 @@ _SET = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
 _SIZE = re.compile(r"(\d{1,15})([kmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LOG_DEFAULTS = {"json-file": (0, 1), "local": (20 << 20, 5)}
+_LOG_DETAILS = ("labels", "env")
 _THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
 # Docker's names of architectures in the conditions of a profile.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -88,6 +89,8 @@ def log_limits(log: LogConfig) -> tuple[int, int]:
     for name, value in log.options.items():
         if name == "max-size":
             max_bytes = _bytes(value)
+        elif name in _LOG_DETAILS and driver == "json-file":
+            continue  # what `logs --details` shows
         elif name == "max-file":
             if not value.isdecimal() or not 0 < int(value[:9]) < 10_000:
                 raise InvalidArgument("max-file cannot be less than 1")

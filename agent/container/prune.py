@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from agent.container.filter import has_label
@@ -34,8 +34,18 @@ def prunable(containers: Iterable[Container], filters: Sequence[tuple[str, str]]
 
 
 def disk_bytes(folder: Path) -> int:
-    """What the files below `folder` take, links followed nowhere; a folder that goes meanwhile takes nothing."""
-    found, waiting = 0, [str(folder)]
+    """What the files below `folder` take of the disk."""
+    return sum(each.st_blocks * 512 for each in _files(folder))
+
+
+def file_bytes(folder: Path) -> int:
+    """How long the files below `folder` are, one with several names counted once."""
+    return sum({(each.st_dev, each.st_ino): each.st_size for each in _files(folder)}.values())
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    """Links are followed nowhere; a folder that goes meanwhile has none."""
+    waiting = [str(folder)]
     while waiting:
         try:
             with os.scandir(waiting.pop()) as entries:
@@ -43,10 +53,9 @@ def disk_bytes(folder: Path) -> int:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
                     else:
-                        found += entry.stat(follow_symlinks=False).st_blocks * 512
+                        yield entry.stat(follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             continue
-    return found
 
 
 def _moment(text: str) -> int:

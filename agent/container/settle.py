@@ -127,9 +127,10 @@ def _workdir(path: str) -> str:
 
 
 def _merged_env(image: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The image's variables in their order, each with the wish's value if it has one; then the wish's others."""
-    merged = dict(_pair(each) for each in image)
-    merged.update(_pair(each) for each in wanted)
+    """The wish's variables, then those of the image that it says nothing of, as docker orders them."""
+    merged = dict(_pair(each) for each in wanted)
+    for each in image:
+        merged.setdefault(*_pair(each))
     return tuple(f"{name}={value}" for name, value in merged.items() if value is not None)
 
 

@@ -12,7 +12,7 @@ from cli.container.lifecycle import each_in_turn
 from cli.container.request import tuning
 from cli.parse import process, size
 from cli.parse.number import integer
-from shoal.errors import InvalidArgument
+from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import Resources, RestartPolicy, Tuning
 
@@ -25,7 +25,7 @@ async def rename(
 ) -> None:
     """Rename a container"""
     if not container.strip() or not new_name.strip():
-        raise InvalidArgument("Error: Neither old nor new names may be empty")
+        raise ShoalError("Neither old nor new names may be empty")
     await client.containers.RenameContainer(engine_pb2.RenameContainerRequest(container=container, name=new_name))
 
 
@@ -52,7 +52,7 @@ async def update(client: Client, flags: UpdateFlags, containers: Arguments) -> i
     limits = Resources(nano_cpus=flags.cpus, memory_bytes=flags.memory, pids=flags.pids_limit)
     tuned = tuning(flags)
     if (limits, tuned) == (Resources(), Tuning()) and flags.restart is None:
-        raise InvalidArgument("you must provide one or more flags when using this command")
+        raise ShoalError("you must provide one or more flags when using this command")
 
     async def one(container: str) -> None:
         request = engine_pb2.UpdateContainerRequest(

@@ -9,7 +9,7 @@ from cli.archive import saving
 from cli.client import Client
 from cli.command import Flags, command, flag, switch
 from cli.output.screen import write_stdout
-from shoal.errors import InvalidArgument
+from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2
 
 _LETTERS = {
@@ -34,7 +34,7 @@ async def export(
 ) -> None:
     """Export a container's filesystem as a tar archive"""
     if not output and sys.stdout.isatty():
-        raise InvalidArgument("cowardly refusing to save to a terminal", hint="use the -o flag or redirect")
+        raise ShoalError("cowardly refusing to save to a terminal", hint="use the -o flag or redirect")
     pieces = client.containers.ExportContainer(engine_pb2.ExportContainerRequest(container=container))
     if not output:
         async for each in pieces:

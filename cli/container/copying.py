@@ -21,7 +21,7 @@ from cli.command import Flags, command, switch
 from cli.container.extraction import extract
 from cli.output import words
 from cli.output.screen import write_stdout
-from shoal.errors import InvalidArgument, NotFound, ShoalError
+from shoal.errors import NotFound, ShoalError
 from shoal.tarball import END, Packer
 from shoal.v1 import engine_pb2
 
@@ -69,11 +69,11 @@ async def copy(
     """Copy files/folders between a container and the local filesystem"""
     from_, to = place(source), place(destination)
     if from_.container and to.container:
-        raise InvalidArgument("copying between containers is not supported", hint="copy to this machine first")
+        raise ShoalError("copying between containers is not supported", hint="copy to this machine first")
     if not from_.container and not to.container:
-        raise InvalidArgument("must specify at least one container source")
+        raise ShoalError("must specify at least one container source")
     if not from_.path or not to.path:
-        raise InvalidArgument(f"the path of '{source if not from_.path else destination}' is empty")
+        raise ShoalError(f"the path of '{source if not from_.path else destination}' is empty")
     size_bytes = await (_out(client, flags, from_, to.path) if from_.container else _in(client, flags, from_.path, to))
     if not flags.quiet and "-" not in (source, destination):
         print(f"Successfully copied {words.decimal_size(size_bytes)} to {destination}", file=sys.stderr)

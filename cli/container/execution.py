@@ -9,8 +9,7 @@ from cli.client import Client
 from cli.command import Flags, command, flag, switch
 from cli.container.foreground import DETACHED, check_terminal
 from cli.foreground import Manners, follow, window
-from cli.parse import pair
-from cli.parse.process import detach_keys
+from cli.parse import pair, process
 from cli.terminal import DEFAULT_DETACH_KEYS
 from shoal.v1 import engine_pb2
 
@@ -20,7 +19,8 @@ class ExecFlags(Flags):
 
     detach: Annotated[bool, switch("-d", "--detach", help="Detached mode: run command in the background")] = False
     detach_keys: Annotated[
-        bytes, flag("--detach-keys", parse=detach_keys, help="Override the key sequence for detaching a container")
+        bytes,
+        flag("--detach-keys", parse=process.detach_keys, help="Override the key sequence for detaching a container"),
     ] = DEFAULT_DETACH_KEYS
     env: Annotated[list[str], flag("-e", "--env", metavar="list", help="Set environment variables")] = []
     env_file: Annotated[

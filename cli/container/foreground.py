@@ -12,7 +12,7 @@ from cli.container.flags import ContainerFlags
 from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
 from cli.foreground import Ended, Manners, follow, window
-from cli.parse.process import detach_keys
+from cli.parse import process
 from shoal.errors import Conflict, ShoalError
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import CONTAINER_STATE_PAUSED, CONTAINER_STATE_RUNNING, Container
@@ -25,7 +25,8 @@ class ForegroundFlags(Flags):
     """How the terminal behaves while it stays."""
 
     detach_keys: Annotated[
-        bytes, flag("--detach-keys", parse=detach_keys, help="Override the key sequence for detaching a container")
+        bytes,
+        flag("--detach-keys", parse=process.detach_keys, help="Override the key sequence for detaching a container"),
     ] = terminal.DEFAULT_DETACH_KEYS
     sig_proxy: Annotated[
         bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Proxy received signals to the process")

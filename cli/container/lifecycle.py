@@ -12,7 +12,7 @@ import typer
 from cli.client import Client
 from cli.command import Arguments, Flags, command, flag, switch
 from cli.container.flags import ContainerFlags
-from cli.container.request import check_signal, create_request
+from cli.container.request import create_request
 from cli.image import pull_first, with_tag
 from cli.parse.number import integer32
 from shoal.errors import Conflict, NotFound, ShoalError
@@ -69,7 +69,7 @@ class StopFlags(Flags):
             help="Seconds to wait before killing the container",
         ),
     ] = None
-    signal: Annotated[str, flag("-s", "--signal", parse=check_signal, help="Signal to send to the container")] = ""
+    signal: Annotated[str, flag("-s", "--signal", help="Signal to send to the container")] = ""
 
 
 @command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal stop web", "shoal stop -t 1 web db"])
@@ -126,9 +126,7 @@ async def unpause(client: Client, containers: Arguments) -> int:
 async def kill(
     client: Client,
     containers: Arguments,
-    signal: Annotated[
-        str, flag("-s", "--signal", parse=check_signal, help="Signal to send to the container (default SIGKILL)")
-    ] = "",
+    signal: Annotated[str, flag("-s", "--signal", help="Signal to send to the container (default SIGKILL)")] = "",
 ) -> int:
     """Kill one or more running containers"""
 

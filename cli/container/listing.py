@@ -18,6 +18,7 @@ from cli.parse.port import port_and_protocol
 from shoal.errors import ShoalError
 from shoal.ids import short
 from shoal.v1 import engine_pb2, types_pb2
+from shoal.v1.engine_pb2 import ContainerSize
 from shoal.v1.types_pb2 import Container, MountType, Port
 
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
@@ -29,6 +30,7 @@ _HEALTH = {
     types_pb2.HEALTH_STATE_HEALTHY: "healthy",
     types_pb2.HEALTH_STATE_UNHEALTHY: "unhealthy",
 }
+_UNASKED = ContainerSize()
 PROTOCOLS = {types_pb2.PORT_PROTOCOL_TCP: "tcp", types_pb2.PORT_PROTOCOL_UDP: "udp"}
 
 
@@ -49,16 +51,22 @@ async def ls(
     latest: Annotated[
         bool, switch("-l", "--latest", help="Show the latest created container (includes all states)")
     ] = False,
+    size: Annotated[bool, switch("-s", "--size", help="Display total file sizes")] = False,
 ) -> None:
     """List containers"""
     last = 1 if latest and last < 0 else last
     request = engine_pb2.ListContainersRequest(
-        all=all or last > 0, last=max(last, 0), filters=pair.filters(flags.filter)
+        all=all or last > 0,
+        last=max(last, 0),
+        filters=pair.filters(flags.filter),
+        size=(size and not flags.quiet) or ".Size" in flags.format,
     )
     answer = await client.containers.ListContainers(request)
     now_ns = time.time_ns()
-    rows = [row(each, now_ns=now_ns, whole=flags.no_trunc) for each in answer.containers]
-    print(flags.draw(rows, columns=_COLUMNS, headers=_HEADERS), end="")
+    rows = [
+        row(each, now_ns=now_ns, whole=flags.no_trunc, size=answer.sizes[each.meta.id]) for each in answer.containers
+    ]
+    print(flags.draw(rows, columns=(*_COLUMNS, "Size") if size else _COLUMNS, headers=_HEADERS), end="")
 
 
 @command("CONTAINER [PRIVATE_PORT[/PROTO]]", examples=["shoal port web", "shoal port web 80/tcp"])
@@ -84,7 +92,7 @@ async def port(
         print(_host_side(each))
 
 
-def row(container: Container, *, now_ns: int, whole: bool) -> Row:
+def row(container: Container, *, now_ns: int, whole: bool, size: ContainerSize = _UNASKED) -> Row:
     """One container as docker's fields."""
     argv = " ".join(f"'{each}'" if " " in each else each for each in container.argv)
     mounts = [each.source or "tmpfs" for each in container.mounts if each.type != MountType.MOUNT_TYPE_TMPFS]
@@ -103,7 +111,13 @@ def row(container: Container, *, now_ns: int, whole: bool) -> Row:
         "Mounts": ",".join(each if whole else words.short(each, _MOUNT_WIDTH) for each in mounts),
         "LocalVolumes": str(sum(1 for each in container.mounts if each.type == MountType.MOUNT_TYPE_VOLUME)),
         "Networks": ",".join(each.network for each in container.networks),
+        "Size": _size(size),
     }
+
+
+def _size(size: ContainerSize) -> str:
+    own = words.decimal_size(size.own_bytes, 3)
+    return f"{own} (virtual {words.decimal_size(size.whole_bytes, 3)})" if size.whole_bytes else own
 
 
 def state(container: Container) -> str:

@@ -31,8 +31,10 @@ async def logs(
         flag("-n", "--tail", parse=tail_lines, help='Number of lines to show from the end of the logs (default "all")'),
     ] = -1,
     timestamps: Annotated[bool, switch("-t", "--timestamps", help="Show timestamps")] = False,
+    details: Annotated[bool, switch("--details", help="Show extra details provided to logs")] = False,
 ) -> None:
     """Fetch the logs of a container"""
+    extra = await _details(client, container) if details else ""
     now_ns = time.time_ns()
     request = engine_pb2.ReadLogsRequest(
         container=container,
@@ -47,7 +49,23 @@ async def logs(
     async for batch in client.containers.ReadLogs(request):
         for line in batch.lines:
             data = line.data
-            if timestamps and begun[line.stderr]:
-                data = f"{rfc3339_padded(line.at_ns)} ".encode() + data
+            if begun[line.stderr]:
+                stamp = f"{rfc3339_padded(line.at_ns)} " if timestamps else ""
+                data = f"{stamp}{extra}".encode() + data
             begun[line.stderr] = line.data.endswith(b"\n")
             (write_stderr if line.stderr else write_stdout)(data)
+
+
+async def _details(client: Client, container: str) -> str:
+    """What its log options want said with each line: some of its labels and variables, in docker's form."""
+    answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=container))
+    spec, options = answer.container.spec, answer.container.spec.log.options
+    known = {
+        **{name: spec.labels[name] for name in options["labels"].split(",") if name in spec.labels},
+        **{
+            name: value
+            for name, _, value in (each.partition("=") for each in answer.container.env)
+            if name in options["env"].split(",")
+        },
+    }
+    return ",".join(f"{name}={known[name]}" for name in sorted(known)) + " "

@@ -1,7 +1,7 @@
 """`stats`: what containers use, drawn once a second, or once."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -41,7 +41,7 @@ async def stats(
     request = engine_pb2.WatchStatsRequest(containers=containers, all=all)
     async for batch in client.containers.WatchStats(request):
         if before is not None:  # a rate needs two
-            rows = [row(each, before.get(each.id), whole=no_trunc) for each in batch.stats]
+            rows = [row(each, before.get(each.id), asked=containers, whole=no_trunc) for each in batch.stats]
             text = table.draw(rows, columns=_COLUMNS, template=format, headers=_HEADERS)
             if screen.live and not no_stream:
                 screen.draw(text.splitlines())
@@ -52,14 +52,15 @@ async def stats(
         before = {each.id: each for each in batch.stats}
 
 
-def row(now: Stats, before: Stats | None, *, whole: bool) -> Row:
-    """One container as docker's fields."""
+def row(now: Stats, before: Stats | None, *, asked: Sequence[str] = (), whole: bool) -> Row:
+    """One container as docker's fields. `asked`: what the user called the containers."""
+    shown = now.id if whole else short(now.id)
     elapsed_ns = now.at_ns - before.at_ns if before is not None and before.running and now.running else 0
     busy_ns = now.cpu_ns - before.cpu_ns if before is not None else 0
     share = now.memory_bytes / now.memory_limit_bytes if now.memory_limit_bytes else 0.0
     return {
-        "ID": now.id if whole else short(now.id),
-        "Container": now.id if whole else short(now.id),
+        "ID": shown,
+        "Container": next((each for each in asked if each == now.name or now.id.startswith(each)), shown),
         "Name": now.name,
         "CPUPerc": f"{max(busy_ns, 0) / elapsed_ns * 100 if elapsed_ns > 0 else 0.0:.2f}%",
         "MemUsage": f"{words.binary_size(now.memory_bytes)} / {words.binary_size(now.memory_limit_bytes)}",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cli.document.common import health_check, mount_type, protocol
 from cli.output.words import rfc3339
 from shoal.v1 import types_pb2
+from shoal.v1.engine_pb2 import ContainerSize
 from shoal.v1.types_pb2 import Address, Container, ContainerSpec, Health, Mount, Port
 
 _POLICIES = {
@@ -23,7 +24,10 @@ _HEALTH = {
 _DEFAULT_SHM_BYTES = 64 << 20
 
 
-def document(container: Container) -> dict[str, Any]:
+def document(
+    container: Container, size: ContainerSize | None = None, places: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """`size` where it was asked for; `places`: where its volumes are on the host, by name."""
     return {
         "Id": container.meta.id,
         "Created": rfc3339(container.meta.created_at_ns),
@@ -36,8 +40,9 @@ def document(container: Container) -> dict[str, Any]:
         "RestartCount": container.status.restart_count,
         "Driver": "overlay",
         "Platform": "linux",
+        **({"SizeRw": size.own_bytes, "SizeRootFs": size.whole_bytes} if size is not None else {}),
         "HostConfig": _host_config(container),
-        "Mounts": [_mount(each) for each in container.mounts],
+        "Mounts": [_mount(each, places or {}) for each in container.mounts],
         "Config": _config(container),
         "NetworkSettings": _network_settings(container),
     }
@@ -171,12 +176,14 @@ def _tmpfs(mount: Mount) -> str:
     return ",".join([*size, *([f"mode={mount.tmpfs_mode:o}"] if mount.tmpfs_mode else [])])
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mount(mount: Mount, places: Mapping[str, str]) -> dict[str, Any]:
     kind = mount_type(mount)
     return {
         "Type": kind,
-        **({"Name": mount.source, "Driver": "local"} if kind == "volume" else {}),
-        "Source": mount.source,
+        # docker leaves both out of a bind's JSON, and yet lets a template ask for them
+        "Name": mount.source if kind == "volume" else "",
+        "Driver": "local" if kind == "volume" else "",
+        "Source": places.get(mount.source, mount.source),
         "Destination": mount.target,
         "Mode": "ro" if mount.read_only else "",
         "RW": not mount.read_only,

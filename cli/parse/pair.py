@@ -53,7 +53,7 @@ def filters(texts: Iterable[str]) -> list[engine_pb2.Filter]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise InvalidArgument(f"bad format of filter '{text}' (expected name=value)")
+            raise InvalidArgument("bad format of filter (expected name=value)", hint=f"not '{text}'")
         out.append(engine_pb2.Filter(key=key.strip().lower(), value=value.strip()))
     return out
 

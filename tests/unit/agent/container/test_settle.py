@@ -68,12 +68,12 @@ def test_no_command_at_all():
     refused("No command specified", image=ImageConfig())
 
 
-def test_environment_keeps_the_images_order_and_the_users_values():
+def test_environment_is_the_users_and_then_the_images_where_the_user_says_nothing():
     assert settle(ContainerSpec(env=("NEW=1", "LANG=de", "EMPTY="))).env == (
-        "PATH=/bin",
-        "LANG=de",
         "NEW=1",
+        "LANG=de",
         "EMPTY=",
+        "PATH=/bin",
     )
 
 

@@ -1,0 +1,304 @@
+"""Containers: what `docker` and `shoal` say to the same lines, verb by verb."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.differential.conftest import Difference, Pair, check_same
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+
+ERRNO = Difference(r"(executable file not found in \$PATH|permission denied)", r"\1", "ours adds the system call")
+
+CASES = {
+    "run": """
+        engine run --rm busybox echo hi
+        engine run --rm busybox sh -c 'echo out; echo err >&2; exit 3'
+        engine run --rm busybox nosuch
+        engine run --rm busybox /etc/passwd
+        engine run --rm busybox sh -c 'kill -9 $$'
+        echo input | engine run --rm -i busybox cat
+        engine run --rm --entrypoint echo busybox word
+        engine run --rm --restart always busybox true
+        engine run --rm --nosuch busybox
+        engine run
+    """,
+    "names": """
+        engine run -d --name web busybox sleep 100
+        engine create --name web busybox
+        engine create --name 'bad name' busybox
+        engine rename web site
+        engine rename site site
+        engine ps --format '{{.Names}}'
+    """,
+    "create and start": """
+        engine create --name web busybox echo hello
+        engine ps
+        engine ps -a --format '{{.Image}}|{{.Command}}|{{.Status}}|{{.Ports}}|{{.State}}|{{.Size}}|{{.LocalVolumes}}'
+        engine start -a web
+        engine start web
+        engine wait web
+        engine ps -a --format '{{.ID}}|{{.Status}}|{{.Networks}}|{{.Labels}}|{{.Mounts}}'
+        engine start nosuch
+    """,
+    "ps": """
+        engine run -d --name web --label tier=front -p 8080:80 busybox sleep 100
+        engine create --name job busybox true
+        engine ps
+        engine ps -a
+        engine ps -aq
+        engine ps -q --no-trunc
+        engine ps -l -q
+        engine ps -n 1 --format '{{.Names}}'
+        engine ps --format '{{json .Names}}'
+        engine ps --format 'table {{.Names}}\\t{{.Image}}'
+        engine ps -s
+        for filter in id name=we label=tier label=tier=back status=created status=bad exited=0 ancestor=busybox \\
+            volume=x network=bridge publish=8080 expose=80 health=none is-task=false since=web before=nosuch; do
+            engine ps -a --format '{{.Names}}' --filter $filter
+        done
+        engine ps one
+    """,
+    "stop and kill": """
+        engine run -d --name web busybox sh -c 'trap "exit 5" TERM; while :; do sleep 0.1; done'
+        sleep 0.3
+        engine start web
+        engine stop web
+        engine inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}}' web
+        engine stop web
+        engine restart -t 0 web
+        engine kill -s BAD web
+        engine kill web
+        engine inspect -f '{{.State.ExitCode}}' web
+        engine kill web
+        engine kill nosuch
+        engine wait web nosuch
+    """,
+    "pause": """
+        engine run -d --name web busybox sleep 100
+        engine pause web
+        engine pause web
+        engine exec web true
+        engine attach web
+        engine ps --format '{{.Status}} {{.State}}'
+        engine unpause web
+        engine unpause web
+    """,
+    "rm": """
+        engine run -d --name web busybox sleep 100
+        engine rm web
+        engine rm -f web
+        engine rm web
+        engine rm -f web
+        engine create --name job -v /data busybox
+        engine rm -v job
+        engine volume ls -q
+        engine rm
+    """,
+    "exec": """
+        engine run -d --name web busybox sleep 100
+        engine exec web echo hi
+        engine exec web sh -c 'echo err >&2; exit 5'
+        echo input | engine exec -i web cat
+        engine exec -u web -w /tmp -e A=b web sh -c 'id; pwd; echo $A'
+        engine exec -d web touch /made
+        engine exec nosuch true
+        engine stop -t 0 web
+        engine exec web true
+    """,
+    "logs": """
+        engine run --name web --label a=b --log-opt labels=a busybox sh -c 'echo one; sleep 0.1; echo two >&2'
+        engine logs web
+        engine logs -f web
+        engine logs --tail 1 web
+        engine logs -n 0 web
+        engine logs -t web
+        engine logs --details web
+        engine logs --since 1h web
+        engine logs --since 2099-01-01 web
+        engine logs --until 1h web
+        engine logs nosuch
+        engine run --name mute --log-driver none busybox echo hi
+        engine logs mute
+        engine run --rm --log-driver local --log-opt max-size=1m --log-opt max-file=2 busybox echo hi
+        engine run --rm --log-opt foo=bar busybox
+    """,
+    "attach": """
+        engine run -d --name web busybox sh -c 'sleep 0.7; echo late; exit 4'
+        engine attach --no-stdin --detach-keys ctrl-x web
+        engine attach web
+        engine attach nosuch
+    """,
+    "cp": """
+        engine run -d --name web busybox sleep 100
+        mkdir folder; echo data > folder/file
+        engine cp -q folder web:/tmp 2>/dev/null || engine cp folder web:/tmp >/dev/null 2>&1
+        engine exec web cat /tmp/folder/file
+        engine exec web ls /tmp
+        engine cp web:/tmp/folder copy >/dev/null 2>&1
+        cat copy/file
+        engine cp web:/etc/passwd - | tar t
+        tar c folder | engine cp - web:/home
+        engine exec web ls /home/folder
+        engine cp web:/nosuch .
+        engine cp web:/etc nosuch:/
+        engine cp folder folder
+    """,
+    "diff": """
+        engine run --name web busybox sh -c 'touch /new; rm /etc/group; echo >> /etc/passwd'
+        engine diff web | sort
+        engine diff nosuch
+    """,
+    "export": """
+        engine create --name web busybox
+        engine export web | tar t | sort | head -30
+        engine export -o file.tar web
+        ls
+        engine export nosuch
+    """,
+    "commit": """
+        engine run --name web busybox touch /new
+        engine commit -m message -a author -c 'CMD ["ls", "/new"]' -c 'EXPOSE 80' web new:1
+        engine run --rm new:1
+        engine inspect -f '{{.Author}} {{.Comment}} {{json .Config.Cmd}} {{json .Config.ExposedPorts}}' new:1
+        engine commit nosuch
+        engine rmi new:1 >/dev/null
+    """,
+    "top": """
+        engine run -d --name web busybox sleep 100
+        engine top web | head -1
+        engine top web -o pid,comm | sed 's/[0-9]*//'
+        engine top nosuch
+        engine stop -t 0 web
+        engine top web
+    """,
+    "stats": """
+        engine run -d --name web busybox sleep 100
+        engine stats --no-stream --format '{{.Name}} {{.Container}} {{.PIDs}}' web
+        engine stats --no-stream web | head -1
+        engine stats --no-stream nosuch
+    """,
+    "update": """
+        engine run -d --name web busybox sleep 100
+        engine update -m 64m --memory-swap 64m web
+        engine update --restart on-failure:3 --pids-limit 50 web
+        engine inspect -f '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.PidsLimit}}' web
+        engine inspect -f '{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}' web
+        engine update web
+        engine update -m 1k web
+        engine update -m 1g nosuch
+    """,
+    "ports": """
+        engine run -d --name web -p 8080:80 -p 127.0.0.1:9000:90/udp busybox sleep 100
+        engine port web
+        engine port web 80
+        engine port web 90/udp
+        engine port web 81
+        engine port nosuch
+        engine create --name other -p 8080:80 busybox
+        engine start other
+        engine run -d -P --expose 90 --name all busybox sleep 100
+        engine port all | sed 's/:[0-9]*$/:<port>/'
+        engine run --rm --network host -p 80:80 busybox
+        engine run --rm --network container:web -p 80:80 busybox
+        engine run --rm --network nosuch busybox
+        engine create -p 8080-8082:80-81 busybox
+        engine create -p x:80 busybox
+    """,
+    "events": """
+        begin=$(date +%s)
+        engine run --name web busybox true
+        engine rm web >/dev/null
+        filters="--filter type=container --filter container=web"
+        end=$(($(date +%s) + 1))
+        engine events --since $begin --until $end $filters --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}'
+        engine events --since $begin --until $end $filters --filter event=die --format '{{.Actor.Attributes.exitCode}}'
+        engine events --since $begin --until $end $filters --filter event=create
+    """,
+    "container prune": """
+        engine run --name job busybox
+        engine run -d --name web busybox sleep 100
+        engine container prune -f --filter label=x
+        engine container prune -f | sed -n 1,2p
+        engine ps -a --format '{{.Names}}'
+        engine container prune -f --filter foo=bar
+    """,
+    "inspect": """
+        engine run -d --name web -e A=b -w /tmp -u web --hostname here --label a=b busybox sleep 100
+        engine inspect -f '{{.State.Status}} {{.Name}} {{.Path}} {{.Args}} {{.RestartCount}} {{.Platform}}' web
+        engine inspect -f '{{json .Config.Env}} {{json .Config.Labels}} {{.Config.User}} {{.Config.WorkingDir}}' web
+        engine inspect -f '{{.Config.Hostname}} {{json .Config.Cmd}} {{.Config.Tty}} {{.Config.OpenStdin}}' web
+        engine inspect -s -f '{{.SizeRw}}' web
+        engine inspect -f '{{.HostConfig.AutoRemove}} {{.HostConfig.Privileged}} {{.HostConfig.ShmSize}}' web
+        engine inspect nosuch
+        engine inspect --type container nosuch
+        engine inspect --type bad web
+        engine inspect -f '{{.Nope}}' web >/dev/null
+    """,
+    "surroundings": """
+        printf 'A=1\\n# nothing\\nB=2\\n' > variables
+        engine run --rm --env-file variables -e C=3 busybox sh -c 'echo $A $B $C $IMAGE'
+        engine run --rm --env-file nosuch busybox
+        printf 'A B=1\\n' > bad
+        engine run --rm --env-file bad busybox 2>&1 | grep -o "variable 'A B' contains whitespaces"
+        engine run --rm -e =x busybox
+        engine run --rm -w relative busybox
+        engine run --rm -w /made/here busybox pwd
+        engine run --rm -u web:wheel busybox id
+        engine run --rm -u nosuch busybox
+        engine run --rm --group-add wheel --group-add 77 busybox id
+        engine run --rm --hostname h1 --domainname example.org busybox hostname
+        touch taken
+        engine run --rm --cidfile taken busybox
+        engine run --rm --cidfile made busybox
+        cat made
+    """,
+    "limits": """
+        engine run --rm -m 1 busybox
+        engine run --rm -m x busybox
+        engine run --rm --cpus 99 busybox
+        engine run --rm --cpu-period 1 busybox
+        engine run --rm --cpuset-cpus 99 busybox
+        engine run --rm --memory-swap 10m busybox
+        engine run --rm -m 10m --memory-swap 5m busybox
+        engine run --rm --pids-limit x busybox
+        engine run --rm --ulimit nofile=100:200 busybox sh -c 'ulimit -n'
+        engine run --rm --ulimit bad=1 busybox
+        engine run --rm --ulimit nofile=200:100 busybox
+        engine run --rm --oom-score-adj 2000 busybox
+        engine run --rm --shm-size 1m busybox df /dev/shm
+    """,
+    "isolation": """
+        engine run --rm --cap-drop ALL --cap-add chown busybox grep CapEff /proc/self/status
+        engine run --rm --cap-add BAD busybox
+        engine run --rm --read-only busybox touch /x
+        engine run --rm --read-only --tmpfs /run:size=1m busybox touch /run/x
+        engine run --rm --sysctl net.ipv4.ip_forward=1 busybox cat /proc/sys/net/ipv4/ip_forward
+        engine run --rm --security-opt no-new-privileges busybox grep NoNewPrivs /proc/self/status
+        engine run --rm --device /dev/null:/dev/other:r busybox ls /dev/other
+        engine run -d --name web busybox sleep 100
+        engine run --rm --pid container:web busybox sh -c 'ps | grep -c "[s]leep 100"'
+        engine run --rm --pid container:nosuch busybox
+        engine run --rm --network none busybox sh -c 'ls /sys/class/net'
+        engine run --rm --network container:web --hostname x busybox
+        engine run --rm --uts host --hostname x busybox
+        engine run --rm --init busybox sh -c 'ps | head -2 | tail -1 | grep -c init'
+    """,
+    "health": """
+        engine run -d --name web --health-cmd true --health-interval 300ms busybox sleep 100
+        sleep 1
+        engine ps --format '{{.Status}}'
+        engine inspect -f '{{.State.Health.Status}} {{.State.Health.FailingStreak}}' web
+        engine ps --filter health=healthy --format '{{.Names}}'
+        engine run --rm --no-healthcheck --health-cmd true busybox
+        engine run --rm --health-cmd true --health-interval 1us busybox
+    """,
+}
+DIFFERENCES = {
+    "run": (ERRNO,),
+}
+
+
+@pytest.mark.parametrize("verb", CASES)
+def test_both_say_the_same(pair: Pair, verb: str) -> None:
+    check_same(*pair.type(CASES[verb]), DIFFERENCES.get(verb, ()))
