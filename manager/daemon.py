@@ -89,6 +89,7 @@ MEMBERS = Bounds(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the manager; exits 1 with one sentence when it cannot start."""
     settings = parse(sys.argv[1:] if argv is None else argv)
+    process.collect_rarely()
     process.run("shoal-manager", settings.log_level, settings.data_dir, serve(settings))
 
 

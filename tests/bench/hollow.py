@@ -33,7 +33,7 @@ from shoal.model.network import Address
 from shoal.model.node import NodeDescription
 from shoal.model.task import TaskState, TaskStatus
 from shoal.model.trust import Trust
-from shoal.process import allow_files
+from shoal.process import allow_files, collect_rarely
 from shoal.tls import Identity
 from shoal.v1 import dispatcher_pb2 as wire
 from shoal.v1.types_pb2 import TASK_STATE_RUNNING
@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--over", type=float, default=0.0, help="seconds within which sessions begin")
     parser.add_argument("--first", type=int, default=0, help="number of the first agent")
     allow_files()
+    collect_rarely()
     logging.disable(logging.CRITICAL)  # a thousand agents that lose their manager would say so a thousand times
     uvloop.run(_serve(parser.parse_args()))
 
