@@ -50,6 +50,8 @@ SILENCE_S = 4.5
 SILENCE_OF_THE_ONLY_S = 15.0
 # How long connecting may take where thousands come back at once.
 CONNECT_AT_MOST_S = 20.0
+# Of assignments, before the worker has taken those that came first.
+AHEAD_BYTES = 1 << 20
 # Nodes move to a manager that serves again within this time, not all at once.
 MOVE_S = 10.0
 # More changes of the held images within this time make one message.
@@ -195,7 +197,9 @@ class Session:
         identity = self._credentials.current()
         silence_s = SILENCE_S if len(self._roster.managers) > 1 else SILENCE_OF_THE_ONLY_S
         connect_s = min(self._return_s, CONNECT_AT_MOST_S)
-        async with dial(manager, identity=identity, silence_s=silence_s, connect_s=connect_s) as channel:
+        async with dial(
+            manager, identity=identity, silence_s=silence_s, connect_s=connect_s, ahead_bytes=AHEAD_BYTES
+        ) as channel:
             outgoing: asyncio.Queue[wire.SessionRequest | None] = asyncio.Queue(maxsize=1)
             call: Any = dispatcher_pb2_grpc.DispatcherServiceStub(channel).Session(self._requests(outgoing))
             try:

@@ -76,6 +76,7 @@ PING_TIMEOUT_S = 3.0
 STRANGERS = Bounds(message_bytes=64 << 10, streams=4, calls=256, idle_s=30.0)
 # A session carries at most 1,000 statuses or 10,000 images at once. A connection is one agent's or one client's.
 MEMBERS = Bounds(
+    ahead_bytes=1 << 20,
     service_bytes={
         "shoal.v1.DispatcherService": 8 << 20,
         "shoal.v1.CertificateService": 64 << 10,

@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 
 from shoal import errors
-from shoal.bound import DEFAULT_BOUNDS, MAX_MESSAGE_BYTES, Bounds, honest, measured
+from shoal.bound import DEFAULT_BOUNDS, MAX_MESSAGE_BYTES, Bounds, ahead, honest, measured
 from shoal.errors import Code, ShoalError
 
 log = logging.getLogger(__name__)
@@ -73,16 +73,19 @@ def dial(
     root_ca_pem: str = "",
     silence_s: float = 15.0,
     connect_s: float = 0.0,
+    ahead_bytes: int = 0,
 ) -> grpc.aio.Channel:
     """A channel to `unix:/path` (no TLS) or `HOST:PORT` (TLS; the server must prove that it is `server_name`, or
     else a manager). Calls fail once nothing was heard of the other end for `silence_s`, and connecting when that
-    takes `connect_s`, or a third of the silence if that is more.
+    takes `connect_s`, or a third of the silence if that is more. `ahead_bytes` of a stream may come before it is read
+    (`bound.ahead`).
 
     Nothing is connected before the first call.
     """
     third_ms = int(silence_s * 1000 / 3)
     options: list[tuple[str, int | str]] = [
         *_CHANNEL_OPTIONS,
+        *ahead(ahead_bytes),
         ("grpc.keepalive_time_ms", 2 * third_ms),
         ("grpc.http2.ping_timeout_ms", third_ms),
         # What is left of this option: how long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT, tcp(7)).

@@ -20,10 +20,12 @@ SERVICE = "shoal.v1.DispatcherService"
 
 
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
-    """Answers at once, or only when told to; a session echoes how many statuses each message had."""
+    """Answers at once, or only when told to; a session echoes how many statuses each message had, while it reads."""
 
     def __init__(self) -> None:
         self.answering = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.reading.set()
         self.waiting = 0
 
     async def LocateImage(self, request: wire.LocateImageRequest, context: Any) -> wire.LocateImageResponse:
@@ -33,6 +35,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         return wire.LocateImageResponse()
 
     async def Session(self, requests: AsyncIterator[wire.SessionRequest], context: Any) -> AsyncIterator[Any]:
+        await self.reading.wait()
         async for request in requests:
             count = len(request.reports.reports)
             # As the dispatcher does for what it tells many: encoded by the handler.
@@ -99,3 +102,14 @@ async def test_calls_above_what_a_server_does_at_once_are_refused(tmp_path: Path
 async def _located(stub: Any) -> None:
     with rpc.translated():
         await stub.LocateImage(wire.LocateImageRequest(reference="wait"), timeout=10)
+
+
+async def test_a_server_says_how_much_of_a_stream_comes_before_it_is_read(tmp_path: Path) -> None:
+    reports = wire.TaskReports(reports=[wire.TaskReport(task_id="t" * (64 << 10))])
+    async with serving(tmp_path, Bounds(ahead_bytes=1 << 20)) as (servicer, stub):
+        servicer.reading.clear()
+        call = stub.Session()
+        async with asyncio.timeout(10):
+            for _ in range(12):
+                await call.write(wire.SessionRequest(reports=reports))
+        call.cancel()
