@@ -24,6 +24,7 @@ GROUPS = {
     "container": Entry(MANAGEMENT, "Manage containers"),
     "context": Entry(MANAGEMENT, "Manage contexts: which daemon the commands speak to"),
     "image": Entry(MANAGEMENT, "Manage images"),
+    "machine": Entry(MANAGEMENT, "Manage machines: hosts that are reached over SSH"),
     "network": Entry(MANAGEMENT, "Manage networks"),
     "system": Entry(MANAGEMENT, "Manage the host's agent"),
     "volume": Entry(MANAGEMENT, "Manage volumes"),
@@ -78,6 +79,10 @@ _VERBS = {
         "ls": ("List images", "cli.image:ls"),
         "rm": ("Remove one or more images", "cli.image:remove"),
         "inspect": ("Display detailed information on one or more images", "cli.inspect:image"),
+    },
+    "machine": {
+        "apply": ("Make hosts nodes of one cluster, as an inventory says", "cli.machine.apply:apply"),
+        "plan": ("Show what 'apply' would do", "cli.machine.apply:plan"),
     },
     "network": {
         "create": ("Create a network", "cli.network:create"),
@@ -199,12 +204,13 @@ EXAMPLES = {
     ),
     "service": ("shoal service create --name web --replicas 3 -p 80:80 web:1", "shoal service scale web=6"),
     "swarm": ("shoal swarm init --advertise-addr 10.0.0.1", "shoal swarm join-token worker"),
+    "machine": ("shoal machine plan -f machines.yaml", "shoal machine apply -f machines.yaml"),
     "context": ("shoal context create rack --host ssh://root@n1", "shoal context use rack"),
 }
 
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
-    """build, builder, buildx, compose, config, history, login, logout, machine, plugin, push, save, search,
+    """build, builder, buildx, compose, config, history, login, logout, plugin, push, save, search,
     secret, stack, image build, image history, image prune, image push, image save, network connect,
     network disconnect, network prune, volume update, system df,
     system prune, context export, context import, context update""".replace("\n   ", "").split(", "),

@@ -1,0 +1,45 @@
+"""Unpack: the program that a host runs to install an artefact; its text is sent, and the host's own Python runs it.
+
+Arguments: archive, its SHA-256, the version's folder, the interpreter. It imports the standard library alone. The
+folder appears whole under its name or not at all; its interpreter is a virtual environment's (PEP 405), so that a
+program of one version never sees modules of another.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+PROGRAMS = {"shoal": "cli", "shoal-agent": "agent", "shoal-manager": "manager"}
+
+
+def main(archive: Path, sha256: str, folder: Path, python: Path) -> None:
+    """Exits 1 with a sentence for an archive that is not the one that was sent."""
+    with archive.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            sys.exit(f"{archive} is not what was sent; is the disk full?")
+    beside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    site = beside / "lib" / python.name / "site-packages"
+    site.mkdir(parents=True)
+    (beside / "bin").mkdir()
+    with tarfile.open(archive) as packed:
+        packed.extractall(site)  # what we made ourselves, and whose checksum was right
+    for name in ("python", "python3", python.name):
+        (beside / "bin" / name).symlink_to(python)
+    (beside / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
+    for name, entry in PROGRAMS.items():
+        program = beside / "bin" / name
+        program.write_text(f"#!{folder}/bin/python\nfrom shoal.__main__ import {entry}\n\n{entry}()\n")
+        program.chmod(0o755)
+    (beside / ".complete").touch()
+    # The disk of this folder alone (syncfs(2)): a version that is called complete is so after a power cut, too.
+    subprocess.run(["sync", "-f", str(beside)], check=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+    archive.unlink()
+
+
+main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))

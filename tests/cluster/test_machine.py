@@ -1,0 +1,167 @@
+"""Bare hosts with sshd become a cluster, by the commands that a user would type; they have no way to the internet."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import PROJECT, Lab, eventually, leftovers
+
+SHOAL = PROJECT / ".venv/bin/shoal"
+
+
+class Desk:
+    """The computer that hosts are provisioned from: an inventory, a key, and what was written down."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
+        self.folder = folder
+        self.store = folder / "store"
+        self.write("machines.yaml", self.hosts())
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "key"
+
+    def hosts(self, **more: str) -> str:
+        """The inventory; `more` is added to what is said of a host."""
+        rows = [
+            f"  - {{name: {name}, address: {address}{', role: manager' * (name == 'n1')}{more.get(name, '')}}}"
+            for name, address in self.lab.addresses.items()
+        ]
+        return "\n".join([f"defaults: {{ssh: {{user: root, identity: {self.key}}}}}", "hosts:", *rows, ""])
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "MACHINE_STORAGE_PATH": str(self.store), "SHOAL_WARM": "0"}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [SHOAL, "machine", *argv], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+            stdout=pipe, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def run(self, *argv: str) -> tuple[int, str]:
+        process = self.start(*argv)
+        said, _ = process.communicate(timeout=170)
+        return process.returncode, said
+
+    def journal(self) -> list[dict[str, object]]:
+        path = self.store / "journal.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Three bare hosts and the desk; the hosts are no nodes yet."""
+    folder = tmp_path_factory.mktemp("desk")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
+    lab = Lab(f"m{os.getpid() % 10000}")
+    try:
+        lab("up", "3", "--ssh", str(folder / "key.pub"))
+        yield Desk(lab, folder)
+    finally:
+        for name in ("n1", "n2", "n3"):
+            print(f"---- {name}\n{lab.on(name, 'tail', '-20', '/var/log/shoal-agent.log').stdout}")
+        lab("down", check=False)
+    eventually(lambda: not leftovers(lab.name), seconds=10, what=f"nothing left of the lab {lab.name}")
+
+
+@pytest.fixture(scope="module")
+def nodes(desk: Desk) -> Desk:
+    """The same once they are nodes; the first run is killed in the middle of it, and the second goes on."""
+    first = desk.start("apply")
+    eventually(lambda: any("upload" in str(line["command"]) for line in desk.journal()), seconds=120, what="an upload")
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=30)
+    code, said = desk.run("apply", "--resume")
+    assert code == 0, said
+    return desk
+
+
+def agents(desk: Desk) -> dict[str, str]:
+    return {name: desk.lab.on(name, "cat", "/run/shoal/supervisor.pids").stdout for name in desk.lab.addresses}
+
+
+def test_a_plan_shows_everything_and_changes_nothing(desk: Desk) -> None:
+    code, said = desk.run("plan")
+    assert code == 3, said
+    assert "found the cluster" in said
+    assert said.count("join as a worker") == 2
+    assert not (desk.store / "machines").exists()
+    assert desk.lab.on("n1", "ls", "/opt/shoal").returncode != 0
+
+
+def test_bare_hosts_without_internet_become_ready_nodes_though_the_first_run_was_killed(nodes: Desk) -> None:
+    assert nodes.lab.on("n2", "ip", "route", "show", "default").stdout == ""
+    listed = nodes.lab.on("n1", "/usr/local/bin/shoal", "node", "ls", "--format", "{{.Hostname}} {{.Status}}").stdout
+    assert sorted(listed.splitlines()) == ["n1 Ready", "n2 Ready", "n3 Ready"]
+    show = "read -r _ agent < /run/shoal/supervisor.pids; tr '\\0' ' ' < /proc/$agent/cmdline"
+    assert nodes.lab.on("n3", "sh", "-c", show).stdout.startswith("/opt/shoal/0.1.0-")
+
+
+def test_a_second_run_changes_nothing(nodes: Desk) -> None:
+    before, journal = agents(nodes), len(nodes.journal())
+    code, said = nodes.run("apply")
+    assert (code, said.count("as wanted")) == (0, 3), said
+    assert agents(nodes) == before
+    assert len(nodes.journal()) == journal
+
+
+def test_no_token_is_written_down(nodes: Desk) -> None:
+    texts = [path.read_text() for path in nodes.store.rglob("*.json*")]
+    assert texts
+    assert not any("SHTKN-" in text for text in texts)
+
+
+def test_one_changed_host_key_stops_that_host_alone(nodes: Desk) -> None:
+    known = nodes.store / "known_hosts"
+    before = known.read_text()
+    address, other = nodes.lab.addresses["n3"], nodes.lab.addresses["n2"]
+    stranger = next(line.split(" ", 1)[1] for line in before.splitlines() if line.startswith(f"{other} "))
+    kept = [line for line in before.splitlines() if not line.startswith(f"{address} ")]
+    known.write_text("\n".join([*kept, f"{address} {stranger}", ""]))
+    try:
+        code, said = nodes.run("apply")
+    finally:
+        known.write_text(before)
+    assert code == 1
+    assert said.count("SHA256:") >= 2
+    assert said.count("as wanted") == 2
+
+
+def test_labels_are_mended(nodes: Desk) -> None:
+    nodes.write("labelled.yaml", nodes.hosts(n2=", labels: {zone: b}"))
+    code, said = nodes.run("apply", "-f", "labelled.yaml")
+    assert code == 0, said
+    shown = nodes.lab.on("n1", "/usr/local/bin/shoal", "node", "inspect", "-f", "{{.Spec.Labels}}", "n2").stdout
+    assert "zone:b" in shown
+    assert nodes.run("apply", "-f", "labelled.yaml")[1].count("as wanted") == 3
+
+
+def test_a_host_that_only_a_bastion_reaches_is_reached_through_it(nodes: Desk) -> None:
+    for name, address in (("n1", "10.99.0.1/24"), ("n2", "10.99.0.2/24")):
+        nodes.lab.on(name, "ip", "addr", "add", address, "dev", "eth0")
+    n1 = nodes.lab.addresses["n1"]
+    nodes.write("ssh_config", f"Host *\n  User root\n  IdentityFile {nodes.key}\n  UserKnownHostsFile none\n")
+    n2 = f"{{name: n2, address: 10.99.0.2, ssh: {{jump: {n1}}}}}"
+    rows = f"hosts:\n  - {{name: n1, address: {n1}, role: manager}}\n  - {n2}\n"
+    nodes.write("behind.yaml", rows)
+    code, said = nodes.run("plan", "-f", "behind.yaml", "--ssh-config", "ssh_config")
+    assert (code, said.count("as wanted")) == (0, 2), said
+
+
+def test_a_power_cut_is_survived_without_us(nodes: Desk) -> None:
+    nodes.lab("kill", "n3")
+    nodes.lab("start", "n3")
+    deadline = time.monotonic() + 60
+    while nodes.run("plan")[0] != 0:
+        assert time.monotonic() < deadline, nodes.run("plan")[1]
