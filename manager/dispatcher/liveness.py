@@ -16,7 +16,8 @@ import msgspec
 
 from manager.control.action import change, commit, touched
 from manager.control.tenure import Tenure
-from manager.dispatcher.judgement import BEATS_MISSED, RETURNS_PER_S, Contact, Judge, deadline_of, heartbeat_s
+from manager.dispatcher.contacts import Contacts
+from manager.dispatcher.judgement import BEATS_MISSED, RETURNS_PER_S, Judge, deadline_of, heartbeat_s
 from manager.store.base import Store
 from manager.store.mirror import Mirror
 from shoal import defaults
@@ -56,9 +57,13 @@ class Liveness:
         # The lease that all below belongs to, and when it began to count.
         self._lease = 0
         self._since = clock.monotonic()
-        self._contacts: dict[str, Contact] = {}
+        self._contacts = Contacts()
         self._watched: dict[str, float] = {}
         self._managers_gone: dict[str, float] = {}
+        # As of `_seen`, a revision: nodes that may be this manager's to judge, and those that are not READY.
+        self._seen = -1
+        self._judged: set[str] = set()
+        self._unready: list[str] = []
         self._failing = False
 
     async def adopt(self) -> None:
@@ -94,16 +99,15 @@ class Liveness:
 
     def heard(self, node_id: str) -> None:
         """A sign of life."""
-        self._contacts[node_id] = Contact(self._clock.monotonic())
+        self._contacts.heard(node_id, self._clock.monotonic())
 
     def broken(self, node_id: str) -> None:
         """The node's stream ended without a word."""
-        if contact := self._contacts.get(node_id):
-            self._contacts[node_id] = msgspec.structs.replace(contact, broken_at=self._clock.monotonic())
+        self._contacts.broke(node_id, self._clock.monotonic())
 
     def moved(self, node_id: str) -> None:
         """Another manager holds the node's session now."""
-        self._contacts.pop(node_id, None)
+        self._contacts.forget(node_id)
 
     async def left(self, node_id: str) -> None:
         """The agent said goodbye."""
@@ -128,10 +132,7 @@ class Liveness:
         self._since += late
         self._watched = {id: at + late for id, at in self._watched.items()}
         self._managers_gone = {id: at + late for id, at in self._managers_gone.items()}
-        self._contacts = {
-            id: Contact(each.heard_at + late, None if each.broken_at is None else each.broken_at + late)
-            for id, each in self._contacts.items()
-        }
+        self._contacts.postpone(late)
 
     async def _look(self) -> None:
         """Write down who died. What cannot be written is found again at the next tick."""
@@ -148,27 +149,34 @@ class Liveness:
 
     def _watch(self) -> None:
         """See who is there. What was seen under an earlier lease counts no more: others judged meanwhile."""
-        now = self._clock.monotonic()
         if self._tenure.lease != self._lease:
             self._lease, self._since = self._tenure.lease, self._tenure.since
             self._managers_gone.clear()
-        present = self._mirror.managers
+            self._seen = -1
+        if self._seen == self._mirror.revision:
+            return  # thousands of nodes, and mostly nothing new of any
+        self._seen = self._mirror.revision
+        now = self._clock.monotonic()
+        present, nodes = self._mirror.managers, self._mirror.nodes
         self._managers_gone = {id: at for id, at in self._managers_gone.items() if id not in present}
-        watched = {}
-        for id, node in self._mirror.nodes.items():
-            watched[id] = self._watched.get(id, now)
-            if (holder := node.status.manager_id) and holder not in present:
+        self._watched = {id: self._watched.get(id, now) for id in nodes}
+        self._contacts.keep(nodes.keys())
+        self._judged, self._unready = set(), []
+        for id, node in nodes.items():
+            holder, state = node.status.manager_id, node.status.state
+            if holder and holder not in present:
                 self._managers_gone.setdefault(holder, now)
-        self._watched = watched
-        self._contacts = {id: each for id, each in self._contacts.items() if id in watched}
+            if state is not NodeState.READY:
+                self._unready.append(id)
+            if state is not NodeState.DOWN and (holder == self._own_id or holder not in present):
+                self._judged.add(id)
 
     def _silent(self) -> list[str]:
         """Nodes whose time is over."""
-        now = self._clock.monotonic()
-        alive_since = now - self._patience_s()
-        nodes, judge = self._mirror.nodes, self._judge()
-        heard = {id for id, each in self._contacts.items() if each.broken_at is None and each.heard_at > alive_since}
-        return [id for id, node in nodes.items() if id not in heard and self._is_due(node, judge, now)]
+        now, judge = self._clock.monotonic(), self._judge()
+        doubtful = self._contacts.doubtful(self._judged, now - judge.patience_s)
+        nodes = self._mirror.nodes
+        return [id for id in doubtful if id in nodes and self._is_due(nodes[id], judge, now)]
 
     def _judge(self) -> Judge:
         return Judge(self._own_id, self._since, self._leads(), self._timeout_s(), self._patience_s(), self.crowd_s)
@@ -194,21 +202,17 @@ class Liveness:
         await self._settle(node_id, NodeState.DOWN, "nothing was heard of its agent", unless=spared)
         node = self._mirror.nodes.get(node_id)
         if node is None or node.status.state is NodeState.DOWN:
-            self._contacts.pop(node_id, None)
+            self._contacts.forget(node_id)
 
     def _wronged(self) -> list[str]:
         """Nodes that called here while they were being written down as dead, or as not heard of yet."""
         nodes = self._mirror.nodes
-        return [
-            id
-            for id, each in self._contacts.items()
-            if each.broken_at is None and id in nodes and nodes[id].status.state is not NodeState.READY
-        ]
+        stand = filter(self._contacts.stands, self._unready)
+        return [id for id in stand if id in nodes and nodes[id].status.state is not NodeState.READY]
 
     async def _readmit(self, node_id: str) -> None:
         def hung_up() -> bool:
-            contact = self._contacts.get(node_id)
-            return contact is None or contact.broken_at is not None
+            return not self._contacts.stands(node_id)
 
         await self._settle(node_id, NodeState.READY, "", unless=hung_up)
 

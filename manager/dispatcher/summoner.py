@@ -43,12 +43,9 @@ class Missed(msgspec.Struct, frozen=True):
 
 def due(nodes: Sequence[Node], missed: dict[str, Missed], now: float) -> tuple[list[Node], dict[str, Missed]]:
     """The nodes to call now, at most AT_ONCE, and what is to be remembered of all that are missed."""
-    kept = {
-        node.meta.id: missed.get(node.meta.id, Missed(now + FIRST_S, 2 * FIRST_S))
-        for node in nodes
-        if node.status.state is not NodeState.READY and node.description.address
-    }
-    waiting = sorted((node for node in nodes if node.meta.id in kept), key=lambda node: kept[node.meta.id].at)
+    away = [node for node in nodes if node.status.state is not NodeState.READY and node.description.address]
+    kept = {node.meta.id: missed.get(node.meta.id, Missed(now + FIRST_S, 2 * FIRST_S)) for node in away}
+    waiting = sorted(away, key=lambda node: kept[node.meta.id].at)
     called = [node for node in waiting[:AT_ONCE] if kept[node.meta.id].at <= now]
     for node in called:
         wait_s = kept[node.meta.id].wait_s
