@@ -54,7 +54,6 @@ from manager.store.etcd.store import EtcdStore
 from manager.store.member import Members
 from manager.store.mirror import Mirror
 from shoal import process
-from shoal.access import Gate
 from shoal.bound import Bounds
 from shoal.channels import Channels
 from shoal.clock import Clock, SystemClock
@@ -209,7 +208,7 @@ async def manage(
                 store_kind=store.kind,
             )
 
-            gate = Gate(Permission(mirror, clock).check, clock)
+            gate = Permission(mirror, clock).gate()
             staleness = Staleness(store)
             interceptors = (recorder, gate, staleness)
             members = new_server(

@@ -70,16 +70,20 @@ Check = Callable[[Call], None]
 
 
 class Gate(Surround):
-    """Lets in what `check` lets in. A connection may outlive the certificate that opened it; no call begins then."""
+    """Lets in what `check` lets in. A connection may outlive the certificate that opened it; no call begins then.
+    `grounds` stands for all that the rights of nodes follow from, which do not end with time: while it says the same,
+    thousands of them need not be asked about again."""
 
-    def __init__(self, check: Check, clock: Clock) -> None:
+    def __init__(self, check: Check, clock: Clock, *, grounds: Callable[[], object] = object) -> None:
         self._check = check
         self._clock = clock
+        self._grounds = grounds
         self._inside: set[_Passage] = set()
 
-    def review(self) -> None:
-        """Ask again for every call under way; those that may not be any more end with the refusal."""
-        for passage in list(self._inside):
+    def review(self, *, nodes: bool = True) -> None:
+        """Ask again for every call under way, or only for those of users; those that may not be any more end with the
+        refusal."""
+        for passage in [each for each in self._inside if nodes or not isinstance(each.call.peer, Peer)]:
             try:
                 self._check(passage.call)
             except PermissionDenied as refusal:
@@ -87,9 +91,11 @@ class Gate(Surround):
 
     async def run(self) -> None:
         """Review once a second, for as long as the server lives: rights end with time, too."""
+        seen: object = None
         while True:
             await self._clock.sleep(REVIEW_S)
-            self.review()
+            before, seen = seen, self._grounds()
+            self.review(nodes=seen != before)
 
     @contextlib.asynccontextmanager
     async def around(self, method: str, context: Context) -> AsyncIterator[None]:

@@ -9,19 +9,37 @@ from __future__ import annotations
 
 from manager.api.rule import FOR_MANAGERS, FOR_NODES, RULES
 from manager.ca.rotation import outlived
+from manager.store.records import Noun
 from manager.store.view import View
-from shoal.access import Call, current
+from shoal.access import Call, Gate, current
 from shoal.clock import Clock
 from shoal.errors import PermissionDenied
-from shoal.model.node import Role
+from shoal.model.cluster import Cluster
+from shoal.model.node import Node, Role
 from shoal.model.user import User, UserRole
 from shoal.tls import Peer, UserPeer
+
+
+class Grounds:
+    """What the rights of nodes follow from, as a number that rises whenever it changes. It follows the view."""
+
+    def __init__(self, view: View) -> None:  # noqa: ARG002
+        self.version = 0
+
+    def changed(self, old: Noun | None, new: Noun | None) -> None:
+        if isinstance(new or old, Cluster) or _role(old) != _role(new):
+            self.version += 1
 
 
 class Permission:
     def __init__(self, view: View, clock: Clock) -> None:
         self._view = view
         self._clock = clock
+
+    def gate(self) -> Gate:
+        """One that asks this, and again as often as something may have changed."""
+        grounds = self._view.follower(Grounds)
+        return Gate(self.check, self._clock, grounds=lambda: grounds.version)
 
     def check(self, call: Call) -> None:
         """Raises PermissionDenied for a call that its caller may not make."""
@@ -85,6 +103,10 @@ def require(view: View, role: UserRole, what: str) -> None:
         raise PermissionDenied(f"user {call.peer.name} was removed")
     if user.role < role:
         raise _refusal(user, what, role)
+
+
+def _role(value: Noun | None) -> Role | None:
+    return value.spec.role if isinstance(value, Node) else None
 
 
 def _refusal(user: User, what: str, role: UserRole) -> PermissionDenied:

@@ -15,7 +15,6 @@ from manager.audit.chain import HEAD_KEY, PREFIX, key_of
 from manager.audit.denials import Denials
 from manager.store.base import Put, Txn
 from shoal import codec
-from shoal.access import Gate
 from shoal.errors import InvalidArgument, NotFound, PermissionDenied
 from shoal.model.audit import AuditEntry
 from shoal.model.user import UserRole
@@ -53,7 +52,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
 
     denials = Denials(manager.room.ledger, manager.clock)
     recorder = Recorder(manager.room.ledger, denials, manager.mirror, "m1")
-    server = new_server(interceptors=(recorder, Gate(Permission(manager.mirror, manager.clock).check, manager.clock)))
+    server = new_server(interceptors=(recorder, Permission(manager.mirror, manager.clock).gate()))
     control_pb2_grpc.add_ControlServiceServicer_to_server(manager.control, server)
     relay = Forward(ENGINE_SERVICES, choose, whom=lambda metadata: "the node", around=recorder.relayed)
     server.add_generic_rpc_handlers((relay,))

@@ -14,7 +14,6 @@ from OpenSSL import SSL
 
 from manager.api.permission import Permission
 from manager.ca.authority import Authority
-from shoal.access import Gate
 from shoal.errors import Unavailable
 from shoal.model.node import Role
 from shoal.rpc import dial, new_server, translated
@@ -27,7 +26,7 @@ LOOK = control_pb2.ListNodesRequest()
 
 @pytest.fixture
 async def port(manager: Any) -> AsyncIterator[int]:
-    server = new_server(interceptors=(Gate(Permission(manager.mirror, manager.clock).check, manager.clock),))
+    server = new_server(interceptors=(Permission(manager.mirror, manager.clock).gate(),))
     control_pb2_grpc.add_ControlServiceServicer_to_server(manager.control, server)
     own = identity(manager, "m1", Role.MANAGER)
     bound = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: own, require_client=True))

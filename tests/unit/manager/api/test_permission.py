@@ -13,7 +13,7 @@ import pytest
 from manager.api.permission import Permission
 from manager.ca.rpc import CertificateServicer
 from manager.control.action import change, commit, touched
-from shoal.access import Call, Gate
+from shoal.access import Call
 from shoal.clock import ManualClock
 from shoal.errors import Conflict, InvalidArgument, PermissionDenied
 from shoal.model.base import Meta
@@ -40,7 +40,7 @@ def identity(manager: Any, node_id: str, role: Role = Role.WORKER, cluster_id: s
 async def address(manager: Any) -> AsyncIterator[str]:
     """Of the port for members of the cluster, with a second manager m2 among them."""
     await manager.add(node("m2", Role.MANAGER))
-    gate = Gate(Permission(manager.mirror, manager.clock).check, manager.clock)
+    gate = Permission(manager.mirror, manager.clock).gate()
     server = new_server(interceptors=(gate,))
     renewal = CertificateServicer(mirror=manager.mirror, authority=manager.room.authority, clock=manager.clock)
     ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, server)
@@ -223,7 +223,7 @@ async def test_a_user_renews_itself_and_the_key_before_counts_no_more(manager: A
 async def test_a_connection_that_outlives_its_certificate_begins_no_call(manager: Any) -> None:
     own = identity(manager, "m1", Role.MANAGER)
     clock = ManualClock(manager.clock.now_ns())
-    server = new_server(interceptors=(Gate(Permission(manager.mirror, clock).check, clock),))
+    server = new_server(interceptors=(Permission(manager.mirror, clock).gate(),))
     control_pb2_grpc.add_ControlServiceServicer_to_server(manager.control, server)
     port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: own, require_client=True))
     await server.start()

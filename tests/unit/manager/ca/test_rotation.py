@@ -21,7 +21,6 @@ from manager.control.action import Put as Writing
 from manager.control.action import change, commit
 from manager.founding import with_former
 from manager.store.view import View
-from shoal.access import Gate
 from shoal.errors import Conflict, InvalidArgument, PermissionDenied
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, Role
@@ -187,7 +186,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
     )
     strangers = new_server()
     ca_pb2_grpc.add_JoinServiceServicer_to_server(join, strangers)
-    members = new_server(interceptors=(Gate(Permission(manager.mirror, manager.clock).check, manager.clock),))
+    members = new_server(interceptors=(Permission(manager.mirror, manager.clock).gate(),))
     renewal = CertificateServicer(mirror=manager.mirror, authority=current, clock=manager.clock)
     ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
     control_pb2_grpc.add_ControlServiceServicer_to_server(manager.control, members)
