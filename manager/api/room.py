@@ -6,7 +6,7 @@ at once one is told so by the store itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -73,11 +73,18 @@ class Room(msgspec.Struct, frozen=True):
         for _ in range(_TRIES):
             try:
                 await self.write(attempt(), object)
-            except base.Conflict:
+            except base.Conflict as conflict:
+                await self._caught_up(conflict.keys)
                 await self.clock.sleep(_RETRY_S)
             else:
                 return
         raise Conflict("update out of sequence: the record changes faster than this can be written", hint="try again")
+
+    async def _caught_up(self, keys: Sequence[str]) -> None:
+        """Return once the mirror shows what stands under `keys`: it may be well behind what another manager wrote."""
+        for key in keys:
+            found = await self.store.read(key)
+            await self.mirror.reached(max((each.mod_revision for each in found.records), default=0))
 
     async def check_version(self, record: Cluster | Node | Service, version: int) -> None:
         """Raises Conflict when the user changed something that is not what `record` says now: its spec at
