@@ -2,8 +2,9 @@
 
 Only managers may connect, and other members are managers: etcd checks both against the name that only a manager's
 certificate has. It shows this node's own certificate, from a file that it reads again at every handshake, so a renewed
-one is live at once; another root of trust needs a restart. `manager/store/member.py` brings members into the cluster
-and lets them go, `manager/store/etcd/compaction.py` forgets history: etcd itself does neither.
+one is live at once; another root of trust needs a restart, for which members take turns (`agent/turn.py`).
+`manager/store/member.py` brings members into the cluster and lets them go, `manager/store/etcd/compaction.py` forgets
+history: etcd itself does neither.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import grpc.aio
 import msgspec
 
 from agent.supervise import Supervised, stop_process
+from agent.turn import ask, turn
 from shoal.clock import Clock
 from shoal.errors import ShoalError, Unavailable
 from shoal.etcd.v3 import wire_pb2 as wire
@@ -29,7 +31,6 @@ from shoal.tls import MANAGER_NAME, Identity
 log = logging.getLogger(__name__)
 
 READY_S = 30.0
-_ASK_S = 2.0
 _LOOK_S = 0.1
 # A leader that is gone is missed after 0.75 to 1.5 s; a disk that takes half a second to sync unseats nobody.
 _HEARTBEAT_MS = 100
@@ -97,6 +98,8 @@ class MemberSettings(msgspec.Struct, frozen=True):
 
 _IDENTITY = "identity.pem"
 _ROOT = "root.pem"
+# There while the process may still trust what stood in _ROOT before.
+_OUTDATED = "outdated"
 
 
 class EtcdProcess:
@@ -107,6 +110,8 @@ class EtcdProcess:
         self.settings = settings
         self._folder = paths.etcd
         self._clock = clock
+        self._identity: Identity | None = None
+        self._outdated = asyncio.Event()
         self._process = Supervised(
             [_program(), *settings.argv(self._folder)],
             pid_file=paths.run / "etcd.pid",
@@ -115,23 +120,27 @@ class EtcdProcess:
         )
 
     async def run(self) -> None:
-        await self._process.run()
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(self._renew())
+            await self._process.run()
+            renewing.cancel()
 
     async def show(self, identity: Identity) -> None:
-        """Let etcd show, and trust, what `identity` says from the next handshake on."""
+        """Let etcd show what `identity` says from the next handshake on; and trust it once it was restarted, where that
+        is another root than before."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder.chmod(0o700)
-        trusted = read_optional(self._folder / _ROOT)
-        root = identity.root_ca_pem.encode()
+        self._identity = identity
+        root, outdated = self._folder / _ROOT, self._folder / _OUTDATED
         # One file for both: certificate and key always match.
         write_atomic(self._folder / _IDENTITY, (identity.certificate_pem + identity.key_pem).encode())
-        if trusted == root:
-            return
-        write_atomic(self._folder / _ROOT, root)
-        process = self._process.running()
-        if trusted is not None and process is not None:
-            log.info("etcd is restarted: it reads what to trust only then")
-            await stop_process(process)  # `run` starts it again
+        if read_optional(root) != identity.root_ca_pem.encode():
+            outdated.touch()
+            write_atomic(root, identity.root_ca_pem.encode())
+        if self._process.running() is None:
+            outdated.unlink(missing_ok=True)
+        elif outdated.exists():
+            self._outdated.set()
 
     async def ready(self, identity: Identity) -> None:
         """Return once it serves and knows of a leader. Raises ShoalError with what it said when it dies first, or does
@@ -156,16 +165,37 @@ class EtcdProcess:
         await self.stop()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
+    async def _renew(self) -> None:
+        """Restart it when it trusts what it should not any more; what it should, it reads only then."""
+        while True:
+            await self._outdated.wait()
+            self._outdated.clear()
+            process, identity = self._process.running(), self._identity
+            if process is None or identity is None:
+                continue
+            async with turn(self._local, identity, clock=self._clock):
+                log.info("etcd is restarted: it is to trust another root")
+                await stop_process(process)  # `run` starts it again
+                (self._folder / _OUTDATED).unlink(missing_ok=True)
+                await self._back(identity)
+
+    async def _back(self, identity: Identity) -> None:
+        """It serves again, or does not in time, which the others need not wait for."""
+        try:
+            async with asyncio.timeout(READY_S):
+                await self._serving(identity)
+        except TimeoutError:
+            log.warning("etcd does not serve %g s after its restart", READY_S)
+
+    @property
+    def _local(self) -> str:
+        return f"127.0.0.1:{self.settings.client_port}"
+
     async def _serving(self, identity: Identity) -> None:
-        async with dial(f"127.0.0.1:{self.settings.client_port}", identity=identity) as channel:
-            ask = channel.unary_unary(
-                "/etcdserverpb.Maintenance/Status",
-                request_serializer=wire.StatusRequest.SerializeToString,
-                response_deserializer=wire.StatusResponse.FromString,
-            )
+        async with dial(self._local, identity=identity) as channel:
             while True:
                 try:
-                    status: wire.StatusResponse = await ask(wire.StatusRequest(), timeout=_ASK_S)
+                    status = await ask(channel, "Maintenance/Status", wire.StatusRequest(), wire.StatusResponse)
                 except grpc.aio.AioRpcError as error:
                     log.debug("etcd does not serve yet: %s", error.details())
                 else:

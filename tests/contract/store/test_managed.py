@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 
@@ -177,6 +178,22 @@ async def test_another_root_of_trust_restarts_it(hosts):
                 async with opened(hosts.way([process])) as store:
                     assert [record.key for record in (await store.read("/")).records] == ["/a"]
                     break
+
+
+async def test_another_root_restarts_one_member_after_the_other(hosts):
+    processes = await hosts.three()
+    files = [hosts.paths(process.settings.name).run / "etcd.pid" for process in processes]
+    before = [alive_in(file) for file in files]
+    both = hosts.authority.root_ca_pem + Authority.create("c1", CLOCK.now_ns()).root_ca_pem
+    shown = [msgspec.structs.replace(hosts.identity(process.settings.name), root_ca_pem=both) for process in processes]
+    await asyncio.gather(*(process.show(identity) for process, identity in zip(processes, shown, strict=True)))
+    off = 0
+    async with opened(hosts.way(processes)) as store, asyncio.timeout(120):
+        while any(alive_in(file) in (None, old) for file, old in zip(files, before, strict=True)):
+            off = max(off, sum(alive_in(file) is None for file in files))
+            await asyncio.sleep(0.02)
+        assert off == 1
+        await store.txn(put("/after"))
 
 
 async def test_one_that_cannot_run_says_why(hosts):
