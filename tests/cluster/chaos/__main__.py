@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tests.cluster.chaos import leak
+from tests.cluster.chaos import cycle
 from tests.cluster.chaos.fault import Fault, parse, round_of
 from tests.cluster.chaos.rack import Rack, racked
 from tests.cluster.chaos.trial import Trial, Violated, form
@@ -49,7 +49,7 @@ def storm(given: argparse.Namespace) -> None:
         trial = Trial(rack, random.Random(given.seed), say=lambda text: print(text, flush=True))
         rounds = _given(given.rounds) if given.rounds else _by_chance(rack, given.seed, given.seconds)
         asyncio.run(trial.run(rounds))
-        if left := leak.run(rack, given.cycles) if given.cycles else []:
+        if left := cycle.run(rack, given.cycles) if given.cycles else []:
             raise Violated("\n  ".join([f"{given.cycles} cycles leave behind", *left]))
 
 

@@ -56,12 +56,13 @@ class Client:
 
     async def remove_all(self) -> None:
         """For the end; nothing may fail any more."""
-        async with dial(self._rack.socket(self._rack.managers[0])) as channel:
-            for name in _NAMES:
-                if self.ledger.of(name) != {None}:
-                    with contextlib.suppress(NotFound), translated():  # a removal may have been in doubt
+        for manager in self._rack.managers:  # one of them may not yet know what another one has just created
+            async with dial(self._rack.socket(manager)) as channel:
+                for name in _NAMES:
+                    with contextlib.suppress(NotFound), translated():
                         await ControlServiceStub(channel).RemoveService(wire.RemoveServiceRequest(service=name))
-                    self.ledger.acknowledge(name, None)
+        for name in _NAMES:
+            self.ledger.acknowledge(name, None)
 
     async def _write(self, name: str) -> None:
         (known,) = self.ledger.of(name)

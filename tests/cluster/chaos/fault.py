@@ -16,28 +16,41 @@ KINDS = {
     "freeze": "SIGSTOP of a daemon, SIGCONT at the end",
     "power": "the host loses its power, and boots at the end",
     "unplug": "its cable is out",
-    "deaf": "it hears nothing of another host, which hears it",
+    "deaf": "it hears nothing of another host, which hears it; or, with a port, nothing that is sent to that port",
     "apart": "two hosts do not hear each other",
     "fill": "the disk of its data is full",
     "clock": "its clock is off by so many seconds",
 }
 DAEMONS = ("agent", "keeper", "holder", "resolver")
+MANAGING = ("manager", "etcd")
 _LASTING = {"freeze": 8.0, "power": 8.0, "unplug": 12.0, "deaf": 12.0, "apart": 12.0, "fill": 10.0, "clock": 12.0}
 _WEIGHTS = {"kill": 6, "freeze": 3, "power": 2, "unplug": 2, "deaf": 2, "apart": 2, "fill": 2, "clock": 2}
 # An hour either way must not matter; after two days a certificate is none any more.
 _SHIFTS = ("-3600", "3600", "-3600", "3600", "172800")
+_EXPIRY = "172800"
+# Where managers hear their agents, their etcd its clients, and its members each other.
+SESSIONS, CLIENTS, PEERS = "2377", "2379", "2380"
 _HARMLESS_S = 3600
 _WITHIN_S = 3.0
 
 
 class Fault(NamedTuple):
-    """`what` is the daemon, the other host or the shift; `at_s` counts from the round's begin."""
+    """`what` is the daemon, the other host (and a port) or the shift; `at_s` counts from the round's begin."""
 
     kind: str
     host: str
     what: str = ""
     at_s: float = 0.0
     for_s: float = 0.0
+
+    @property
+    def other(self) -> str:
+        """The other host."""
+        return self.what.partition(":")[0]
+
+    @property
+    def port(self) -> str:
+        return self.what.partition(":")[2]
 
     def __str__(self) -> str:
         words = [self.kind, self.host, self.what, f"@{self.at_s:g}", f"+{self.for_s:g}" if self.for_s else ""]
@@ -62,11 +75,15 @@ def text_of(faults: Sequence[Fault]) -> str:
 
 
 def round_of(chance: random.Random, hosts: Sequence[str], managers: Sequence[str]) -> list[Fault]:
-    """Up to three faults that overlap, none twice the same; now and then one and the same for every manager, or every
-    host."""
-    if chance.random() < 0.1:
-        whom, kind = chance.choice([(managers, "kill"), (hosts, "power")])
-        return [Fault(kind, host, *_details(chance, kind, host, hosts, managers, daemon="manager")) for host in whom]
+    """Up to three faults that overlap, none twice the same; now and then one and the same for every manager, for most
+    of them, or for every host."""
+    if chance.random() < 0.15:
+        most = chance.sample(list(managers), len(managers) // 2 + 1)
+        choices = [(managers, "kill", "manager"), (hosts, "power", ""), (hosts, "clock", _EXPIRY), (most, "fill", "")]
+        if len(managers) > 1:
+            choices.append((most, "freeze", "etcd"))
+        whom, kind, what = chance.choice(choices)
+        return [Fault(kind, host, *_details(chance, kind, host, hosts, managers, what=what)) for host in whom]
     faults: dict[tuple[str, str, str], Fault] = {}
     for _ in range(chance.choice([1, 1, 2, 3])):
         kind = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
@@ -87,8 +104,8 @@ def excused(faults: Sequence[Fault]) -> set[str]:
                 hosts.add(fault.host)
             case "clock" if abs(int(fault.what)) > _HARMLESS_S:
                 hosts.add(fault.host)
-            case "deaf" | "apart":
-                hosts |= {fault.host, fault.what}
+            case "deaf" | "apart" if fault.port in ("", SESSIONS):
+                hosts |= {fault.host, fault.other}
             case _:
                 pass
     return hosts
@@ -103,14 +120,14 @@ def blind(faults: Sequence[Fault], managers: Sequence[str]) -> bool:
 def gentle(faults: Sequence[Fault]) -> bool:
     """Whether nothing happens to any container or the way to it: then every request must be answered."""
     return all(
-        each.kind in ("kill", "fill", "clock") or (each.kind == "freeze" and each.what in ("manager", "etcd"))
+        each.kind in ("kill", "fill", "clock") or each.port or (each.kind == "freeze" and each.what in MANAGING)
         for each in faults
     )
 
 
 def hits_manager(faults: Sequence[Fault]) -> bool:
     """Whether a manager itself may be slow to answer."""
-    return any(each.what in ("manager", "etcd") or each.kind in ("power", "unplug", "fill") for each in faults)
+    return any(each.what in MANAGING or each.port or each.kind in ("power", "unplug", "fill") for each in faults)
 
 
 def rebooted(faults: Sequence[Fault]) -> set[str]:
@@ -119,18 +136,24 @@ def rebooted(faults: Sequence[Fault]) -> set[str]:
 
 
 def _details(
-    chance: random.Random, kind: str, host: str, hosts: Sequence[str], managers: Sequence[str], *, daemon: str = ""
+    chance: random.Random, kind: str, host: str, hosts: Sequence[str], managers: Sequence[str], *, what: str = ""
 ) -> tuple[str, float, float]:
-    """What, when and for how long."""
-    what = ""
+    """What, unless it is given, when and for how long."""
+    lasting = _LASTING.get(kind, 0.0)
+    what = what or _what(chance, kind, host, hosts, managers)
+    return what, round(chance.uniform(0, _WITHIN_S), 1), round(chance.uniform(lasting / 4, lasting), 1)
+
+
+def _what(chance: random.Random, kind: str, host: str, hosts: Sequence[str], managers: Sequence[str]) -> str:
+    several = len(managers) > 1
     if kind in ("kill", "freeze"):
         # A frozen keeper holds every start on its host: what is frozen are those that others watch over.
         there = ("agent",) if kind == "freeze" else DAEMONS
-        managing = ["manager", "manager", *(["etcd"] if len(managers) > 1 else [])] if host in managers else []
-        what = daemon or chance.choice([*there, *managing])
-    elif kind in ("deaf", "apart"):
-        what = chance.choice([each for each in hosts if each != host])
-    elif kind == "clock":
-        what = chance.choice(_SHIFTS)
-    lasting = _LASTING.get(kind, 0.0)
-    return what, round(chance.uniform(0, _WITHIN_S), 1), round(chance.uniform(lasting / 4, lasting), 1)
+        managing = ["manager", "manager", *(["etcd"] if several else [])] if host in managers else []
+        return chance.choice([*there, *managing])
+    if kind in ("deaf", "apart"):
+        other = chance.choice([each for each in hosts if each != host])
+        ports = [SESSIONS, *([CLIENTS, PEERS] if several else [])] if host in managers and kind == "deaf" else []
+        port = chance.choice(["", *ports])
+        return f"{other}:{port}" if port else other
+    return chance.choice(_SHIFTS) if kind == "clock" else ""

@@ -1,13 +1,12 @@
-"""Leaks: what a host and the store hold, as lists of names; and the cycles of create and remove that may leave some.
+"""Leaks: what a host and the store hold, as lists of names.
 
-Two inventories are compared once everything that a cycle made is removed. Numbers that grow and shrink by themselves
+Two inventories are compared once everything that `cycle` made is removed. Numbers that grow and shrink by themselves
 (pids, times, sizes of logs) are not in them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.cluster.chaos.rack import PATTERNS, Rack
@@ -15,7 +14,6 @@ from tests.cluster.conftest import eventually
 
 # A few come and go: connections of whoever asks right now, a warm client, cables that wait for a container.
 _SLACK = 4
-_WARM = 1
 _LISTS = {
     "mounts": "cut -d' ' -f5 /proc/self/mountinfo",
     "cgroups": "find /sys/fs/cgroup -type d",
@@ -27,10 +25,16 @@ _LISTS = {
     "run": "find /run/shoal -mindepth 1",
     "data": "find /var/lib/shoal -mindepth 1",
 }
+_HELD = "echo veth $(ls /sys/class/net | grep -c shv)\n" + "".join(
+    f"pid=$(pgrep -f '{pattern}' | head -n1) && echo {daemon} $(ls /proc/$pid/fd | wc -l)\n"
+    for daemon, pattern in PATTERNS.items()
+)
 # Journals come and go, and a few namespaces for the next containers are kept ready.
-_BREATHES = (".db-wal", ".db-shm", ".db-journal", "shv")
-_STORE = "import sqlite3; print(*(k for k, in sqlite3.connect('{}').execute('SELECT key FROM kv')), sep='\\n')"
-_STORE_FILE = "/var/lib/shoal/manager/store.db"
+_BREATHES = (".db-wal", ".db-shm", ".db-journal", "/etcd/data/", "shv")
+_SQLITE = "sqlite3.connect('/var/lib/shoal/manager/store.db').execute('SELECT key FROM kv')"
+_ETCD = "etcdctl --endpoints https://{}:2379 --cacert root.pem --cert identity.pem --key identity.pem"
+# Lines of the audit record are trimmed by age.
+_BOUNDED = "/audit/"
 
 
 def inventory(rack: Rack) -> dict[str, list[str]]:
@@ -46,11 +50,11 @@ def held_by(rack: Rack) -> dict[str, int]:
     """How many descriptors each daemon holds, and how many cables to containers each host has."""
     counts = {}
     for host in rack.hosts:
-        counts[f"{host} veth"] = rack.lab.on(host, "ls", "/sys/class/net").stdout.count("shv")
-        for daemon, pattern in PATTERNS.items():
-            for pid in rack.lab.pids(host, pattern)[:1]:
-                listed = rack.lab.on(host, "ls", f"/proc/{pid}/fd").stdout.split()
-                counts[f"{host} {daemon}"] = len(listed)
+        # From its input: pgrep must not find the shell by the patterns in its command line.
+        done = rack.lab.on(host, "sh", "-s", stdin=_HELD)
+        for line in done.stdout.splitlines():
+            name, _, count = line.partition(" ")
+            counts[f"{host} {name}"] = int(count)
     return counts
 
 
@@ -76,28 +80,6 @@ def leaking(before: dict[str, int], after: dict[str, int]) -> list[str]:
     ]
 
 
-def cycle(rack: Rack, number: int) -> None:
-    """A service on a network of its own with a port and a volume, and a container by hand; then none of them."""
-    lab, manager = rack.lab, rack.managers[0]
-    host = rack.hosts[number % len(rack.hosts)]
-    lab.shoal(manager, "network", "create", "-d", "overlay", f"net{number}")
-    lab.shoal(
-        manager, "service", "create", "-q", "--name", f"cycle{number}", "--replicas", str(len(rack.hosts)),
-        "--network", f"net{number}", "-p", f"{20000 + number % 10000}:80", "--mount", "type=volume,target=/v", "web:1",
-    )  # fmt: skip
-    # A task that is sent before its host has its part of the new network waits for it.
-    states = lab.shoal(
-        manager, "service", "ps", "--no-trunc", "--format", "{{.CurrentState}}: {{.Error}}", f"cycle{number}"
-    )
-    assert not [each for each in states.splitlines() if each.startswith(("Failed", "Rejected"))], states
-    lab.shoal(host, "run", "--rm", "-v", "/v", "-p", "0:80", "web:1", "true")
-    lab.shoal(manager, "service", "rm", f"cycle{number}")
-    # A network is in use as long as its service has tasks.
-    eventually(
-        lambda: lab.on(manager, "shoal", "network", "rm", f"net{number}").returncode == 0, what=f"net{number} removed"
-    )
-
-
 def nothing_grew(rack: Rack, before: dict[str, list[str]], held: dict[str, int], *, seconds: float = 30) -> list[str]:
     """What is left of it after some time to clean up; empty when all is as it was."""
     left: list[str] = []
@@ -113,19 +95,6 @@ def nothing_grew(rack: Rack, before: dict[str, list[str]], held: dict[str, int],
     return []
 
 
-def run(rack: Rack, cycles: int, *, disturb: Callable[[int], None] = lambda number: None) -> list[str]:
-    """What `cycles` cycles leave behind. `disturb` is called before each one, with its number."""
-    # Its tasks may move when the machine is too busy to hear a node: then this is about something else.
-    rack.lab.shoal(rack.managers[0], "service", "scale", "steady=0")
-    for number in range(_WARM):  # what is made once and stays is made now
-        cycle(rack, number)
-    before, held = inventory(rack), held_by(rack)
-    for number in range(_WARM, _WARM + cycles):
-        disturb(number)
-        cycle(rack, number)
-    return nothing_grew(rack, before, held)
-
-
 def _of(rack: Rack, host: str) -> dict[str, list[str]]:
     script = "; ".join(f"echo '#### {kind}'; {command} 2>/dev/null" for kind, command in _LISTS.items())
     out = rack.lab.on(host, "sh", "-c", script).stdout
@@ -136,8 +105,19 @@ def _of(rack: Rack, host: str) -> dict[str, list[str]]:
             lines = found.setdefault(line.removeprefix("#### "), [])
         elif not any(word in line for word in _BREATHES):
             # nft fills lines with what is in a set: an element is what counts, not who stands beside it.
-            lines += filter(None, map(str.strip, re.split(r"[,{}]", line)))
-    if host in rack.managers and len(rack.managers) == 1:
-        keys = rack.lab.on(host, "python3", "-c", _STORE.format(_STORE_FILE)).stdout.splitlines()
-        found["store"] = [key for key in keys if not key.startswith("/audit/")]
+            lines += filter(None, map(str.strip, re.split(r"[,{}]", line.replace(" linkdown", ""))))
+    if host in rack.managers:
+        found["store"] = [key for key in _keys(rack, host) if key and _BOUNDED not in key]
+        assert found["store"], f"the store of {host} cannot be listed"
     return found
+
+
+def _keys(rack: Rack, host: str) -> list[str]:
+    """Of the store, as the manager of `host` has it before it."""
+    if len(rack.managers) == 1:
+        script = f"import sqlite3; print(*(key for key, in {_SQLITE}), sep='\\n')"
+        return rack.lab.on(host, "python3", "-c", script).stdout.splitlines()
+    command = _ETCD.format(rack.lab.addresses[host])
+    return rack.lab.on(
+        host, "sh", "-c", f"cd /var/lib/shoal/etcd && {command} get --prefix / --keys-only"
+    ).stdout.splitlines()

@@ -1,5 +1,5 @@
-"""The rack: hosts of the lab that faults can happen to. Each has a small disk for its data, a clock that can be
-shifted, and the machine id of all others, as hosts that were cloned have."""
+"""The rack: hosts of the lab that faults can happen to. Each has a small disk of its own for its data (a loop mount), a
+clock that can be shifted, and the machine id of all others, as hosts that were cloned have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cluster.chaos.fault import Fault
 from tests.cluster.conftest import PROJECT, Lab
 
 DISKS = Path("/var/lib/shoal-lab")
-DISK_MIB = 256  # etcd lays out 64 MiB for its log in advance, and the next one beside it
+DISK_MIB = 512  # etcd lays out 64 MiB for its log in advance, the next one beside it, and keeps two
 PATTERNS = {
     "agent": "bin/shoal-agent",
     "manager": "bin/shoal-manager",
@@ -47,9 +47,14 @@ class Rack:
             disk = DISKS / self.lab.name / host
             (disk / "shoal").mkdir(parents=True)
             (disk / "machine-id").write_text(machine_id)
-            subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "chaos", str(disk / "shoal")], check=True
-            )
+            image = disk / "disk"
+            with image.open("wb") as file:
+                file.truncate(DISK_MIB << 20)
+            for argv in (
+                ("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image),
+                ("mount", "-o", "loop", image, disk / "shoal"),
+            ):
+                subprocess.run(argv, check=True)
         self.lab("up", str(len(self.hosts)))
         if _FAKETIME is not None:
             for host in self.hosts:
@@ -92,10 +97,10 @@ class Rack:
             case "unplug":
                 self.lab("cut", fault.host, check=False)  # the host may be off already
             case "deaf":
-                self._drop(fault.host, fault.what)
+                self._drop(fault.host, fault.other, fault.port)
             case "apart":
-                self._drop(fault.host, fault.what)
-                self._drop(fault.what, fault.host)
+                self._drop(fault.host, fault.other)
+                self._drop(fault.other, fault.host)
             case "fill":
                 self._fill(fault.host)
             case "clock":
@@ -110,7 +115,7 @@ class Rack:
             case "unplug":
                 self.lab("heal", fault.host, check=False)
             case "deaf" | "apart":
-                for host in (fault.host, fault.what):
+                for host in (fault.host, fault.other):
                     self.lab.on(host, "nft", "delete", "table", "inet", "chaos")
             case "fill":
                 (self._disk(fault.host) / "ballast").unlink(missing_ok=True)
@@ -123,19 +128,25 @@ class Rack:
         for pid in self.lab.pids(host, PATTERNS[daemon]):
             self.lab.on(host, "kill", signal, pid)
 
-    def _drop(self, host: str, other: str) -> None:
-        """Let `host` hear nothing of `other`: a table of the rack's own, which the agent does not know."""
+    def _drop(self, host: str, other: str, port: str = "") -> None:
+        """Let `host` hear nothing of `other`, or nothing that is sent to `port`: a table of the rack's own, which the
+        agent does not know."""
+        which = f"tcp dport {port} " if port else ""
         rules = (
             "table inet chaos { chain input { type filter hook input priority -400; "
-            f"ip saddr {self.lab.addresses[other]} drop; }} }}"
+            f"ip saddr {self.lab.addresses[other]} {which}drop; }} }}"
         )
         self.lab.on(host, "nft", "-f", "-", stdin=rules)
 
     def _fill(self, host: str) -> None:
-        """To the last block."""
-        with (self._disk(host) / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
-            while True:
-                ballast.write(bytes(4096))
+        """To the last block, in ever smaller parts."""
+        with (self._disk(host) / "ballast").open("wb", buffering=0) as ballast:
+            end = 0
+            for part in (64 << 20, 1 << 20, 4 << 10):
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.posix_fallocate(ballast.fileno(), end, part)
+                        end += part
 
     def _shift(self, host: str, shift: str) -> None:
         self.lab.on(host, "sh", "-c", f"echo {shift} > {_SHIFT}")
