@@ -129,7 +129,11 @@ def _finders(client: Client, *, size: bool = False) -> dict[str, Finder]:
         return volume_document.document(answer.volume)
 
     async def one_network(name: str) -> Document:
-        return network_document.document(await networks.find(client, name))
+        network = await networks.find(client, name)
+        held: Sequence[Container] = ()
+        with contextlib.suppress(Unavailable, PermissionDenied):  # a manager's port knows no containers of its own
+            held = (await client.containers.ListContainers(engine_pb2.ListContainersRequest())).containers
+        return network_document.document(network, held)
 
     async def one_node(name: str) -> Document:
         return node_document.document((await client.control.GetNode(control_pb2.GetNodeRequest(node=name))).node)

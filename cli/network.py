@@ -14,11 +14,11 @@ from cli.container.lifecycle import each_in_turn
 from cli.listing import ListFlags
 from cli.output import table, words
 from cli.output.table import Row
-from cli.parse import pair
+from cli.parse import pair, process
 from shoal.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unavailable, Unsupported
 from shoal.ids import short
 from shoal.v1 import control_pb2, engine_pb2
-from shoal.v1.types_pb2 import NETWORK_SCOPE_SWARM, Network, NetworkSpec
+from shoal.v1.types_pb2 import NETWORK_SCOPE_SWARM, Network, NetworkAttachment, NetworkSpec
 
 _COLUMNS = ("ID", "Name", "Driver", "Scope")
 _HEADERS = {"ID": "NETWORK ID"}
@@ -36,6 +36,8 @@ async def create(
     subnet: Annotated[
         list[str], flag("--subnet", metavar="strings", help="Subnet in CIDR format that represents a network segment")
     ] = [],  # noqa: B006
+    gateway: Annotated[str, flag("--gateway", parse=process.ipv4_address, help="IPv4 Gateway for the subnet")] = "",
+    ip_range: Annotated[str, flag("--ip-range", help="Allocate container ip from a sub-range")] = "",
     internal: Annotated[bool, switch("--internal", help="Restrict external access to the network")] = False,
     attachable: Annotated[bool, switch("--attachable", help="Enable manual container attachment")] = False,
     label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata on a network")] = [],  # noqa: B006
@@ -47,11 +49,17 @@ async def create(
         raise Unsupported("several subnets for one network are not supported yet")
     if attachable and driver == "bridge":
         raise InvalidArgument("--attachable is for overlays", hint="containers attach to a bridge anyway")
+    if (gateway or ip_range) and driver == "overlay":
+        raise Unsupported("--gateway and --ip-range of an overlay are not supported yet", hint="give it a --subnet")
+    if (gateway or ip_range) and not subnet:
+        raise InvalidArgument("every ip-range or gateway must have a corresponding subnet")
     spec = NetworkSpec(
         name=network,
         driver=driver,
         labels=pair.labels(label),
         subnet=subnet[0] if subnet else "",
+        gateway=gateway,
+        ip_range=ip_range,
         internal=internal,
         attachable=attachable,
     )
@@ -166,3 +174,38 @@ async def remove(
             await client.networks.RemoveLocalNetwork(request)
 
     return await each_in_turn(networks, one, missing_is_fine=force)
+
+
+@command(
+    "[OPTIONS] NETWORK CONTAINER",
+    examples=["shoal network connect backend web", "shoal network connect --alias db --ip 10.9.0.7 backend web"],
+)
+async def connect(
+    client: Client,
+    network: Annotated[str, typer.Argument()],
+    container: Annotated[str, typer.Argument()],
+    alias: Annotated[
+        list[str], flag("--alias", metavar="strings", help="Add network-scoped alias for the container")
+    ] = [],  # noqa: B006
+    ip: Annotated[str, flag("--ip", parse=process.ipv4_address, help='IPv4 address (e.g., "172.30.100.104")')] = "",
+) -> None:
+    """Connect a container to a network"""
+    attachment = NetworkAttachment(network=network, aliases=alias, address=ip)
+    request = engine_pb2.ConnectContainerRequest(container=container, attachment=attachment)
+    await client.containers.ConnectContainer(request)
+
+
+@command("[OPTIONS] NETWORK CONTAINER", examples=["shoal network disconnect backend web"])
+async def disconnect(
+    client: Client,
+    network: Annotated[str, typer.Argument()],
+    container: Annotated[str, typer.Argument()],
+    force: Annotated[bool, switch("-f", "--force", help="Force the container to disconnect from a network")] = False,
+) -> None:
+    """Disconnect a container from a network"""
+    request = engine_pb2.DisconnectContainerRequest(container=container, network=network)
+    try:
+        await client.containers.DisconnectContainer(request)
+    except NotFound:
+        if not force:
+            raise

@@ -51,6 +51,15 @@ async def volumes(
     tell("Deleted Volumes:", answer.volumes, answer.reclaimed_bytes)
 
 
+@command("[OPTIONS]", examples=["shoal network prune", "shoal network prune -f --filter until=24h"])
+async def networks(client: Client, flags: PruneFlags) -> None:
+    """Remove all unused networks"""
+    confirm("This will remove all custom networks not used by at least one container.", flags)
+    request = engine_pb2.PruneLocalNetworksRequest(filters=filters(flags.filter))
+    if names := (await client.networks.PruneLocalNetworks(request)).networks:
+        print("\n".join(["Deleted Networks:", *names, ""]))
+
+
 def confirm(warning: str, flags: PruneFlags) -> None:
     """Ask a person before something goes. Raises ShoalError when the answer is no."""
     if flags.force:

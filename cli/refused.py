@@ -5,7 +5,7 @@ from __future__ import annotations
 
 _RUN = """
     --annotation --attach -a --blkio-weight-device --cgroup-parent --cpu-rt-period --cpu-rt-runtime
-    --disable-content-trust --gpus --ip --ip6 --isolation --kernel-memory --link-local-ip --mac-address
+    --disable-content-trust --gpus --ip6 --isolation --kernel-memory --link-local-ip
     --memory-swappiness --runtime --storage-opt --userns --volume-driver
 """
 _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
@@ -44,7 +44,8 @@ _TABLE = {
     "rm": "-l --link",
     "container rm": "-l --link",
     "start": "--checkpoint --checkpoint-dir",
-    "network create": "--aux-address --config-from --config-only --gateway --ingress --ip-range --ipam-driver "
+    "network connect": "--driver-opt --gw-priority --ip6 --link --link-local-ip",
+    "network create": "--aux-address --config-from --config-only --ingress --ipam-driver "
     "--ipam-opt --ipv4 --ipv6 -o --opt --scope",
     "network inspect": "-v --verbose",
     "volume create": "--availability --group --limit-bytes --required-bytes --scope --secret --sharing "

@@ -85,9 +85,12 @@ _VERBS = {
         "plan": ("Show what 'apply' would do", "cli.machine.apply:plan"),
     },
     "network": {
+        "connect": ("Connect a container to a network", "cli.network:connect"),
         "create": ("Create a network", "cli.network:create"),
+        "disconnect": ("Disconnect a container from a network", "cli.network:disconnect"),
         "inspect": ("Display detailed information on one or more networks", "cli.inspect:network"),
         "ls": ("List networks", "cli.network:ls"),
+        "prune": ("Remove all unused networks", "cli.prune:networks"),
         "rm": ("Remove one or more networks", "cli.network:remove"),
     },
     "volume": {
@@ -211,8 +214,7 @@ EXAMPLES = {
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
     """build, builder, buildx, compose, config, history, login, logout, plugin, push, save, search,
-    secret, stack, image build, image history, image prune, image push, image save, network connect,
-    network disconnect, network prune, volume update, system df,
+    secret, stack, image build, image history, image prune, image push, image save, volume update, system df,
     system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
     _LATER,
 )

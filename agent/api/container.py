@@ -117,6 +117,18 @@ class ContainerService(ContainerServiceServicer):
         await self._containers.update(request.container, limits=limits, tuning=tuning, restart=restart)
         return wire.UpdateContainerResponse()
 
+    async def ConnectContainer(
+        self, request: wire.ConnectContainerRequest, _context: Context
+    ) -> wire.ConnectContainerResponse:
+        await self._containers.connect(request.container, codec.from_wire(request.attachment, NetworkAttachment))
+        return wire.ConnectContainerResponse()
+
+    async def DisconnectContainer(
+        self, request: wire.DisconnectContainerRequest, _context: Context
+    ) -> wire.DisconnectContainerResponse:
+        await self._containers.disconnect(request.container, request.network)
+        return wire.DisconnectContainerResponse()
+
     async def PruneContainers(
         self, request: wire.PruneContainersRequest, _context: Context
     ) -> wire.PruneContainersResponse:

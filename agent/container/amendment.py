@@ -49,7 +49,7 @@ class Amender:
             register = self._room.register
             register.reserve(name, held.id)
             try:
-                await self._save(held, msgspec.structs.replace(held.record.container, name=name))
+                await self.save(held, msgspec.structs.replace(held.record.container, name=name))
             except BaseException:
                 register.release(name, held.id)
                 raise
@@ -75,14 +75,14 @@ class Amender:
             check_tuning(after.tuning, after.limits, cpus=self._cpus)
             check_restart(after)
             enforced = held.alive and (after.limits, after.tuning) != (before.limits, before.tuning)
-            await self._save(held, after, amending=enforced)
+            await self.save(held, after, amending=enforced)
             if restart is not None and restart.condition != RestartCondition.NONE:
                 await self._lifecycle.save(held, held.state)  # from now on it decides what a power cut leaves
             if enforced:
                 try:
                     await self.enforce(held)
                 except ShoalError:
-                    await self._save(held, before)
+                    await self.save(held, before)
                     raise
             self._lifecycle.publish(held, "update")
 
@@ -90,9 +90,10 @@ class Amender:
         """Give a running container the limits of its record. Call with the lock."""
         container = held.record.container
         await self._room.runtime.update(held.id, resources(container))
-        await self._save(held, container)
+        await self.save(held, container)
 
-    async def _save(self, held: Held, container: Container, *, amending: bool = False) -> None:
+    async def save(self, held: Held, container: Container, *, amending: bool = False) -> None:
+        """Write the record down and hold it. Call with the lock."""
         record = msgspec.structs.replace(held.record, container=container, amending=amending)
         await asyncio.to_thread(self._room.records.save, record, durable=record.durable)
         held.record = record

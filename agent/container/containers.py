@@ -32,6 +32,7 @@ from agent.container.launch import NO_SIZE, Launcher, Size
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.listing import listed
 from agent.container.logs import LogLine, Window
+from agent.container.plugging import Plugger
 from agent.container.prune import disk_bytes, file_bytes, prunable
 from agent.container.record import Records
 from agent.container.register import Register
@@ -49,6 +50,7 @@ from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerState, RestartPolicy, Tuning
 from shoal.model.event import Tell, to_nobody
 from shoal.model.health import HealthState
+from shoal.model.network import NetworkAttachment
 from shoal.settings import Paths
 from shoal.tasks import Group
 
@@ -92,6 +94,7 @@ class Containers:
         self._lifecycle = Lifecycle(room, self._launcher, self._execution)
         self._ender = Ender(room, self._lifecycle)
         self._amender = Amender(room, self._lifecycle, networks)
+        self._plugger = Plugger(room, self._lifecycle, self._launcher, self._amender, networks)
         self._carriage = Carriage(room, self._launcher)
         self._creator = Creator(room, images, self._lifecycle)
         self._working: set[asyncio.Task[Any]] = set()
@@ -219,6 +222,14 @@ class Containers:
         held = self._room.register.find(ref)
         await self._whole(self._amender.update(held, limits=limits, tuning=tuning, restart=restart))
         return held.container
+
+    async def connect(self, ref: str, attachment: NetworkAttachment) -> None:
+        """One more network. Raises NotFound, and Conflict for one that it has or cannot have."""
+        await self._whole(self._plugger.connect(self._room.register.find(ref), attachment))
+
+    async def disconnect(self, ref: str, network: str) -> None:
+        """One network less. Raises NotFound, and Conflict for one that it does not have."""
+        await self._whole(self._plugger.disconnect(self._room.register.find(ref), network))
 
     async def prune(self, filters: Sequence[tuple[str, str]] = ()) -> tuple[Sequence[str], int]:
         """Remove what does not run: the ids, and the bytes that this frees. What is started meanwhile stays."""

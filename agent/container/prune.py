@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agent.container.filter import has_label
@@ -18,19 +18,22 @@ def prunable(containers: Iterable[Container], filters: Sequence[tuple[str, str]]
 
     Raises InvalidArgument for a filter that is not one.
     """
+    named = chooser(filters)
+    return [each for each in containers if not each.task_id and named(each.spec.labels, each.meta.created_at_ns)]
+
+
+def chooser(filters: Sequence[tuple[str, str]]) -> Callable[[Mapping[str, str], int], bool]:
+    """Whether all filters name a thing with these labels, created then. Raises InvalidArgument as above."""
     before_ns = 1 << 63
     for key, value in filters:
         if key not in _FILTERS:
             raise InvalidArgument(f"invalid filter '{key}'", hint=f"there are: {', '.join(_FILTERS)}")
         if key == "until":
             before_ns = min(before_ns, _moment(value))
-    return [
-        each
-        for each in containers
-        if not each.task_id
-        and each.meta.created_at_ns < before_ns
-        and all(has_label(each.spec.labels, value) == (key == "label") for key, value in filters if key != "until")
-    ]
+    labels = [(value, key == "label") for key, value in filters if key != "until"]
+    return lambda held, created_at_ns: (
+        created_at_ns < before_ns and all(has_label(held, value) == wanted for value, wanted in labels)
+    )
 
 
 def disk_bytes(folder: Path) -> int:

@@ -4,7 +4,7 @@ the records down and carries them out. In memory, for the event loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
 import msgspec
@@ -14,6 +14,7 @@ from agent.network.port import Held, Ports
 from agent.network.record import Attached, Record
 from agent.network.segment import Segment
 from shoal import ids
+from shoal.errors import Conflict
 from shoal.model.network import NetworkAttachment, Port, PortProtocol
 
 
@@ -71,10 +72,7 @@ class Allotments:
         names = (name, ids.short(container_id), *aliases)
         attached: list[Attached] = []
         try:
-            for segment, attachment in wanted:
-                address = self._pools[segment.network_id].take()
-                known = tuple(dict.fromkeys(filter(None, (*names, *attachment.aliases)))) if segment.named else ()
-                attached.append(Attached(segment.network_id, segment.name, str(address), known))
+            attached.extend(self._attach(segment, attachment, names) for segment, attachment in wanted)
             internal = {segment.network_id for segment, _ in wanted if segment.internal}
             reached = next((each.address for each in attached if each.network_id not in internal), "")
             taken = self._ports.take(container_id, ports) if reached else ()
@@ -84,6 +82,38 @@ class Allotments:
         record = Record(container_id, name, tuple(attached), taken, reached)
         self._records[container_id] = record
         return record
+
+    def _attach(self, segment: Segment, attachment: NetworkAttachment, names: Sequence[str]) -> Attached:
+        """An address, the one wished for where there is one, and names."""
+        pool = self._pools[segment.network_id]
+        if attachment.address:
+            address = IPv4Address(attachment.address)
+            pool.claim(address)
+        else:
+            address = pool.take()
+        known = tuple(dict.fromkeys(filter(None, (*names, *attachment.aliases)))) if segment.named else ()
+        return Attached(segment.network_id, segment.name, str(address), known, attachment.mac)
+
+    def join(self, container_id: str, name: str, segment: Segment, attachment: NetworkAttachment) -> Record:
+        """The record of a container that is on one more network. Its ports lead where they led. Raises Exhausted,
+        and Conflict where it is on that network already."""
+        record = self._records.get(container_id) or Record(container_id, name)
+        if any(each.network_id == segment.network_id for each in record.attached):
+            raise Conflict(f"endpoint with name {name} already exists in network {segment.name}")
+        attached = self._attach(segment, attachment, (name, ids.short(container_id)))
+        joined = msgspec.structs.replace(record, attached=(*record.attached, attached))
+        self._records[container_id] = joined
+        return joined
+
+    def leave(self, record: Record, network_id: str, *, internal: Container[str]) -> Record:
+        """`record` without this network; its ports lead to the next one with a way outside, or nowhere."""
+        rest = tuple(each for each in record.attached if each.network_id != network_id)
+        reached = next((each.address for each in rest if each.network_id not in internal), "")
+        if record.reached in [each.address for each in rest]:
+            reached = record.reached
+        left = self._records[record.container_id] = msgspec.structs.replace(record, attached=rest, reached=reached)
+        self._release(each for each in record.attached if each.network_id == network_id)
+        return left
 
     def rename(self, container_id: str, name: str) -> Record | None:
         """Its record with another name, or None where it has none or that name already."""

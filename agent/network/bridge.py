@@ -81,7 +81,7 @@ class Bridges:
             spec=spec,
             scope=NetworkScope.LOCAL,
             subnet=str(subnet or ""),
-            gateway=str(subnet.network_address + 1) if subnet else "",
+            gateway=str(_gateway(spec, subnet)) if subnet else "",
         )
         write_atomic(self._path(network), pack(network))
         self._networks = {**self._networks, network.meta.id: network}
@@ -147,7 +147,7 @@ class Bridges:
             name=network.spec.name,
             device=DEFAULT_DEVICE if default else f"shl{short(network.meta.id)}",
             subnet=subnet,
-            block=subnet,
+            block=IPv4Network(network.spec.ip_range) if network.spec.ip_range else subnet,
             gateway=IPv4Address(network.gateway),
             mtu=self._mtu,
             internal=network.spec.internal,
@@ -156,6 +156,22 @@ class Bridges:
 
     def _path(self, network: Network) -> Path:
         return self._folder / f"{network.meta.id}.network"
+
+
+def _gateway(spec: NetworkSpec, subnet: IPv4Network) -> IPv4Address:
+    """The address of the host on the network. Raises InvalidArgument where it, or the range, is not of the subnet."""
+    try:
+        gateway = IPv4Address(spec.gateway) if spec.gateway else subnet.network_address + 1
+        block = IPv4Network(spec.ip_range) if spec.ip_range else subnet
+    except ValueError as error:
+        raise InvalidArgument(
+            f"network {spec.name}: {error}", hint="an address, and a range such as 10.1.2.0/24"
+        ) from error
+    if gateway not in subnet or gateway in (subnet.network_address, subnet.broadcast_address):
+        raise InvalidArgument(f"network {spec.name}: no matching subnet for gateway {gateway}")
+    if not block.subnet_of(subnet) or block.prefixlen > 30:
+        raise InvalidArgument(f"network {spec.name}: no matching subnet for range {block}")
+    return gateway
 
 
 def outward_mtu(kernel: Kernel) -> int:

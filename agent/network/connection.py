@@ -59,7 +59,7 @@ def on_networks(
             address=attached.address,
             prefix=prefix_of(segment),
             gateway=str(segment.gateway),
-            mac=netlink.mac_of(IPv4Address(attached.address)),
+            mac=attached.mac or netlink.mac_of(IPv4Address(attached.address)),
         )
         for segment, attached in zip(segments, record.attached, strict=True)
     )

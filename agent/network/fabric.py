@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -91,13 +91,31 @@ class Fabric:
         self._records.save(record)
         sandbox = self._sandboxes.make(segments)
         try:
-            sandbox.configure([IPv4Address(attached.address) for attached in record.attached])
+            sandbox.configure(
+                [IPv4Address(attached.address) for attached in record.attached],
+                [attached.mac for attached in record.attached],
+            )
             self._table.publish(_published(record))
             self._conntrack.forget((), _udp(record.ports))
         except BaseException:
             sandbox.close()
             raise
         return sandbox
+
+    def extend(self, record: Record, path: str, segment: Segment) -> None:
+        """The last network of `record` is new: its interface in the namespace at `path`."""
+        self._records.save(record)
+        attached = record.attached[-1]
+        self._sandboxes.extend(path, segment, IPv4Address(attached.address), attached.mac)
+
+    def shorten(self, before: Record, after: Record, path: str, segments: Sequence[Segment]) -> None:
+        """`after` has one network less than `before`; `segments` are of those that stay. Ports follow."""
+        gone = next(each for each in before.attached if each not in after.attached)
+        rest = [(segment, IPv4Address(own.address)) for segment, own in zip(segments, after.attached, strict=True)]
+        self._table.unpublish(_published(before))
+        self._records.save(after)
+        self._sandboxes.shorten(path, IPv4Address(gone.address), rest)
+        self._table.publish(_published(after))
 
     def note(self, record: Record) -> None:
         """Write down what changed of a container that is plugged in."""
@@ -206,7 +224,7 @@ class Fabric:
 
 
 def _published(record: Record) -> list[Published]:
-    return [Published(port, record.reached) for port in record.ports]
+    return [Published(port, record.reached) for port in record.ports if record.reached]
 
 
 def _mesh(wish: Wish) -> set[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from shoal.errors import Exhausted
+from shoal.errors import Conflict, Exhausted
 
 
 class Pool:
@@ -36,6 +36,12 @@ class Pool:
             )
         self.hold(address)
         return address
+
+    def claim(self, address: IPv4Address) -> None:
+        """Take this very one. Raises Conflict."""
+        if address in self._taken | self._reserved:
+            raise Conflict(f"network {self._name}: Address already in use: {address}", hint="choose another with --ip")
+        self._taken.add(address)
 
     def hold(self, address: IPv4Address) -> None:
         """Mark as taken; takes also what is outside the block, for a container that outlived a change of it."""

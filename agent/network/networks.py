@@ -21,6 +21,7 @@ import random
 import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +31,7 @@ from agent.network.connection import Connection
 from agent.network.dns.directory import Directory
 from agent.network.dns.process import ResolverProcess
 from agent.network.fabric import Fabric
-from agent.network.record import Wish
+from agent.network.record import Record, Wish
 from agent.network.sandbox import Sandbox
 from agent.network.segment import Segment
 from shoal import ids
@@ -205,6 +206,44 @@ class Networks:
         for attached in record.attached:
             self._happened("disconnect", attached.network_id, attached.network_name, container=container_id)
 
+    async def join(
+        self, container_id: str, attachment: NetworkAttachment, *, name: str, hostname: str, netns_path: str
+    ) -> Connection:
+        """One more network for a container that runs in the namespace at `netns_path`; all that it then has.
+
+        Raises what `connect` does, and Conflict where it is on that network; nothing has changed then.
+        """
+        [segment] = self._segments_of([attachment])
+        record = self._allotments.join(container_id, name, segment, attachment)
+        try:
+            await self._in_thread(lambda: self._fabric.extend(record, netns_path, segment))
+        except BaseException:
+            before = self._allotments.leave(record, segment.network_id, internal=())
+            await self._in_thread(lambda: self._fabric.note(before))
+            raise
+        await self._directory.touch([segment.network_id])
+        self._happened("connect", segment.network_id, segment.name, container=container_id)
+        return self._connection(record, netns_path, hostname)
+
+    async def leave(self, container_id: str, network_id: str, *, hostname: str, netns_path: str) -> Connection:
+        """One network less for a container that runs; all that it then has. Ports that led there lead to the next
+        network with a way outside, or nowhere."""
+        before = self._allotments.records[container_id]
+        internal = {each.network_id for each in self._segments if each.internal}
+        after = self._allotments.leave(before, network_id, internal=internal)
+        known = {each.network_id: each for each in self._segments}
+        segments = [known[each.network_id] for each in after.attached]
+        await self._in_thread(lambda: self._fabric.shorten(before, after, netns_path, segments))
+        await self._directory.touch([network_id])
+        self._happened("disconnect", network_id, known[network_id].name, container=container_id)
+        return self._connection(after, netns_path, hostname)
+
+    def _connection(self, record: Record, netns_path: str, hostname: str) -> Connection:
+        own, reachable = hosts.host(self._resolv_conf)
+        known = {each.network_id: each for each in self._segments}
+        segments = [known[each.network_id] for each in record.attached]
+        return connection.on_networks(record, segments, netns_path, hostname=hostname, own=own, reachable=reachable)
+
     async def rename(self, container_id: str, name: str) -> None:
         """From now on others find it by this name. Idempotent, and nothing for one that is not connected."""
         record = self._allotments.rename(container_id, name)
@@ -225,6 +264,7 @@ class Networks:
             segment = known.get(self.get(attachment.network or bridge.DEFAULT).meta.id)
             if segment is None:
                 raise NotFound(f"network {attachment.network} is not ready on this host")
+            _check_wish(attachment, segment, self.get(segment.network_id))
             found.append(segment)
         if len({segment.network_id for segment in found}) < len(found):
             raise InvalidArgument("a container cannot be on the same network twice")
@@ -320,6 +360,28 @@ class Networks:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await _run(self._thread, work)
+
+
+def _check_wish(attachment: NetworkAttachment, segment: Segment, network: Network) -> None:
+    """Raises InvalidArgument for an address or a MAC that cannot be had there."""
+    if attachment.mac and segment.tunnel:
+        raise InvalidArgument(
+            f"network {segment.name}: a MAC cannot be chosen on an overlay", hint="other hosts know it by the address"
+        )
+    if not attachment.address:
+        return
+    if not segment.named:
+        raise InvalidArgument("user specified IP address is supported on user defined networks only")
+    if not network.spec.subnet:
+        raise InvalidArgument(
+            "user specified IP address is supported only when connecting to networks with user configured subnets",
+            hint=f"make network {segment.name} with --subnet",
+        )
+    if IPv4Address(attachment.address) not in (segment.block if segment.tunnel else segment.subnet):
+        raise InvalidArgument(
+            f"Invalid address {attachment.address}: It does not belong to any of this network's subnets",
+            hint=f"on this host it gives {segment.block}",
+        )
 
 
 async def _run(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:

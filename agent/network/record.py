@@ -17,12 +17,14 @@ from shoal.model.network import Endpoint, Port
 
 
 class Attached(msgspec.Struct, frozen=True):
-    """One interface: where it is, and by which names others on that network find it."""
+    """One interface: where it is, and by which names others on that network find it. An empty `mac` is the one that
+    goes with the address."""
 
     network_id: str
     network_name: str
     address: str
     names: tuple[str, ...] = ()
+    mac: str = ""
 
 
 class Record(msgspec.Struct, frozen=True):

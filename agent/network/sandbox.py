@@ -9,9 +9,10 @@ Blocking; for one thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from agent.kernel import netns
@@ -40,9 +41,9 @@ class Sandbox:
         """By which a runtime on this host enters the namespace, while this is open."""
         return f"/proc/{os.getpid()}/fd/{self._namespace.fd}"
 
-    def configure(self, addresses: Sequence[IPv4Address]) -> None:
-        """Bring everything up with these addresses, one per segment."""
-        self._inside.do(*configuration(self.segments, self._indexes, addresses))
+    def configure(self, addresses: Sequence[IPv4Address], macs: Sequence[str] = ()) -> None:
+        """Bring everything up with these addresses, one per segment; an empty MAC is the address's."""
+        self._inside.do(*configuration(self.segments, self._indexes, addresses, macs))
 
     def close(self) -> None:
         self._namespace.close()
@@ -81,19 +82,64 @@ class Sandboxes:
         namespace = netns.create()
         try:
             for number, segment in enumerate(segments):
-                name = f"shv{int(self._chance() * (1 << 48)):012x}"
-                pair = netlink.veth(
-                    name,
-                    master=socket.if_nametoindex(segment.device),
-                    mtu=segment.mtu,
-                    peer=_name(number),
-                    peer_namespace=namespace.fd,
-                )
-                self._kernel.do(pair, netlink.hairpin(name))
+                self._cable(segment, namespace, _name(number))
             return Sandbox(namespace, segments)
         except BaseException:
             namespace.close()
             raise
+
+    def _cable(self, segment: Segment, namespace: netns.Namespace, peer: str) -> None:
+        """A veth from the segment into the namespace, where its end is called `peer`."""
+        name = f"shv{int(self._chance() * (1 << 48)):012x}"
+        pair = netlink.veth(
+            name,
+            master=socket.if_nametoindex(segment.device),
+            mtu=segment.mtu,
+            peer=peer,
+            peer_namespace=namespace.fd,
+        )
+        self._kernel.do(pair, netlink.hairpin(name))
+
+    def extend(self, path: str, segment: Segment, address: IPv4Address, mac: str) -> None:
+        """One more interface in the namespace at `path`, all configured; its default route where there is none."""
+        with _inside(path) as (namespace, inside):
+            links = inside.links()
+            name = next(each for each in map(_name, range(len(links) + 1)) if each not in links)
+            self._cable(segment, namespace, name)
+            index = inside.links()[name].index
+            try:
+                messages = interface(
+                    segment, index, address, mac=mac, outward=not segment.internal and not _has_default(inside)
+                )
+                inside.do(*messages)
+            except BaseException:
+                inside.do(netlink.delete_link(index))
+                raise
+
+    def shorten(self, path: str, address: IPv4Address, rest: Sequence[tuple[Segment, IPv4Address]]) -> None:
+        """Take the interface with this address out of the namespace at `path`; of the `rest` the first that leads
+        outside has the default route then. Idempotent."""
+        with _inside(path) as (_, inside):
+            places = {each.ip: link.index for link in inside.links().values() for each in inside.addresses(link.index)}
+            if address in places:
+                inside.do(netlink.delete_link(places[address]))
+            outward = next(((segment, own) for segment, own in rest if not segment.internal and own in places), None)
+            if outward is not None and not _has_default(inside):
+                routes = inside_routes(outward[0], places[outward[1]], outward=True)
+                inside.do(*map(netlink.add_route, routes))
+
+
+@contextlib.contextmanager
+def _inside(path: str) -> Iterator[tuple[netns.Namespace, Kernel]]:
+    namespace = netns.enter(path)
+    try:
+        yield namespace, Kernel(namespace.socket)
+    finally:
+        namespace.close()
+
+
+def _has_default(inside: Kernel) -> bool:
+    return any(route.destination == _EVERYWHERE for route in inside.routes())
 
 
 def _name(number: int) -> str:
@@ -101,7 +147,10 @@ def _name(number: int) -> str:
 
 
 def configuration(
-    segments: Sequence[Segment], indexes: Sequence[int], addresses: Sequence[IPv4Address]
+    segments: Sequence[Segment],
+    indexes: Sequence[int],
+    addresses: Sequence[IPv4Address],
+    macs: Sequence[str] = (),
 ) -> list[Message]:
     """The messages that configure the inside: lo, then each interface with address and routes.
 
@@ -110,11 +159,18 @@ def configuration(
     outward = next((number for number, segment in enumerate(segments) if not segment.internal), None)
     messages = [netlink.link_up(_LOOPBACK_INDEX)]
     for number, (segment, index, address) in enumerate(zip(segments, indexes, addresses, strict=True)):
-        messages.append(netlink.link_up(index, mac=netlink.mac_of(address)))
-        messages.append(netlink.add_address(index, IPv4Interface((address, prefix_of(segment)))))
-        routes = inside_routes(segment, index, outward=number == outward)
-        messages.extend(map(netlink.add_route, routes))
+        mac = macs[number] if macs else ""
+        messages += interface(segment, index, address, mac=mac, outward=number == outward)
     return messages
+
+
+def interface(segment: Segment, index: int, address: IPv4Address, *, mac: str, outward: bool) -> list[Message]:
+    """The messages that configure one interface."""
+    return [
+        netlink.link_up(index, mac=mac or netlink.mac_of(address)),
+        netlink.add_address(index, IPv4Interface((address, prefix_of(segment)))),
+        *map(netlink.add_route, inside_routes(segment, index, outward=outward)),
+    ]
 
 
 def prefix_of(segment: Segment) -> int:

@@ -172,6 +172,10 @@ class NetworkFlags(Flags):
         list[str],
         flag("--network-alias", "--net-alias", metavar="list", help="Add network-scoped alias for the container"),
     ] = []
+    ip: Annotated[str, flag("--ip", metavar="ip", parse=process.ipv4_address, help="IPv4 address")] = ""
+    mac_address: Annotated[
+        str, flag("--mac-address", parse=process.mac_address, help="Container MAC address (e.g., 92:d0:c6:0a:29:33)")
+    ] = ""
     add_host: Annotated[
         list[str],
         flag("--add-host", metavar="list", parse=process.extra_host, help="Add a custom host-to-IP mapping (host:ip)"),

@@ -159,13 +159,16 @@ def mounts(wanted: Iterable[Mount]) -> list[Mount]:
 
 def _networks(flags: ContainerFlags) -> list[NetworkAttachment]:
     networks = list(flags.network) or [NetworkAttachment(network="bridge")]
-    if flags.network_alias:
-        if len(networks) > 1:
-            raise InvalidArgument(
-                "conflicting options: cannot specify both --network-alias and several --network",
-                hint="give each its own: --network name=NET,alias=ALIAS",
-            )
-        networks[0].aliases.extend(flags.network_alias)
+    given = {"--network-alias": flags.network_alias, "--ip": flags.ip, "--mac-address": flags.mac_address}
+    named = [name for name, value in given.items() if value]
+    if named and len(networks) > 1:
+        raise InvalidArgument(
+            f"conflicting options: cannot specify both {named[0]} and several --network",
+            hint="give each its own: --network name=NET,alias=ALIAS,ip=ADDRESS,mac-address=MAC",
+        )
+    networks[0].aliases.extend(flags.network_alias)
+    networks[0].address = flags.ip or networks[0].address
+    networks[0].mac = flags.mac_address or networks[0].mac
     return networks
 
 
@@ -173,6 +176,9 @@ def _check_modes(networks: Sequence[NetworkAttachment], ports: Sequence[Port], f
     """Docker's conflicts of a network that is not the container's own."""
     for network in networks:
         special = network.network in ("host", "none") or network.network.startswith("container:")
+        if special and (network.address or network.mac):
+            what = "IP address" if network.address else "mac-address"
+            raise InvalidArgument(f"conflicting options: {what} and the network mode")
         if special and len(networks) > 1:
             raise InvalidArgument(f"conflicting options: cannot attach both {network.network} and other networks")
         if not network.network.startswith("container:"):

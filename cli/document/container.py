@@ -222,6 +222,7 @@ def _network_settings(container: Container) -> dict[str, Any]:
         "MacAddress": first.mac,
         "Networks": {
             each.network_name: {
+                "Aliases": _aliases(container, each.network_name),
                 "NetworkID": each.network_id,
                 "Gateway": each.gateway,
                 "IPAddress": each.address,
@@ -231,6 +232,11 @@ def _network_settings(container: Container) -> dict[str, Any]:
             for each in addresses
         },
     }
+
+
+def _aliases(container: Container, network: str) -> list[str] | None:
+    given = [alias for each in container.networks if each.network == network for alias in each.aliases]
+    return given or None
 
 
 def _bindings(ports: Iterable[Port]) -> dict[str, Any]:

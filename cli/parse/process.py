@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from cli.parse.number import integer, natural
 from shoal.errors import InvalidArgument, Unsupported
@@ -23,6 +24,7 @@ _POLICIES = {
     "always": RESTART_CONDITION_ANY,
     "unless-stopped": RESTART_CONDITION_UNLESS_STOPPED,
 }
+_MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}", re.IGNORECASE | re.ASCII)
 _ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
 )
@@ -89,13 +91,36 @@ def network(text: str) -> NetworkAttachment:
             out.network = value
         elif key == "alias":
             out.aliases.append(value)
-        elif key in ("driver-opt", "ip", "ip6", "mac-address", "link-local-ip", "gw-priority"):
+        elif key == "ip":
+            out.address = ipv4_address(value)
+        elif key == "mac-address":
+            out.mac = mac_address(value)
+        elif key in ("driver-opt", "ip6", "link-local-ip", "gw-priority"):
             raise Unsupported(f"network option {key} is not supported yet in '{text}'")
         else:
             raise InvalidArgument(f"invalid field key {key}")
     if not out.network:
         raise InvalidArgument(f"network name/id is not specified in '{text}'")
     return out
+
+
+def ipv4_address(text: str) -> str:
+    """An address, or nothing where any will do."""
+    if ":" in text:
+        raise InvalidArgument(f"invalid IPv4 address: {text}")
+    return ip_address(text) if text else ""
+
+
+def mac_address(text: str) -> str:
+    """Six bytes in hexadecimal, as one interface may have them, or nothing where any will do."""
+    if not text:
+        return ""
+    if not _MAC.fullmatch(text):
+        raise InvalidArgument(f"{text} is not a valid mac address", hint="it looks like 02:42:ac:11:00:02")
+    mac = text.lower().replace("-", ":")
+    if int(mac[:2], 16) & 1:
+        raise InvalidArgument(f"{text} is not a valid mac address: it is one of a group")
+    return mac
 
 
 def detach_keys(text: str) -> bytes:

@@ -124,6 +124,8 @@ _CONTAINER = {
         WriteArchive="container cp",
         AttachContainer="container attach",
         ExecContainer="container exec",
+        ConnectContainer="network connect",
+        DisconnectContainer="network disconnect",
     ),
 }
 _IMAGE = {
@@ -139,7 +141,12 @@ _IMAGE = {
 }
 _NETWORK = {
     **_looks(ListLocalNetworks="network ls"),
-    **_changes(UserRole.OPERATOR, CreateLocalNetwork="network create", RemoveLocalNetwork="network rm"),
+    **_changes(
+        UserRole.OPERATOR,
+        CreateLocalNetwork="network create",
+        RemoveLocalNetwork="network rm",
+        PruneLocalNetworks="network prune",
+    ),
 }
 _VOLUME = {
     **_looks(GetVolume="volume inspect", ListVolumes="volume ls"),

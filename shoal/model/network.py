@@ -33,10 +33,13 @@ class Port(Value, frozen=True):
 
 
 class NetworkAttachment(Value, frozen=True):
-    """`network` is a name or id, or one of docker's words: "bridge", "host", "none", "container:NAME"."""
+    """`network` is a name or id, or one of docker's words: "bridge", "host", "none", "container:NAME". `address` and
+    `mac` are what is wished for; empty: any."""
 
     network: str = ""
     aliases: tuple[str, ...] = ()
+    address: str = ""
+    mac: str = ""
 
 
 class Address(Value, frozen=True):
@@ -56,7 +59,8 @@ class NetworkScope(enum.IntEnum):
 
 
 class NetworkSpec(Value, frozen=True):
-    """`driver` is "bridge", "overlay", "host" or "null". An empty `subnet` means: the next free one."""
+    """`driver` is "bridge", "overlay", "host" or "null". An empty `subnet` means: the next free one. Of a bridge, an
+    empty `gateway` is the first address of the subnet, an empty `ip_range` all of it."""
 
     name: str = ""
     driver: str = ""
@@ -65,6 +69,8 @@ class NetworkSpec(Value, frozen=True):
     internal: bool = False
     attachable: bool = False
     ingress: bool = False
+    gateway: str = ""
+    ip_range: str = ""
 
 
 class Network(Value, frozen=True):

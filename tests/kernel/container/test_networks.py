@@ -128,3 +128,18 @@ async def test_a_restart_by_hand_publishes_again(engine):
     again = await engine.containers.start(container.name)
     assert again.status.ports[0].published >= 32768
     assert await asked("127.0.0.1", again.status.ports[0].published)
+
+
+async def test_a_published_port_follows_from_a_network_that_is_left_to_one_that_was_joined(engine):
+    await engine.networks.create(NetworkSpec(name="other"))
+    await engine.run(*SERVER, ports=(Port(target=80, published=18080),), name="web")
+    await engine.containers.connect("web", NetworkAttachment(network="other"))
+    await engine.containers.disconnect("web", "bridge")
+    await engine.restart()
+    (address,) = engine.containers.get("web").status.addresses
+    assert address.network_name == "other"
+    assert await asked(address.gateway, 18080)
+    await engine.containers.disconnect("web", "other")
+    assert engine.containers.get("web").status.addresses == ()
+    with pytest.raises(Conflict, match="is not connected to network other"):
+        await engine.containers.disconnect("web", "other")

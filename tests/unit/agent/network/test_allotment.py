@@ -5,7 +5,7 @@ import pytest
 
 from agent.network.allotment import Allotments
 from agent.network.segment import Segment
-from shoal.errors import Exhausted
+from shoal.errors import Conflict, Exhausted
 from shoal.model.network import NetworkAttachment, Port
 
 APP = Segment(
@@ -74,3 +74,31 @@ def test_loaded_records_hold_their_addresses_and_ports():
     with pytest.raises(Exhausted):
         take(ours, "cd" * 32, ports=[Port(target=80, published=8080)])
     assert take(ours, "cd" * 32).attached[0].address not in ("172.18.0.1", before.attached[0].address)
+
+
+def test_the_address_that_is_wished_for_is_given_to_one_alone():
+    ours = allotments()
+    wish = [(APP, NetworkAttachment(network="app", address="172.18.0.5"))]
+    record = ours.take(ID, wish, name="web", aliases=(), ports=())
+    assert record.attached[0].address == "172.18.0.5"
+    with pytest.raises(Conflict, match="Address already in use"):
+        ours.take("cd" * 32, wish, name="other", aliases=(), ports=())
+    ours.give_back(record)
+    assert ours.take("cd" * 32, wish, name="other", aliases=(), ports=()).attached[0].address == "172.18.0.5"
+
+
+def test_ports_follow_to_the_next_network_that_leads_outside():
+    block = IPv4Network("172.19.0.0/29")
+    other = msgspec.structs.replace(APP, network_id="other-id", name="other", subnet=block, block=block)
+    ours = allotments(APP, VAULT, other)
+    take(ours, ports=(Port(target=80, published=8080),))
+    ours.join(ID, "web", VAULT, NetworkAttachment(network="vault"))
+    joined = ours.join(ID, "web", other, NetworkAttachment(network="other", aliases=("y",)))
+    assert joined.attached[2].names == ("web", "ab" * 6, "y")
+    assert joined.reached == joined.attached[0].address
+    with pytest.raises(Conflict, match="already exists in network other"):
+        ours.join(ID, "web", other, NetworkAttachment(network="other"))
+    left = ours.leave(joined, "app-id", internal={"vault-id"})
+    assert left.reached == joined.attached[2].address
+    assert ours.leave(left, "other-id", internal={"vault-id"}).reached == ""
+    assert ours.users("app-id") == ours.users("other-id") == []

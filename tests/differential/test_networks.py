@@ -1,0 +1,86 @@
+"""Networks: what `docker` and `shoal` say to the same lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.differential.conftest import Difference, Pair, check_same
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+
+CASES = {
+    "network": """
+        engine network ls --format '{{.Name}} {{.Driver}} {{.Scope}}'
+        engine network create --label a=b n1
+        engine network create n1
+        engine network ls --filter name=n1 --format '{{.Name}} {{.Driver}} {{.Scope}}'
+        engine network ls -q --filter label=a=b
+        engine network create --subnet 10.9.0.0/24 --gateway 10.9.0.9 --ip-range 10.9.0.128/25 n2
+        engine network inspect -f '{{json .IPAM.Config}} {{.Name}} {{.Internal}}' n2
+        engine network create --subnet 10.9.0.0/16 n3
+        engine run -d --name web --network n2 busybox sleep 100
+        engine inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}' web
+        engine network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}' n2
+        engine network rm n2
+        engine network prune -f
+        engine network prune -f
+        engine network rm n1 bridge
+        engine network inspect nosuch
+    """,
+    "addresses": """
+        engine network create --subnet 10.9.0.0/24 n1
+        engine run -d --name web --network n1 --ip 10.9.0.77 --mac-address 02:11:22:33:44:55 --network-alias al \\
+            busybox sleep 100
+        engine inspect -f '{{(index .NetworkSettings.Networks "n1").IPAddress}}' web
+        engine inspect -f '{{(index .NetworkSettings.Networks "n1").MacAddress}}' web
+        engine exec web cat /sys/class/net/eth0/address
+        engine run --rm --network n1 busybox wget -q -T 1 -O - http://al:81 2>&1 | grep -o 'al (10.9.0.77)'
+        engine run --rm --network n1 --ip 10.9.0.77 busybox
+        engine run --rm --network n1 --ip 10.8.0.5 busybox
+        engine run --rm --mac-address bad busybox
+    """,
+    "connect": """
+        engine network create n1
+        engine run -d --name web busybox sleep 100
+        engine network connect --alias other n1 web
+        engine inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' web
+        engine exec web ls /sys/class/net
+        engine exec web sh -c 'grep -c $(hostname) /etc/hosts'
+        engine run --rm --network n1 busybox wget -q -T 1 -O - http://other:81 2>&1 | grep -c 'other (17'
+        engine network connect n1 web
+        engine restart -t 0 web
+        engine exec web ls /sys/class/net
+        engine network disconnect bridge web
+        engine exec web ls /sys/class/net
+        engine exec web sh -c 'grep -c 00000000 /proc/net/route'
+        engine network disconnect bridge web
+        engine network disconnect n1 web
+        engine network connect nosuch web
+        engine network connect n1 nosuch
+        engine create --name still busybox
+        engine network connect n1 still
+        engine run -d --name host --network host busybox sleep 100
+        engine network connect n1 host
+    """,
+    "link": """
+        engine run -d --name db -e A=b --expose 5432 busybox sleep 100
+        engine run --rm --name web --link db:pg busybox sh -c 'env | grep PG | sort | sed "s/172[0-9.]*/<address>/"'
+        engine run --rm --link db:pg busybox sh -c 'grep pg /etc/hosts | sed "s/172[0-9.]*/<address>/"'
+        engine run --rm --link nosuch:x busybox
+        engine stop -t 0 db
+        engine run --rm --name web --link db:x busybox
+    """,
+}
+NAMED = "ours says of which network"
+DIFFERENCES = {
+    "network": (
+        Difference(r"10\.9\.0\.128(?!/25)", "10.9.0.129", "ours leaves out the first address of a range"),
+        Difference("Pool overlaps", "network n3: Pool overlaps", NAMED),
+    ),
+    "addresses": (Difference("Address already in use", "network n1: Address already in use", NAMED),),
+}
+
+
+@pytest.mark.parametrize("verb", CASES)
+def test_both_say_the_same(pair: Pair, verb: str) -> None:
+    check_same(*pair.type(CASES[verb]), DIFFERENCES.get(verb, ()))
