@@ -88,11 +88,12 @@ def test_the_address_that_is_wished_for_is_given_to_one_alone():
 
 
 def test_ports_follow_to_the_next_network_that_leads_outside():
-    block = IPv4Network("172.19.0.0/29")
-    other = msgspec.structs.replace(APP, network_id="other-id", name="other", subnet=block, block=block)
-    ours = allotments(APP, VAULT, other)
+    blocks = [IPv4Network("172.19.0.0/29"), IPv4Network("172.20.0.0/29")]
+    other = msgspec.structs.replace(APP, network_id="other-id", name="other", subnet=blocks[0], block=blocks[0])
+    vault = msgspec.structs.replace(VAULT, subnet=blocks[1], block=blocks[1])
+    ours = allotments(APP, vault, other)
     take(ours, ports=(Port(target=80, published=8080),))
-    ours.join(ID, "web", VAULT, NetworkAttachment(network="vault"))
+    ours.join(ID, "web", vault, NetworkAttachment(network="vault"))
     joined = ours.join(ID, "web", other, NetworkAttachment(network="other", aliases=("y",)))
     assert joined.attached[2].names == ("web", "ab" * 6, "y")
     assert joined.reached == joined.attached[0].address
