@@ -3,7 +3,6 @@
 `run` is the whole command line as a function, for tests; `main` ends the process with its result.
 """
 
-import gc
 import os
 import sys
 import traceback
@@ -27,7 +26,6 @@ BROKEN_PIPE = 141
 
 def main() -> NoReturn:
     """Run the command line of this process and end it."""
-    gc.disable()  # nothing that a start makes is garbage; commands that stay turn it on again
     code = run(sys.argv[1:])
     if "cli.calls" in sys.modules:  # it spoke to a daemon: others will follow
         from cli.warm.server import leave_behind

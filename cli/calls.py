@@ -17,10 +17,11 @@ import grpc.aio
 
 from shoal import rpc
 from shoal.errors import ShoalError, Unavailable
-from shoal.v1 import control_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc
+from shoal.v1 import engine_pb2_grpc
 
 if TYPE_CHECKING:
     from shoal.tls import Identity
+    from shoal.v1 import control_pb2_grpc, swarm_pb2_grpc
 
 _NODE = "shoal-node"
 _CONTROL = "/shoal.v1.ControlService/"
@@ -70,9 +71,13 @@ class Calls:
         return engine_pb2_grpc.SystemServiceStub(self._as_channel())
 
     def swarm(self) -> swarm_pb2_grpc.SwarmServiceAsyncStub:
+        from shoal.v1 import swarm_pb2_grpc  # each of these two costs what most commands do not need
+
         return swarm_pb2_grpc.SwarmServiceStub(self._as_channel())
 
     def control(self) -> control_pb2_grpc.ControlServiceAsyncStub:
+        from shoal.v1 import control_pb2_grpc
+
         return control_pb2_grpc.ControlServiceStub(self._as_channel())
 
     def unary_unary(self, method: str, **kwargs: Any) -> Any:

@@ -19,9 +19,10 @@ import grpc.aio
 from cli import terminal
 from cli.client import Client
 from cli.output.screen import write_stderr, write_stdout
-from shoal.errors import Unavailable
+from shoal.errors import Conflict, Unavailable
 from shoal.v1 import engine_pb2
 
+DETACHED = "read escape sequence"
 _CHUNK = 32 << 10
 _PROXIED = (
     signal.SIGHUP,
@@ -180,6 +181,12 @@ def _signals(conversation: _Conversation, manners: Manners) -> Any:
     finally:
         for number in wanted:
             loop.remove_signal_handler(number)
+
+
+def check_terminal(*, stdin: bool, tty: bool) -> None:
+    """A container's terminal needs one of ours to be typed at."""
+    if stdin and tty and not terminal.is_terminal(terminal.STDIN):
+        raise Conflict("the input device is not a TTY", hint="leave -t out to read from a pipe")
 
 
 def window() -> engine_pb2.Size:

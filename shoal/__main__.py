@@ -6,14 +6,16 @@ to start, and this is the only file below the rooms that may name them.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
 def cli() -> None:
     """Run the command line; exits the process with docker's exit codes."""
-    from cli.warm.client import hand_over
+    from cli.warm.client import COLLECT_AFTER, hand_over
 
     hand_over()
+    gc.set_threshold(COLLECT_AFTER)
     from cli.app import main
 
     main()

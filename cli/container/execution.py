@@ -7,8 +7,7 @@ import typer
 
 from cli.client import Client
 from cli.command import Flags, command, flag, switch
-from cli.container.foreground import DETACHED, check_terminal
-from cli.foreground import Manners, follow, window
+from cli.foreground import DETACHED, Manners, check_terminal, follow, window
 from cli.parse import pair, process
 from cli.terminal import DEFAULT_DETACH_KEYS
 from shoal.v1 import engine_pb2

@@ -11,13 +11,12 @@ from cli.command import Arguments, Flags, command, flag, switch
 from cli.container.flags import ContainerFlags
 from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
-from cli.foreground import Ended, Manners, follow, window
+from cli.foreground import DETACHED, Ended, Manners, check_terminal, follow, window
 from cli.parse import process
 from shoal.errors import Conflict, ShoalError
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import CONTAINER_STATE_PAUSED, CONTAINER_STATE_RUNNING, Container
 
-DETACHED = "read escape sequence"
 _OURS = 125
 
 
@@ -121,12 +120,6 @@ async def attach(
     stdin = found.spec.open_stdin and not no_stdin
     check_terminal(stdin=stdin, tty=found.spec.tty)
     return _code(await _attach(client, container, _manners(manners, stdin=stdin, tty=found.spec.tty), start=False))
-
-
-def check_terminal(*, stdin: bool, tty: bool) -> None:
-    """A container's terminal needs one of ours to be typed at."""
-    if stdin and tty and not terminal.is_terminal(terminal.STDIN):
-        raise Conflict("the input device is not a TTY", hint="leave -t out to read from a pipe")
 
 
 async def _attach(client: Client, container: str, manners: Manners, *, start: bool) -> Ended:

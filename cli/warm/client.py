@@ -11,12 +11,17 @@ import _socket
 import os
 import sys
 from _struct import pack, unpack
-from typing import NoReturn
+
+TYPE_CHECKING = False  # `typing` would be half of the start
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # What comes first on a connection: how many arguments and variables, the umask, and the bytes of all of them.
 HEADER = "!IIII"
 DESCRIPTORS = (0, 1, 2)
 GO = b"+"
+# A start makes a hundred thousand objects and hardly any garbage; who stays for long makes some.
+COLLECT_AFTER = 200_000
 _PROXIED = (
     _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2,
     _signal.SIGWINCH,
@@ -92,7 +97,7 @@ def _answer(connection: "_socket.socket") -> int:
     return unpack("!i", answer[1:])[0] if len(answer) == 5 and answer[:1] == GO else 0
 
 
-def _follow(connection: "_socket.socket", pid: int) -> NoReturn:
+def _follow(connection: "_socket.socket", pid: int) -> "NoReturn":
     """Pass signals on until the command ends, then end as it did."""
     last = 0
 

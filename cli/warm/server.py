@@ -76,6 +76,7 @@ def main() -> NoReturn:
         listening.settimeout(IDLE_S)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(client.COLLECT_AFTER)
         try:
             while True:
                 connection, _ = listening.accept()
@@ -152,7 +153,6 @@ def _broken_off() -> NoReturn:
 
 def _become(command: Command) -> None:
     """Take the command's place: its descriptors, folder, environment, and Python's streams made for them."""
-    gc.disable()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *streams, here = command.descriptors
     os.fchdir(here)
