@@ -1,4 +1,4 @@
-"""The entry points: `shoal`, `shoal-agent`, `shoal-manager`.
+"""The entry points: `shoal`, `shoal-agent`, `shoal-manager`, `shoal-runtime`.
 
 Each imports only the room that it starts: a client that loaded a daemon's code would take three times as long
 to start, and this is the only file below the rooms that may name them.
@@ -33,6 +33,14 @@ def agent() -> None:
     from agent.daemon import main
 
     main()
+
+
+def runtime() -> None:
+    """Be an OCI runtime for one command."""
+    from agent.runtime.oci.main import run
+    from shoal import __version__
+
+    run(__version__)
 
 
 def manager() -> None:

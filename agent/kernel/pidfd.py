@@ -31,6 +31,12 @@ def start_time(pid: int) -> int:
     return int(fields[19]) if fields else 0
 
 
+def alive(pid: int, started: int) -> bool:
+    """Whether the process that began at `started` is there and no zombie."""
+    fields = _stat(pid)
+    return bool(fields) and int(fields[19]) == started and fields[0] not in ("Z", "X")
+
+
 def inode(pidfd: int) -> int:
     """The pidfd's inode: unique per process and boot since Linux 6.9, the same for all before."""
     return os.fstat(pidfd).st_ino

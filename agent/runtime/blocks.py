@@ -92,7 +92,7 @@ def start(spec: Spec, wiring: Wiring) -> Program:
             blocks.append(
                 Block(mounts.bind(mount, Fd(wiring.sources[mount.destination]), is_directory=_dir(mount, wiring)))
             )
-        elif mount.kind == "bind":
+        elif mount.kind == "bind" or _early(mount, spec):
             blocks.append(Block(mounts.bind(mount, is_directory=_dir(mount, wiring))))
         else:
             blocks.append(mounts.filesystem(mount, cgroups))
@@ -134,6 +134,8 @@ def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[Cg
     for mount in entries:
         if mount.kind == "bind" or mount.destination in sources:
             ops += mounts.cloned(mount, sources.get(mount.destination))
+        elif _early(mount, spec):
+            ops += mounts.made(mount)
         elif mount.kind == "cgroup":
             ops += [op for entry in cgroups if entry.kind == "bind" for op in mounts.cloned(mounts.shown(mount, entry))]
     ops += [mounts.tree(spec.propagation), *mounts.root(wiring.root, wiring.mount_point, spec.propagation)]
@@ -144,6 +146,10 @@ def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[Cg
             Op("become the namespace's root", "setresuid", (0, 0, 0)),
         ]
     return ops
+
+
+def _early(mount: Mount, spec: Spec) -> bool:
+    return mount.kind in ("proc", "sysfs") and sys.CLONE_NEWUSER in spec.namespaces
 
 
 def _dir(mount: Mount, wiring: Wiring) -> bool:

@@ -220,14 +220,29 @@ def cloned(mount: Mount, source: Fd | None = None) -> list[Op]:
     propagation = mount.propagation or sys.MS_PRIVATE
     deep = mount.deep_propagation or not mount.propagation
     ops.append(_attributes(step, place, 0, 0, propagation, deep=deep))
-    if mount.kind != "bind":
-        return ops  # it was made with its flags
     for depth, (to_set, to_clear) in enumerate(
         (attributes(mount.set_flags, mount.clear_flags), attributes(mount.deep_set_flags, mount.deep_clear_flags))
     ):
         if to_set or to_clear:
             ops.append(_attributes(step, place, to_set, to_clear, 0, deep=bool(depth)))
     return ops
+
+
+def made(mount: Mount) -> list[Op]:
+    """Before the pivot: a detached file system. With a user namespace of its own a container gets a proc or sysfs only
+    while one can be seen whole that its host has, which is no longer so after the pivot."""
+    step, context = f"make {mount.kind} for {mount.destination}", f"{mount.kind} of {mount.destination}"
+    label = f"source of {mount.destination}"
+    ops = [Op(step, "fsopen", (mount.kind.encode(), sys.FSOPEN_CLOEXEC), label=context)]
+    for option in filter(None, mount.data.split(",")):
+        key, equals, value = option.partition("=")
+        kind = sys.FSCONFIG_SET_STRING if equals else sys.FSCONFIG_SET_FLAG
+        ops.append(Op(step, "fsconfig", (Ref(context), kind, key.encode(), value.encode() if equals else 0, 0)))
+    return [
+        *ops,
+        Op(step, "fsconfig", (Ref(context), sys.FSCONFIG_CMD_CREATE, 0, 0, 0)),
+        Op(step, "fsmount", (Ref(context), sys.FSMOUNT_CLOEXEC, attributes(mount.set_flags, 0)[0]), label=label),
+    ]
 
 
 def attributes(set_flags: int, clear_flags: int) -> tuple[int, int]:

@@ -70,6 +70,18 @@ class Leaf(NamedTuple):
     otherwise: int
 
 
+def vocabulary() -> dict[str, list[str]]:
+    """What a profile may say, in the words of the specification's features."""
+    operators = [f"SCMP_CMP_{name}" for name in ("EQ", "NE", "MASKED_EQ", "GT", "GE", "LT", "LE")]
+    return {
+        "actions": list(_ACTIONS),
+        "operators": operators,
+        "archs": list(_ARCHITECTURES),
+        "knownFlags": list(_FLAGS),
+        "supportedFlags": list(_FLAGS),
+    }
+
+
 def compile_profile(profile: dict[str, Any]) -> Filter:
     """The filter for an OCI `linux.seccomp` value. Raises ValueError for what it cannot express."""
     if isinstance(profile, SharedProfile):  # to write down 350 names takes longer than anything else here

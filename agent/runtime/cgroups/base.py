@@ -178,6 +178,14 @@ def members(path: str) -> list[int]:
     return found
 
 
+def text(path: str) -> str:
+    """What is in a control file; "" when there is none."""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def counter(path: str, name: str) -> int:
     """The value behind `name` in a file of "name value" lines; 0 when there is none."""
     try:

@@ -255,6 +255,16 @@ class Group:
             return v1.oom_kills(self.v1("memory"))
         return v2.oom_kills(self.v2) if self.v2 else 0
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it is frozen, or about to be."""
+        if self.v2:
+            return base.text(f"{self.v2}/cgroup.freeze") == "1"
+        return "freezer" in self._layout.v1 and base.text(f"{self.v1('freezer')}/freezer.state") in (
+            "FROZEN",
+            "FREEZING",
+        )
+
     def freeze(self) -> None:
         if self.v2:
             v2.set_frozen(self.v2, frozen=True)

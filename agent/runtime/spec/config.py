@@ -18,7 +18,7 @@ from agent.runtime.spec.resources import parse_limits
 
 SECCOMP = "shoal.seccomp"  # annotation: "default" asks for docker's default profile
 
-_NAMESPACES = {
+NAMESPACES = {
     "pid": sys.CLONE_NEWPID,
     "mount": sys.CLONE_NEWNS,
     "uts": sys.CLONE_NEWUTS,
@@ -30,7 +30,7 @@ _NAMESPACES = {
 }
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 _DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-_HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
 class Device(NamedTuple):
@@ -138,10 +138,10 @@ def _spec(config: Mapping[str, Any]) -> Spec:
 def _namespaces(linux: Mapping[str, Any]) -> dict[int, str]:
     found: dict[int, str] = {}
     for entry in linux.get("namespaces") or ():
-        if entry["type"] not in _NAMESPACES or _NAMESPACES[entry["type"]] in found:
+        if entry["type"] not in NAMESPACES or NAMESPACES[entry["type"]] in found:
             raise refuse(f"a {entry['type']} namespace")
         path = entry.get("path") or ""
-        found[_NAMESPACES[entry["type"]]] = absolute(path) if path else ""
+        found[NAMESPACES[entry["type"]]] = absolute(path) if path else ""
     if sys.CLONE_NEWNS not in found:
         raise refuse("a shared mount namespace", "every container has a mount namespace of its own")
     mapped = bool(linux.get("uidMappings")) and bool(linux.get("gidMappings"))
@@ -155,8 +155,8 @@ def _namespaces(linux: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _hooks(entries: Mapping[str, Any]) -> dict[str, tuple[Hook, ...]]:
-    only("hooks.", entries, " ".join(_HOOKS))
-    return {name: tuple(_hook(name, hook) for hook in entries[name]) for name in _HOOKS if entries.get(name)}
+    only("hooks.", entries, " ".join(HOOKS))
+    return {name: tuple(_hook(name, hook) for hook in entries[name]) for name in HOOKS if entries.get(name)}
 
 
 def _hook(name: str, entry: Mapping[str, Any]) -> Hook:

@@ -68,6 +68,12 @@ _PROC_FILES = {
 }
 
 
+def options() -> list[str]:
+    """Every option that is not passed on to the file system."""
+    deep = [f"r{name}" for name in PROPAGATION]
+    return sorted([*_FLAGS, *_DEEP, *PROPAGATION, *deep, "bind", "rbind", "tmpcopyup", "idmap", "ridmap"])
+
+
 class IdMapping(NamedTuple):
     """`size` ids from `inside` on are those from `outside` on."""
 

@@ -1,0 +1,269 @@
+"""Where a command line arrives: read it, do what it says, report what went wrong, exit with runc's codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.kernel import syscalls
+from agent.runtime import console
+from agent.runtime.console import Console
+from agent.runtime.failure import Failure
+from agent.runtime.oci import create, ending, execution, foreground, listing
+from agent.runtime.oci.arguments import COMMANDS, GLOBAL, Line, Options, parse, usage
+from agent.runtime.oci.child import Child
+from agent.runtime.oci.record import OCI_VERSION, Place
+from agent.runtime.oci.report import Report
+
+ROOT = "/run/shoal-runtime"
+_FAILED = 1
+
+
+def main(argv: list[str], version: str) -> int:
+    """Returns the exit code."""
+    report = Report()
+    try:
+        line = parse(argv)
+        report = _report(line.options)
+        return _run(line, report, version)
+    except Failure as error:
+        report.error(f"{error.message}; {error.hint}" if error.hint else error.message)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        report.error(f"{error.strerror or error}{where}")
+    return _FAILED
+
+
+def _report(options: Options) -> Report:
+    form = options.text("--log-format", "text")
+    if form not in ("text", "json"):
+        raise usage(f"--log-format is text or json, not {form!r}")
+    return Report(options.text("--log"), form == "json")
+
+
+def _run(line: Line, report: Report, version: str) -> int:
+    options = line.options
+    if options.given("--version"):
+        sys.stdout.write(f"shoal-runtime version {version}\nspec: {OCI_VERSION}\n")
+        return 0
+    if options.given("--help") or line.own.given("--help") or not line.command:
+        sys.stdout.write(_help(line.command))
+        return 0
+    if options.given("--systemd-cgroup") or options.text("--cgroup-manager", "cgroupfs") == "systemd":
+        raise Failure(
+            "Unsupported", "--systemd-cgroup is not supported by this runtime", "use the cgroup manager cgroupfs"
+        )
+    if options.text("--rootless", "auto") not in ("auto", "false"):
+        raise Failure("Unsupported", "--rootless is not supported by this runtime", "run it as root")
+    return _COMMANDS[line.command](line, Path(options.text("--root", ROOT)), report)
+
+
+def _help(command: str) -> str:
+    options = " ".join(f"[{name}]" for name in (COMMANDS[command] if command else GLOBAL))
+    return f"usage: shoal-runtime {command or f'{options} COMMAND'} {options if command else ''}\n" + (
+        "" if command else f"commands: {' '.join(COMMANDS)}\n"
+    )
+
+
+def _place(line: Line, root: Path) -> Place:
+    if not line.words:
+        raise usage(f"{line.command} needs the id of a container")
+    if len(line.words) > 1 and line.command not in ("exec", "kill", "ps"):
+        raise usage(f"{line.command} takes one container, not {' '.join(line.words)}")
+    return Place(root, line.words[0])
+
+
+def _wish(line: Line, config: dict[str, Any], *, attached: bool) -> create.Wish:
+    terminal = bool(config["process"].get("terminal"))
+    return create.Wish(
+        bundle=Path(line.own.text("--bundle", ".")).resolve(),
+        console=_console(line.own.text("--console-socket"), config["process"], terminal=terminal, attached=attached),
+        pid_file=line.own.text("--pid-file"),
+        pivot=not line.own.given("--no-pivot"),
+        keyring=not line.own.given("--no-new-keyring"),
+        preserved=_preserved(line, config["process"]),
+    )
+
+
+def _console(path: str, process: Mapping[str, Any], *, terminal: bool, attached: bool) -> Console | None:
+    """A terminal whose master goes to a socket that the caller names, or to us."""
+    if not terminal:
+        if path:
+            raise Failure("InvalidArgument", "--console-socket is given, and process.terminal is not set")
+        return None
+    size = process.get("consoleSize") or {}
+    rows, columns = size.get("height", 0), size.get("width", 0)
+    if path:
+        theirs = socket.socket(socket.AF_UNIX)
+        theirs.connect(path)
+        return Console(theirs, socket.socket(socket.AF_UNIX), rows, columns)
+    if not attached:
+        raise Failure("InvalidArgument", "process.terminal is set: a detached container needs --console-socket")
+    ours = foreground.size()
+    return console.new(rows or ours[0], columns or ours[1])
+
+
+def _preserved(line: Line, process: dict[str, Any]) -> int:
+    """Descriptors from 3 on that go to the process; those of socket activation are told to it as systemd does."""
+    count, listening = line.own.number("--preserve-fds"), os.environ.get("LISTEN_FDS", "")
+    if listening.isdigit():
+        process["env"] = [*(process.get("env") or ()), f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
+        count += int(listening)
+    for number in range(3, 3 + count):
+        os.fstat(number)  # a descriptor that is not there would become one of ours
+    return count
+
+
+def _create(line: Line, root: Path, _: Report) -> int:
+    config = create.configuration(Path(line.own.text("--bundle", ".")).resolve())
+    create.create(_place(line, root), config, _wish(line, config, attached=False))
+    return 0
+
+
+def _run_container(line: Line, root: Path, report: Report) -> int:
+    detached = line.own.given("--detach")
+    config, place = create.configuration(Path(line.own.text("--bundle", ".")).resolve()), _place(line, root)
+    wish = _wish(line, config, attached=not detached)
+    born = create.create(place, config, wish)
+    try:
+        master = _master(wish.console, line)
+        create.start(place, report)
+        if detached:
+            return 0
+        code = foreground.wait(born, master)
+    except BaseException:
+        ending.delete(place, report, force=True)
+        raise
+    if not line.own.given("--keep"):
+        ending.delete(place, report, force=True)
+    return code
+
+
+def _master(wanted: Console | None, line: Line) -> int:
+    """Our end of the terminal, if it was not sent to somebody else."""
+    return wanted.receive() if wanted is not None and not line.own.text("--console-socket") else -1
+
+
+def _exec(line: Line, root: Path, _: Report) -> int:
+    place, detached = _place(line, root), line.own.given("--detach")
+    process = execution.process_of(place, line.own, line.words[1:])
+    terminal = bool(process.get("terminal"))
+    wanted = _console(line.own.text("--console-socket"), process, terminal=terminal, attached=not detached)
+    preserved = _preserved(line, process)
+    born: Child = execution.execute(place, execution.Wish(process, wanted, line.own.text("--pid-file"), preserved))
+    return 0 if detached else foreground.wait(born, _master(wanted, line))
+
+
+def _start(line: Line, root: Path, report: Report) -> int:
+    create.start(_place(line, root), report)
+    return 0
+
+
+def _state(line: Line, root: Path, _: Report) -> int:
+    sys.stdout.write(listing.printed(listing.container(_place(line, root))))
+    return 0
+
+
+def _kill(line: Line, root: Path, _: Report) -> int:
+    if len(line.words) > 2:
+        raise usage("kill takes one container and one signal")
+    number = _signal(line.words[1] if len(line.words) > 1 else "TERM")
+    ending.kill(_place(line, root), number, everyone=line.own.given("--all"))
+    return 0
+
+
+def _signal(text: str) -> int:
+    name = text.upper().removeprefix("SIG")
+    try:
+        number = int(text) if text.isdigit() else int(signal.Signals[f"SIG{name}"])
+        if 0 < number <= signal.SIGRTMAX:
+            return number
+    except KeyError:
+        pass
+    raise usage(f"unknown signal {text!r}")
+
+
+def _delete(line: Line, root: Path, report: Report) -> int:
+    ending.delete(_place(line, root), report, force=line.own.given("--force"))
+    return 0
+
+
+def _pause(line: Line, root: Path, _: Report) -> int:
+    ending.freeze(_place(line, root), frozen=line.command == "pause")
+    return 0
+
+
+def _update(line: Line, root: Path, _: Report) -> int:
+    ending.update(_place(line, root), line.own)
+    return 0
+
+
+def _ps(line: Line, root: Path, _: Report) -> int:
+    found = listing.pids(_place(line, root))
+    as_json = _form(line.own, ("table", "json")) == "json"
+    sys.stdout.write(listing.printed(found) if as_json else listing.processes(found))
+    return 0
+
+
+def _list(line: Line, root: Path, _: Report) -> int:
+    form, rows = _form(line.own, ("table", "json")), listing.containers(root)
+    if line.own.given("--quiet"):
+        sys.stdout.write("".join(f"{row['id']}\n" for row in rows))
+    else:
+        sys.stdout.write(listing.printed(rows) if form == "json" else listing.table(rows))
+    return 0
+
+
+def _form(options: Options, known: tuple[str, ...]) -> str:
+    form = options.text("--format", known[0])
+    if form not in known:
+        raise usage(f"--format is {' or '.join(known)}, not {form!r}")
+    return form
+
+
+def _spec(line: Line, _root: Path, _: Report) -> int:
+    path = Path(line.own.text("--bundle", ".")) / "config.json"
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(listing.printed(listing.example()))
+    except FileExistsError:
+        raise Failure("Conflict", f"{path} exists", "remove it first") from None
+    return 0
+
+
+def _features(_line: Line, _root: Path, _: Report) -> int:
+    sys.stdout.write(listing.printed(listing.features()))
+    return 0
+
+
+_COMMANDS: Mapping[str, Callable[[Line, Path, Report], int]] = {
+    "create": _create,
+    "run": _run_container,
+    "start": _start,
+    "state": _state,
+    "kill": _kill,
+    "delete": _delete,
+    "exec": _exec,
+    "ps": _ps,
+    "pause": _pause,
+    "resume": _pause,
+    "update": _update,
+    "list": _list,
+    "spec": _spec,
+    "features": _features,
+}
+
+
+def run(version: str) -> None:
+    """The process itself."""
+    syscalls.forbid_dumps()  # until its exec a child of ours is visible in the container, and is a copy of us
+    syscalls.heed_internal_signals()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # what is ignored is inherited, whatever clone is told
+        signal.signal(number, lambda _number, _frame: None)
+    os.umask(0o022)
+    sys.exit(main(sys.argv[1:], version))
