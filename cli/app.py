@@ -56,6 +56,9 @@ def run(argv: Sequence[str]) -> int:
         return UsageError.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except UnicodeEncodeError as error:  # bytes of the command line or of a variable that no message can hold
+        print(f"Error: {error.object!r} is not UTF-8, and goes to another host only as that", file=sys.stderr)
+        return UsageError.exit_code
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (so that the flush at exit has where to go)
         return BROKEN_PIPE

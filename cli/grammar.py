@@ -73,14 +73,19 @@ def normalise(args: Sequence[str], flags: Iterable[Flag], *, interspersed: bool)
 
 def check_arity(path: str, count: int, arity: Arity) -> None:
     """Raise UsageError in docker's words when a command at `path` was given the wrong number of arguments."""
-    if count < arity.least:
-        bound = "at least " if arity.most is None or arity.most > arity.least else ""
-        raise UsageError(f"'{path}' requires {bound}{_arguments(arity.least)}", exit_code=1)
-    if arity.most is not None and count > arity.most:
-        if arity.most == 0:
-            raise UsageError(f"'{path}' accepts no arguments", exit_code=1)
-        bound = "at most " if arity.least < arity.most else ""
-        raise UsageError(f"'{path}' requires {bound}{_arguments(arity.most)}", exit_code=1)
+    if arity.least <= count and (arity.most is None or count <= arity.most):
+        return
+    if arity.most == 0:
+        raise UsageError(f"'{path}' accepts no arguments", exit_code=1)
+    if arity.most is None:
+        wanted = f"at least {_arguments(arity.least)}"
+    elif arity.most == arity.least:
+        wanted = _arguments(arity.least)
+    elif arity.least:
+        wanted = f"at least {arity.least} and at most {_arguments(arity.most)}"
+    else:
+        wanted = f"at most {_arguments(arity.most)}"
+    raise UsageError(f"'{path}' requires {wanted}", exit_code=1)
 
 
 class _Walk:

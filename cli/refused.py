@@ -4,7 +4,7 @@ no list is a typing error and told as one."""
 from __future__ import annotations
 
 _RUN = """
-    --annotation --attach -a --blkio-weight-device --cgroup-parent --cpu-rt-period --cpu-rt-runtime
+    --annotation --blkio-weight-device --cgroup-parent --cpu-rt-period --cpu-rt-runtime
     --disable-content-trust --gpus --ip6 --isolation --kernel-memory --link-local-ip
     --memory-swappiness --runtime --storage-opt --userns --volume-driver
 """

@@ -243,7 +243,7 @@ class ContainerService(ContainerServiceServicer):
         )
         try:
             yield wire.AttachContainerResponse(ready=True)
-            shown = _streams(stdout=opening.stdout, stderr=opening.stderr)
+            shown = () if opening.silent else _streams(stdout=opening.stdout, stderr=opening.stderr)
             async for response in relay_attachment(attachment, requests, shown):
                 yield response
         finally:

@@ -7,6 +7,7 @@ takes the port later is in the shadow of the map.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -55,7 +56,7 @@ class Ports:
         try:
             for number in order:
                 port = checked[number]
-                found = self._fixed(port) if port.published else self._free(port)
+                found = self._any(port) if port.published else self._free(port)
                 self.hold(container_id, (found,))
                 taken[number] = found
         except BaseException:
@@ -71,6 +72,14 @@ class Ports:
                 del holders[port.host_address]
                 if not holders:
                     del self._taken[port.protocol, port.published]
+
+    def _any(self, port: Port) -> Port:
+        """The first free one of those wished for. Raises Exhausted for the last."""
+        for number in range(port.published, port.published_last):
+            with contextlib.suppress(Exhausted):
+                return self._fixed(msgspec.structs.replace(port, published=number, published_last=0))
+        last = port.published_last or port.published
+        return self._fixed(msgspec.structs.replace(port, published=last, published_last=0))
 
     def _fixed(self, port: Port) -> Port:
         where = f"{port.host_address or '0.0.0.0'}:{port.published}"
@@ -101,7 +110,7 @@ class Ports:
 
 def _checked(port: Port) -> Port:
     """With "all addresses" as an empty `host_address`, and numbers that can be."""
-    if not 0 < port.target < 65536 or not 0 <= port.published < 65536:
+    if not 0 < port.target < 65536 or not 0 <= port.published < 65536 or not 0 <= port.published_last < 65536:
         raise InvalidArgument(f"port {port.published}:{port.target} is not between 1 and 65535")
     host_address = "" if port.host_address in ("", "0.0.0.0", "::") else port.host_address
     if host_address:

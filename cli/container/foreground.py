@@ -1,6 +1,7 @@
 """`run`, `start`, `attach`: verbs that may stay with the container, and then end with its exit code."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,11 +14,12 @@ from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
 from cli.foreground import DETACHED, Ended, Manners, check_terminal, follow, window
 from cli.parse import process
-from shoal.errors import Conflict, ShoalError
+from shoal.errors import Conflict, InvalidArgument, ShoalError
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import CONTAINER_STATE_PAUSED, CONTAINER_STATE_RUNNING, Container
 
 _OURS = 125
+_SHOWN = ("stdout", "stderr")
 
 
 class ForegroundFlags(Flags):
@@ -47,21 +49,32 @@ async def run(
     manners: ForegroundFlags,
     image: Annotated[str, typer.Argument()],
     args: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    attach: Annotated[
+        list[str],
+        flag("-a", "--attach", metavar="list", parse=process.stream, help="Attach to STDIN, STDOUT or STDERR"),
+    ] = [],  # noqa: B006
     detach: Annotated[
         bool, switch("-d", "--detach", help="Run container in background and print container ID")
     ] = False,
 ) -> int:
     """Create and run a new container from an image"""
+    if attach and detach:
+        raise InvalidArgument("conflicting options: cannot specify both --attach and --detach")
     request = create_request(flags, image, args)
+    stdin = flags.interactive and (not attach or "stdin" in attach)
     if not detach:
-        check_terminal(stdin=flags.interactive, tty=flags.tty)
+        check_terminal(stdin=stdin, tty=flags.tty)
     try:
         made = await make(client, flags, request)
         if detach:
             await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=made))
             print(made)
             return 0
-        ended = await _attach(client, made, _manners(manners, stdin=flags.interactive, tty=flags.tty), start=True)
+        if attach and not {"stdout", "stderr"} & set(attach):
+            print(made, flush=True)
+        ended = await _attach(
+            client, made, _manners(manners, stdin=stdin, tty=flags.tty), start=True, streams=attach or _SHOWN
+        )
     except ShoalError as error:
         # docker: whatever keeps a container from running is 125, 126 or 127, so that it is not taken for its own code
         error.exit_code = error.exit_code if error.exit_code in (126, 127) else _OURS
@@ -122,12 +135,15 @@ async def attach(
     return _code(await _attach(client, container, _manners(manners, stdin=stdin, tty=found.spec.tty), start=False))
 
 
-async def _attach(client: Client, container: str, manners: Manners, *, start: bool) -> Ended:
+async def _attach(
+    client: Client, container: str, manners: Manners, *, start: bool, streams: Sequence[str] = _SHOWN
+) -> Ended:
     opening = engine_pb2.AttachOpen(
         container=container,
         stdin=manners.stdin,
-        stdout=True,
-        stderr=True,
+        stdout="stdout" in streams,
+        stderr="stderr" in streams,
+        silent="stdout" not in streams and "stderr" not in streams,
         start=start,
         size=window() if manners.tty else None,
     )

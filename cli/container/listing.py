@@ -1,5 +1,6 @@
 """`ps` and `port`: containers as rows."""
 
+import asyncio
 import ipaddress
 import time
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ import typer
 
 from cli.client import Client
 from cli.command import command, flag, switch
+from cli.container.lifecycle import complain
 from cli.listing import ListFlags
 from cli.output import table, words
 from cli.output.table import Row
@@ -17,7 +19,7 @@ from cli.parse.number import integer32
 from cli.parse.port import port_and_protocol
 from shoal.errors import ShoalError
 from shoal.ids import short
-from shoal.v1 import engine_pb2, types_pb2
+from shoal.v1 import control_pb2, engine_pb2, types_pb2
 from shoal.v1.engine_pb2 import ContainerSize
 from shoal.v1.types_pb2 import Container, MountType, Port
 
@@ -52,7 +54,8 @@ async def ls(
         bool, switch("-l", "--latest", help="Show the latest created container (includes all states)")
     ] = False,
     size: Annotated[bool, switch("-s", "--size", help="Display total file sizes")] = False,
-) -> None:
+    every_node: Annotated[bool, switch("-A", "--all-nodes", help="Show the containers of all nodes")] = False,
+) -> int:
     """List containers"""
     last = 1 if latest and last < 0 else last
     request = engine_pb2.ListContainersRequest(
@@ -61,12 +64,44 @@ async def ls(
         filters=pair.filters(flags.filter),
         size=(size and not flags.quiet) or ".Size" in flags.format,
     )
-    answer = await client.containers.ListContainers(request)
+    failed = 0
+    if every_node:
+        answers, failed = await _of_all_nodes(client, request)
+    else:
+        answers = [("", await client.containers.ListContainers(request))]
     now_ns = time.time_ns()
     rows = [
-        row(each, now_ns=now_ns, whole=flags.no_trunc, size=answer.sizes[each.meta.id]) for each in answer.containers
+        {
+            **row(each, now_ns=now_ns, whole=flags.no_trunc, size=answer.sizes[each.meta.id]),
+            **({"Node": node} if every_node else {}),
+        }
+        for node, answer in answers
+        for each in answer.containers
     ]
-    print(flags.draw(rows, columns=(*_COLUMNS, "Size") if size else _COLUMNS, headers=_HEADERS), end="")
+    columns = (*(["Node"] if every_node else []), *_COLUMNS, *(["Size"] if size else []))
+    print(flags.draw(rows, columns=columns, headers=_HEADERS), end="")
+    return failed
+
+
+async def _of_all_nodes(
+    client: Client, request: engine_pb2.ListContainersRequest
+) -> tuple[list[tuple[str, engine_pb2.ListContainersResponse]], int]:
+    """What each node that is up answers, by host name; a node that does not is told. The exit code."""
+    nodes = [view.node for view in (await client.control.ListNodes(control_pb2.ListNodesRequest())).nodes]
+    up = sorted(
+        (each for each in nodes if each.status.state == types_pb2.NODE_STATE_READY),
+        key=lambda each: each.description.hostname,
+    )
+    calls = [client.calls.at(each.meta.id).containers().ListContainers(request) for each in up]
+    found, failed = [], 0
+    for node, answer in zip(up, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+        if isinstance(answer, ShoalError):
+            failed = complain(ShoalError(f"node {node.description.hostname}: {answer.message}", hint=answer.hint))
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            found.append((node.description.hostname, answer))
+    return found, failed
 
 
 @command("CONTAINER [PRIVATE_PORT[/PROTO]]", examples=["shoal port web", "shoal port web 80/tcp"])

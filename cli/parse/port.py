@@ -44,6 +44,8 @@ def service_ports(text: str) -> list[Port]:
             raise InvalidArgument(
                 f"{text}: a service is published on every address of the hosts", hint="leave the address out"
             )
+        if port.published_last:
+            raise InvalidArgument(f"{text}: a service has one port on all hosts", hint="give one, or none at all")
         port.mode = PUBLISH_MODE_INGRESS
     return ports
 
@@ -65,8 +67,17 @@ def _short(text: str) -> list[Port]:
     targets = _range(target, "containerPort")
     hosts = _range(published, "hostPort", least=0) if published else range(0)
     if hosts and len(hosts) != len(targets):
-        if len(targets) == 1:
-            raise Unsupported(f"{text}: a range of host ports for one container port is not supported yet")
+        if len(targets) == 1:  # any of them
+            first, last = hosts[0], hosts[-1]
+            return [
+                Port(
+                    protocol=number,
+                    target=targets[0],
+                    host_address=address,
+                    published=first,
+                    published_last=last,
+                )
+            ]
         raise InvalidArgument(f"invalid ranges specified for container and host Ports: {target} and {published}")
     return [
         Port(protocol=number, target=each, published=hosts[at] if hosts else 0, host_address=address)

@@ -123,6 +123,13 @@ def mac_address(text: str) -> str:
     return mac
 
 
+def stream(text: str) -> str:
+    """`-a`: one of a process's three, in lower case."""
+    if text.lower() not in ("stdin", "stdout", "stderr"):
+        raise InvalidArgument("valid streams are STDIN, STDOUT and STDERR")
+    return text.lower()
+
+
 def detach_keys(text: str) -> bytes:
     """`ctrl-p,ctrl-q` as the bytes that a terminal sends."""
     out = bytearray()

@@ -23,13 +23,14 @@ class PublishMode(enum.IntEnum):
 
 class Port(Value, frozen=True):
     """`target` is inside the container, `published` on the host (0: any free one). `host_address` counts in host
-    mode only; empty means all."""
+    mode only; empty means all. A `published_last` wishes for any free one from `published` to it."""
 
     protocol: PortProtocol = PortProtocol.TCP
     target: int = 0
     published: int = 0
     host_address: str = ""
     mode: PublishMode = PublishMode.INGRESS
+    published_last: int = 0
 
 
 class NetworkAttachment(Value, frozen=True):

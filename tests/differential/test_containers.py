@@ -23,6 +23,12 @@ CASES = {
         engine run --rm --nosuch busybox
         engine run
     """,
+    "run -a": """
+        echo hello | engine run -i --rm -a stdin -a stdout busybox cat
+        engine run --rm -a stderr busybox sh -c 'echo out; echo err >&2'
+        engine run --rm -a stdin busybox echo out
+        engine run --rm -a bad busybox
+    """,
     "names": """
         engine run -d --name web busybox sleep 100
         engine create --name web busybox
@@ -202,6 +208,8 @@ CASES = {
         engine run --rm --network host -p 80:80 busybox
         engine run --rm --network container:web -p 80:80 busybox
         engine run --rm --network nosuch busybox
+        engine run -d --name range -p 8080-8081:80 busybox sleep 100
+        engine port range
         engine create -p 8080-8082:80-81 busybox
         engine create -p x:80 busybox
     """,
@@ -283,6 +291,26 @@ CASES = {
         engine run --rm --network container:web --hostname x busybox
         engine run --rm --uts host --hostname x busybox
         engine run --rm --init busybox sh -c 'ps | head -2 | tail -1 | grep -c init'
+    """,
+    "odd lines": """
+        engine run --rm=false --name web busybox true
+        engine ps -a --format '{{.Names}}'
+        engine run --rm=maybe busybox
+        engine run -dp 8080:80 --name=other busybox sleep 100
+        engine run --rm -- busybox echo x
+        engine run -z busybox
+        engine exec -it other true
+        engine exec other sh -c 'exit 300'
+        engine exec
+        engine port
+        engine kill -s 0 other
+        engine stop -t 0 nosuch other
+        engine run --rm --label '' busybox
+        engine run --rm -e '' busybox
+        engine run --rm --pids-limit 99999999999999999999 busybox
+        engine run --rm -m nan busybox
+        engine run --rm -p 99999999999:1 busybox
+        engine start nosuch missing
     """,
     "health": """
         engine run -d --name web --health-cmd true --health-interval 300ms busybox sleep 100

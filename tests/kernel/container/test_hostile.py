@@ -194,3 +194,12 @@ async def test_a_target_that_is_swapped_for_a_link_while_it_is_mounted_on_leads_
             await asyncio.sleep(0)
         assert os.listdir(tmp_path / "victim") == [], number
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+async def test_bytes_that_are_no_text_are_refused_in_a_sentence(shell):
+    for line in (("run", "-e", "A=\udcff", "busybox"), ("run", "busybox", "echo", "\udcff"), ("inspect", "\udcff")):
+        ran = await shell(*line)
+        assert ran.code == 125
+        assert "is not UTF-8" in ran.err
+        assert "fault" not in ran.err
+    assert not (await shell("ps", "-aq")).out

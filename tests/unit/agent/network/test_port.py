@@ -98,3 +98,11 @@ def test_a_socket_of_the_host_is_seen(protocol, kind):
         assert held(protocol, "127.0.0.1", number)
         assert not held(protocol, "", number, own=["127.0.0.1"]), "our own resolver's does not count"
     assert not held(protocol, "", number)
+
+
+def test_of_a_span_the_first_free_port_is_given():
+    ours = ports(busy={(TCP, 8080)})
+    wish = Port(target=80, published=8080, published_last=8082)
+    assert [ours.take(name, [wish])[0].published for name in "ab"] == [8081, 8082]
+    with pytest.raises(Exhausted, match=r"Bind for 0\.0\.0\.0:8082 failed"):
+        ours.take("c", [wish])
