@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import grpc.aio
@@ -201,7 +201,9 @@ class Session:
             manager, identity=identity, silence_s=silence_s, connect_s=connect_s, ahead_bytes=AHEAD_BYTES
         ) as channel:
             outgoing: asyncio.Queue[wire.SessionRequest | None] = asyncio.Queue(maxsize=1)
-            call: Any = dispatcher_pb2_grpc.DispatcherServiceStub(channel).Session(self._requests(outgoing))
+            # Written to, not given an iterator: gRPC 1.85 leaves one of a call that the other end has ended to wait for
+            # ever (grpc/grpc#37355).
+            call: Any = dispatcher_pb2_grpc.DispatcherServiceStub(channel).Session()
             try:
                 welcome = await self._welcome(call, manager)
                 await self._greeted(manager, welcome)
@@ -213,22 +215,25 @@ class Session:
                 self._channel = None
                 call.cancel()
 
-    async def _requests(
-        self, outgoing: asyncio.Queue[wire.SessionRequest | None]
-    ) -> AsyncIterator[wire.SessionRequest]:
-        """What goes up, in order: the stream has one writer."""
-        yield wire.SessionRequest(hello=wire.Hello(description=self._description(), images=self._inventory()))
-        while (request := await outgoing.get()) is not None:
-            yield request
+    async def _write(self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+        """What goes up, in order: the stream has one writer. Why it cannot any more, the reader hears."""
+        with contextlib.suppress(asyncio.InvalidStateError):
+            while (request := await outgoing.get()) is not None:
+                await call.write(request)
+            await call.done_writing()
+        await asyncio.Event().wait()
 
     async def _welcome(self, call: Any, manager: str) -> wire.Welcome:
         response: Any = None
 
-        async def read() -> None:
+        async def greet() -> None:
             nonlocal response
+            hello = wire.Hello(description=self._description(), images=self._inventory())
+            with contextlib.suppress(asyncio.InvalidStateError):
+                await call.write(wire.SessionRequest(hello=hello))
             response = await call.read()
 
-        await first_of(read(), self._summoned.wait(), self._clock.sleep(WELCOME_S))
+        await first_of(greet(), self._summoned.wait(), self._clock.sleep(WELCOME_S))
         if response is None:
             raise Unavailable(f"the manager at {manager} does not answer")
         if response is grpc.aio.EOF:
@@ -272,6 +277,7 @@ class Session:
         # The first that ends, ends the stream: the reader by its end, the last one by a new certificate.
         await first_of(
             self._receive(call),
+            self._write(call, outgoing),
             self._beat(outgoing),
             self._send_reports(outgoing),
             self._send_images(outgoing),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -253,6 +255,20 @@ async def test_managers_and_role_that_change_are_learnt_in_the_session(connect: 
     assert agent.session.told.is_set()
     assert agent.session.managers == tuple(others)
     assert manager.streams.empty()
+
+
+async def test_a_session_that_ends_leaves_nothing_that_asyncio_complains_of(connect: Connect, manager: Manager) -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    connect()
+    for _ in range(3):
+        stream = await manager.session()
+        await stream.next("heartbeat")
+        await stream.end()
+    await manager.session()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
 
 
 async def test_moves_to_a_manager_that_serves_again(connect: Connect, manager: Manager, authority: Authority) -> None:
