@@ -41,13 +41,16 @@ async def open_store(access: StoreAccess, data_dir: Path, identity_dir: Path, cl
     if identity is None:
         raise NotFound(f"there is no identity in {identity_dir} to come into etcd by")
     deadline = clock.monotonic() + START_S
+    waiting = False
     while True:
         try:
             return await EtcdStore.open(_own(access.endpoints, access.prefix, identity), clock=clock)
         except Unavailable as error:
             if clock.monotonic() > deadline:
                 raise
-            log.info("waiting for etcd: %s", error)
+            if not waiting:
+                log.info("waiting for etcd: %s", error)
+            waiting = True
             await clock.sleep(_RETRY_S)
 
 

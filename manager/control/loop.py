@@ -118,7 +118,9 @@ class Loop:
             return actions
         try:
             return self._finish(self._mirror, actions, self._clock.now_ns())
-        except Exception:  # they hold as they are
+        except (
+            Exception
+        ):  # boundary: a bug in what only saves writes must not hold up decisions, which hold as they are
             log.exception("what was decided is written unfinished")
             return actions
 
@@ -142,7 +144,7 @@ class Loop:
         now_ns = self._clock.now_ns()
         try:
             decision = controller.reconcile(self._mirror, key, now_ns, _minting())
-        except Exception:  # a decider's bug must stop one key, not the cluster
+        except Exception:  # boundary: deciders are pure, so this is a bug for one key, and must not stop the cluster
             log.exception("controller %s failed on %s; it is left as it is for now", controller.name, key)
             self._timers.set(stage, key, self._ticks_ns() + _FAILED_NS)
             return []

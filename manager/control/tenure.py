@@ -96,6 +96,7 @@ class Tenure:
         await first_of(self._renew(lease), self._deadline(), self.over(lease))
 
     async def _renew(self, lease: int) -> None:
+        failing = False
         while True:
             await self._clock.sleep(RENEW_S)
             # The lease's time begins when the store hears of it, which is later than this.
@@ -103,8 +104,11 @@ class Tenure:
             try:
                 await self._store.keep_alive(lease)
             except (Exhausted, Unavailable) as error:
-                log.warning("the lease could not be renewed, trying again: %s", error)
+                if not failing:
+                    log.warning("the lease could not be renewed, trying again: %s", error)
+                failing = True
             else:
+                failing = False
                 self._renewed = asked
 
     async def _deadline(self) -> None:

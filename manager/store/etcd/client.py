@@ -44,6 +44,8 @@ class Client:
         self._token = ""
         self._term = 0
         self._closing: set[asyncio.Task[None]] = set()
+        # Endpoints that were given up and have not answered since.
+        self._silent: set[str] = set()
         self.trouble = ""
         self.heard_at = clock.monotonic()
         # Set when a stream broke: whoever looks after the endpoints should look now.
@@ -78,7 +80,7 @@ class Client:
                 if failures % len(self._endpoints) == 0:
                     await self.clock.sleep(min(backoff.next(), max(0, deadline - self.clock.monotonic())))
             else:
-                self._heard()
+                self._heard(endpoint)
                 return answer
         error = _silent(reasons)
         if not self.trouble:
@@ -153,7 +155,7 @@ class Client:
     def _learn(self, endpoint: Endpoint, fault: Fault, *, again: bool) -> None:
         """Raise what ends the call, or prepare the next attempt."""
         if fault.outcome is Outcome.REFUSED:
-            self._heard()
+            self._heard(endpoint)
             raise fault.error from fault
         if fault.outcome is Outcome.STRANGER:
             self._token = ""
@@ -167,11 +169,15 @@ class Client:
         if len(self._endpoints) == 1 or endpoint is not self._endpoints[self._at]:
             return
         self._at = (self._at + 1) % len(self._endpoints)
-        log.info("etcd endpoint %s given up, trying %s: %s", endpoint.address, self._endpoints[self._at].address, why)
+        if endpoint.address not in self._silent:  # one line until it answers again
+            other = self._endpoints[self._at].address
+            log.info("etcd endpoint %s given up, trying %s: %s", endpoint.address, other, why)
+        self._silent.add(endpoint.address)
         endpoint.give_up()
 
-    def _heard(self) -> None:
+    def _heard(self, endpoint: Endpoint) -> None:
         self.heard_at = self.clock.monotonic()
+        self._silent.discard(endpoint.address)
         if self.trouble:
             log.info("etcd answers again")
             self.trouble = ""

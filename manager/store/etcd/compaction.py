@@ -31,6 +31,7 @@ class Compactor:
     async def run(self) -> None:
         """For ever; what fails is tried again a period later."""
         before = 0
+        failing = False
         while True:
             try:
                 now = await self._store.revision()
@@ -39,8 +40,11 @@ class Compactor:
                 elif (upto := compactable(before, now, self._kept_revisions)) > 0:
                     await self._store.compact(upto)
                 before = now
+                failing = False
             except ShoalError as error:
-                log.warning("the store's history is not compacted: %s", error)
+                if not failing:
+                    log.warning("the store's history is not compacted, trying on: %s", error)
+                failing = True
             await self._clock.sleep(self._period_s)
 
     async def relieve(self, revision: int) -> None:

@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 
 import pytest
 
 from manager.store.base import Guard, Put, Txn
 from manager.store.etcd import method
+from manager.store.etcd.client import Client
+from manager.store.etcd.settings import EtcdSettings
 from manager.store.etcd.store import EtcdStore
 from manager.store.etcd.transaction import request_of
 from shoal.errors import Compacted, Unavailable
 from tests import etcd
 from tests.contract.store.steps import put, take
-from tests.contract.store.witness import REFUSED_S, TOLD_S, at_last, opened, told, watched
+from tests.contract.store.witness import CLOCK, REFUSED_S, TOLD_S, at_last, opened, told, watched
 from tests.link import linked
 
 
@@ -164,3 +167,16 @@ async def written(store: EtcdStore, count: int) -> None:
             await store.client.ask(method.TXN, request, again=False, timeout_s=20)
 
     await asyncio.gather(*(some() for _ in range(64)))
+
+
+async def test_an_outage_is_told_once_however_often_it_is_met(caplog):
+    caplog.set_level(logging.INFO, "manager.store.etcd.client")
+    addresses = tuple(f"127.0.0.1:{port}" for port in etcd.free_ports(2))
+    client = Client(EtcdSettings(addresses), CLOCK)
+    for _ in range(4):
+        with pytest.raises(Unavailable):
+            await client.look(timeout_s=0.4)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3, lines
+    assert sum("given up" in text for text in lines) == 2
+    await client.close()
