@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import grpc.aio
 import msgspec
 
-from agent.address import advertised, towards
+from agent.address import advertised, check_way, towards
 from agent.certificate import Credentials
 from agent.database import Database
 from agent.join import join, manager_address, parse_token
@@ -31,7 +31,7 @@ from shoal.files import read_optional, write_atomic
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability, Role
-from shoal.settings import ETCD_CLIENT_PORT, MANAGER_PORT, Paths, host_port
+from shoal.settings import AGENT_PORT, ETCD_CLIENT_PORT, MANAGER_PORT, Paths, host_port
 from shoal.tasks import Group
 from shoal.tls import Identity, new_key
 
@@ -221,7 +221,8 @@ class Membership:
 
     async def _found(self, settings: ManagerSettings, prepare: Callable[[], Awaitable[None]] | None = None) -> Founded:
         """Become a manager by `settings`, once `prepare` has made its data."""
-        address, _ = host_port(settings.advertise, MANAGER_PORT)
+        address, port = host_port(settings.advertise, MANAGER_PORT)
+        await check_way(address, port, listen=host_port(settings.listen, MANAGER_PORT))
         await self._remember([settings.advertise], address)
         await self._office.note(settings)
         try:
@@ -251,6 +252,8 @@ class Membership:
             if not managers:
                 raise InvalidArgument("no manager to join at", hint="give the address of one: HOST:2377")
             address = advertised(advertise or self._default_address) if advertise or self._default_address else ""
+            if address:
+                await check_way(address, AGENT_PORT, listen=("0.0.0.0", AGENT_PORT))
             last: ShoalError | None = None
             for manager in managers:
                 try:

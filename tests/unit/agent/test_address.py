@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from agent.address import addresses, advertised, towards
+from agent.address import addresses, advertised, check_way, towards
 from shoal.errors import InvalidArgument
 
 
@@ -44,3 +44,13 @@ def test_the_only_address_is_chosen_or_the_choice_is_asked_for() -> None:
 
 def test_the_way_to_another_host_tells_the_own_address() -> None:
     assert towards("127.0.0.1", 2377) == "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_an_address_of_this_host_needs_no_way_to_it() -> None:
+    await check_way("127.0.0.1", 1, listen=("127.0.0.1", free_port()))
