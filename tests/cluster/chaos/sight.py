@@ -82,8 +82,9 @@ def unsettled(rack: Rack, sight: Sight) -> list[str]:
 def doubled(tasks: Iterable[TaskView]) -> list[str]:
     """Slots with more than one task that is wanted and runs."""
     running = (each for each in wanted(tasks) if each.task.status.state == TASK_STATE_RUNNING)
-    counts = Counter((each.service_name, each.task.slot) for each in running)
-    return [f"slot {name}.{slot} has {count} running tasks" for (name, slot), count in counts.items() if count > 1]
+    # By id: the tasks of services that were removed a moment ago have none's name.
+    counts = Counter((each.task.service_id, each.service_name, each.task.slot) for each in running)
+    return [f"slot {name}.{slot} has {count} running tasks" for (_, name, slot), count in counts.items() if count > 1]
 
 
 def wanted(tasks: Iterable[TaskView]) -> list[TaskView]:
