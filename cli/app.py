@@ -93,7 +93,12 @@ def _print_version(asked: bool) -> None:
 def _root(
     ctx: typer.Context,
     host: Annotated[
-        str, flag("-H", "--host", help="Daemon to connect to: unix:///path, ssh://user@host or host:2377 [$SHOAL_HOST]")
+        str,
+        flag(
+            "-H",
+            "--host",
+            help="Daemon to connect to: unix:///path, ssh://user@host or host:2377[,host:2377…] [$SHOAL_HOST]",
+        ),
     ] = "",
     context: Annotated[
         str, flag("-c", "--context", help="Context to use instead of the current one [$SHOAL_CONTEXT]")

@@ -50,7 +50,7 @@ class Client:
             knock(endpoint)
             target = f"unix:{endpoint.path}"
         else:
-            target = f"{_bracketed(endpoint.address)}:{endpoint.port}"
+            target = await _target(endpoint)
         identity = _identity(endpoint) if endpoint.kind == "tcp" else None
         from cli.calls import Calls
 
@@ -156,6 +156,31 @@ def _identity(endpoint: Endpoint) -> Identity:
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidArgument(f"{flag} {name} cannot be read: {error}") from error
     return Identity(pem["--tlscert"], pem["--tlskey"], pem["--tlscacert"])
+
+
+async def _target(endpoint: Endpoint) -> str:
+    """The managers as gRPC takes them: of several it uses the first that it can connect to, and tries the next one
+    beside one that does not answer within a moment."""
+    if len(endpoint.managers) == 1:
+        ((address, port),) = endpoint.managers
+        return f"{_bracketed(address)}:{port}"
+    import asyncio
+
+    found, why = [], ""
+    for address, port in endpoint.managers:
+        try:
+            infos = await asyncio.get_running_loop().getaddrinfo(address, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            why = f"{address}: {error.strerror or error}"
+        else:
+            found += [(str(info[4][0]), port) for info in infos]
+    if not found:
+        raise unreachable(endpoint, why)
+    if all(":" not in address for address, _ in found):
+        return "ipv4:" + ",".join(f"{address}:{port}" for address, port in found)
+    # One list has one family; an IPv4 address has a form there too (RFC 4291, 2.5.5.2).
+    mapped = ((address if ":" in address else f"::ffff:{address}", port) for address, port in found)
+    return "ipv6:" + ",".join(f"[{address}]:{port}" for address, port in mapped)
 
 
 def _bracketed(address: str) -> str:

@@ -22,12 +22,12 @@ _FIELDS = ("host", "ca", "cert", "key")
     "[OPTIONS] CONTEXT",
     examples=[
         "shoal context create rack --host ssh://root@n1",
-        "shoal context create rack --docker host=n1:2377,ca=ca.pem,cert=cert.pem,key=key.pem",
+        "shoal context create rack --docker host=n1:2377,n2:2377,ca=ca.pem,cert=cert.pem,key=key.pem",
     ],
 )
 def create(
     context: Annotated[str, typer.Argument()],
-    host: Annotated[str, flag("--host", help="Daemon of the context: unix://, ssh:// or host:2377")] = "",
+    host: Annotated[str, flag("--host", help="Daemon of the context: unix://, ssh:// or host:2377[,host:2377…]")] = "",
     docker: Annotated[str, flag("--docker", help="The same as host=…,ca=…,cert=…,key=…")] = "",
     description: Annotated[str, flag("--description", help="Description of the context")] = "",
 ) -> None:
@@ -119,9 +119,12 @@ def inspect(
 
 
 def _fields(text: str) -> dict[str, str]:
-    out = {}
+    out: dict[str, str] = {}
     for part in text.split(",") if text else []:
         key, equals, value = part.partition("=")
+        if not equals and list(out)[-1:] == ["host"]:  # another manager of the same cluster
+            out["host"] += f",{part}"
+            continue
         if key not in _FIELDS or not equals:
             raise InvalidArgument(f"unrecognized config key: {key}", hint=f"known are {', '.join(_FIELDS)}")
         out[key] = value

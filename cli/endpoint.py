@@ -49,7 +49,8 @@ class Context(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Where to dial. `kind` is "unix" (`path`), "ssh" (`user`, `address`, `port` or 0, remote `path`) or "tcp"."""
+    """Where to dial. `kind` is "unix" (`path`), "ssh" (`user`, `address`, `port` or 0, remote `path`) or "tcp":
+    `managers`, of which the first that answers will do."""
 
     kind: str
     host: str
@@ -57,6 +58,7 @@ class Endpoint(NamedTuple):
     user: str = ""
     address: str = ""
     port: int = 0
+    managers: tuple[tuple[str, int], ...] = ()
     tls: Tls = Tls()
 
 
@@ -134,7 +136,8 @@ def choose(selection: Selection) -> Endpoint:
 
 
 def parse(host: str, tls: Tls = NO_TLS) -> Endpoint:
-    """`unix:///path`, `ssh://[user@]host[:port][/socket]`, `tcp://host[:port]` or `host[:port]`."""
+    """`unix:///path`, `ssh://[user@]host[:port][/socket]`, `tcp://host[:port]` or `host[:port]`; of the last two, more
+    may follow after commas."""
     scheme, separator, rest = host.partition("://")
     if not separator:
         scheme, rest = ("unix", host) if host.startswith("/") else ("tcp", host)
@@ -149,8 +152,8 @@ def parse(host: str, tls: Tls = NO_TLS) -> Endpoint:
                 "ssh", host, path=slash + path if path else AGENT_SOCKET, user=user, address=address, port=port
             )
     if scheme == "tcp" and "/" not in rest.rstrip("/"):
-        address, port = _address(rest.rstrip("/"), host, MANAGER_PORT)
-        return Endpoint("tcp", host, address=address, port=port, tls=tls)
+        managers = tuple(_address(each, host, MANAGER_PORT) for each in rest.rstrip("/").split(","))
+        return Endpoint("tcp", host, managers=managers, tls=tls)
     raise InvalidArgument(f'invalid host "{host}"', hint="give unix:///path, ssh://user@host[:port] or host[:2377]")
 
 

@@ -59,7 +59,7 @@ async def create(
         place.forget()
         raise
     place.save(answer.certificate_pem, answer.root_ca_pem)
-    host = manager or (answer.managers[0] if answer.managers else "MANAGER:2377")
+    host = manager or ",".join(answer.managers) or "MANAGER:2377"
     print(f"User {user} is {role} until {words.local_time(answer.user.expires_at_ns)}.\n")
     print("To use the cluster as this user:\n")
     if context:

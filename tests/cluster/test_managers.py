@@ -167,6 +167,10 @@ def test_the_leaders_host_dies_and_the_cluster_goes_on(managers: Managers) -> No
     eventually(lambda: managers.leader(others[0]) in others, what="another leader", seconds=30)
     eventually(lambda: len(managers.running(others[0])) == 6 and leader not in managers.running(others[0]), seconds=30)
     assert managers.down(others[0]) == [leader]
+    # Who names all managers reaches one that lives, whichever stands first.
+    addresses = [managers.lab.addresses[host] for host in (leader, *others)]
+    there = managers.lab.shoal(others[0], "-H", ",".join(addresses), "node", "ls", "--format", "{{.Hostname}}")
+    assert sorted(there.split()) == sorted(HOSTS)
     managers.lab("start", leader)
     eventually(managers.all_serve, what="the dead host serves again", seconds=60)
     after = managers.pids()
