@@ -1,6 +1,6 @@
 """Chronicle: what happened on this host to containers, images, volumes and networks; the last of it, and what follows.
 
-Kept in memory: an agent that starts anew begins with a blank page, as docker's does. `selected` is pure.
+`annals` keeps the last of it for an agent that starts again. `selected` is pure.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from agent.annals import Annals
 from shoal.broadcast import Broadcast, Subscription
 from shoal.clock import Clock
 from shoal.errors import InvalidArgument
@@ -24,16 +25,19 @@ _KINDS = {each.name.lower(): each for each in EventKind}
 
 
 class Chronicle:
-    """`tell` is what the rooms call; it never waits."""
+    """`tell` is what the rooms call; it never waits. Without `annals` it begins with a blank page."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, annals: Annals | None = None) -> None:
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=REMEMBERED)
+        self._annals = annals
+        self._events: deque[Event] = deque(annals.load() if annals is not None else (), maxlen=REMEMBERED)
         self._news: Broadcast[Event] = Broadcast()
 
     def tell(self, event: Event) -> None:
         event = msgspec.structs.replace(event, at_ns=self._clock.now_ns())
         self._events.append(event)
+        if self._annals is not None:
+            self._annals.add(event, self._events)
         self._news.publish(event)
 
     def listening(self) -> AbstractContextManager[Subscription[Event]]:

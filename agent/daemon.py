@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import grpc.aio
 import msgspec
 
+from agent.annals import Annals
 from agent.api.blob import BlobService
 from agent.api.container import ContainerService
 from agent.api.image import ImageService
@@ -26,7 +27,7 @@ from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
 from agent.api.volume import VolumeService
 from agent.certificate import Credentials
-from agent.chronicle import Chronicle
+from agent.chronicle import REMEMBERED, Chronicle
 from agent.container.containers import Containers
 from agent.database import Database
 from agent.describe import boot_of_host
@@ -97,7 +98,7 @@ async def serve(settings: Settings) -> None:
     paths.data.mkdir(parents=True, exist_ok=True, mode=0o711)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        chronicle = Chronicle(clock)
+        chronicle = Chronicle(clock, Annals(paths.run / "events", REMEMBERED))
         runtime = await Runtime.open(run_dir=paths.run, cgroup_parent=settings.cgroup_parent)
         stack.push_async_callback(runtime.close)
         images = await Images.open(paths.images, tell=chronicle.tell)

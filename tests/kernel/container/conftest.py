@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import pytest
 
+from agent.annals import Annals
 from agent.api.system import System, SystemService
-from agent.chronicle import Chronicle
+from agent.chronicle import REMEMBERED, Chronicle
 from agent.container.containers import Containers
 from agent.daemon import engine_services
 from agent.image.images import Images
@@ -67,7 +68,7 @@ class Engine:
 
     async def open(self) -> None:
         clock = SystemClock()
-        self.chronicle = Chronicle(clock)
+        self.chronicle = Chronicle(clock, Annals(self.paths.run / "events", REMEMBERED))
         tell = self.chronicle.tell
         self.runtime = await Runtime.open(run_dir=self.paths.run, cgroup_parent=CGROUP)
         self.images = await Images.open(self.paths.images, tell=tell)

@@ -97,3 +97,11 @@ async def test_events_are_followed_until_somebody_has_enough(engine, shell):
 async def _listened_to(engine):
     while not engine.chronicle.listeners:
         await asyncio.sleep(0.01)
+
+
+async def test_events_outlive_the_agent(engine):
+    await engine.run("true", name="job")
+    await engine.containers.wait("job")
+    await engine.restart()
+    actions = [action for kind, action in await told(engine) if kind == "container"]
+    assert actions == ["create", "start", "die"]
