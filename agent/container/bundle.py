@@ -85,8 +85,9 @@ class Limit(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True):
     """`netns_path` is empty for the host's network, `shares_netns` says that another container owns it.
     `sources` are the host paths of the container's mounts, in its order (tmpfs: empty); `files` what lies over
-    single paths, target → source; `linked` the variables of its links. `pidns_path` is that of another container's
-    processes, `init_path` the init program on the host, `cpu_throttles` its thermal files."""
+    single paths, target → source; `linked` the variables of its links. `pidns_path` and `ipcns_path` are another
+    container's, `shm_path` is a /dev/shm that several share, `init_path` the init program on the host,
+    `cpu_throttles` its thermal files."""
 
     cgroup: str
     hostname: str
@@ -102,6 +103,8 @@ class Facts(msgspec.Struct, frozen=True):
     columns: int = 0
     cpu_throttles: tuple[str, ...] = ()
     pidns_path: str = ""
+    ipcns_path: str = ""
+    shm_path: str = ""
     throttles: tuple[Limit, ...] = ()
     linked: tuple[str, ...] = ()
 
@@ -277,8 +280,8 @@ def _namespaces(spec: ContainerSpec, facts: Facts) -> list[Config]:
         "cgroup": spec.cgroupns_mode == HOST,
     }
     made: list[Config] = [{"type": "mount"}, *({"type": name} for name, is_shared in shared.items() if not is_shared)]
-    if facts.pidns_path:
-        made = [{**each, "path": facts.pidns_path} if each["type"] == "pid" else each for each in made]
+    joined = {"pid": facts.pidns_path, "ipc": facts.ipcns_path}
+    made = [{**each, "path": path} if (path := joined.get(each["type"])) else each for each in made]
     return [*made, {"type": "network", "path": facts.netns_path}] if facts.netns_path else made
 
 
@@ -292,7 +295,7 @@ def _mounts(container: Container, facts: Facts) -> list[Config]:
     targets = {each.target for each in container.mounts}
     defaults = [
         each
-        for each in _default_mounts(container)
+        for each in _default_mounts(container, facts.shm_path)
         if each["destination"] not in targets and not ("/dev" in targets and each["destination"].startswith("/dev/"))
     ]
     wanted = sorted(zip(container.mounts, facts.sources, strict=True), key=lambda each: each[0].target.count("/"))
@@ -302,7 +305,7 @@ def _mounts(container: Container, facts: Facts) -> list[Config]:
     return [*defaults, *(_mount(mount, source) for mount, source in wanted), *files, *init]
 
 
-def _default_mounts(container: Container) -> list[Config]:
+def _default_mounts(container: Container, shm_path: str) -> list[Config]:
     shm_bytes = container.spec.shm_size_bytes or SHM_SIZE_BYTES
     guard = [] if container.spec.privileged else ["ro"]
     queue, memory = (
@@ -310,8 +313,8 @@ def _default_mounts(container: Container) -> list[Config]:
         _fs("/dev/shm", "tmpfs", (*_NO, "mode=1777", f"size={shm_bytes}"), source="shm"),
     )
     ipc = [queue, memory]
-    if container.spec.ipc_mode == HOST:
-        ipc = [queue, _bind("/dev/shm", "/dev/shm", ["rprivate", *_NO])]
+    if container.spec.ipc_mode == HOST or shm_path:
+        ipc = [queue, _bind(shm_path or "/dev/shm", "/dev/shm", ["rprivate", *_NO])]
     elif container.spec.ipc_mode == NONE:
         ipc = [queue]
     return [

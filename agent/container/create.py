@@ -95,17 +95,16 @@ class Creator:
         ]
 
     def _resolved_modes(self, spec: ContainerSpec) -> ContainerSpec:
-        if not spec.pid_mode.startswith(CONTAINER_MODE):
-            return spec
-        owner = self._room.register.find(spec.pid_mode.removeprefix(CONTAINER_MODE))
-        return msgspec.structs.replace(spec, pid_mode=CONTAINER_MODE + owner.id)
+        """Those of another container by its id, so that they outlive a renaming. Raises NotFound."""
+        return msgspec.structs.replace(spec, pid_mode=self._by_id(spec.pid_mode), ipc_mode=self._by_id(spec.ipc_mode))
+
+    def _by_id(self, mode: str) -> str:
+        if not mode.startswith(CONTAINER_MODE):
+            return mode
+        return CONTAINER_MODE + self._room.register.find(mode.removeprefix(CONTAINER_MODE)).id
 
     def _resolved(self, attachment: NetworkAttachment) -> NetworkAttachment:
-        """ "container:NAME" by id, so that it outlives a renaming. Raises NotFound."""
-        if not attachment.network.startswith(CONTAINER_MODE):
-            return attachment
-        owner = self._room.register.find(attachment.network.removeprefix(CONTAINER_MODE))
-        return msgspec.structs.replace(attachment, network=CONTAINER_MODE + owner.id)
+        return msgspec.structs.replace(attachment, network=self._by_id(attachment.network))
 
     async def _make(self, container: Container, image: Image, anonymous: frozenset[str]) -> Held:
         records = self._room.records

@@ -15,6 +15,7 @@ from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerSpec, LogConfig, Tuning
 
 HOST, PRIVATE, NONE, CONTAINER_MODE = "host", "private", "none", "container:"
+SHAREABLE = "shareable"
 UNCONFINED = "unconfined"
 NO_LOG = "none"
 _RULE = re.compile(r"([acb]) ((?:\d+|\*)):((?:\d+|\*)) ([rwm]{1,3})")
@@ -125,9 +126,7 @@ def seccomp_profile(text: str, granted: Collection[str]) -> dict[str, Any]:
 def _check_modes(spec: ContainerSpec) -> None:
     if spec.pid_mode not in ("", HOST) and not spec.pid_mode.startswith(CONTAINER_MODE):
         raise InvalidArgument(f"--pid: invalid PID mode: {spec.pid_mode}")
-    if spec.ipc_mode == "shareable" or spec.ipc_mode.startswith(CONTAINER_MODE):
-        raise Unsupported(f"IPC mode {spec.ipc_mode} is not supported yet", hint="use private, host or none")
-    if spec.ipc_mode not in ("", PRIVATE, HOST, NONE):
+    if spec.ipc_mode not in ("", PRIVATE, SHAREABLE, HOST, NONE) and not spec.ipc_mode.startswith(CONTAINER_MODE):
         raise InvalidArgument(f"invalid IPC mode: {spec.ipc_mode}")
     if spec.uts_mode not in ("", HOST):
         raise InvalidArgument(f"--uts: invalid UTS mode: {spec.uts_mode}")

@@ -7,6 +7,7 @@ the runtime and the network have what nobody's state mentions, and `adopt` sweep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -15,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from agent.container import host, link, place
+from agent.container import host, link, place, sharedmemory
 from agent.container.bundle import Facts, bundle
 from agent.container.held import Held
 from agent.container.hostfiles import PATHS, replace_host, source_of, write_host_files
-from agent.container.isolation import log_limits
+from agent.container.isolation import SHAREABLE, log_limits
 from agent.container.record import Records
 from agent.container.rootview import RootView
 from agent.container.settle import CONTAINER_MODE, HOST
@@ -155,7 +156,10 @@ class Launcher:
             _renew(self._records.folder(held.id), same_boot=held.state.boot_id == self._boot_id)
 
     async def clear(self, container_id: str) -> None:
-        """Take away what a run leaves: its network, cgroup, FIFOs. Idempotent; what fails is left to `adopt`."""
+        """Take away what a run leaves: its network, cgroup, FIFOs, shared memory. Idempotent; what fails is left to
+        `adopt`."""
+        with contextlib.suppress(OSError):
+            sharedmemory.remove(self._records.folder(container_id))
         for ended in await asyncio.gather(
             self._networks.disconnect(container_id), self._runtime.delete(container_id), return_exceptions=True
         ):
@@ -224,17 +228,39 @@ class Launcher:
 
     def _pid_namespace(self, container: Container) -> str:
         """Of the container whose processes this one sees; empty for its own or the host's."""
-        mode = container.spec.pid_mode
+        owner = self._owner(container.spec.pid_mode, "PID")
+        return f"/proc/{owner.state.status.pid}/ns/pid" if owner is not None else ""
+
+    def _ipc(self, container: Container) -> tuple[str, str]:
+        """(the namespace of the container whose IPC this one shares, where a /dev/shm that others see is); empty for
+        its own or the host's."""
+        mode = container.spec.ipc_mode
+        if mode == SHAREABLE:
+            return "", sharedmemory.make(self._records.folder(container.meta.id), container.spec.shm_size_bytes)
+        owner = self._owner(mode, "IPC")
+        if owner is None:
+            return "", ""
+        if owner.record.container.spec.ipc_mode != SHAREABLE:
+            raise Conflict(
+                f"can't join IPC of container {owner.id}: non-shareable IPC "
+                "(hint: use IpcMode:shareable for the donor container)"
+            )
+        shm = sharedmemory.path_of(self._records.folder(owner.id))
+        return f"/proc/{owner.state.status.pid}/ns/ipc", shm
+
+    def _owner(self, mode: str, what: str) -> Held | None:
+        """The container that a mode names; None where it names none. Raises Conflict for one that does not run."""
         if not mode.startswith(CONTAINER_MODE):
-            return ""
+            return None
         owner = self._find(mode.removeprefix(CONTAINER_MODE))
         if not owner.alive:
-            raise Conflict(f"cannot join PID of a non running container: {owner.id}", hint="start it first")
-        return f"/proc/{owner.state.status.pid}/ns/pid"
+            raise Conflict(f"cannot join {what} of a non running container: {owner.id}", hint="start it first")
+        return owner
 
     def _facts(
         self, container: Container, joined: _Joined, *, user: User, sources: tuple[str, ...], size: Size
     ) -> Facts:
+        ipcns_path, shm_path = self._ipc(container)
         return Facts(
             cgroup=container.meta.id,
             hostname=joined.hostname,
@@ -249,6 +275,8 @@ class Launcher:
                 *host.mapped_devices(container.spec.devices),
             ),
             pidns_path=self._pid_namespace(container),
+            ipcns_path=ipcns_path,
+            shm_path=shm_path,
             throttles=host.throttled(container.tuning.throttles),
             init_path=host.init_program() if container.spec.init else "",
             rows=size.rows,

@@ -59,7 +59,9 @@ class IsolationFlags(Flags):
     ] = []
     sysctl: Annotated[list[str], flag("--sysctl", metavar="map", help="Sysctl options")] = []
     pid: Annotated[str, flag("--pid", help='PID namespace to use ("host", "container:NAME")')] = ""
-    ipc: Annotated[str, flag("--ipc", help='IPC mode to use ("private", "host", "none")')] = ""
+    ipc: Annotated[
+        str, flag("--ipc", help='IPC mode to use ("private", "shareable", "host", "none", "container:NAME")')
+    ] = ""
     uts: Annotated[str, flag("--uts", help='UTS namespace to use ("host")')] = ""
     cgroupns: Annotated[str, flag("--cgroupns", help='Cgroup namespace to use ("private", "host")')] = ""
     device: Annotated[

@@ -292,6 +292,20 @@ CASES = {
         engine run --rm --uts host --hostname x busybox
         engine run --rm --init busybox sh -c 'ps | head -2 | tail -1 | grep -c init'
     """,
+    "ipc": """
+        engine run -d --name web --ipc shareable --shm-size 1m busybox sh -c 'echo told > /dev/shm/file; sleep 100'
+        sleep 0.3
+        engine run --rm --ipc container:web busybox cat /dev/shm/file
+        engine run --rm --ipc container:web busybox sh -c '[ $(readlink /proc/self/ns/ipc) = "'$(
+            engine exec web readlink /proc/self/ns/ipc)'" ] && df /dev/shm | tail -1 | wc -l'
+        engine inspect -f '{{.HostConfig.IpcMode}}' web
+        engine restart -t 0 web
+        engine run --rm --ipc container:web busybox ls /dev/shm
+        engine run -d --name own busybox sleep 100
+        engine run --rm --ipc container:own busybox
+        engine run --rm --ipc container:nosuch busybox
+        engine run --rm --ipc bad busybox
+    """,
     "odd lines": """
         engine run --rm=false --name web busybox true
         engine ps -a --format '{{.Names}}'

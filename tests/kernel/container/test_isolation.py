@@ -160,7 +160,7 @@ def shares(container, engine):
         ({"tuning": Tuning(io_weight=5)}, InvalidArgument, "Range of blkio weight"),
         ({"oom_score_adj": 2000}, InvalidArgument, "range for oom score adj"),
         ({"uts_mode": "host", "hostname": "x"}, InvalidArgument, "conflicting options: hostname and the UTS mode"),
-        ({"ipc_mode": "shareable"}, Unsupported, "IPC mode shareable"),
+        ({"ipc_mode": "odd"}, InvalidArgument, "invalid IPC mode: odd"),
         ({"pid_mode": "odd"}, InvalidArgument, "invalid PID mode"),
         ({"device_rules": ("x",)}, InvalidArgument, "invalid device cgroup format"),
         ({"log": LogConfig("journald")}, Unsupported, "log driver journald"),
@@ -300,3 +300,12 @@ async def test_the_oom_killer_is_disabled_where_the_kernel_can(engine):
         return
     [control] = Path("/sys/fs/cgroup").glob(f"*/{engine.cgroup}/{container.meta.id}/memory.oom_control")
     assert "oom_kill_disable 1" in control.read_text()
+
+
+async def test_shared_memory_goes_with_its_container(engine):
+    await engine.run("sleep", "100", name="web", ipc_mode="shareable")
+    assert f"{engine.paths.containers}" in Path("/proc/self/mounts").read_text()
+    await engine.restart()
+    assert await engine.output("ls", "/dev/shm", ipc_mode="container:web") == (0, b"", b"")
+    await engine.containers.remove("web", force=True)
+    assert f"{engine.paths.containers}" not in Path("/proc/self/mounts").read_text()
