@@ -94,6 +94,7 @@ SECCOMP_SET_MODE_FILTER = 1
 KEYCTL_JOIN_SESSION_KEYRING = 1
 CLOSE_RANGE_CLOEXEC = 4
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
@@ -133,6 +134,12 @@ def heed_internal_signals() -> None:
 def set_process_name(name: str) -> None:
     """Name this process for `ps` (15 bytes at most)."""
     call("prctl", PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def keep_heap(size: int) -> None:
+    """Have malloc(3) keep up to `size` bytes that are free, instead of asking the kernel for them over and over."""
+    for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+        _libc.mallopt(option, size)
 
 
 def forbid_dumps() -> None:

@@ -40,6 +40,7 @@ from agent.runtime.starter import Executed, Running, Starter
 from agent.runtime.stdio import Stdio, Streams
 
 WORKERS = 4  # more gain nothing on few cores: starts are bound by the kernel
+_HEAP = 4 << 20  # what passing output on takes again and again
 _REEXEC = "SHOAL_KEEPER_REEXEC"  # the descriptor of the lock, for the code that replaces ours
 _EXIT_CODES = {"CommandNotFound": 127, "CommandNotExecutable": 126}
 
@@ -476,6 +477,7 @@ def main() -> None:
     _default_signals()
     syscalls.forbid_dumps()
     syscalls.set_process_name("shoal-keeper")
+    syscalls.keep_heap(_HEAP)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     executor: Executor = _executor()

@@ -17,12 +17,18 @@ from pathlib import Path
 LINE_LIMIT = 16 * 1024
 _NAMES = {1: '"stdout"', 2: '"stderr"'}
 _LENGTH = struct.Struct("<I")
+# What stands in JSON as it is, and the end of a line.
+_PLAIN = bytes({*range(0x20, 0x7F)} - set(b'"\\')) + b"\n"
 
 
 def timestamp(time_ns: int) -> str:
     """RFC 3339 with nanoseconds, UTC."""
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
+
+
+def _tail(stream: int, time_ns: int) -> str:
+    return f'"stream":{_NAMES[stream]},"time":"{timestamp(time_ns)}"}}\n'
 
 
 class LogFile:
@@ -40,6 +46,9 @@ class LogFile:
     def write(self, stream: int, data: bytes, time_ns: int) -> None:
         """Log what came out of `stream`."""
         data = self._pending[stream] + data
+        end = data.rfind(b"\n") + 1
+        if self._log_whole(stream, data[:end], time_ns):
+            data = data[end:]
         pieces = []
         at = 0
         while (end := data.find(b"\n", at, at + LINE_LIMIT)) >= 0 or len(data) - at >= LINE_LIMIT:
@@ -65,10 +74,22 @@ class LogFile:
         self._fd = -1
         self._kept = dict.fromkeys(_NAMES, -1)
 
+    def _log_whole(self, stream: int, lines: bytes, time_ns: int) -> bool:
+        """Log whole lines at once, which is many times as fast as one by one; False where that cannot be: something
+        must be quoted, a line is too long, or the file would become too large on the way."""
+        if not lines or lines.translate(None, _PLAIN) or max(map(len, lines.split(b"\n"))) >= LINE_LIMIT:
+            return False
+        before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
+        block = before + lines[:-1].replace(b"\n", after + before) + after
+        if self._max_bytes and self._size + len(block) >= self._max_bytes:
+            return False
+        self._append(block)
+        return True
+
     def _log(self, stream: int, pieces: list[bytes], time_ns: int) -> None:
         if not pieces:
             return
-        tail = f',"stream":{_NAMES[stream]},"time":"{timestamp(time_ns)}"}}\n'
+        tail = "," + _tail(stream, time_ns)
         batch: list[bytes] = []
         length = 0
         for piece in pieces:

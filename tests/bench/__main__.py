@@ -1,6 +1,7 @@
 """Benchmarks beside the peers that are installed: `python -m tests.bench [engine|manager]`.
 
-Each row is {name, ours, peer, ratio, unit}; `ratio` is ours/peer (lower is better), null where there is no peer.
+Each row is {name, ours, peer, ratio, unit}; `ratio` is ours/peer (lower is better, but for rates such as MB/s), null
+where there is no peer.
 Both sides of a ratio are measured in turns within one run, because this is the only comparison that holds on a
 machine whose speed drifts. Rows of earlier runs that this one does not measure stay in build/bench.json.
 """
@@ -16,6 +17,7 @@ from tests.bench import (
     bench_agents,
     bench_cluster,
     bench_containers,
+    bench_herd,
     bench_manager,
     bench_runtime,
     bench_scheduler,
@@ -24,7 +26,7 @@ from tests.bench import (
 from tests.bench.row import Row
 
 GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
-    "engine": (bench_runtime.rows, bench_containers.rows),
+    "engine": (bench_runtime.rows, bench_containers.rows, bench_herd.rows),
     "manager": (bench_scheduler.rows, bench_manager.rows, bench_store.rows, bench_agents.rows, bench_cluster.rows),
 }
 RESULT = Path("build/bench.json")

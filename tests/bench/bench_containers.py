@@ -1,7 +1,8 @@
-"""What a user waits for: whole command lines, beside docker's on the same lab host.
+"""What a user waits for: whole command lines, beside docker's and podman's on the same lab host.
 
-Both engines run inside one lab host: the same network namespace, the same disk, the same noise. docker is measured
-where Debian's docker.io is installed (`apt-get install docker.io`), with its own client.
+All engines run inside one lab host: the same network namespace, the same disk, the same noise. docker and podman are
+measured where Debian's are installed (`apt-get install docker.io podman containernetworking-plugins`), each with its
+default network.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,31 +38,31 @@ print(json.dumps(taken))
 
 def rows() -> list[Row]:
     with one_host() as lab:
-        docker = start_docker(lab)
-        compared = {
-            "run_rm": ("run", "--rm", "web:1", "true"),
-            "exec_cli": ("exec", "idle", "true"),
-        }
+        docker, podman = start_docker(lab), prepare_podman(lab)
         for engine in ["shoal", *docker]:
             done = lab.on("n1", *engine.split(), "run", "-d", "--name", "idle", "web:1", "sleep", "100000")
             assert done.returncode == 0, done.stderr
-        measured = [
-            measure(lab, f"{name}{suffix}.vs_docker", argv, docker, warm=warm)
-            for name, argv in compared.items()
-            for suffix, warm in (("", False), ("_warm", True))
-        ]
+        run_rm, exec_cli = ("run", "--rm", "web:1", "true"), ("exec", "idle", "true")
+        measured = []
+        for suffix, warm in (("", False), ("_warm", True)):
+            peers = {"docker": docker, "podman": podman}
+            measured += measure(lab, f"run_rm{suffix}", run_rm, peers, warm=warm)
+            measured += measure(lab, f"exec_cli{suffix}", exec_cli, {"docker": docker}, warm=warm)
         if docker:
             stop_docker(lab)
         return measured
 
 
-def measure(lab: Lab, name: str, argv: tuple[str, ...], docker: list[str], *, warm: bool) -> Row:
-    """`warm`: our command lines may find a process that has everything imported (`cli/warm`)."""
-    sides = [[*engine.split(), *argv] for engine in ["shoal", *docker]]
+def measure(lab: Lab, name: str, argv: tuple[str, ...], peers: Mapping[str, Sequence[str]], *, warm: bool) -> list[Row]:
+    """One row per peer, of one run. `warm`: our command lines may find a process that has everything imported
+    (`cli/warm`)."""
+    there = {peer: engine[0] for peer, engine in peers.items() if engine}
+    sides = [[*engine.split(), *argv] for engine in ["shoal", *there.values()]]
     done = lab.on("n1", "python3", "-c", TIMER, json.dumps(sides), str(TIMES), str(int(warm)))
     assert done.returncode == 0, done.stderr
-    ours, *peer = json.loads(done.stdout)
-    return row(name, ours, peer[0] if peer else [], "ms")
+    ours, *theirs = json.loads(done.stdout)
+    taken = dict(zip(there, theirs, strict=True))
+    return [row(f"{name}.vs_{peer}", ours, taken.get(peer, []), "ms") for peer in peers]
 
 
 @contextmanager
@@ -93,6 +94,27 @@ def start_docker(lab: Lab) -> list[str]:
     done = lab.on("n1", *DOCKER.split(), "import", "-c", 'CMD ["sh", "/serve"]', "/var/lib/shoal/web.tar", "web:1")
     assert done.returncode == 0, done.stderr
     return [DOCKER]
+
+
+# crun refuses hosts that have both versions of cgroups, and podman asks for limits above what a lab host has.
+PODMAN = "/usr/local/bin/podman-alone"
+_PODMAN = """#!/bin/sh
+exec unshare --mount --propagation private sh -c 'umount -l /sys/fs/cgroup/unified 2>/dev/null
+exec podman --root /var/lib/shoal/podman --runroot /run/podman --cgroup-manager=cgroupfs --runtime=crun "$@"' - "$@"
+"""
+_PODMANS_LIMITS = '[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]\n'
+
+
+def prepare_podman(lab: Lab) -> list[str]:
+    """podman with the same image; an empty list where it is not installed. It has no daemon to start."""
+    if not Path("/usr/bin/podman").exists():
+        return []
+    for path, text in ((PODMAN, _PODMAN), ("/etc/containers/containers.conf", _PODMANS_LIMITS)):
+        script = 'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod 755 "$1"'
+        assert lab.on("n1", "sh", "-c", script, "sh", path, stdin=text).returncode == 0
+    done = lab.on("n1", PODMAN, "import", "-c", 'CMD ["sh", "/serve"]', "/var/lib/shoal/web.tar", "web:1")
+    assert done.returncode == 0, done.stderr
+    return [PODMAN]
 
 
 def stop_docker(lab: Lab) -> None:

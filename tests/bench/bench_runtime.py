@@ -27,6 +27,7 @@ from tests.kernel.runtime.conftest import Box, busybox_layer
 TIMES = 40
 PEERS = ("crun", "runc")
 RUN = "/dev/shm"
+LOGGED = 64 << 20
 _MANAGER = {"crun": ["--cgroup-manager=cgroupfs"], "runc": []}
 # crun refuses hosts that have both versions of cgroups: all sides run where the second one is out of sight.
 _ALONE = 'umount -l /sys/fs/cgroup/unified 2>/dev/null; exec "$0" -m tests.bench.bench_runtime'
@@ -51,6 +52,7 @@ def measure() -> list[Row]:
         with _box(place, runner) as box:
             found += [_run(f"runtime.vs_{peer}", box, place, runner, peer) for peer in PEERS]
             found.append(_exec(box, place, runner))
+            found.append(_logs(box, place, runner))
         with _box(place, runner, SHOAL_EXECUTOR="portable") as box:
             found.append(_run("runtime.portable.vs_crun", box, place, runner, "crun"))
         return found
@@ -114,6 +116,23 @@ def _exec(box: Box, place: Place, runner: asyncio.Runner) -> Row:
         return row("exec.vs_crun", *in_turns(ours, lambda: _quietly(*crun, "exec", name, "true"), TIMES), "ms")
     finally:
         _quietly(*crun, "delete", "-f", name)
+
+
+def _logs(box: Box, place: Place, runner: asyncio.Runner) -> Row:
+    """How fast a container's lines go to its log while nobody reads, beside a pipe. Better when higher."""
+    (place.root / "lines").write_bytes((b"x" * 99 + b"\n") * (LOGGED // 100))
+    config, log = box.config("cat", "/lines"), place.root.with_name("log")
+
+    async def once() -> None:
+        limits = {"log_path": str(log), "log_max_bytes": LOGGED // 4, "log_max_files": 2}
+        await box.start(config, rootfs=Rootfs(path=str(place.root)), **limits)
+        assert (await box.runtime.wait("c")).code == 0
+        await box.runtime.delete("c")
+
+    piped = f"cat {place.root}/lines | cat > /dev/null"
+    taken = in_turns(lambda: runner.run(once()), lambda: _quietly("sh", "-c", piped), 5)
+    ours, theirs = ([LOGGED / 1e3 / ms for ms in side] for side in taken)
+    return row("logs.vs_cat", ours, theirs, "MB/s")
 
 
 def _peer_run(peer: str, place: Place, config: dict[str, Any]) -> Callable[[], None]:

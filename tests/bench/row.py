@@ -9,7 +9,7 @@ from typing import TypedDict
 
 
 class Row(TypedDict):
-    """`ratio` is ours/peer, lower is better; null without a peer."""
+    """`ratio` is ours/peer, lower is better but where `unit` is a rate; null without a peer."""
 
     name: str
     ours: float

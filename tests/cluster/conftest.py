@@ -40,7 +40,7 @@ class Lab:
             raise AssertionError(f"lab {' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def on(self, host: str, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def on(self, host: str, *argv: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, whatever its exit code."""
         return subprocess.run(
             [PROJECT / "deploy/lab", "exec", host, "--", *argv],
@@ -48,7 +48,7 @@ class Lab:
             capture_output=True,
             text=True,
             input=stdin,
-            timeout=120,
+            timeout=timeout_s,
         )
 
     def on_with(self, host: str, stdin: IO[str], *argv: str) -> None:
