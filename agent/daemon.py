@@ -18,6 +18,7 @@ import msgspec
 
 from agent.annals import Annals
 from agent.api.blob import BlobService
+from agent.api.build import BuildService
 from agent.api.container import ContainerService
 from agent.api.image import ImageService
 from agent.api.network import NetworkService
@@ -26,6 +27,7 @@ from agent.api.summon import SummonService
 from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
 from agent.api.volume import VolumeService
+from agent.build.builder import Builder
 from agent.certificate import Credentials
 from agent.chronicle import REMEMBERED, Chronicle
 from agent.container.containers import Containers
@@ -45,7 +47,7 @@ from shoal.clock import SystemClock
 from shoal.rpc import ENGINE_SERVICES, Forward, Metadata
 from shoal.settings import AGENT_PORT, DATA_DIR, RUN_DIR, Paths
 from shoal.tasks import Group
-from shoal.v1 import blob_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc
+from shoal.v1 import blob_pb2_grpc, build_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +120,11 @@ async def serve(settings: Settings) -> None:
             tell=chronicle.tell,
         )
         stack.push_async_callback(containers.close)
+        builder = await Builder.open(paths, images=images, runtime=runtime, networks=networks, clock=clock)
         database = await Database.open(paths.database, boot=boot_of_host())
         stack.push_async_callback(database.close)
 
-        engine = engine_services(containers, images, networks, volumes)
+        engine = engine_services(containers, images, builder, networks, volumes)
         blobs = blob_service(images)
         system: list[Service] = []
 
@@ -168,15 +171,19 @@ async def serve(settings: Settings) -> None:
             paths.agent_socket.unlink(missing_ok=True)
 
 
-def engine_services(containers: Containers, images: Images, networks: Networks, volumes: Volumes) -> list[Service]:
+def engine_services(
+    containers: Containers, images: Images, builder: Builder, networks: Networks, volumes: Volumes
+) -> list[Service]:
     """What one host does, apart from saying how it is."""
     container = ContainerService(containers)
     image = ImageService(images, containers.image_users)
+    build = BuildService(builder)
     network = NetworkService(networks)
     volume = VolumeService(volumes, containers)
     return [
         lambda server: engine_pb2_grpc.add_ContainerServiceServicer_to_server(container, server),
         lambda server: engine_pb2_grpc.add_ImageServiceServicer_to_server(image, server),
+        lambda server: build_pb2_grpc.add_BuildServiceServicer_to_server(build, server),
         lambda server: engine_pb2_grpc.add_NetworkServiceServicer_to_server(network, server),
         lambda server: engine_pb2_grpc.add_VolumeServiceServicer_to_server(volume, server),
     ]

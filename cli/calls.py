@@ -21,7 +21,7 @@ from shoal.v1 import engine_pb2_grpc
 
 if TYPE_CHECKING:
     from shoal.tls import Identity
-    from shoal.v1 import control_pb2_grpc, swarm_pb2_grpc
+    from shoal.v1 import build_pb2_grpc, control_pb2_grpc, swarm_pb2_grpc
 
 _NODE = "shoal-node"
 _CONTROL = "/shoal.v1.ControlService/"
@@ -61,6 +61,11 @@ class Calls:
     def images(self) -> engine_pb2_grpc.ImageServiceAsyncStub:
         return engine_pb2_grpc.ImageServiceStub(self._as_channel())
 
+    def builds(self) -> build_pb2_grpc.BuildServiceAsyncStub:
+        from shoal.v1 import build_pb2_grpc  # each of these three costs what most commands do not need
+
+        return build_pb2_grpc.BuildServiceStub(self._as_channel())
+
     def networks(self) -> engine_pb2_grpc.NetworkServiceAsyncStub:
         return engine_pb2_grpc.NetworkServiceStub(self._as_channel())
 
@@ -71,7 +76,7 @@ class Calls:
         return engine_pb2_grpc.SystemServiceStub(self._as_channel())
 
     def swarm(self) -> swarm_pb2_grpc.SwarmServiceAsyncStub:
-        from shoal.v1 import swarm_pb2_grpc  # each of these two costs what most commands do not need
+        from shoal.v1 import swarm_pb2_grpc
 
         return swarm_pb2_grpc.SwarmServiceStub(self._as_channel())
 

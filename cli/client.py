@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cli.calls import Calls
     from cli.tunnel import Tunnel
     from shoal.tls import Identity
+    from shoal.v1.build_pb2_grpc import BuildServiceAsyncStub
     from shoal.v1.control_pb2_grpc import ControlServiceAsyncStub
     from shoal.v1.engine_pb2_grpc import (
         ContainerServiceAsyncStub,
@@ -72,6 +73,10 @@ class Client:
     @property
     def images(self) -> ImageServiceAsyncStub:
         return self.calls.images()
+
+    @property
+    def builds(self) -> BuildServiceAsyncStub:
+        return self.calls.builds()
 
     @property
     def networks(self) -> NetworkServiceAsyncStub:

@@ -21,6 +21,8 @@ class Entry(NamedTuple):
 
 
 GROUPS = {
+    "builder": Entry(MANAGEMENT, "Manage builds"),
+    "buildx": Entry(MANAGEMENT, "Manage builds, as docker's plugin spells them", hidden=True),
     "container": Entry(MANAGEMENT, "Manage containers"),
     "context": Entry(MANAGEMENT, "Manage contexts: which daemon the commands speak to"),
     "image": Entry(MANAGEMENT, "Manage images"),
@@ -69,13 +71,17 @@ _IMAGE = {
     "load": (OTHER, "Load images from a tar archive or STDIN", "load"),
     "tag": (OTHER, "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "tag"),
 }
+_BUILD = ("Build an image from a Dockerfile", "cli.build.image:build")
 _VERBS = {
+    "builder": {"build": _BUILD, "prune": ("Remove build cache", "cli.build.image:prune")},
+    "buildx": {"build": _BUILD, "prune": ("Remove build cache", "cli.build.image:prune")},
     "container": {
         "ls": ("List containers", "cli.container.listing:ls"),
         "inspect": ("Display detailed information on one or more containers", "cli.inspect:container"),
         "prune": ("Remove all stopped containers", "cli.prune:containers"),
     },
     "image": {
+        "build": _BUILD,
         "ls": ("List images", "cli.image:ls"),
         "rm": ("Remove one or more images", "cli.image:remove"),
         "inspect": ("Display detailed information on one or more images", "cli.inspect:image"),
@@ -171,6 +177,7 @@ _ALIASES = {"ls": ("list",), "rm": ("remove",)}
 
 def _table() -> dict[str, Entry]:
     table = {
+        "build": Entry(COMMON, *_BUILD),
         "ps": Entry(COMMON, "List containers", "cli.container.listing:ls"),
         "images": Entry(COMMON, "List images", "cli.image:ls"),
         "version": Entry(COMMON, "Show the version of client, agent and manager", "cli.system:version"),
@@ -213,8 +220,8 @@ EXAMPLES = {
 
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
-    """build, builder, buildx, compose, config, history, login, logout, plugin, push, save, search,
-    secret, stack, image build, image history, image prune, image push, image save, volume update, system df,
+    """compose, config, history, login, logout, plugin, push, save, search,
+    secret, stack, image history, image prune, image push, image save, volume update, system df,
     system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
     _LATER,
 )

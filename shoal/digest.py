@@ -31,6 +31,11 @@ def of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def chain_id(below: str, diff_id: str) -> str:
+    """Of one layer on top of the chain `below`."""
+    return of(f"{below} {diff_id}".encode())
+
+
 def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
     """The chain id of each layer on top of those below it, bottom first.
 
@@ -38,5 +43,5 @@ def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
     """
     chain: list[str] = []
     for diff_id in diff_ids:
-        chain.append(of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+        chain.append(chain_id(chain[-1], diff_id) if chain else diff_id)
     return tuple(chain)

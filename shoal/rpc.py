@@ -62,7 +62,9 @@ _SERVER_OPTIONS = [
 
 
 # What an agent does for its host, and a manager relays to the node that a call names ("shoal-node").
-ENGINE_SERVICES = tuple(f"shoal.v1.{name}Service" for name in ("Container", "Image", "Network", "Volume", "System"))
+ENGINE_SERVICES = tuple(
+    f"shoal.v1.{name}Service" for name in ("Container", "Image", "Build", "Network", "Volume", "System")
+)
 
 
 def dial(

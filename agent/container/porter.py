@@ -23,10 +23,10 @@ import stat
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from agent.image import tar
+from agent.image.pack import layer
 from agent.image.tar import CorruptArchive, Entry
 from agent.image.unpack import Refused, Target, clean, is_folder, show
 from agent.kernel import syscalls
@@ -34,7 +34,6 @@ from shoal import tarball
 
 _PR_SET_PDEATHSIG = 1
 _RESOLVE_IN_ROOT = 0x10
-_OPAQUE = "trusted.overlay.opaque"
 
 
 class Errand(NamedTuple):
@@ -212,32 +211,6 @@ def receive(errand: Errand) -> None:
     copy.finish()
     while sys.stdin.buffer.read(1 << 18):
         pass
-
-
-def layer() -> Iterator[bytes]:
-    """The current root, an overlay's upper folder, as an image's layer: whiteouts by name."""
-    packer = tarball.Packer()
-    waiting = [("/", "")]
-    while waiting:
-        here, called = waiting.pop()
-        for child in sorted(os.listdir(here), reverse=True):  # noqa: PTH208 - strings all around
-            path, name = posixpath.join(here, child), posixpath.join(called, child)
-            about = os.lstat(path)
-            if stat.S_ISCHR(about.st_mode) and about.st_rdev == 0:
-                yield tarball.marker(posixpath.join(called, f".wh.{child}"))
-                continue
-            yield from packer.entry(path, name, about)
-            if stat.S_ISDIR(about.st_mode):
-                if _is_opaque(path):
-                    yield tarball.marker(posixpath.join(name, ".wh..wh..opq"))
-                waiting.append((path, name))
-
-
-def _is_opaque(path: str) -> bool:
-    try:
-        return os.getxattr(path, _OPAQUE) == b"y"
-    except OSError:
-        return False
 
 
 def _write(data: bytes) -> None:

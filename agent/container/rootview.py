@@ -109,6 +109,11 @@ class RootView:
             parent, name = found
             return _read(parent, name, limit)
 
+    def exists(self, path: str) -> bool:
+        """Whether there is anything at `path`, links followed."""
+        with contextlib.ExitStack() as stack:
+            return self._walk(path, stack) is not None
+
     @contextlib.contextmanager
     def folder(self, path: str) -> Iterator[Folder | None]:
         """The merged folder at `path`, links followed, for as long as the block runs."""

@@ -45,12 +45,25 @@ class Name(msgspec.Struct, frozen=True):
     fetched: bool = False
 
 
+class Layer(msgspec.Struct, frozen=True):
+    """One layer on top of others, as `chain_id`: its blob, and the size of its unpacked files."""
+
+    diff_id: str
+    chain_id: str
+    digest: str
+    media_type: str
+    blob_bytes: int
+    size_bytes: int
+
+
 class Catalog(msgspec.Struct, frozen=True):
-    """`images` by id; `names` by canonical reference, tagged or by digest (`Reference.key`)."""
+    """`images` by id; `names` by canonical reference, tagged or by digest (`Reference.key`); `layers` by chain id are
+    those that builds may stand on again, whether an image has them or not."""
 
     schema: int = _SCHEMA
     images: dict[str, Record] = {}
     names: dict[str, Name] = {}
+    layers: dict[str, Layer] = {}
 
     def names_of(self, image_id: str) -> list[str]:
         """Canonical references of an image, in order."""
@@ -77,6 +90,13 @@ class Catalog(msgspec.Struct, frozen=True):
     def without_names(self, keys: Iterable[str]) -> Catalog:
         gone = set(keys)
         return msgspec.structs.replace(self, names={k: v for k, v in self.names.items() if k not in gone})
+
+    def with_layers(self, layers: Iterable[Layer]) -> Catalog:
+        return msgspec.structs.replace(self, layers={**self.layers, **{each.chain_id: each for each in layers}})
+
+    def without_layers(self, chain_ids: Iterable[str]) -> Catalog:
+        gone = set(chain_ids)
+        return msgspec.structs.replace(self, layers={k: v for k, v in self.layers.items() if k not in gone})
 
     def without_image(self, image_id: str) -> Catalog:
         """Drop an image with its names."""

@@ -1,4 +1,4 @@
-"""`import -c 'CMD ["/bin/sh"]'`: Dockerfile instructions that change an image's configuration. Pure."""
+"""Dockerfile instructions that change an image's configuration: of a build, of `import -c`, of `commit -c`. Pure."""
 
 from __future__ import annotations
 
@@ -8,82 +8,127 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from agent.image import words
 from shoal.duration import duration
 from shoal.errors import InvalidArgument
 from shoal.model.health import HealthCheck
 from shoal.model.image import ImageConfig
 
-_SHELL = ("/bin/sh", "-c")
+SHELL = ("/bin/sh", "-c")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
-_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:[-+])([^}]*))?\})", re.ASCII)
 _MAX_RANGE = 65_536
 _HEALTH_FLAGS = ("interval", "timeout", "start-period", "start-interval", "retries")
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """What stands for a variable in an instruction, and which character escapes."""
+
+    variables: Mapping[str, str]
+    escape: str = words.ESCAPE
+
+    def whole(self, text: str) -> str:
+        return words.expand(text, self.variables, self.escape)
+
+    def split(self, text: str) -> list[str]:
+        return words.split(text, self.variables, self.escape)
+
+    def pairs(self, text: str) -> dict[str, str]:
+        """All of them by what held before this instruction."""
+        return {self.whole(key): self.whole(value) for key, value in words.raw_pairs(text, self.escape)}
 
 
 def apply(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
     """`config` after the instructions in `changes`. Raises InvalidArgument naming the one that is wrong."""
     for line in changes:
         word, _, rest = line.strip().partition(" ")
-        change = _CHANGES.get(word.upper())
-        if change is None:
+        if word.upper() not in CHANGES:
             raise InvalidArgument(
-                f"{word or 'an empty line'} is not a valid change command", hint=f"use one of {', '.join(_CHANGES)}"
+                f"{word or 'an empty line'} is not a valid change command", hint=f"use one of {', '.join(CHANGES)}"
             )
-        if not rest.strip():
-            raise InvalidArgument(f"{word.upper()} requires at least one argument")
         try:
-            config = change(config, rest.strip())
+            config = changed(config, word.upper(), rest.strip(), Scope(environment(config)))
         except InvalidArgument as error:
             raise InvalidArgument(f"invalid change {line.strip()[:200]!r}: {error.message}", hint=error.hint) from error
     return config
 
 
-def _cmd(config: ImageConfig, text: str) -> ImageConfig:
-    return msgspec.structs.replace(config, cmd=_command(text))
+def changed(config: ImageConfig, keyword: str, text: str, scope: Scope) -> ImageConfig:
+    """`config` after one instruction, whose keyword is one of `CHANGES`. Raises InvalidArgument."""
+    if not text:
+        raise InvalidArgument(f"{keyword} requires at least one argument")
+    return CHANGES[keyword](config, text, scope)
 
 
-def _entrypoint(config: ImageConfig, text: str) -> ImageConfig:
-    return msgspec.structs.replace(config, entrypoint=_command(text))
+def environment(config: ImageConfig) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in config.env)
 
 
-def _env(config: ImageConfig, text: str) -> ImageConfig:
-    env = dict(entry.split("=", 1) for entry in config.env)
-    env.update(_pairs(text, env))
+def command(config: ImageConfig, text: str) -> tuple[str, ...]:
+    """The JSON form is the program itself, any other is for a shell."""
+    argv = _json_words(text)
+    return tuple(argv) if argv is not None else (*(config.shell or SHELL), text)
+
+
+def _cmd(config: ImageConfig, text: str, _scope: Scope) -> ImageConfig:
+    return msgspec.structs.replace(config, cmd=command(config, text))
+
+
+def _entrypoint(config: ImageConfig, text: str, _scope: Scope) -> ImageConfig:
+    return msgspec.structs.replace(config, entrypoint=command(config, text))
+
+
+def _env(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
+    env = {**environment(config), **scope.pairs(text)}
     return msgspec.structs.replace(config, env=tuple(f"{key}={value}" for key, value in env.items()))
 
 
-def _label(config: ImageConfig, text: str) -> ImageConfig:
-    return msgspec.structs.replace(config, labels={**config.labels, **_pairs(text, _variables(config))})
+def _label(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
+    return msgspec.structs.replace(config, labels={**config.labels, **scope.pairs(text)})
 
 
-def _expose(config: ImageConfig, text: str) -> ImageConfig:
+def _expose(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
     ports = list(config.exposed_ports)
-    for word in split(text, _variables(config)):
+    for word in scope.split(text):
         ports += [port for port in _ports(word) if port not in ports]
     return msgspec.structs.replace(config, exposed_ports=tuple(ports))
 
 
-def _user(config: ImageConfig, text: str) -> ImageConfig:
-    return msgspec.structs.replace(config, user=_one(text, config))
+def _user(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
+    return msgspec.structs.replace(config, user=_one(text, scope))
 
 
-def _volume(config: ImageConfig, text: str) -> ImageConfig:
-    paths = _json_words(text) or split(text, _variables(config))
+def _volume(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
+    paths = [scope.whole(each) for each in _json_words(text) or ()] or scope.split(text)
     if any(not path.strip() for path in paths):
         raise InvalidArgument("a volume needs a path")
     return msgspec.structs.replace(config, volumes=tuple(dict.fromkeys((*config.volumes, *paths))))
 
 
-def _workdir(config: ImageConfig, text: str) -> ImageConfig:
-    path = posixpath.normpath(posixpath.join(config.workdir or "/", _one(text, config)))
+def _workdir(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
+    """A path may hold blanks."""
+    path = posixpath.normpath(posixpath.join("/", config.workdir, scope.whole(text)))
     return msgspec.structs.replace(config, workdir=path)
 
 
-def _stopsignal(config: ImageConfig, text: str) -> ImageConfig:
-    return msgspec.structs.replace(config, stop_signal=_one(text, config))
+def _stopsignal(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
+    return msgspec.structs.replace(config, stop_signal=_one(text, scope))
 
 
-def _healthcheck(config: ImageConfig, text: str) -> ImageConfig:
+def _shell(config: ImageConfig, text: str, _scope: Scope) -> ImageConfig:
+    argv = _json_words(text)
+    if not argv:
+        raise InvalidArgument("SHELL requires the arguments to be in JSON form")
+    return msgspec.structs.replace(config, shell=tuple(argv))
+
+
+def _onbuild(config: ImageConfig, text: str, _scope: Scope) -> ImageConfig:
+    keyword = text.split(maxsplit=1)[0].upper()
+    if keyword in ("ONBUILD", "FROM", "MAINTAINER"):
+        raise InvalidArgument(f"{keyword} isn't allowed as an ONBUILD trigger")
+    return msgspec.structs.replace(config, on_build=(*config.on_build, text))
+
+
+def _healthcheck(config: ImageConfig, text: str, _scope: Scope) -> ImageConfig:
     """`[--interval=5s …] CMD …`, or `NONE`."""
     flags: dict[str, str] = {}
     while text.startswith("--"):
@@ -97,9 +142,9 @@ def _healthcheck(config: ImageConfig, text: str) -> ImageConfig:
         return msgspec.structs.replace(config, health=HealthCheck(test=("NONE",)))
     if kind.upper() != "CMD" or not rest.strip():
         raise InvalidArgument("a healthcheck is CMD and a command, or NONE")
-    words = _json_words(rest.strip())
+    argv = _json_words(rest.strip())
     check = HealthCheck(
-        test=("CMD", *words) if words is not None else ("CMD-SHELL", rest.strip()),
+        test=("CMD", *argv) if argv is not None else ("CMD-SHELL", rest.strip()),
         interval_ns=duration(flags.get("interval", "0")),
         timeout_ns=duration(flags.get("timeout", "0")),
         start_period_ns=duration(flags.get("start-period", "0")),
@@ -115,24 +160,20 @@ def _retries(text: str) -> int:
     return int(text)
 
 
-_CHANGES: dict[str, Callable[[ImageConfig, str], ImageConfig]] = {
+CHANGES: dict[str, Callable[[ImageConfig, str, Scope], ImageConfig]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
     "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
+    "ONBUILD": _onbuild,
+    "SHELL": _shell,
     "STOPSIGNAL": _stopsignal,
     "USER": _user,
     "VOLUME": _volume,
     "WORKDIR": _workdir,
 }
-
-
-def _command(text: str) -> tuple[str, ...]:
-    """The JSON form is the program itself, any other is for a shell."""
-    words = _json_words(text)
-    return tuple(words) if words is not None else (*_SHELL, text)
 
 
 def _json_words(text: str) -> list[str] | None:
@@ -142,22 +183,6 @@ def _json_words(text: str) -> list[str] | None:
         return msgspec.json.decode(text, type=list[str])
     except msgspec.MsgspecError:
         return None
-
-
-def _pairs(text: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """`K=V K2="x y"`, or of old `K the whole rest`."""
-    first, _, rest = text.partition(" ")
-    if "=" not in first:
-        if not rest.strip():
-            raise InvalidArgument(f"{first} has no value", hint="write NAME=VALUE")
-        return {first: expand(rest.strip(), variables)}
-    pairs = {}
-    for word in split(text, variables):
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise InvalidArgument(f"{word!r} is not of the form NAME=VALUE")
-        pairs[key] = value
-    return pairs
 
 
 def _ports(word: str) -> list[str]:
@@ -170,74 +195,8 @@ def _ports(word: str) -> list[str]:
     return [f"{port}/{(found[3] or 'tcp').lower()}" for port in range(first, last + 1)]
 
 
-def _one(text: str, config: ImageConfig) -> str:
-    words = split(text, _variables(config))
-    if len(words) != 1:
+def _one(text: str, scope: Scope) -> str:
+    found = scope.split(text)
+    if len(found) != 1:
         raise InvalidArgument("exactly one argument is required")
-    return words[0]
-
-
-def _variables(config: ImageConfig) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in config.env)
-
-
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """`$K`, `${K}`, `${K:-default}` and `${K:+instead}`; what is not set is empty."""
-
-    def value(found: re.Match[str]) -> str:
-        held = variables.get(found[1] or found[2], "")
-        if found[3] == ":-":
-            return held or found[4]
-        if found[3] == ":+":
-            return found[4] if held else ""
-        return held
-
-    return _VARIABLE.sub(value, text)
-
-
-def split(text: str, variables: Mapping[str, str]) -> list[str]:
-    """Words as a shell splits them: quotes, backslashes, and variables outside of single quotes."""
-    words: list[str] = []
-    word: str | None = None
-    at = 0
-    while at < len(text):
-        char = text[at]
-        if char.isspace():
-            if word is not None:
-                words.append(word)
-            word, at = None, at + 1
-            continue
-        piece, at = _piece(text, at, variables)
-        word = (word or "") + piece
-    return words if word is None else [*words, word]
-
-
-def _piece(text: str, at: int, variables: Mapping[str, str]) -> tuple[str, int]:
-    """The next part of a word: a quoted string, an escaped character, a variable, or a character."""
-    char = text[at]
-    if char == "'":
-        end = text.find("'", at + 1)
-        if end < 0:
-            raise InvalidArgument("a single quote is not closed")
-        return text[at + 1 : end], end + 1
-    if char == '"':
-        return _quoted(text, at + 1, variables)
-    if char == "\\" and at + 1 < len(text):
-        return text[at + 1], at + 2
-    if found := _VARIABLE.match(text, at):
-        return expand(found[0], variables), found.end()
-    return char, at + 1
-
-
-def _quoted(text: str, at: int, variables: Mapping[str, str]) -> tuple[str, int]:
-    out = ""
-    while at < len(text) and text[at] != '"':
-        if text[at] == "\\" and text[at + 1 : at + 2] in ('"', "\\", "$"):
-            out, at = out + text[at + 1], at + 2
-        elif found := _VARIABLE.match(text, at):
-            out, at = out + expand(found[0], variables), found.end()
-        else:
-            out, at = out + text[at], at + 1
-    if at >= len(text):
-        raise InvalidArgument("a double quote is not closed")
-    return out, at + 1
+    return found[0]

@@ -12,11 +12,10 @@ from agent.image import manifest as manifests
 from agent.image.archive import Nothing
 from agent.image.catalog import Record
 from agent.image.content import Content
-from agent.image.manifest import Descriptor, Document, Index, Manifest
+from agent.image.manifest import Descriptor, Document
 from agent.image.pull import Puller, Target, at_hand
 from agent.image.threads import Threads
 from shoal.clock import Clock
-from shoal.errors import InvalidArgument
 from shoal.model.image import ImageConfig
 
 
@@ -39,7 +38,7 @@ class Committer:
     async def bring(self, chunks: AsyncIterator[bytes], base: Record, document: Document, commit: Commit) -> Record:
         """The image of `base`, whose configuration is `document`, with one more layer: the gzipped tar that `chunks`
         stream. Complete on disk and not yet in the catalog. Raises ShoalError."""
-        below = await self._manifest(base, document)
+        below = await self._puller.manifest(base, document)
         blob = await incoming.store(chunks, self._content, self._threads)
         stop = threading.Event()
         diff_id = await self._threads.run(lambda: self._diff_id(blob, stop), stop=stop.set)
@@ -59,20 +58,6 @@ class Committer:
         manifests.check_layers(layers)
         manifest = manifests.write_manifest(config, layers)
         return await self._puller.pull(Target(manifest, manifests.OCI_MANIFEST), at_hand(made.platform, Nothing()))
-
-    async def _manifest(self, base: Record, document: Document) -> Manifest:
-        """By which the base came; of several platforms, the one that it is of."""
-        digest, media_type = base.digest, base.blobs.get(base.digest, "")
-        for _ in range(2):
-            data = await self._threads.run(
-                lambda digest=digest: self._content.read(digest, limit_bytes=manifests.MAX_DOCUMENT_BYTES)  # type: ignore[misc]
-            )
-            found = manifests.parse(data, media_type=media_type)
-            if not isinstance(found, Index):
-                return found
-            chosen = manifests.choose(found, document.platform)
-            digest, media_type = chosen.digest, chosen.media_type
-        raise InvalidArgument(f"the image {base.id} is an index inside an index")
 
     def _diff_id(self, blob: str, stop: threading.Event) -> str:
         with self._content.open(blob) as file:

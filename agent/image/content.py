@@ -105,6 +105,10 @@ class Content:
             else:
                 self._locks[key] = (lock, users - 1)
 
+    def taken(self, key: str) -> bool:
+        """Whether somebody has `key` alone just now."""
+        return key in self._locks
+
     def _path(self, digest: str) -> Path:
         return self._blobs / digest.partition(":")[2]
 

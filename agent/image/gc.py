@@ -1,4 +1,4 @@
-"""What may be deleted: blobs and layers that no image in the catalog needs, and only while nothing is on its way in.
+"""What may be deleted: blobs and layers that nothing in the catalog needs, and only while nothing is on its way in.
 
 An operation that brings content in holds `working()`; the last one to end collects what all of them left. So a pull
 never loses a blob between finding it here and entering it in the catalog.
@@ -47,8 +47,9 @@ class Collector:
 
 
 def needed(catalog: Catalog) -> tuple[set[str], set[str]]:
-    """Digests of the blobs and names of the layer directories that the images of `catalog` consist of."""
-    records = catalog.images.values()
-    blobs = {digest for record in records for digest in record.blobs}
+    """Digests of the blobs and names of the layer directories that the images of `catalog` consist of, and the layers
+    that builds may stand on again."""
+    records, kept = catalog.images.values(), catalog.layers.values()
+    blobs = {digest for record in records for digest in record.blobs} | {layer.digest for layer in kept}
     layers = {name_of(chain_id) for record in records for chain_id in record.chain_ids}
-    return blobs, layers
+    return blobs, layers | {name_of(layer.chain_id) for layer in kept}

@@ -4,6 +4,7 @@ docstring; this wires them, and is the only one that changes the catalog.
     images.json     the catalog
     blobs/ l/       content and unpacked layers that the catalog needs
     ingest/ unpack/ trash/      of the moment; empty after `open`
+    steps/          of the moment, for builds
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from agent.image import archive, catalog, change, filter, incoming, lookup, remo
 from agent.image import manifest as manifests
 from agent.image import platform as platforms
 from agent.image.auth import Credentials
-from agent.image.catalog import Catalog, Name, Record
+from agent.image.catalog import Catalog, Layer, Name, Record
 from agent.image.commit import Commit, Committer
 from agent.image.content import Content
 from agent.image.download import read_document
+from agent.image.fresh import FreshLayers
 from agent.image.gc import Collector, needed
 from agent.image.lookup import Found
 from agent.image.manifest import Document
@@ -90,6 +92,7 @@ class Images:
         self._puller = Puller(content, snapshots, threads=threads, clock=clock)
         self._importer = Importer(content, snapshots, self._puller, threads=threads, clock=clock)
         self._committer = Committer(content, self._puller, threads=threads, clock=clock)
+        self.fresh = FreshLayers(content, snapshots, self._puller, threads=threads)
 
     @classmethod
     async def open(
@@ -139,7 +142,7 @@ class Images:
         """From the registry that the reference names. Cancelled: nothing of it is left."""
         wanted = references.parse(reference).with_default_tag()
         async with (
-            self._bringing(),
+            self.working(),
             Repository(wanted, credentials=credentials, insecure=self._insecure) as repository,
         ):
             data, media_type = await repository.manifest(wanted.digest or wanted.tag)
@@ -153,7 +156,7 @@ class Images:
         the image is found by its digest."""
         wanted = references.parse(reference).with_default_tag()
         digests.check(manifest_digest)
-        async with self._bringing():
+        async with self.working():
             data, media_type = await read_document(sources, manifest_digest)
             target = Target(data, media_type)
             return await self._pull(wanted, target, sources, platform="", report=progress, fetched=True)
@@ -176,7 +179,7 @@ class Images:
             config=change.apply(ImageConfig(), changes),
             comment=message or "Imported from -",
         )
-        async with self._bringing():
+        async with self.working():
             record = await self._importer.bring(chunks, rootfs)
             await self._enter([record], {name.key: Name(record.id, record.digest)} if name is not None else {})
         self._happened("import", record.id, name.familiar if name is not None else "")
@@ -190,14 +193,14 @@ class Images:
         base = self._catalog.images.get(base_id)
         if base is None:
             raise NotFound(f"No such image: {base_id}")
-        async with self._bringing():
+        async with self.working():
             record = await self._committer.bring(chunks, base, self._documents[base_id], commit)
             await self._enter([record], {name.key: Name(record.id, record.digest)} if name is not None else {})
         return record.id
 
     async def load(self, chunks: AsyncIterator[bytes]) -> list[tuple[str, str]]:
         """The images of an archive, with their tags: (familiar reference or "", image id) of each."""
-        async with self._bringing():
+        async with self.working():
             stream = incoming.Incoming(chunks)
             saved = await self._threads.run(lambda: archive.read(stream, self._content), stop=stream.cancel)
             records, loaded = [], []
@@ -211,6 +214,48 @@ class Images:
         for familiar, image_id in loaded:
             self._happened("load", image_id, familiar)
         return loaded
+
+    # ---- builds -------------------------------------------------------------------------------------
+
+    async def base(self, reference: str) -> tuple[Document, tuple[Layer, ...]]:
+        """What a build stands on: an image that is here. Raises NotFound."""
+        record = lookup.find(self._catalog, reference).record
+        return self._documents[record.id], await self.fresh.of(record, self._documents[record.id])
+
+    async def built(self, document: Document, layers: Sequence[Layer], tags: Sequence[Reference]) -> str:
+        """The image of fresh layers, entered under `tags`, and those layers kept for other builds; its id. Only while
+        `working`."""
+        record = await self.fresh.image(document, layers)
+        names = {tag.key: Name(record.id, record.digest) for tag in tags}
+        await self._enter([record], names)
+        for tag in tags:
+            self._happened("tag", record.id, tag.familiar)
+        return record.id
+
+    async def keep_layers(self, layers: Collection[Layer]) -> None:
+        """They stay, whether an image has them or not, until `drop_layers`. Only while `working`."""
+        async with self._committing:
+            await self._save(self._catalog.with_layers(layers))
+
+    async def drop_layers(self, chain_ids: Collection[str]) -> None:
+        async with self._committing:
+            await self._save(self._catalog.without_layers(chain_ids))
+        self._collector.collect()
+        await self._free()
+
+    def kept_layers(self) -> Mapping[str, Layer]:
+        """By chain id."""
+        return self._catalog.layers
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Around everything that brings content in: nothing is deleted meanwhile, and what is not in the catalog
+        afterwards goes."""
+        try:
+            with self._collector.working():
+                yield
+        finally:
+            await self._free()
 
     # ---- names --------------------------------------------------------------------------------------
 
@@ -330,15 +375,6 @@ class Images:
         self._happened("pull", record.id, wanted.familiar)
         return Pulled(record.id, wanted.canonical, digest, up_to_date)
 
-    @asynccontextmanager
-    async def _bringing(self) -> AsyncIterator[None]:
-        """Around everything that brings content in: what is not in the catalog afterwards goes."""
-        try:
-            with self._collector.working():
-                yield
-        finally:
-            await self._free()
-
     async def _enter(self, records: Sequence[Record], names: Mapping[str, Name]) -> None:
         """Add to the catalog; the images are there for all when this returns."""
         documents = {record.id: await self._document(record) for record in records}
@@ -353,7 +389,7 @@ class Images:
         """Make `after` the catalog, on disk first; only while `_committing`."""
         if after == self._catalog:
             return
-        fresh = after.images.keys() - self._catalog.images.keys()
+        fresh = after.images.keys() - self._catalog.images.keys() or after.layers.keys() - self._catalog.layers.keys()
 
         def write() -> None:
             if fresh:
@@ -389,6 +425,10 @@ class Images:
             for chain_id, size_bytes in zip(record.chain_ids, record.layer_sizes, strict=True):
                 self._snapshots.learn(chain_id, size_bytes)
             self._documents[record.id] = await self._document(record)
+        for layer in found.layers.values():
+            if layer not in self.fresh:
+                found = found.without_layers([layer.chain_id])
+            self._snapshots.learn(layer.chain_id, layer.size_bytes)
         self._catalog = found
         self._collector.collect()
         await self._free()

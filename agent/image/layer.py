@@ -1,7 +1,7 @@
-"""One layer, from its compressed blob to a directory: the parent's side of `unpack`.
+"""One layer, from its compressed blob to a directory and back: the parent's side of `unpack` and `pack`.
 
-Decompresses, hashes what comes out (the diff id), and pipes it to a child that is locked inside the target, so
-that two processors share the work and nothing of a hostile archive runs in the agent. Blocking work for a worker
+Unpacking decompresses, hashes what comes out (the diff id), and pipes it to a child that is locked inside the target,
+so that two processors share the work and nothing of a hostile archive runs in the agent. Blocking work for a worker
 thread; setting `stop` ends it soon.
 """
 
@@ -20,14 +20,15 @@ from typing import BinaryIO
 import msgspec
 
 import agent
+import shoal
 from agent.image import content
 from agent.image.compression import decompress
 from shoal.errors import InvalidArgument, ShoalError
 
 _CHUNK = 1 << 18
 # -I -S: neither the user's environment nor site-packages has a say in what the child imports.
-_CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.image.unpack import main; main()"
-_ROOMS = str(Path(agent.__file__).parent.parent)
+_CHILD = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from agent.image.{} import main; main()"
+_ROOMS = ":".join(dict.fromkeys(str(Path(each.__file__ or "").parent.parent) for each in (agent, shoal)))
 
 
 class Cancelled(Exception):
@@ -83,7 +84,7 @@ def unpack(
     }
     digest = hashlib.sha256()
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _CHILD, _ROOMS, json.dumps(wanted)],
+        [sys.executable, "-I", "-S", "-c", _CHILD.format("unpack"), _ROOMS, json.dumps(wanted)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -104,19 +105,51 @@ def unpack(
         child.kill()
         child.communicate()
         raise
-    return Unpacked("sha256:" + digest.hexdigest(), _outcome(child.returncode, said, complaint))
+    return Unpacked("sha256:" + digest.hexdigest(), _outcome("unpack", child.returncode, said, complaint))
 
 
-def _outcome(code: int, said: bytes, complaint: bytes) -> int:
+def pack(upper: Path, write: Callable[[bytes], None], *, epoch: int | None, stop: threading.Event) -> int:
+    """Give the plain archive of a layer that was made here to `write`; the size of its files. With `epoch`, files that
+    are younger are made that old first. Raises as `unpack` does."""
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _CHILD.format("pack"),
+            _ROOMS,
+            json.dumps({"upper": str(upper), "epoch": epoch}),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={},
+    )
+    assert child.stdout is not None
+    try:
+        while piece := child.stdout.read(_CHUNK):
+            if stop.is_set():
+                raise Cancelled
+            write(piece)
+        _, said = child.communicate()
+    except BaseException:
+        child.kill()
+        child.communicate()
+        raise
+    return _outcome("pack", child.returncode, said, said)
+
+
+def _outcome(task: str, code: int, said: bytes, complaint: bytes) -> int:
     try:
         answer = json.loads(said)
     except ValueError as error:
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ShoalError(f"the unpacking process ended with code {code}: {last or 'no message'}") from error
+        raise ShoalError(f"the {task}ing process ended with code {code}: {last or 'no message'}") from error
     if "error" not in answer:
         return int(answer["size"])
-    content.raise_full(answer["errno"], "cannot unpack")
-    raise InvalidArgument(f"cannot unpack: {answer['error']}")
+    content.raise_full(answer["errno"], f"cannot {task}")
+    raise InvalidArgument(f"cannot {task}: {answer['error']}")
 
 
 def _chunks(blob: BinaryIO, *, stop: threading.Event, progress: Callable[[int], None]) -> Iterator[bytes]:

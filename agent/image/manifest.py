@@ -130,6 +130,8 @@ class _Config(
         "labels": "Labels",
         "stop_signal": "StopSignal",
         "health": "Healthcheck",
+        "shell": "Shell",
+        "on_build": "OnBuild",
     },
     omit_defaults=True,
 ):
@@ -143,6 +145,8 @@ class _Config(
     labels: dict[str, str] | None = None
     stop_signal: str | None = None
     health: _Health | None = None
+    shell: list[str] | None = None
+    on_build: list[str] | None = None
 
 
 class _RootFs(msgspec.Struct):
@@ -198,6 +202,8 @@ class Document(msgspec.Struct, omit_defaults=True):
             volumes=tuple(sorted(said.volumes or {})),
             stop_signal=said.stop_signal or "",
             health=_health_check(said.health or _Health()),
+            shell=tuple(said.shell or ()),
+            on_build=tuple(said.on_build or ()),
         )
 
 
@@ -317,6 +323,34 @@ def committed(
     )
 
 
+def built(
+    base: Document | None,
+    *,
+    platform: Platform,
+    config: ImageConfig,
+    author: str,
+    diff_ids: list[str],
+    steps: list[tuple[str, int, str, bool]],
+) -> Document:
+    """What a build made of `base`. `steps` are its own lines of history: (created by, when, comment, whether it made
+    no layer); the image is as old as the last of them."""
+    history = [
+        _Step(created=format_time(at_ns), created_by=by, comment=comment or None, empty_layer=empty)
+        for by, at_ns, comment, empty in steps
+    ]
+    before = (base.history or []) if base is not None else []
+    return Document(
+        architecture=platform.architecture,
+        os=platform.os,
+        variant=platform.variant or None,
+        author=author or (base.author if base is not None else None),
+        created=history[-1].created if history else base.created if base is not None else None,
+        config=_config(config),
+        rootfs=_RootFs("layers", diff_ids),
+        history=[*before, *history],
+    )
+
+
 def _config(config: ImageConfig) -> _Config:
     return _Config(
         user=config.user or None,
@@ -329,6 +363,8 @@ def _config(config: ImageConfig) -> _Config:
         labels=config.labels or None,
         stop_signal=config.stop_signal or None,
         health=_health(config.health) if config.health.test else None,
+        shell=list(config.shell) or None,
+        on_build=list(config.on_build) or None,
     )
 
 

@@ -68,6 +68,20 @@ class Puller:
             raise InvalidArgument(f"the image {digest} is an index inside an index")
         return await self._manifest(found, wanted, digest, blobs)
 
+    async def manifest(self, record: Record, document: Document) -> Manifest:
+        """By which an image that is here came; of several platforms, the one that it is of."""
+        digest, media_type = record.digest, record.blobs.get(record.digest, "")
+        for _ in range(2):
+            data = await self._threads.run(
+                lambda digest=digest: self._content.read(digest, limit_bytes=manifests.MAX_DOCUMENT_BYTES)  # type: ignore[misc]
+            )
+            found = manifests.parse(data, media_type=media_type)
+            if not isinstance(found, Index):
+                return found
+            chosen = manifests.choose(found, document.platform)
+            digest, media_type = chosen.digest, chosen.media_type
+        raise InvalidArgument(f"the image {record.id} is an index inside an index")
+
     async def _manifest(self, found: Manifest, wanted: Wanted, digest: str, blobs: dict[str, str]) -> Record:
         document = manifests.parse_document(await self.downloader.document(found.config, wanted.sources))
         if wanted.strict and not wanted.platform.accepts(document.platform):
@@ -103,7 +117,7 @@ class Puller:
                     fresh = await coming[position]
                     sizes.append(await self._have(layer, diff_ids[position], chain[: position + 1], fresh, wanted))
         except BaseExceptionGroup as group_error:
-            raise _first(group_error) from group_error
+            raise error_of(group_error) from group_error
         return sizes
 
     async def _arrive(self, layer: Descriptor, chain_id: str, wanted: Wanted, slots: asyncio.Semaphore) -> bool:
@@ -160,7 +174,7 @@ def at_hand(platform: Platform, source: BlobSource) -> Wanted:
     return Wanted((source,), platform, strict=False, report=silent)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def error_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error to tell of several that came together: the first of ours, else the first."""
     flat: list[BaseException] = []
     waiting: list[BaseException] = [group]

@@ -3,6 +3,7 @@
     l/<26 characters>       one layer on top of those below it, named after its chain id; short, because mount(2)
                             takes all of a container's layers in one page
     unpack/<random>/        being unpacked; swept when the host's agent starts again
+    steps/<random>/         what a step of a build writes; swept by the builder, once nothing of it can still run
 
 Images that share layers share directories. A directory in `l/` is complete: it was renamed there.
 """
@@ -14,7 +15,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from agent.image import content, layer
@@ -31,7 +32,8 @@ class Snapshots:
         self._content = content_store
         self._layers = root / "l"
         self._staging = root / "unpack"
-        for folder in (self._layers, self._staging):
+        self._steps = root / "steps"
+        for folder in (self._layers, self._staging, self._steps):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         content.empty_folder(self._staging, content_store.trash)
         # Name → size of its files, 0 until `learn` says it.
@@ -83,17 +85,32 @@ class Snapshots:
         Raises InvalidArgument (corrupt, refused, or not what `diff_id` says), Exhausted, `layer.Cancelled`; then
         nothing is left.
         """
-        with self._place(below) as place:
+        with self._place(below, self._staging) as place:
             found = self._unpack(digest, place, stop=stop, progress=progress, strict=False)
             _check(digest, found.diff_id, diff_id)
-            self._keep(place, chain_id, found.size_bytes)
+            self.keep(place, chain_id, found.size_bytes)
 
     def unpack_base(self, digest: str, *, stop: threading.Event) -> Unpacked:
         """Unpack a blob of which nothing is known yet, as the only layer of an image."""
-        with self._place(()) as place:
+        with self._place((), self._staging) as place:
             found = self._unpack(digest, place, stop=stop, progress=lambda _: None, strict=True)
-            self._keep(place, found.diff_id, found.size_bytes)
+            self.keep(place, found.diff_id, found.size_bytes)
         return found
+
+    def step(self, below: Sequence[str]) -> AbstractContextManager[Place]:
+        """Folders for a layer that is made on top of `below`, gone afterwards; `keep` makes one of them."""
+        return self._place(below, self._steps)
+
+    def sweep_steps(self) -> None:
+        """Throw away what the steps of an agent before this one left. Blocks."""
+        content.empty_folder(self._steps, self._content.trash)
+
+    def keep(self, place: Place, chain_id: str, size_bytes: int) -> None:
+        """What `place.upper` holds is the layer `chain_id` from now on, unless that is there already."""
+        name = name_of(chain_id)
+        if name not in self._sizes:
+            place.upper.rename(self._layers / name)
+            self._sizes[name] = size_bytes
 
     def _unpack(
         self, digest: str, place: Place, *, stop: threading.Event, progress: Callable[[int], None], strict: bool
@@ -102,9 +119,9 @@ class Snapshots:
             return layer.unpack(blob, place, stop=stop, progress=progress, strict=strict)
 
     @contextmanager
-    def _place(self, below: Sequence[str]) -> Iterator[Place]:
-        """Directories for one unpacking, gone afterwards."""
-        staging = self._staging / new_id()
+    def _place(self, below: Sequence[str], parent: Path) -> Iterator[Place]:
+        """Directories for one new layer, gone afterwards."""
+        staging = parent / new_id()
         place = Place(
             upper=staging / "upper",
             work=staging / "work",
@@ -133,12 +150,6 @@ class Snapshots:
         for name in os.listxattr(place.upper):
             if name.startswith("trusted.overlay."):
                 os.removexattr(place.upper, name)
-
-    def _keep(self, place: Place, chain_id: str, size_bytes: int) -> None:
-        name = name_of(chain_id)
-        if name not in self._sizes:
-            place.upper.rename(self._layers / name)
-            self._sizes[name] = size_bytes
 
 
 def name_of(chain_id: str) -> str:

@@ -139,6 +139,8 @@ _IMAGE = {
     ),
     **_changes(UserRole.OPERATOR, RemoveImage="image rm"),
 }
+# A command of a build is as free as a container's, and may be on the host's network.
+_BUILD = _changes(UserRole.OPERATOR, BuildImage="image build", PruneBuilds="builder prune")
 _NETWORK = {
     **_looks(ListLocalNetworks="network ls"),
     **_changes(
@@ -160,6 +162,7 @@ RULES: dict[str, Rule] = {
         "Control": _CONTROL,
         "Container": _CONTAINER,
         "Image": _IMAGE,
+        "Build": _BUILD,
         "Network": _NETWORK,
         "Volume": _VOLUME,
         "System": _SYSTEM,

@@ -7,7 +7,8 @@ from shoal.model.health import HealthCheck
 
 
 class ImageConfig(Value, frozen=True):
-    """What the image says of its containers. `exposed_ports` are "80/tcp"."""
+    """What the image says of its containers. `exposed_ports` are "80/tcp"; `shell` runs lines that are no JSON, and
+    `on_build` are instructions for a build on top of it."""
 
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
@@ -19,6 +20,8 @@ class ImageConfig(Value, frozen=True):
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""
     health: HealthCheck = HealthCheck()
+    shell: tuple[str, ...] = ()
+    on_build: tuple[str, ...] = ()
 
 
 class Image(Value, frozen=True):

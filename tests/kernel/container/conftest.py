@@ -23,6 +23,7 @@ import pytest
 
 from agent.annals import Annals
 from agent.api.system import System, SystemService
+from agent.build.builder import Builder
 from agent.chronicle import REMEMBERED, Chronicle
 from agent.container.containers import Containers
 from agent.daemon import engine_services
@@ -82,6 +83,9 @@ class Engine:
             volumes=self.volumes,
             clock=clock,
             tell=tell,
+        )
+        self.builder = await Builder.open(
+            self.paths, images=self.images, runtime=self.runtime, networks=self.networks, clock=clock
         )
 
     async def close(self) -> None:
@@ -175,7 +179,7 @@ async def shell(engine: Engine, tmp_path: Path) -> AsyncIterator[Shell]:
     server = rpc.new_server()
     system = System(engine.paths, engine.containers, engine.images, NoCluster(), engine.chronicle)
     add_SystemServiceServicer_to_server(SystemService(system), server)
-    for add in engine_services(engine.containers, engine.images, engine.networks, engine.volumes):
+    for add in engine_services(engine.containers, engine.images, engine.builder, engine.networks, engine.volumes):
         add(server)
     server.add_insecure_port(f"unix:{tmp_path}/cli.sock")
     await server.start()

@@ -1,0 +1,238 @@
+"""BuildService: builds of this host over RPC. The context comes in first, as far as it is not here; then events go out
+as they happen, and the client's pace is the build's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from agent.build import report
+from agent.build.builder import Builder
+from agent.build.context import Contexts
+from agent.build.flags import Network
+from agent.build.job import Job
+from agent.build.run import Setting
+from agent.build.tree import Entry, Tree
+from agent.image.auth import Credentials
+from shoal import codec
+from shoal import reference as references
+from shoal.errors import InvalidArgument, Unsupported
+from shoal.model.container import Ulimit
+from shoal.v1 import build_pb2 as wire
+from shoal.v1.build_pb2_grpc import BuildServiceServicer
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+# Events that wait for a client before the build waits for it.
+_AHEAD = 256
+_MAX_ENTRIES = 1_000_000
+_OUTPUTS = ("", "image", "tar")
+
+
+class BuildService(BuildServiceServicer):
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+
+    async def BuildImage(
+        self, requests: AsyncIterator[wire.BuildImageRequest], _context: Context
+    ) -> AsyncIterator[wire.BuildImageResponse]:
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("request") != "open":
+            raise InvalidArgument("a build begins with what is to be built (`open`)")
+        opening = first.open
+        if opening.output not in _OUTPUTS:
+            raise Unsupported(f"build output {opening.output!r} is not supported")
+        entries = await _entries(requests)
+        digests = {each.digest for each in entries if each.digest}
+        contexts = self._builder.contexts
+        async with _using(contexts, opening.context, digests):
+            missing = await asyncio.to_thread(contexts.missing, digests)
+            yield wire.BuildImageResponse(
+                wanted=wire.WantedFiles(digests=[bytes.fromhex(each[7:]) for each in missing])
+            )
+            await _receive(requests, contexts, missing)
+            events = _Events()
+            job = _job(opening, Tree(entries), _Login(requests, events))
+            building = asyncio.ensure_future(self._builder.build(job, events.tell))
+            building.add_done_callback(lambda _: events.end())
+            try:
+                async for event in events.all():
+                    yield event
+                image_id = await building
+            finally:
+                if not building.done():
+                    # The client is gone: what runs for it ends before this call does.
+                    building.cancel()
+                    await asyncio.wait({building})
+            if opening.output == "tar":
+                async for chunk in self._builder.files(image_id):
+                    yield wire.BuildImageResponse(tar=chunk)
+            yield wire.BuildImageResponse(done=wire.BuildDone(image_id=image_id))
+
+    async def PruneBuilds(self, request: wire.PruneBuildsRequest, _context: Context) -> wire.PruneBuildsResponse:
+        pruned = await self._builder.prune(unused_s=request.unused_s)
+        return wire.PruneBuildsResponse(steps=pruned.titles, reclaimed_bytes=pruned.freed_bytes)
+
+
+class _Events:
+    """What goes out to a client; who tells more than it reads waits."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[wire.BuildImageResponse | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_AHEAD)
+
+    async def tell(self, event: report.Event) -> None:
+        await self.put(_event(event))
+
+    async def put(self, response: wire.BuildImageResponse) -> None:
+        await self._room.acquire()
+        self._queue.put_nowait(response)
+
+    def end(self) -> None:
+        self._queue.put_nowait(None)
+
+    async def all(self) -> AsyncIterator[wire.BuildImageResponse]:
+        while (response := await self._queue.get()) is not None:
+            self._room.release()
+            yield response
+
+
+class _Login:
+    """Asks the client for credentials, one image at a time."""
+
+    def __init__(self, requests: AsyncIterator[wire.BuildImageRequest], events: _Events) -> None:
+        self._requests = requests
+        self._events = events
+        self._asking = asyncio.Lock()
+
+    async def __call__(self, image: str) -> Credentials | None:
+        async with self._asking:
+            await self._events.put(wire.BuildImageResponse(login=image))
+            answer = await anext(aiter(self._requests), None)
+            if answer is None or answer.WhichOneof("request") != "credentials":
+                raise InvalidArgument(f"no credentials came for {image}")
+            said = answer.credentials
+            return Credentials(said.username, said.password) if said.username else None
+
+
+@asynccontextmanager
+async def _using(contexts: Contexts, name: str, digests: set[str]) -> AsyncIterator[None]:
+    """Around a build: the files stay. What it costs to forget those of the build before is paid in a thread."""
+    held = contexts.using(_checked(name), digests)
+    await asyncio.to_thread(held.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(held.__exit__, None, None, None)
+
+
+def _checked(name: str) -> str:
+    if name and (not name.isalnum() or not name.isascii() or len(name) > 64):
+        raise InvalidArgument(f"invalid name of a context {name[:100]!r}", hint="it has letters and digits alone")
+    return name
+
+
+async def _entries(requests: AsyncIterator[wire.BuildImageRequest]) -> list[Entry]:
+    entries: list[Entry] = []
+    async for request in requests:
+        if request.WhichOneof("request") != "entries":
+            raise InvalidArgument("the entries of the context come before anything else")
+        part = request.entries
+        columns = (part.paths, part.modes, part.sizes, part.modified_at_ns, part.contents)
+        if len({len(each) for each in columns}) != 1 or len(entries) + len(part.paths) > _MAX_ENTRIES:
+            raise InvalidArgument(f"the entries of the context are torn, or more than {_MAX_ENTRIES}")
+        entries += [_entry(*each) for each in zip(*columns, strict=True)]
+        if part.last:
+            break
+    return entries
+
+
+def _entry(path: bytes, mode: int, size: int, mtime_ns: int, content: bytes) -> Entry:
+    name = os.fsdecode(path)
+    if not name or any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+        raise InvalidArgument(f"invalid path in the context: {name[:200]!r}")
+    kind = mode & 0o170000
+    if kind == 0o100000:
+        if len(content) != 32:
+            raise InvalidArgument(f"{name[:200]!r} of the context comes without a digest")
+        return Entry(name, mode, size, mtime_ns, "sha256:" + content.hex())
+    if kind == 0o120000:
+        return Entry(name, mode, 0, mtime_ns, "", os.fsdecode(content))
+    if kind != 0o040000:
+        raise InvalidArgument(f"{name[:200]!r} of the context is neither file, folder nor link")
+    return Entry(name, mode, 0, mtime_ns)
+
+
+async def _receive(requests: AsyncIterator[wire.BuildImageRequest], contexts: Contexts, missing: list[str]) -> None:
+    """The files that were wanted, in that order; several small ones in one go to a thread."""
+    for digest in missing:
+        writer = await asyncio.to_thread(contexts.writer, digest)
+        try:
+            async for request in requests:
+                if request.WhichOneof("request") != "file" or request.file.digest.hex() != digest[7:]:
+                    raise InvalidArgument(f"the file {digest} of the context was to come")
+                await asyncio.to_thread(writer.write, request.file.data)
+                if request.file.last:
+                    break
+            await asyncio.to_thread(writer.commit)
+        finally:
+            writer.abort()
+
+
+def _job(opening: wire.BuildOpen, tree: Tree, login: _Login) -> Job:
+    try:
+        network = Network(opening.network or "default")
+    except ValueError as error:
+        raise Unsupported(
+            f"network {opening.network} is not supported for a build", hint="use default, none or host"
+        ) from error
+    return Job(
+        dockerfile=opening.dockerfile.decode(errors="surrogateescape"),
+        name=opening.dockerfile_name or "Dockerfile",
+        tree=tree,
+        target=opening.target,
+        arguments=dict(opening.arguments),
+        labels=dict(opening.labels),
+        tags=tuple(_tag(each) for each in opening.tags),
+        no_cache=opening.no_cache,
+        pull=opening.pull,
+        platform=opening.platform,
+        setting=Setting(
+            network=network,
+            hosts=tuple(opening.hosts),
+            shm_size_bytes=opening.shm_size_bytes,
+            ulimits=tuple(codec.from_wire(each, Ulimit) for each in opening.ulimits),
+        ),
+        secrets=dict(opening.secrets),
+        epoch=opening.epoch if opening.HasField("epoch") else None,
+        login=login,
+    )
+
+
+def _tag(text: str) -> references.Reference:
+    tag = references.parse(text).with_default_tag()
+    if tag.digest:
+        raise InvalidArgument(f"cannot tag an image as {text}", hint="give a name and a tag")
+    return tag
+
+
+def _event(event: report.Event) -> wire.BuildImageResponse:
+    match event:
+        case report.Began():
+            return wire.BuildImageResponse(step=wire.BuildStep(number=event.number, title=event.title))
+        case report.Wrote():
+            output = wire.BuildOutput(number=event.number, stderr=event.stream == 2, data=event.data)
+            return wire.BuildImageResponse(output=output)
+        case report.Ended():
+            end = wire.BuildStepEnd(
+                number=event.number, taken_ns=event.taken_ns, cached=event.cached, failed=event.failed
+            )
+            return wire.BuildImageResponse(step_end=end)
+        case report.Shown():
+            return wire.BuildImageResponse(excerpt=event.text)
