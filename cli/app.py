@@ -31,11 +31,7 @@ def main() -> NoReturn:
         from cli.warm.server import leave_behind
 
         leave_behind()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        code = BROKEN_PIPE
+    code = flushed(code)
     # Taking the interpreter and gRPC down in order costs 20 ms and frees what the kernel frees anyway.
     os._exit(code)
 
@@ -59,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
     except UnicodeEncodeError as error:  # bytes of the command line or of a variable that no message can hold
         print(f"Error: {error.object!r} is not UTF-8, and goes to another host only as that", file=sys.stderr)
         return UsageError.exit_code
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer exits by itself where nobody reads any more
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (so that the flush at exit has where to go)
         return BROKEN_PIPE
     except Exception as error:  # the boundary: a person sees a sentence, not a traceback
@@ -70,6 +66,16 @@ def run(argv: Sequence[str]) -> int:
             print("Run it again with SHOAL_DEBUG=1 for the details.", file=sys.stderr)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def flushed(code: int) -> int:
+    """Write out what was said; the exit code, which is another where nobody reads any more."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    return code
 
 
 def root() -> LazyGroup:

@@ -116,9 +116,8 @@ def _serve(connection: socket.socket, own: tuple[object, ...]) -> NoReturn:
         _die_with(connection)
         connection.sendall(client.GO + struct.pack("!i", os.getpid()))
         _become(command)
-        code = importlib.import_module("cli.app").run(command.argv[1:])
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        app = importlib.import_module("cli.app")
+        code = app.flushed(app.run(command.argv[1:]))
         fcntl.fcntl(connection, fcntl.F_SETFL, 0)  # the client's end is no reason to die any more
         connection.sendall(struct.pack("!i", code))
     except (OSError, ValueError):

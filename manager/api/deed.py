@@ -84,7 +84,8 @@ def _name_in(message: Message) -> str:
     for name in _NAMING:
         if name in fields and isinstance(value := getattr(message, name), str) and value:
             return value
-    return str(message.spec.image) if "spec" in fields and hasattr(message, "spec") else ""
+    spec = getattr(message, "spec", None)  # a container's or a network's
+    return str(getattr(spec, "image", "") or getattr(spec, "name", ""))
 
 
 def _actor(call: Call, view: View, own_id: str) -> str:

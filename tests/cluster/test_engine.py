@@ -51,6 +51,12 @@ def test_every_command_reaches_any_node(clean: Lab, tmp_path: Path) -> None:
     clean.shoal(*there, "update", "--pids-limit", "50", "site")
     assert "httpd" in clean.shoal(*there, "top", "site", "-o", "pid,args")
     assert "site" in clean.shoal(*there, "stats", "--no-stream")
+    clean.shoal(*there, "network", "create", "backend")
+    clean.shoal(*there, "network", "connect", "backend", "site")
+    assert "site" in clean.shoal(*there, "network", "inspect", "-f", "{{json .Containers}}", "backend")
+    clean.shoal(*there, "network", "disconnect", "backend", "site")
+    assert "backend" in clean.shoal(*there, "network", "prune", "-f")
+    assert clean.shoal("n1", "ps", "-A", "--format", "{{.Node}} {{.Names}}").splitlines() == ["n3 site"]
     clean.shoal(*there, "cp", "site:/serve", "/tmp/serve")
     clean.shoal(*there, "cp", "/tmp/serve", "site:/copied")
     assert "A /copied" in clean.shoal(*there, "diff", "site").splitlines()

@@ -317,6 +317,7 @@ CASES = {
         engine exec other sh -c 'exit 300'
         engine exec
         engine port
+        engine ps -a | true
         engine kill -s 0 other
         engine stop -t 0 nosuch other
         engine run --rm --label '' busybox
