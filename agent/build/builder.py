@@ -1,0 +1,166 @@
+"""Builder: what the API calls. One per agent; builds run side by side and share what they found out.
+
+    build/cache       what steps came to (`cache`)
+    build/context/    the files of contexts (`context`)
+    build/mounts/     what cache mounts keep
+
+Secrets are below the run folder, which is in memory. What an interrupted agent left is swept by `open`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import msgspec
+
+from agent.build import parser, platform, transfer
+from agent.build.cache import Cache
+from agent.build.context import Contexts
+from agent.build.graph import Graph, graph
+from agent.build.job import Job, Solved, Tools
+from agent.build.parser import Dockerfile, DockerfileError
+from agent.build.report import Reporter, Shown, Tell, excerpt
+from agent.build.run import Runner
+from agent.build.solver import Solver, StepFailed, check_platform, config_of
+from agent.image import platform as platforms
+from agent.image.fresh import document_of
+from agent.image.images import Images
+from agent.image.manifest import Document
+from agent.network.networks import Networks
+from agent.runtime.runtime import Runtime
+from shoal.clock import Clock
+from shoal.errors import InvalidArgument
+from shoal.settings import Paths
+
+log = logging.getLogger(__name__)
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """`titles` of the steps that were forgotten."""
+
+    titles: tuple[str, ...]
+    freed_bytes: int
+
+
+class Builder:
+    """Made by `open`."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._running: set[str] = set()
+
+    @classmethod
+    async def open(cls, paths: Paths, *, images: Images, runtime: Runtime, networks: Networks, clock: Clock) -> Builder:
+        """After the containers are: what an interrupted build still ran has ended then."""
+        folder, secret = paths.data / "build", paths.run / "build"
+
+        def prepare() -> tuple[Contexts, Runner]:
+            shutil.rmtree(secret, ignore_errors=True)
+            for each in (secret, folder / "mounts"):
+                each.mkdir(parents=True, exist_ok=True, mode=0o700)
+            images.fresh.sweep()
+            return Contexts(folder / "context", folder / "trash"), Runner(runtime, networks, paths.containers)
+
+        contexts, runner = await asyncio.to_thread(prepare)
+        cache = await asyncio.to_thread(Cache, folder / "cache", images)
+        return cls(Tools(images, cache, contexts, runner, clock, folder / "mounts", secret))
+
+    @property
+    def contexts(self) -> Contexts:
+        """Where the files of a context go before its build."""
+        return self._tools.contexts
+
+    async def build(self, job: Job, tell: Tell) -> str:
+        """The image's id. Raises ShoalError in docker's words; the lines that are to blame are told before."""
+        reporter = Reporter(tell, self._tools.clock)
+        try:
+            async with self._tools.images.working():
+                try:
+                    solved = await self._solve(job, reporter)
+                    async with reporter.step("exporting to image") as handle:
+                        document = self._document(job, solved)
+                        image_id = await self._tools.images.built(document, solved.layers, job.tags)
+                        told = [f"writing image {image_id}", *(f"naming to {tag.canonical}" for tag in job.tags)]
+                        await handle.write(1, "".join(f"{line}\n" for line in told).encode())
+                    return image_id
+                finally:
+                    await self._tools.cache.settle(now_ns=self._tools.clock.now_ns())
+        except DockerfileError as error:
+            await tell(Shown(excerpt(job.dockerfile, job.name, error.first, error.last)))
+            message = f"dockerfile parse error on line {error.first}: {error.message}"
+            raise InvalidArgument(message, hint=error.hint) from error
+        except StepFailed as failed:
+            await tell(Shown(excerpt(job.dockerfile, job.name, failed.found.first, failed.found.last)))
+            error_of = type(failed.error)
+            raise error_of(f"failed to solve: {failed.error.message}", hint=failed.error.hint) from failed
+
+    async def _solve(self, job: Job, reporter: Reporter) -> Solved:
+        if job.platform:
+            check_platform(job.platform)
+        dockerfile = parser.parse(job.dockerfile)
+        found = graph(
+            dockerfile, target=job.target, given=job.arguments, predefined=platform.arguments(platforms.host(), job)
+        )
+        solved = await self._solver(job, dockerfile, found, reporter).solve()
+        await self._warn(job, dockerfile, reporter)
+        return solved
+
+    def _solver(self, job: Job, dockerfile: Dockerfile, found: Graph, reporter: Reporter) -> Solver:
+        return Solver(job, dockerfile, found, self._tools, reporter)
+
+    async def _warn(self, job: Job, dockerfile: Dockerfile, reporter: Reporter) -> None:
+        """Of arguments that no ARG asks for."""
+        asked = {
+            word.partition("=")[0] for each in dockerfile.instructions if each.keyword == "ARG" for word in each.words
+        }
+        unused = sorted(set(job.arguments) - asked - platform.PREDEFINED)
+        if unused:
+            async with reporter.step("checking build arguments") as handle:
+                await handle.write(2, f"[Warning] One or more build-args {unused} were not consumed\n".encode())
+
+    def _document(self, job: Job, solved: Solved) -> Document:
+        return document_of(
+            solved.base,
+            platform=platforms.host(),
+            config=config_of(solved, job.labels),
+            author=solved.state.author,
+            layers=solved.layers,
+            made=solved.made,
+        )
+
+    async def files(self, image_id: str) -> AsyncGenerator[bytes, None]:
+        """A tar of an image's files."""
+        _, layers = await self._tools.images.base(image_id)
+        fresh = self._tools.images.fresh
+        async with fresh.placing(()) as aside:
+            folders = fresh.folders([each.chain_id for each in layers]) or (str(aside.upper),)
+            async for chunk in transfer.exported(folders, str(aside.mount)):
+                yield chunk
+
+    async def prune(self, *, unused_s: int) -> Pruned:
+        """Forget the steps that were not used for so long, files of contexts and what cache mounts keep. What builds
+        use that run now stays until they end."""
+        tools = self._tools
+        before_ns = tools.clock.now_ns() - unused_s * 10**9
+
+        def free() -> int:
+            freed = tools.contexts.prune()
+            for each in tools.mounts.iterdir():
+                if not tools.cache.taken(f"mount {each.name}"):
+                    freed += _size(each)
+                    shutil.rmtree(each)
+            return freed
+
+        gone = await tools.cache.prune((), before_ns=before_ns)
+        await tools.cache.settle(now_ns=tools.clock.now_ns())
+        freed = await asyncio.to_thread(free)
+        sizes = {each.layer.chain_id: each.layer.size_bytes for each in gone}
+        return Pruned(tuple(each.title for each in gone), freed + sum(sizes.values()))
+
+
+def _size(folder: Path) -> int:
+    return sum(each.lstat().st_size for each in folder.rglob("*"))

@@ -1,0 +1,175 @@
+"""`build`, and `builder prune`."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.build import output as outputs
+from cli.build.output import Output
+from cli.build.progress import progress
+from cli.build.source import Source, source
+from cli.build.upload import Conversation
+from cli.client import Client
+from cli.command import Flags, command, flag, switch
+from cli.container.extraction import extract
+from cli.output.screen import write_stdout
+from cli.parse import pair, process, size
+from cli.prune import PruneFlags, confirm, tell
+from shoal.duration import duration
+from shoal.errors import InvalidArgument, ShoalError, Unsupported
+from shoal.v1 import build_pb2
+from shoal.v1.types_pb2 import Ulimit
+
+
+class BuildFlags(Flags):
+    """What `docker build` has."""
+
+    add_host: Annotated[
+        list[str],
+        flag("--add-host", metavar="list", parse=process.extra_host, help="Add a custom host-to-IP mapping (host:ip)"),
+    ] = []
+    build_arg: Annotated[list[str], flag("--build-arg", metavar="list", help="Set build-time variables")] = []
+    file: Annotated[str, flag("-f", "--file", help='Name of the Dockerfile (default: "PATH/Dockerfile")')] = ""
+    iidfile: Annotated[str, flag("--iidfile", help="Write the image ID to a file")] = ""
+    label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata for an image")] = []
+    load: Annotated[
+        bool, switch("--load", help="Keep the image on the host that builds it, which is what happens anyway")
+    ] = False
+    network: Annotated[str, flag("--network", help="Network of RUN instructions: default, none or host")] = "default"
+    no_cache: Annotated[bool, switch("--no-cache", help="Do not use what earlier builds came to")] = False
+    node: Annotated[str, flag("--node", help="Node of the cluster to build on, through the manager")] = ""
+    output: Annotated[
+        list[str], flag("-o", "--output", metavar="list", help='Where the result goes ("type=local,dest=path")')
+    ] = []
+    platform: Annotated[str, flag("--platform", help="Platform to build for; it must be the host's own")] = ""
+    progress: Annotated[str, flag("--progress", help="How progress is shown: auto, plain, tty or quiet")] = "auto"
+    pull: Annotated[bool, switch("--pull", help="Ask registries for newer base images")] = False
+    quiet: Annotated[bool, switch("-q", "--quiet", help="Print the image ID alone, on success")] = False
+    secret: Annotated[
+        list[str], flag("--secret", metavar="list", help="Secret for RUN --mount=type=secret (id=name,src=path)")
+    ] = []
+    shm_size: Annotated[
+        int, flag("--shm-size", metavar="bytes", parse=size.size, help="Size of /dev/shm of RUN instructions")
+    ] = 0
+    tag: Annotated[list[str], flag("-t", "--tag", metavar="list", help='Name of the image ("name:tag")')] = []
+    target: Annotated[str, flag("--target", help="Stage to build")] = ""
+    ulimit: Annotated[
+        list[Ulimit], flag("--ulimit", metavar="ulimit", parse=process.ulimit, help="Ulimit options")
+    ] = []
+
+
+@command(
+    "[OPTIONS] PATH | URL | -",
+    examples=[
+        "shoal build -t web:1 .",
+        "shoal build --target test --build-arg VERSION=2 -f Dockerfile.test .",
+        "shoal build --node n3 -t web:1 .",
+        "shoal build -o out --secret id=key,src=key.pem .",
+    ],
+)
+async def build(client: Client, flags: BuildFlags, path: Annotated[str, typer.Argument()]) -> None:
+    """Build an image from a Dockerfile"""
+    target = outputs.output(flags.output)
+    shown = progress("quiet" if flags.quiet else flags.progress, sys.stderr)
+    calls = client.calls.at(flags.node) if flags.node else client.calls
+    opening = _opening(flags, target)
+    held = source(path, flags.file)
+    found = await asyncio.to_thread(held.__enter__)
+    try:
+        _describe(opening, found)
+        conversation = Conversation(calls, found.context, shown)
+        try:
+            async with aclosing(conversation.follow(opening)) as pieces:
+                await _deliver(pieces, target)
+        except ShoalError:
+            shown.end(failed=True)
+            if conversation.excerpt:
+                print(conversation.excerpt, file=sys.stderr)
+            raise
+    finally:
+        await asyncio.to_thread(held.__exit__, None, None, None)
+    shown.end(failed=False)
+    if flags.iidfile:
+        await asyncio.to_thread(Path(flags.iidfile).write_text, conversation.image_id, encoding="ascii")
+    if flags.quiet:
+        print(conversation.image_id)
+
+
+def _opening(flags: BuildFlags, target: Output) -> build_pb2.BuildOpen:
+    own = pair.own_environment()
+    arguments = outputs.arguments(flags.build_arg, own)
+    return build_pb2.BuildOpen(
+        target=flags.target,
+        arguments=arguments,
+        labels=pair.labels(flags.label),
+        tags=flags.tag,
+        no_cache=flags.no_cache,
+        pull=flags.pull,
+        network=flags.network,
+        hosts=flags.add_host,
+        shm_size_bytes=flags.shm_size,
+        ulimits=flags.ulimit,
+        platform=flags.platform,
+        secrets=outputs.secrets(flags.secret, own),
+        epoch=outputs.epoch(arguments, own),
+        output="image" if target.kind == "image" else "tar",
+    )
+
+
+def _describe(opening: build_pb2.BuildOpen, found: Source) -> None:
+    opening.dockerfile = found.dockerfile
+    opening.dockerfile_name = found.name
+    opening.context = found.remembered
+
+
+async def _deliver(pieces: AsyncIterator[bytes], target: Output) -> None:
+    if target.kind == "local":
+        await _extracted(pieces, Path(target.target))
+    elif target.kind == "tar" and target.target != "-":
+        with await asyncio.to_thread(Path(target.target).open, "wb") as file:
+            async for piece in pieces:
+                await asyncio.to_thread(file.write, piece)
+    elif target.kind == "tar" and sys.stdout.isatty():
+        raise InvalidArgument("refusing to write a tar to the terminal", hint="give dest=FILE, or redirect it")
+    else:
+        async for piece in pieces:
+            write_stdout(piece)
+
+
+async def _extracted(pieces: AsyncIterator[bytes], folder: Path) -> None:
+    """Nothing is made before the build has gone well."""
+    first = await anext(pieces, None)
+    if first is None:
+        return
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+
+    async def all_of_it() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    await extract(all_of_it(), str(folder), keep_owner=False)
+
+
+@command("[OPTIONS]", examples=["shoal builder prune", "shoal builder prune -f --filter until=24h"])
+async def prune(
+    client: Client,
+    flags: PruneFlags,
+    all: Annotated[  # noqa: ARG001
+        bool, switch("-a", "--all", help="Remove all unused build cache, which is what happens anyway")
+    ] = False,
+) -> None:
+    """Remove build cache"""
+    found = pair.filters(flags.filter)
+    for each in found:
+        if each.key not in ("until", "unused-for"):
+            raise Unsupported(f"filter {each.key} is not supported for builds", hint="use until=24h")
+    unused_s = max((duration(each.value) // 10**9 for each in found), default=0)
+    confirm("This will remove all build cache that no build uses now.", flags)
+    answer = await client.builds.PruneBuilds(build_pb2.PruneBuildsRequest(unused_s=unused_s))
+    tell("Deleted build cache objects:", answer.steps, answer.reclaimed_bytes)

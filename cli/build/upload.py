@@ -1,0 +1,109 @@
+"""The conversation of a build with the agent: the context up, as far as it lacks it, and what happens down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import grpc.aio
+
+from cli import credentials
+from cli.build.context import Context
+from cli.build.progress import Progress
+from cli.calls import Calls
+from shoal.errors import ShoalError, Unavailable
+from shoal.v1 import build_pb2
+
+_ENTRIES = 20_000
+_CHUNK = 1 << 20
+
+
+class Conversation:
+    """One build. `excerpt` is what the agent shows of a Dockerfile that failed."""
+
+    def __init__(self, calls: Calls, context: Context, shown: Progress) -> None:
+        self._calls = calls
+        self._context = context
+        self._shown = shown
+        self.excerpt = ""
+        self.image_id = ""
+
+    async def follow(self, opening: build_pb2.BuildOpen) -> AsyncGenerator[bytes, None]:
+        """Until the image is there; what comes is the tar of its files, where that was asked for.
+
+        Raises what the agent says. Who stops reading ends the build.
+        """
+        call = self._calls.builds().BuildImage()
+        try:
+            with self._calls.translated():
+                await call.write(build_pb2.BuildImageRequest(open=opening))
+                for entries in _entries(self._context):
+                    await call.write(build_pb2.BuildImageRequest(entries=entries))
+                while True:
+                    response: Any = await call.read()
+                    if response is grpc.aio.EOF:
+                        break
+                    if response.WhichOneof("response") == "tar":
+                        yield response.tar
+                    else:
+                        await self._take(call, response)
+                await call.code()
+        finally:
+            call.cancel()
+        if not self.image_id:
+            raise Unavailable("the build ended without an image", hint="see the agent's log")
+
+    async def _take(self, call: Any, response: build_pb2.BuildImageResponse) -> None:
+        match response.WhichOneof("response"):
+            case "wanted":
+                await self._send(call, response.wanted.digests)
+            case "login":
+                known = credentials.find(response.login)
+                said = build_pb2.BuildCredentials(username=known.username, password=known.password)
+                await call.write(build_pb2.BuildImageRequest(credentials=said))
+            case "step":
+                self._shown.step(response.step)
+            case "output":
+                self._shown.output(response.output)
+            case "step_end":
+                self._shown.step_end(response.step_end)
+            case "excerpt":
+                self.excerpt = response.excerpt
+            case "done":
+                self.image_id = response.done.image_id
+
+    async def _send(self, call: Any, digests: Any) -> None:
+        """The files that the agent lacks, in its order."""
+        places = {digest: path for path, digest in zip(self._context.paths, self._context.contents, strict=True)}
+        root = self._context.root
+        for digest in digests:
+            path = root / places[digest].decode(errors="surrogateescape")
+            try:
+                with path.open("rb", buffering=0) as file:
+                    piece = file.read(_CHUNK)
+                    while True:
+                        following = file.read(_CHUNK) if len(piece) == _CHUNK else b""
+                        sent = build_pb2.ContextFile(digest=digest, data=piece, last=not following)
+                        await call.write(build_pb2.BuildImageRequest(file=sent))
+                        if not following:
+                            break
+                        piece = following
+            except OSError as error:
+                raise ShoalError(f"cannot read the build context: {path}: {error.strerror}") from error
+
+
+def _entries(context: Context) -> list[build_pb2.ContextEntries]:
+    """In parts that fit a message."""
+    count = len(context.paths)
+    parts = [
+        build_pb2.ContextEntries(
+            paths=context.paths[at : at + _ENTRIES],
+            modes=context.modes[at : at + _ENTRIES],
+            sizes=context.sizes[at : at + _ENTRIES],
+            modified_at_ns=context.modified_at_ns[at : at + _ENTRIES],
+            contents=context.contents[at : at + _ENTRIES],
+        )
+        for at in range(0, count, _ENTRIES)
+    ] or [build_pb2.ContextEntries()]
+    parts[-1].last = True
+    return parts

@@ -1,0 +1,151 @@
+"""Where a build's files come from and where its result goes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.build.test_build import write
+from tests.kernel.container.conftest import Engine, Shell
+
+pytestmark = pytest.mark.kernel
+LIST = "FROM busybox AS look\nCOPY . /ctx\nRUN cd /ctx && ls -AR > /list\nFROM scratch\nCOPY --from=look /list /\n"
+
+
+async def listed(shell: Shell, tmp_path: Path, *args: str, **how) -> list[str]:
+    """The files of a context as a build saw them."""
+    out = tmp_path / f"out-{hashlib.sha256(repr(args).encode()).hexdigest()[:8]}"
+    built = await shell("build", "-o", str(out), *args, **how)
+    assert built.code == 0, built.err
+    text = (out / "list").read_text()
+    found, here = [], ""
+    for line in text.splitlines():
+        here = line[:-1] if line.endswith(":") else here
+        found += [os.path.normpath(f"{here}/{line}")] if line and not line.endswith(":") else []
+    return sorted(found)
+
+
+async def test_an_ignore_file_hides_files_and_the_dockerfiles_own_counts_first(shell: Shell, tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "app",
+        Dockerfile=LIST,
+        special=LIST,
+        a__keep="",
+        a__drop="",
+        node_modules__x__y="",
+        secret="",
+    )
+    (folder / ".dockerignore").write_text("node_modules\na/*\n!a/keep\nDockerfile\n")
+    assert await listed(shell, tmp_path, str(folder)) == [".dockerignore", "a", "a/keep", "secret", "special"]
+    (folder / "special.dockerignore").write_text("*\n!secret\n")
+    assert await listed(shell, tmp_path, "-f", str(folder / "special"), str(folder)) == ["secret"]
+
+
+async def test_contexts_come_from_stdin_from_archives_and_from_git(shell: Shell, tmp_path: Path) -> None:
+    assert await listed(shell, tmp_path, "-", input=LIST.encode()) == []
+    folder = write(tmp_path / "work.git", Dockerfile=LIST, one="1", sub__Dockerfile=LIST, sub__two="2")
+    assert await listed(shell, tmp_path, "-f", "-", str(folder), input=LIST.encode()) == [
+        "Dockerfile", "one", "sub", "sub/Dockerfile", "sub/two",
+    ]  # fmt: skip
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(folder, ".")
+    found = await listed(shell, tmp_path, "-f", "sub/Dockerfile", "-", input=packed.getvalue())
+    assert found == ["Dockerfile", "one", "sub", "sub/Dockerfile", "sub/two"]
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for argv in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"], ["tag", "v1"]):
+        subprocess.run([*git, *argv], check=True, capture_output=True)
+    serving = subprocess.Popen(
+        ["git", "daemon", "--listen=127.0.0.1", "--port=9419", "--export-all", f"--base-path={tmp_path}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        found = await listed(shell, tmp_path, "git://127.0.0.1:9419/work.git#v1:sub")
+        assert found == ["Dockerfile", "two"]
+    finally:
+        serving.terminate()
+        serving.wait(10)
+
+
+async def test_a_context_is_sent_once(engine: Engine, shell: Shell, tmp_path: Path) -> None:
+    folder = write(tmp_path / "app", Dockerfile="FROM scratch\nCOPY . /\n", big="x" * 3_000_000, small="1")
+    first = await shell("build", "-q", str(folder))
+    assert first.code == 0, first.err
+    files = engine.builder.contexts.files
+    before = {path: path.stat().st_mtime_ns for path in files.rglob("*") if path.is_file()}
+    assert len(before) == 3
+    write(folder, small="2")
+    second = await shell("build", "-q", str(folder))
+    after = {path: path.stat().st_mtime_ns for path in files.rglob("*") if path.is_file()}
+    assert len(after) == 3  # what the context has no more is gone
+    assert len(before.items() & after.items()) == 2
+    assert first.text != second.text
+
+
+async def test_the_result_goes_where_it_is_wanted(shell: Shell, tmp_path: Path) -> None:
+    folder = write(tmp_path / "app", Dockerfile="FROM scratch\nCOPY one /deep/one\n", one="one")
+    done = await shell("build", "--iidfile", "id", "-t", "app:1", "-t", "app:2", str(folder), cwd=tmp_path)
+    assert done.code == 0, done.err
+    image_id = (tmp_path / "id").read_text()
+    shown = await shell("images", "--no-trunc", "-q", "app")
+    assert shown.text.split() == [image_id]
+    assert "naming to docker.io/library/app:2\n" in done.err
+    tar = await shell("build", "-o", "-", str(folder))
+    with tarfile.open(fileobj=io.BytesIO(tar.out)) as archive:
+        assert archive.getnames() == ["deep", "deep/one"]
+    await shell("build", "-o", "type=tar,dest=out.tar", str(folder), cwd=tmp_path)
+    assert (tmp_path / "out.tar").read_bytes() == tar.out
+    refused = await shell("build", "-o", "type=oci,dest=x", str(folder))
+    assert (refused.code, "type=oci is not supported yet" in refused.err) == (125, True)
+    labelled = await shell("build", "-q", "--label", "a=b", str(folder))
+    inspected = await shell("image", "inspect", "--format", "{{.Config.Labels.a}}", labelled.text.strip())
+    assert inspected.text == "b\n"
+
+
+async def test_builds_of_one_moment_are_the_same_everywhere(shell: Shell, tmp_path: Path) -> None:
+    """The same bytes on another host: with nothing kept, and at another time."""
+    texts = []
+    for number in range(2):
+        folder = write(
+            tmp_path / str(number),
+            Dockerfile="FROM busybox\nWORKDIR /w\nCOPY one .\nRUN mkdir -p d/e && echo x > d/e/f && rm /etc/group\n"
+            'ENV A=b\nCMD ["sh"]\n',
+            one="one",
+        )
+        os.utime(folder / "one", (2_000_000_000 + number, 2_000_000_000 + number))
+        built = await shell("build", "-q", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1000000000", str(folder))
+        assert built.code == 0, built.err
+        texts.append(built.text)
+    assert texts[0] == texts[1]
+    shown = await shell("image", "inspect", "--format", "{{.Created}}", texts[0].strip())
+    assert shown.text.startswith("2001-09-09T01:46:40")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (("nowhere",), 1, 'unable to prepare context: path "nowhere" not found'),
+        (("-f", "nope", "."), 1, "failed to read dockerfile: open nope: no such file or directory"),
+        (("--platform", "linux/s390x", "app"), 1, "cannot build for linux/s390x"),
+        (("--target", "nope", "app"), 1, "target stage 'nope' could not be found"),
+        (("--ssh", "default", "app"), 125, "flag --ssh of 'shoal build' is not supported yet"),
+        (("--network", "container:x", "app"), 1, "network container:x is not supported for a build"),
+        (("-t", "UPPER", "app"), 1, "must be lowercase"),
+        (("--secret", "src=x", "app"), 125, "has no id"),
+        (("--progress", "fancy", "app"), 125, "invalid progress output 'fancy'"),
+        ((), 1, "requires 1 argument"),
+    ],
+)
+async def test_a_wrong_command_line_is_told(
+    shell: Shell, tmp_path: Path, argv: tuple[str, ...], code: int, message: str
+) -> None:
+    write(tmp_path / "app", Dockerfile="FROM scratch\nCOPY . /\n")
+    told = await shell("build", *argv, cwd=tmp_path)
+    assert message in told.err
+    assert told.code == code

@@ -1,0 +1,162 @@
+"""Builds that are broken off, that find no room, and that run beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.build.context import Contexts
+from agent.build.job import Job
+from agent.build.report import Began, Event, Wrote
+from agent.build.tree import Tree
+from shoal import reference as references
+from shoal.errors import Exhausted, ShoalError
+from tests.kernel.build.test_build import write
+from tests.kernel.container.conftest import Engine, Shell
+
+pytestmark = pytest.mark.kernel
+UUID = "/proc/sys/kernel/random/uuid"
+
+
+def job(text: str, **how: object) -> Job:
+    return Job(dockerfile=text, name="Dockerfile", tree=Tree(()), **how)
+
+
+async def ignore(_event: Event) -> None:
+    pass
+
+
+def left(engine: Engine) -> list[str]:
+    """What lies in folders of the moment."""
+    data = engine.paths.data
+    folders = [data / "images" / each for each in ("steps", "unpack", "ingest", "trash")]
+    folders += [data / "build" / "context" / "fresh", engine.paths.run / "build"]
+    return [str(path) for folder in folders if folder.exists() for path in folder.iterdir()]
+
+
+async def test_an_agent_that_is_killed_leaves_nothing_and_the_next_one_builds_on(engine: Engine) -> None:
+    text = "FROM busybox\nRUN echo kept > /kept\nRUN echo begun && touch /half && sleep 1000\n"
+    await engine.builder.build(job("FROM busybox\nRUN echo kept > /kept\n"), ignore)
+    begun = asyncio.Event()
+
+    async def tell(event: Event) -> None:
+        if isinstance(event, Wrote) and b"begun" in event.data:
+            begun.set()
+
+    building = asyncio.ensure_future(engine.builder.build(job(text), tell))
+    await asyncio.wait_for(begun.wait(), 60)
+    running = list(await engine.runtime.list())
+    assert len(running) == 1
+    # What kill -9 leaves: the container runs on, its folders are there, nothing was put away.
+    await engine.restart()
+    assert await engine.runtime.list() == {}
+    building.cancel()
+    await asyncio.gather(building, return_exceptions=True)
+    assert left(engine) == []
+    began: list[str] = []
+
+    async def note(event: Event) -> None:
+        if isinstance(event, Began):
+            began.append(event.title)
+
+    image_id = await engine.builder.build(job(text.replace("sleep 1000", "true")), note)
+    assert (await engine.images.get(image_id)).meta.id == image_id
+    assert len(began) == 4
+
+
+async def test_a_client_that_goes_ends_its_build(engine: Engine, shell: Shell, tmp_path: Path) -> None:
+    folder = write(tmp_path / "app", Dockerfile="FROM busybox\nRUN echo begun && sleep 1000\n")
+    process = await shell.start("build", "--progress", "plain", str(folder))
+    assert process.stderr is not None
+    while b"begun\n" not in (line := await asyncio.wait_for(process.stderr.readline(), 60)) or b"RUN" in line:
+        assert line
+    assert len(await engine.runtime.list()) == 1
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(60):
+        while await engine.runtime.list() or left(engine):
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def small_disk(engine: Engine) -> Iterator[Path]:
+    """The images of the engine on a file system of 8 MiB."""
+    folder = engine.paths.data / "images" / "steps"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "small", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_full_disk_is_told_and_frees_what_the_step_wrote(engine: Engine, small_disk: Path) -> None:
+    with pytest.raises(ShoalError, match=r"did not complete successfully|no space left"):
+        await engine.builder.build(job("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=20\n"), ignore)
+    assert left(engine) == []
+
+
+async def test_a_full_disk_under_a_context_is_exhausted(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", str(folder)], check=True)
+    try:
+        contexts = Contexts(folder / "context", folder / "trash")
+        with contexts.using("", ()):
+            with pytest.raises(Exhausted, match="no space left on device"):
+                contexts.store(bytes(2 << 20))
+            assert contexts.store(b"small") in contexts._known
+        assert [each for each in (folder / "context").rglob("*") if each.is_file()] == []
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_two_builds_share_their_steps_and_a_prune_beside_them_takes_nothing_away(engine: Engine) -> None:
+    text = f"FROM busybox\nRUN cat {UUID} > /when && sleep 0.3\nRUN cat /when > /again\nRUN sleep 0.3\n"
+    tag = (references.parse("twin:1"),)
+    pruned = 0
+
+    async def prune() -> None:
+        nonlocal pruned
+        while True:
+            await engine.builder.prune(unused_s=0)
+            pruned += 1
+            await asyncio.sleep(0.05)
+
+    pruning = asyncio.ensure_future(prune())
+    one, two = await asyncio.gather(
+        engine.builder.build(job(text, tags=tag), ignore), engine.builder.build(job(text + "LABEL a=b\n"), ignore)
+    )
+    pruning.cancel()
+    await asyncio.gather(pruning, return_exceptions=True)
+    assert pruned
+    for image_id in (one, two):
+        code, out, err = await engine.output("cat", "/again", image=image_id)
+        assert (code, err) == (0, b"")
+        assert re.fullmatch(rb"[0-9a-f-]{36}\n", out)
+
+
+async def test_prune_frees_what_no_image_has(engine: Engine) -> None:
+    text = "FROM busybox\nRUN head -c 1000000 /dev/zero > /big\n"
+    image_id = await engine.builder.build(job(text), ignore)
+    layers = engine.images.kept_layers()
+    assert len(layers) == 1
+    await engine.images.remove(image_id)
+    again = await engine.builder.build(job(text), ignore)
+    assert again == image_id  # its steps had stayed
+    await engine.images.remove(image_id)
+    pruned = await engine.builder.prune(unused_s=3600)
+    assert (pruned.titles, pruned.freed_bytes) == ((), 0)
+    pruned = await engine.builder.prune(unused_s=0)
+    assert pruned.titles == ("RUN head -c 1000000 /dev/zero > /big",)
+    assert pruned.freed_bytes == 1_000_000
+    assert engine.images.kept_layers() == {}
+    assert len(list((engine.paths.images / "l").iterdir())) == 1
+
+
+async def test_a_build_that_is_done_twice_is_done_by_one(engine: Engine) -> None:
+    text = f"FROM busybox\nRUN cat {UUID} > /when && sleep 0.2\n"
+    found = await asyncio.gather(*(engine.builder.build(job(text), ignore) for _ in range(3)))
+    assert len(set(found)) == 1
