@@ -74,7 +74,7 @@ class Rack:
 
     def socket(self, host: str) -> str:
         """Where the host's agent is reached from this machine. Raises OSError for a host that is off."""
-        pid = int((Path("/run/shoal-lab") / self.lab.name / host / "pid").read_text())
+        pid = int(self._pid_file(host).read_text())
         return f"unix:/proc/{pid}/root/run/shoal/shoal.sock"
 
     async def happen(self, fault: Fault) -> None:
@@ -114,9 +114,11 @@ class Rack:
                 self.lab("start", fault.host)
             case "unplug":
                 self.lab("heal", fault.host, check=False)
-            case "deaf" | "apart":
-                for host in (fault.host, fault.other):
-                    self.lab.on(host, "nft", "delete", "table", "inet", "chaos")
+            case "deaf":
+                self._hear(fault.host, fault.other, fault.port)
+            case "apart":
+                self._hear(fault.host, fault.other)
+                self._hear(fault.other, fault.host)
             case "fill":
                 (self._disk(fault.host) / "ballast").unlink(missing_ok=True)
             case "clock":
@@ -132,11 +134,18 @@ class Rack:
         """Let `host` hear nothing of `other`, or nothing that is sent to `port`: a table of the rack's own, which the
         agent does not know."""
         which = f"tcp dport {port} " if port else ""
-        rules = (
-            "table inet chaos { chain input { type filter hook input priority -400; "
-            f"ip saddr {self.lab.addresses[other]} {which}drop; }} }}"
-        )
-        self.lab.on(host, "nft", "-f", "-", stdin=rules)
+        rule = f"ip saddr {self.lab.addresses[other]} {which}drop"
+        table = f"table inet chaos_{other}_{port}"
+        self._nft(host, f"{table} {{ chain input {{ type filter hook input priority -400; {rule}; }}; }}")
+
+    def _hear(self, host: str, other: str, port: str = "") -> None:
+        table = f"table inet chaos_{other}_{port}"
+        self._nft(host, f"add {table}; delete {table}")  # a host that booted meanwhile has none
+
+    def _nft(self, host: str, text: str) -> None:
+        """A host that is off is deaf and dumb anyway."""
+        done = self.lab.on(host, "nft", "-f", "-", stdin=f"{text}\n")
+        assert done.returncode == 0 or not self._pid_file(host).exists(), done.stderr
 
     def _fill(self, host: str) -> None:
         """To the last block, in ever smaller parts."""
@@ -150,6 +159,10 @@ class Rack:
 
     def _shift(self, host: str, shift: str) -> None:
         self.lab.on(host, "sh", "-c", f"echo {shift} > {_SHIFT}")
+
+    def _pid_file(self, host: str) -> Path:
+        """There while the host is up."""
+        return Path("/run/shoal-lab") / self.lab.name / host / "pid"
 
     def _disk(self, host: str) -> Path:
         return DISKS / self.lab.name / host / "shoal"
