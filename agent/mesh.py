@@ -23,6 +23,8 @@ from shoal.model.network import Endpoint
 log = logging.getLogger(__name__)
 
 SETTLE_S = 10.0
+# A busy host that is told of many networks at once makes one after the other.
+JOIN_S = 60.0
 _LOCAL = frozenset({"bridge", "host", "none"})  # every host has them
 
 
@@ -75,11 +77,11 @@ class Mesh:
             log.warning("the networks take longer than %d s to settle", SETTLE_S)
 
     async def joined(self, networks: Sequence[str]) -> None:
-        """Wait until this host takes part in all of them (names or ids of the cluster's), at most 10 s: a task may be
+        """Wait until this host takes part in all of them (names or ids of the cluster's), at most 60 s: a task may be
         assigned a moment before its host has its block of the network's addresses."""
         missing = set(networks) - _LOCAL
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_S), self._changed:
+            async with asyncio.timeout(JOIN_S), self._changed:
                 await self._changed.wait_for(lambda: not missing - self._joined)
 
     async def run(self) -> None:
