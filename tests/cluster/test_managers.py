@@ -6,13 +6,14 @@ The tests share the lab and stand in order: each leaves three managers, all host
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Lab, eventually, import_web, leftovers
+from tests.cluster.conftest import PROJECT, Lab, eventually, import_web, leftovers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -175,6 +176,32 @@ def test_the_leaders_host_dies_and_the_cluster_goes_on(managers: Managers) -> No
     eventually(managers.all_serve, what="the dead host serves again", seconds=60)
     after = managers.pids()
     assert all(before[host] <= after[host] for host in others)
+
+
+def test_the_root_is_replaced_while_writes_go_on_and_the_old_certificates_open_no_etcd(managers: Managers) -> None:
+    lab = managers.lab
+    before = {host: lab.pids(host, "^[^ ]*etcd ") for host in HOSTS}
+    lab.on("n3", "cp", "/var/lib/shoal/etcd/identity.pem", "/var/lib/shoal/etcd/root.pem", "/root/")
+    endpoint = f"https://{lab.addresses['n1']}:2379"
+    files = ("--cert", "/root/identity.pem", "--key", "/root/identity.pem", "--cacert")
+    ask = ("etcdctl", "--endpoints", endpoint, *files)
+    assert lab.on("n3", *ask, "/root/root.pem", "get", "/shoal/leader").returncode == 0
+
+    rotate = [str(PROJECT / "deploy/lab"), "exec", "n1", "--", "shoal", "swarm", "ca", "--rotate", "-q"]
+    refused = []
+    with subprocess.Popen(rotate, env={**os.environ, "SHOAL_LAB": lab.name}) as rotating:
+        while rotating.poll() is None:
+            refused += [host for host in HOSTS if not managers.write(host)]
+    assert (rotating.returncode, refused) == (0, [])
+
+    new_root = "/var/lib/shoal/etcd/root.pem"
+    eventually(
+        lambda: lab.on("n3", *ask, new_root, "get", "/shoal/leader", "--dial-timeout", "3s").returncode != 0,
+        what="the old certificate refused",
+        seconds=120,
+    )
+    assert all(lab.pids(host, "^[^ ]*etcd ") != before[host] for host in HOSTS)
+    assert managers.write("n3")
 
 
 def test_a_manager_is_demoted_promoted_and_leaves(managers: Managers) -> None:
