@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: install install-test demo demo-down test chaos lint bench bench-engine bench-manager proto lock clean
+.PHONY: soak install install-test demo demo-down test chaos lint bench bench-engine bench-manager proto lock clean
 
 ## install: a venv with pinned dependencies and the project in it; leaves .venv/bin/shoal
 install: $(VENV)/.installed
@@ -56,6 +56,10 @@ test-wheel:
 	realpath $(VENV)/lib/python3*/site-packages > $$(echo build/wheel/venv/lib/python3*/site-packages)/dependencies.pth
 	$(PY) -m pip --python build/wheel/venv/bin/python install -q --disable-pip-version-check --no-deps --ignore-installed build/wheel/*.whl
 	cd build/wheel && SHOAL_FROM_WHEEL=1 venv/bin/python -m pytest -q -p shoal -c ../../pyproject.toml --rootdir ../.. ../../tests/unit ../../tests/architecture
+
+## soak: thousands of containers that come and go; the host is then as it was before
+soak: install-test
+	SHOAL_SOAK=10000 $(VENV)/bin/pytest tests/kernel/container/test_soak.py
 
 ## chaos: break a cluster in every way for SECONDS, as SEED says (printed; give it back to see a failure again)
 SECONDS := 600

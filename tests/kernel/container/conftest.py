@@ -202,15 +202,20 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
         _end_keeper(made.paths.run)
 
 
-def _end_keeper(run: Path) -> None:
+def keeper_of(run: Path) -> int:
+    """The keeper's pid. Raises OSError when none listens."""
     with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            with wire.address(run / "keeper.sock") as name:
-                connection.connect(name)
-        except OSError:
-            return
+        with wire.address(run / "keeper.sock") as name:
+            connection.connect(name)
         pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        keeper = os.pidfd_open(pid)
+        return int(pid)
+
+
+def _end_keeper(run: Path) -> None:
+    try:
+        keeper = os.pidfd_open(keeper_of(run))
+    except OSError:
+        return
     signal.pidfd_send_signal(keeper, signal.SIGTERM)
     select.select([keeper], [], [], 10)
     os.close(keeper)
