@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,18 @@ class Census:
 
     def __init__(self, engine: Engine) -> None:
         keeper = keeper_of(engine.paths.run)
-        self.mounts = Path("/proc/self/mountinfo").read_text()
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        self.mounts = [line for line in mounts if str(engine.paths.data.parent) in line]
         self.links = _names(_output("ip", "-o", "link"))
         self.firewall = _output("nft", "list", "ruleset")
-        self.groups = sorted(map(str, Path("/sys/fs/cgroup").glob(f"**/{CGROUP}/**/")))
+        tops = [*Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"), Path("/sys/fs/cgroup") / CGROUP]
+        self.groups = sorted(folder for top in tops for folder, _, _ in os.walk(top))
         self.children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
         self.descriptors = {pid: _descriptors(pid) for pid in ("self", str(keeper), *self.children)}
-        self.files = sorted(map(str, [*engine.paths.data.rglob("*"), *engine.paths.run.rglob("*")]))
+        tops = [engine.paths.data, engine.paths.run]
+        self.files = sorted(
+            f"{folder}/{name}" for top in tops for folder, *names in os.walk(top) for name in chain(*names)
+        )
 
     def changed(self, before: Census) -> dict[str, tuple[object, object]]:
         """What differs, by name: (before, now)."""

@@ -162,6 +162,33 @@ async def test_the_keeper_replaces_its_code_without_losing_anything(box: Any) ->
     assert logged(box.log()) == "".join(f"{number}\n" for number in range(300))
 
 
+async def test_three_hundred_containers_do_not_notice_that_the_keeper_replaces_its_code(box: Any) -> None:
+    """Some end before, some while nobody looks, some after; each has its exit code and every line."""
+    names = [f"c{number}" for number in range(300)]
+
+    async def start(number: int) -> Started:
+        script = f"trap 'echo after; exit {number % 100}' TERM; echo before; while :; do sleep 1000 & wait; done"
+        return await box.start(box.config("sh", "-c", script), name=names[number])
+
+    started: list[Started] = []
+    for first in range(0, len(names), 10):
+        started += await asyncio.gather(*map(start, range(first, first + 10)))
+    await box.until(lambda: all(logged(box.log(name)) == "before\n" for name in names), "all have begun", 60)
+    keeper = box.keeper
+    for number in range(0, 300, 3):
+        os.kill(started[number].pid, signal.SIGTERM)
+    os.kill(keeper, signal.SIGHUP)
+    for number in range(1, 300, 3):
+        os.kill(started[number].pid, signal.SIGTERM)
+    assert len(await box.runtime.list()) == 300  # the new code answers
+    for number in range(2, 300, 3):
+        await box.runtime.signal(names[number], signal.SIGTERM)
+    exits = [await box.runtime.wait(name) for name in names]
+    assert [(exit_.code, exit_.known) for exit_ in exits] == [(number % 100, True) for number in range(300)]
+    assert {logged(box.log(name)) for name in names} == {"before\nafter\n"}
+    assert box.keeper == keeper
+
+
 async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(box: Any) -> None:
     """As after a reboot of a host whose run directory stayed."""
     await box.start(box.config("sleep", "100"))
