@@ -22,7 +22,7 @@ from agent.network.netlink import Kernel, Route
 from agent.network.segment import Segment
 
 _LOOPBACK_INDEX = 1
-_READY = 3
+READY = 3
 _EVERYWHERE = IPv4Network("0.0.0.0/0")
 
 
@@ -70,7 +70,7 @@ class Sandboxes:
         for sandbox in [each for each in self._ready if each.segments != segments]:
             self._ready.remove(sandbox)
             sandbox.close()
-        if len(self._ready) < _READY:
+        if len(self._ready) < READY:
             self._ready.append(self._new(segments))
 
     def close(self) -> None:
