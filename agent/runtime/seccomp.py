@@ -138,12 +138,14 @@ def _section(profile: dict[str, Any], numbers: dict[str, int], default: int) -> 
         tests = tuple(
             Comparison(arg["index"], arg["op"], arg["value"], arg.get("valueTwo", 0)) for arg in rule.get("args") or ()
         )
+        # Several tests of one argument are alternatives, as runc and crun read them; of different ones all must hold.
+        alternatives = [tests] if len({test.argument for test in tests}) == len(tests) else [(test,) for test in tests]
         for name in rule["names"]:
             number = numbers.get(name)
             if number is None:
                 continue  # another architecture's, or newer than our table: the default action stands
             if tests:
-                conditional.setdefault(number, []).append((tests, action))
+                conditional.setdefault(number, []).extend((each, action) for each in alternatives)
             else:
                 plain[number] = action
     leaves = {

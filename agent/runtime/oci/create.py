@@ -27,7 +27,7 @@ from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.mounts import Root
-from agent.runtime.oci import child, copyup, hooks, idmap
+from agent.runtime.oci import child, copyup, home, hooks, idmap
 from agent.runtime.oci.child import Child, Surroundings
 from agent.runtime.oci.record import CREATED, CREATING, Place, Record, group_of, state, status
 from agent.runtime.oci.report import Report
@@ -60,6 +60,8 @@ def configuration(bundle: Path) -> dict[str, Any]:
         raise Failure("InvalidArgument", f"{path}: {error}") from error
     if not isinstance(config.get("root"), dict) or not config["root"].get("path"):
         raise Failure("InvalidArgument", f"{path}: root.path is missing")
+    if not isinstance(config.get("process"), dict):
+        raise Failure("InvalidArgument", f"{path}: process is missing")
     if not str(config.get("ociVersion", "")).startswith("1."):
         raise Failure("Unsupported", f"{path}: ociVersion {config.get('ociVersion')!r}", "this runtime knows 1.x")
     config["root"]["path"] = str((bundle / config["root"]["path"]).resolve())
@@ -72,6 +74,7 @@ def configuration(bundle: Path) -> dict[str, Any]:
 
 def create(place: Place, config: dict[str, Any], wish: Wish) -> Child:
     """Create a container; its process waits at the gate. On failure nothing of it is left."""
+    config = {**config, "process": home.given(config["process"], config["root"]["path"])}
     spec = specs.parse(config)
     lsm.check(spec.process)
     if not Path(config["root"]["path"]).is_dir():

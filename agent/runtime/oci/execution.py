@@ -16,7 +16,7 @@ from agent.runtime.blocks import Wiring
 from agent.runtime.cgroups.group import Groups
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
-from agent.runtime.oci import child, idmap
+from agent.runtime.oci import child, home, idmap
 from agent.runtime.oci.arguments import Options, usage
 from agent.runtime.oci.child import Child, Surroundings
 from agent.runtime.oci.create import entrances, kill, own_stdio, write_pid
@@ -80,7 +80,7 @@ def execute(place: Place, wish: Wish) -> Child:
     if condition not in (RUNNING, CREATED):
         raise Failure("Conflict", f"cannot exec in a container that is {condition}: {place.id}")
     spec = specs.parse(place.config())
-    process = parse_process(wish.process)
+    process = parse_process(home.given(dict(wish.process), record.rootfs))
     lsm.check(process)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     with contextlib.ExitStack() as opened:
