@@ -38,12 +38,14 @@ def adopt(records: Records, groups: Groups, held: Mapping[str, int]) -> list[Ado
         if record is None or record.phase not in (RUNNING, EXITED):
             if record is not None:
                 with contextlib.suppress(OSError, Failure):
-                    group = groups.find(record.cgroup, _controllers(groups, record))
+                    where = groups.theirs if record.runtime else groups
+                    group = where.find(record.cgroup, _controllers(where, record))
                     group.kill()
                     group.remove()
             records.remove(container)
             continue
-        group = groups.find(record.cgroup, (name for name in record.controllers if name in groups.layout.v1))
+        where = groups.theirs if record.runtime else groups
+        group = where.find(record.cgroup, (name for name in record.controllers if name in where.layout.v1))
         pidfd = left.pop(f"{container}/pidfd", -1) if record.phase == RUNNING else -1
         if record.phase == RUNNING and pidfd < 0:
             pidfd = _find(record, boot)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import struct
 from functools import lru_cache
 from typing import NamedTuple
@@ -150,6 +151,11 @@ def limits(wanted: tuple[tuple[int, int, int], ...], bounds: Bounds) -> list[tup
         ceiling = hard_limits.get(number, _UNLIMITED)
         chosen[number] = (number, min(soft, hard, ceiling), min(hard, ceiling))
     return list(chosen.values())
+
+
+def limit_name(number: int) -> str:
+    """As the specification writes it: RLIMIT_NOFILE."""
+    return next(name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number)
 
 
 def command(process: Process) -> list[Op]:

@@ -50,6 +50,11 @@ class Holder:
                 self._socket.connect(name)
         return self._take()
 
+    @property
+    def pid(self) -> int:
+        """The process, if it is our child."""
+        return self._pid
+
     def fileno(self) -> int:
         """Readable when the process has died."""
         return self._socket.fileno() if self._socket else -1

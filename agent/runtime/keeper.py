@@ -34,6 +34,7 @@ from agent.runtime.container import Container, Reply
 from agent.runtime.failure import Failure
 from agent.runtime.holder import Holder
 from agent.runtime.loop import ERR, HUP, IN, Loop
+from agent.runtime.orphans import Orphans
 from agent.runtime.record import RUNNING, STARTING, ExitRecord, Records
 from agent.runtime.spec.resources import parse_limits
 from agent.runtime.starter import Executed, Running, Starter
@@ -55,6 +56,8 @@ class Keeper:
         self._starter = starter
         self._holder = holder
         self._containers: dict[str, Container] = {}
+        self._execs: set[int] = set()
+        self._orphans = Orphans(loop, self._awaited)
         self._orders: dict[str, Callable[[dict[str, Any], Reply], None]] = {
             "start": self._start,
             "wait": self._wait,
@@ -83,6 +86,8 @@ class Keeper:
         for found in adopt.adopt(self._records, self._groups, self._holder.open()):
             container = Container(found.record.id, Stdio(self._loop), found.record, found.group)
             self._containers[container.id] = container
+            if found.record.runtime:
+                self._orphans.take()
             if found.pidfd >= 0:
                 self._run(container, found.pidfd, found.streams)
         self._hold_everything()
@@ -150,16 +155,21 @@ class Keeper:
             if self._starter.unprepared:
                 self._loop.submit(self._starter.prepare, _ignored)
             if running is None:
+                self._orphans.work_ended()
                 self._not_started(container, error)
                 reply(None, error)
                 return
             container.record, container.group = running.record, running.group
             self._hold(container.id, running)
             self._run(container, running.pidfd, running.streams)
+            self._orphans.work_ended()
             reply({"pid": running.record.pid, "started_at_ns": running.record.started_at_ns})
             if container.deleting:
                 self._kill(container)
 
+        if request["container"]["runtime"]:
+            self._orphans.take()
+        self._orphans.work_begins()
         self._loop.submit(job, done)
 
     def _not_started(self, container: Container, error: BaseException | None) -> None:
@@ -217,7 +227,8 @@ class Keeper:
         if container.record is None or container.group is None:
             raise ValueError("a running container has a record and a group")
         limits = parse_limits(request["resources"])
-        group = self._groups.widened(container.group, limits)
+        groups = self._groups.theirs if container.record.runtime else self._groups
+        group = groups.widened(container.group, limits)
         container.group = group
         container.record = replace(container.record, controllers=group.controllers)
         self._records.save(container.record)
@@ -227,7 +238,7 @@ class Keeper:
                 self._loop.submit(group.remove, _ignored)  # it ended meanwhile, and its groups were made again
             reply(None, error)
 
-        self._loop.submit(lambda: self._groups.change(group, limits), done)
+        self._loop.submit(lambda: groups.change(group, limits), done)
 
     def _pids(self, request: dict[str, Any], reply: Reply) -> None:
         group = self._running(request["id"]).group
@@ -295,6 +306,8 @@ class Keeper:
                 os.close(pidfd)
 
         def done(executed: Executed | None, error: BaseException | None) -> None:
+            self._execs.update({executed.pid} if executed else ())
+            self._orphans.work_ended()
             if executed is None:
                 stream.refuse(error or ValueError("no result"))
                 return
@@ -303,14 +316,21 @@ class Keeper:
             stdio.open(executed.streams)
             self._loop.watch(executed.pidfd, IN, lambda _: self._exec_ended(executed, stdio, child))
 
+        self._orphans.work_begins()
         self._loop.submit(job, done)
 
     def _exec_ended(self, executed: Executed, stdio: Stdio, child: list[Executed]) -> None:
         self._loop.forget(executed.pidfd)
         status = pidfds.exit_status(executed.pidfd, executed.pid)
         os.close(executed.pidfd)
+        self._execs.discard(executed.pid)
         child.clear()
         stdio.finish(_exit(status, oom_killed=False))
+
+    def _awaited(self) -> set[int]:
+        """The children whose ends somebody waits for."""
+        running = {each.record.pid for each in self._containers.values() if each.record and each.pidfd >= 0}
+        return {*running, *self._execs, self._holder.pid}
 
     # A container's life
 

@@ -46,6 +46,7 @@ class Record:
     log_max_bytes: int
     log_max_files: int
     terminal: bool
+    runtime: str = ""  # the program of another runtime that runs it; "" for ours
     pid: int = 0
     start_time: int = 0  # in ticks since boot; with the pid it names one process
     inode: int = 0

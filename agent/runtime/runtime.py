@@ -53,6 +53,7 @@ class Start(msgspec.Struct, frozen=True):
     id: str
     config: dict[str, Any]
     rootfs: Rootfs
+    runtime: str = ""  # the program of another OCI runtime that is to run it; "" for ours
     log_path: str = ""
     log_max_bytes: int = 0  # 0: no rotation
     log_max_files: int = 1

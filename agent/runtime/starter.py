@@ -26,6 +26,7 @@ from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.confine import Bounds
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
+from agent.runtime.foreign import Foreign
 from agent.runtime.mounts import Root
 from agent.runtime.record import RUNNING, STARTING, Record, Records, boot_id
 from agent.runtime.spare import Spare
@@ -64,6 +65,7 @@ class Starter:
         self._can_mknod = can_mknod(f"{records.directory}/mknod-{os.getpid()}")
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._spare = Spare()
+        self._foreign = Foreign(records, groups.layout, executor)
         self._known = lru_cache(maxsize=32)(self._config)
 
     def start(self, request: Mapping[str, Any]) -> Running:
@@ -89,14 +91,20 @@ class Starter:
             log_max_bytes=request["log_max_bytes"],
             log_max_files=request["log_max_files"],
             terminal=request["tty"],
+            runtime=request["runtime"],
         )
         group: Group | None = None
         try:
             self._records.save(record)
-            self._records.save_config(container, request["config"])
-            group = self._groups.create(name, config.limits)
-            record = replace(record, controllers=group.controllers)
-            running = self._run(request, config, filter_, record, group)
+            if record.runtime:
+                group = self._groups.theirs.find(name, self._groups.theirs.layout.v1)
+                record = replace(record, controllers=group.controllers)
+                running = self._run_elsewhere(request, config, record, group)
+            else:
+                self._records.save_config(container, request["config"])
+                group = self._groups.create(name, config.limits)
+                record = replace(record, controllers=group.controllers)
+                running = self._run(request, config, filter_, record, group)
             self._records.save(running.record)
         except BaseException as error:
             with contextlib.suppress(OSError, Failure):
@@ -176,8 +184,60 @@ class Starter:
             undo.pop_all()
             return Running(record, process.pidfd, group, streams)
 
+    def _run_elsewhere(self, request: Mapping[str, Any], config: Spec, record: Record, group: Group) -> Running:
+        """As `_run`, by another runtime."""
+        program, container = record.runtime, record.id
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+            stdio: tuple[int, int, int] | None = None
+            streams = Streams({}, -1, -1)
+            if not record.terminal:
+                stdio, streams = self._fifos(container, config, opened, wants_stdin=request["stdin"])
+                undo.callback(streams.close)
+            self._foreign.write(container, request["config"], config, record.cgroup, self._bounds)
+            root = Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])})
+            born = self._foreign.create(program, container, root, stdio=stdio)
+            undo.callback(os.close, born.pidfd)
+            if born.master >= 0:
+                streams = terminal_streams(born.master)
+                undo.callback(streams.close)
+            # On record before it runs: its end is then this keeper's to see, or the next one's.
+            record = replace(
+                record,
+                phase=RUNNING,
+                pid=born.pid,
+                start_time=pidfds.start_time(born.pid),
+                inode=pidfds.inode(born.pidfd),
+                started_at_ns=time.time_ns(),
+            )
+            self._foreign.start(program, container)
+            undo.pop_all()
+            return Running(record, born.pidfd, group, streams)
+
+    def _execute_elsewhere(self, record: Record, request: Mapping[str, Any]) -> Executed:
+        """As `execute`, by the runtime that runs the container."""
+        merged = {**self._records.config(record.id)["process"], **request["process"]}
+        process = parse_process(merged)
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+            stdio: tuple[int, int, int] | None = None
+            streams = Streams({}, -1, -1)
+            if not request["tty"]:
+                stdio, streams = self._pipes(process, opened, wants_stdin=request["stdin"])
+                undo.callback(streams.close)
+            else:
+                merged["consoleSize"] = {"height": request["rows"], "width": request["columns"]}
+            born = self._foreign.execute(record.runtime, record.id, merged, stdio=stdio)
+            if born.master >= 0:
+                streams = terminal_streams(born.master)
+            undo.pop_all()
+            return Executed(born.pid, born.pidfd, streams)
+
     def execute(self, record: Record, pidfd: int, group: Group, request: Mapping[str, Any]) -> Executed:
         """Start another process in a running container: its namespaces, cgroup, seccomp, capabilities."""
+        if record.runtime:
+            try:
+                return self._execute_elsewhere(record, request)
+            except BaseException as error:
+                raise failure(error) from error
         own, config = self._known(record.id, record.started_at_ns)
         process = parse_process({**own, **request["process"]})
         try:

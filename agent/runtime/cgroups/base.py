@@ -112,6 +112,7 @@ class Layout(NamedTuple):
     v2: str
     v2_controllers: frozenset[str]
     v1: Mapping[str, V1Mount]  # v1 controller name ("blkio", not "io") to its mount
+    named: Mapping[str, V1Mount] = {}  # v1 hierarchies without controllers ("name=systemd"): ours need none of them
 
 
 _V1_CONTROLLERS = (
@@ -136,7 +137,7 @@ V1_NAMES = {"io": "blkio"}  # v2 name to v1 name, where they differ
 def detect(mounts: str | None = None) -> Layout:
     """Read the layout from a mount table (default: this process's own)."""
     text = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape") if mounts is None else mounts
-    v2, controllers, v1 = "", frozenset[str](), dict[str, V1Mount]()
+    v2, controllers, v1, named = "", frozenset[str](), dict[str, V1Mount](), dict[str, V1Mount]()
     for line in text.splitlines():
         _, path, kind, options, *_ = line.split()
         if not path.startswith("/sys/fs/cgroup") or "ro" in options.split(","):
@@ -149,7 +150,10 @@ def detect(mounts: str | None = None) -> Layout:
             names = [name for name in options.split(",") if name in _V1_CONTROLLERS]
             for name in names:
                 v1.setdefault(name, V1Mount(path, ",".join(names)))
-    return Layout(v2, controllers, v1)
+            for name in options.split(","):
+                if name.startswith("name="):
+                    named.setdefault(name, V1Mount(path, f"none,{name}"))
+    return Layout(v2, controllers, v1, named)
 
 
 def write(path: str | Path, text: str) -> None:

@@ -59,8 +59,19 @@ class Groups:
                 "mount cgroup2 on /sys/fs/cgroup",
             )
         self._prepared: set[tuple[str, frozenset[str]]] = set()  # parents, and the controllers they hand down
+        self._theirs: Groups | None = None
         self._policies: dict[tuple[DeviceRule, ...], int] = {}
         self._has_bpf = bool(self.layout.v2)
+
+    @property
+    def theirs(self) -> Groups:
+        """The hierarchies as another runtime uses them: all of v1 where there is v1, else v2."""
+        if not self.layout.v1:
+            return self
+        if self._theirs is None:
+            everything = {**self.layout.v1, **self.layout.named}
+            self._theirs = Groups(self.layout._replace(v2="", v2_controllers=frozenset(), v1=everything))
+        return self._theirs
 
     def create(self, name: str, limits: Limits, *, everywhere: bool = False) -> Group:
         """Make the group with its limits. On failure nothing is left; raises Failure naming the limit.
