@@ -17,6 +17,7 @@ from tests.bench import (
     bench_agents,
     bench_cluster,
     bench_containers,
+    bench_failover,
     bench_herd,
     bench_manager,
     bench_runtime,
@@ -27,7 +28,14 @@ from tests.bench.row import Row
 
 GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
     "engine": (bench_runtime.rows, bench_containers.rows, bench_herd.rows),
-    "manager": (bench_scheduler.rows, bench_manager.rows, bench_store.rows, bench_agents.rows, bench_cluster.rows),
+    "manager": (
+        bench_scheduler.rows,
+        bench_manager.rows,
+        bench_store.rows,
+        bench_agents.rows,
+        bench_failover.rows,
+        bench_cluster.rows,
+    ),
 }
 RESULT = Path("build/bench.json")
 

@@ -1,12 +1,13 @@
 """A real manager process with thousands of hollow agents: how fast tasks run, what idle agents cost, and a storm.
 
-`python -m tests.bench.bench_agents [tasks|idle|storm] [AGENTS]` measures one of them with as many agents as wanted.
-Rows of `tasks/s` are better when higher. Wall time is that of two processes that share this machine's cores with
-whatever else runs; the manager's CPU, which a row of its own tells, depends on that much less.
+`python -m tests.bench.bench_agents [tasks|tasks.etcd|idle|storm] [AGENTS]` measures one of them with as many agents as
+wanted. Rows of `tasks/s` are better when higher. Wall time is that of two processes that share this machine's cores
+with whatever else runs; the manager's CPU, which a row of its own tells, depends on that much less.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from shoal.process import allow_files
 from shoal.v1 import control_pb2 as wire
 from shoal.v1.control_pb2_grpc import ControlServiceStub
 from shoal.v1.types_pb2 import NODE_STATE_DOWN
+from tests import etcd
 from tests.bench.fleet import PROJECT, Fleet, Hollows, until
 from tests.bench.row import Row, row
 
@@ -35,27 +37,43 @@ ARRIVAL_S = 300.0
 
 
 def rows() -> list[Row]:
-    return [*tasks(AGENTS), *idle(IDLE_AGENTS), *storm(STORM_AGENTS)]
+    return [*tasks(AGENTS), *tasks_through_etcd(AGENTS), *idle(IDLE_AGENTS), *storm(STORM_AGENTS)]
 
 
 def tasks(agents: int) -> list[Row]:
     """`service create --replicas 10000`, from the command until the manager has durably heard that all run."""
-    taken, cpu = [], []
     with _fleet(agents) as fleet:
-        hollows = fleet.hollow(agents, over_s=agents / 100)
-        _all_there(hollows, agents)
-        control = fleet.control()
-        for _ in range(ROUNDS):
-            before, start = fleet.cpu_s(), time.monotonic()
-            _shoal(fleet, "service", "create", "--detach", "--name", "many", "--replicas", str(TASKS), "hollow:1")
-            until(lambda: _running(control, "many") == TASKS, seconds=ARRIVAL_S, what="all tasks run", every_s=0.05)
-            taken.append(time.monotonic() - start)
-            cpu.append(fleet.cpu_s() - before)
-            _shoal(fleet, "service", "rm", "many")
-            until(lambda: not _tasks(control), seconds=ARRIVAL_S, what="all tasks are gone", every_s=0.5)
+        return _tasks_of(fleet, agents, "")
+
+
+def tasks_through_etcd(agents: int) -> list[Row]:
+    """The same, with the state in an etcd that syncs to the disk; nothing where none is installed."""
+    if shutil.which("etcd") is None:
+        return []
+    with (
+        tempfile.TemporaryDirectory(dir=_scratch()) as folder,
+        etcd.running(Path(folder).absolute()) as (member,),
+        _fleet(agents, endpoint=member.client) as fleet,
+    ):
+        return _tasks_of(fleet, agents, ".etcd")
+
+
+def _tasks_of(fleet: Fleet, agents: int, which: str) -> list[Row]:
+    taken, cpu = [], []
+    hollows = fleet.hollow(agents, over_s=agents / 100)
+    _all_there(hollows, agents)
+    control = fleet.manager.control()
+    for _ in range(ROUNDS):
+        before, start = fleet.manager.cpu_s(), time.monotonic()
+        _shoal(fleet, "service", "create", "--detach", "--name", "many", "--replicas", str(TASKS), "hollow:1")
+        until(lambda: _running(control, "many") == TASKS, seconds=ARRIVAL_S, what="all tasks run", every_s=0.05)
+        taken.append(time.monotonic() - start)
+        cpu.append(fleet.manager.cpu_s() - before)
+        _shoal(fleet, "service", "rm", "many")
+        until(lambda: not _tasks(control), seconds=ARRIVAL_S, what="all tasks are gone", every_s=0.5)
     return [
-        row("cluster.tasks_per_s", [TASKS / each for each in taken], [], "tasks/s"),
-        row("cluster.cpu_us_per_task", [each / TASKS * 1e6 for each in cpu], [], "us"),
+        row(f"cluster.tasks_per_s{which}", [TASKS / each for each in taken], [], "tasks/s"),
+        row(f"cluster.cpu_us_per_task{which}", [each / TASKS * 1e6 for each in cpu], [], "us"),
     ]
 
 
@@ -67,11 +85,11 @@ def idle(agents: int) -> list[Row]:
         _all_there(many, agents - FROZEN)
         _all_there(few, FROZEN)
         time.sleep(IDLE_S / 3)
-        before, start = fleet.cpu_s(), time.monotonic()
+        before, start = fleet.manager.cpu_s(), time.monotonic()
         time.sleep(IDLE_S)
-        share = (fleet.cpu_s() - before) / (time.monotonic() - start)
+        share = (fleet.manager.cpu_s() - before) / (time.monotonic() - start)
         assert many.told["lost"] == 0
-        control = fleet.control()
+        control = fleet.manager.control()
         dying = [each.node_id for each in fleet.identities[agents - FROZEN :]]
         fleet.freeze(few)
         noticed = until(lambda: _dead(control, dying), seconds=60, what="the dead are noticed", every_s=0.1)
@@ -84,13 +102,13 @@ def idle(agents: int) -> list[Row]:
 def storm(agents: int) -> list[Row]:
     """All agents come within STORM_S; `lost` are sessions that never stood or that broke off."""
     with _fleet(agents) as fleet:
-        before, start = fleet.cpu_s(), time.monotonic()
+        before, start = fleet.manager.cpu_s(), time.monotonic()
         hollows = fleet.hollow(agents, over_s=STORM_S)
         try:
             _all_there(hollows, agents)
         except AssertionError:
             print(f"after {ARRIVAL_S} s: {hollows.told}", file=sys.stderr)
-        taken, cpu = time.monotonic() - start, fleet.cpu_s() - before
+        taken, cpu = time.monotonic() - start, fleet.manager.cpu_s() - before
         time.sleep(10)
         told = hollows.told
     return [
@@ -101,11 +119,18 @@ def storm(agents: int) -> list[Row]:
 
 
 @contextmanager
-def _fleet(nodes: int) -> Iterator[Fleet]:
+def _fleet(nodes: int, *, endpoint: str = "") -> Iterator[Fleet]:
     allow_files()
-    SCRATCH.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, Fleet(Path(folder).absolute(), nodes) as fleet:
+    with (
+        tempfile.TemporaryDirectory(dir=_scratch()) as folder,
+        Fleet(Path(folder).absolute(), nodes, endpoint=endpoint) as fleet,
+    ):
         yield fleet
+
+
+def _scratch() -> Path:
+    SCRATCH.mkdir(exist_ok=True)
+    return SCRATCH
 
 
 def _all_there(hollows: Hollows, count: int) -> None:
@@ -113,7 +138,7 @@ def _all_there(hollows: Hollows, count: int) -> None:
 
 
 def _shoal(fleet: Fleet, *argv: str) -> None:
-    argv = (str(PROJECT / ".venv/bin/shoal"), "--host", f"unix://{fleet.socket}", *argv)
+    argv = (str(PROJECT / ".venv/bin/shoal"), "--host", f"unix://{fleet.manager.socket}", *argv)
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -131,7 +156,12 @@ def _dead(control: ControlServiceStub, nodes: Sequence[str]) -> bool:
 
 
 def _main(which: str, agents: int) -> None:
-    measures: dict[str, Callable[[int], list[Row]]] = {"tasks": tasks, "idle": idle, "storm": storm}
+    measures: dict[str, Callable[[int], list[Row]]] = {
+        "tasks": tasks,
+        "tasks.etcd": tasks_through_etcd,
+        "idle": idle,
+        "storm": storm,
+    }
     for each in measures[which](agents):
         print(f"{each['name']:40} {each['ours']:12.3f} {each['unit']}")
 

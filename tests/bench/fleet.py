@@ -1,4 +1,4 @@
-"""A manager process and processes of hollow agents, as benchmarks want them.
+"""Manager processes and processes of hollow agents, as benchmarks want them.
 
 The cluster is founded in this process, by the manager's own code, so that ten thousand nodes have their records and
 certificates in seconds; then `shoal-manager` starts on what was made. Everything real from there on.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,11 +24,14 @@ import msgspec
 
 from manager.ca.authority import Authority
 from manager.control.action import commit, create
-from manager.founding import Founder, roots_of
+from manager.founding import SEAL_FILE, Founder, issued, roots_of
+from manager.store.base import Store
+from manager.store.etcd.settings import EtcdSettings
+from manager.store.etcd.store import EtcdStore
 from manager.store.mirror import Mirror
 from manager.store.sqlite import SqliteStore
 from shoal import defaults
-from shoal.clock import SystemClock
+from shoal.clock import Clock, SystemClock
 from shoal.ids import new_ids
 from shoal.model.base import Meta
 from shoal.model.node import Availability, Node, NodeSpec, NodeState, NodeStatus, Role
@@ -62,64 +66,74 @@ class Hollows:
         self._reading.join()
 
 
-class Fleet:
-    """`nodes` workers beside the manager's own node, all in `folder`. Use as a context."""
+class ManagerProcess:
+    """One manager, all of it in `folder`. With `endpoints` its store is the etcd there, else a file of its own."""
 
-    def __init__(self, folder: Path, nodes: int) -> None:
+    def __init__(self, folder: Path, endpoints: Sequence[str] = ()) -> None:
         self.folder = folder
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self.identities = asyncio.run(_founded(folder / "data", nodes))
-        self.manager: subprocess.Popen[bytes] | None = None
+        self.address = f"127.0.0.1:{free_port()}"
+        self.socket = f"{folder}/manager.sock"
+        self._endpoints = endpoints
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns once it serves."""
+        argv = ["--data-dir", f"{self.folder}/data", "--identity-dir", f"{self.folder}/identity"]
+        argv += ["--socket", self.socket, "--listen", self.address, "--advertise", self.address]
+        if self._endpoints:
+            argv += ["--store", "etcd", "--etcd-endpoints", ",".join(self._endpoints)]
+        code = "from shoal.__main__ import manager; manager()"
+        with (self.folder / "manager.log").open("ab") as log:
+            self._process = subprocess.Popen([sys.executable, "-c", code, *argv], cwd=PROJECT, stderr=log)
+        until(lambda: Path(self.socket).exists(), seconds=60, what="the manager serves")
+
+    def kill(self) -> None:
+        """SIGKILL; returns once it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            Path(self.socket).unlink(missing_ok=True)
+
+    def control(self) -> ControlServiceStub:
+        """Its API, as local root has it."""
+        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.enable_http_proxy", 0)]
+        return ControlServiceStub(grpc.insecure_channel(f"unix:{self.socket}", options=options))
+
+    def cpu_s(self) -> float:
+        assert self._process is not None
+        return cpu_s(self._process.pid)
+
+
+class Fleet:
+    """A manager and `nodes` workers beside its own node, all in `folder`; the state is in the etcd at `endpoint`, if
+    there is one. Use as a context."""
+
+    def __init__(self, folder: Path, nodes: int, *, endpoint: str = "") -> None:
+        self.folder = folder
+        endpoints = [endpoint] if endpoint else []
+        self.manager = ManagerProcess(folder, endpoints)
+        self.identities = asyncio.run(founded([folder], nodes, endpoints))
         self.hollows: list[Hollows] = []
         self._taken = 0
 
     def __enter__(self) -> Fleet:
-        self.start_manager()
+        self.manager.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         for each in self.hollows:
             each.end()
-        if self.manager is not None:
-            self.manager.kill()
-            self.manager.wait()
-
-    def start_manager(self) -> None:
-        argv = ["--data-dir", f"{self.folder}/data", "--identity-dir", f"{self.folder}/identity"]
-        argv += ["--socket", self.socket, "--listen", self.address, "--advertise", self.address]
-        code = "from shoal.__main__ import manager; manager()"
-        with (self.folder / "manager.log").open("ab") as log:
-            self.manager = subprocess.Popen([sys.executable, "-c", code, *argv], cwd=PROJECT, stderr=log)
-        until(lambda: Path(self.socket).exists(), seconds=60, what="the manager serves")
-
-    def kill_manager(self) -> None:
-        assert self.manager is not None
         self.manager.kill()
-        self.manager.wait()
-        Path(self.socket).unlink()
-
-    @property
-    def socket(self) -> str:
-        return f"{self.folder}/manager.sock"
 
     def hollow(self, count: int, *, over_s: float = 0.0) -> Hollows:
         """Another process, of the next `count` nodes."""
         first, self._taken = self._taken, self._taken + count
         file = self.folder / f"identities{first}"
         file.write_bytes(msgspec.msgpack.encode(self.identities[first : self._taken]))
-        started = Hollows(file, self.address, first=first, over_s=over_s)
+        started = Hollows(file, self.manager.address, first=first, over_s=over_s)
         self.hollows.append(started)
         return started
-
-    def control(self) -> ControlServiceStub:
-        """The manager's API, as local root has it."""
-        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.enable_http_proxy", 0)]
-        return ControlServiceStub(grpc.insecure_channel(f"unix:{self.socket}", options=options))
-
-    def cpu_s(self) -> float:
-        assert self.manager is not None
-        return cpu_s(self.manager.pid)
 
     def freeze(self, hollows: Hollows) -> None:
         """The hosts stand still: their connections stay open and nobody answers."""
@@ -142,28 +156,43 @@ def until(holds: Callable[[], Any], *, seconds: float, what: str, every_s: float
     return time.monotonic() - start
 
 
-async def _founded(data_dir: Path, nodes: int) -> Sequence[Identity]:
-    """A cluster with so many nodes that never called, and who they are."""
+async def founded(folders: Sequence[Path], nodes: int, endpoints: Sequence[str] = ()) -> Sequence[Identity]:
+    """A cluster with a manager in each folder and so many workers that never called; who these are."""
     clock = SystemClock()
-    data_dir.mkdir(parents=True)
-    store = await SqliteStore.open(data_dir / "store.db", clock=clock)
+    for folder in folders:
+        (folder / "data").mkdir(parents=True)
+    store = await _opened(folders[0], endpoints, clock)
     mirror = Mirror()
     following = asyncio.create_task(mirror.run(store))
     try:
         await mirror.reached(0)
         founder = Founder("bench", Availability.DRAIN, defaults.CLUSTER)
-        roots = await roots_of(store, mirror, data_dir, founder, clock)
+        roots = await roots_of(store, mirror, folders[0] / "data", founder, clock)
         cluster = mirror.cluster
         assert cluster is not None
-        ids = new_ids(nodes)
-        made = [
-            Node(Meta(id, created_at_ns=clock.now_ns()), NodeSpec(), status=NodeStatus(NodeState.DOWN)) for id in ids
-        ]
-        await commit(store, [create(each, "benchmark") for each in made])
-        return [_identity(roots.authority, id, cluster.meta.id, clock.now_ns()) for id in ids]
+        first = next(iter(mirror.nodes))
+        others = [_node(id, clock, Role.MANAGER) for id in new_ids(len(folders) - 1)]
+        made = [_node(id, clock) for id in new_ids(nodes)]
+        await commit(store, [create(each, "benchmark") for each in (*others, *made)])
+        for folder, id in zip(folders, (first, *(each.meta.id for each in others)), strict=True):
+            issued(roots.authority, cluster, id, "127.0.0.1", clock.now_ns()).save(folder / "identity")
+            if folder != folders[0]:
+                shutil.copy(folders[0] / "data" / SEAL_FILE, folder / "data")
+        return [_identity(roots.authority, each.meta.id, cluster.meta.id, clock.now_ns()) for each in made]
     finally:
         following.cancel()
         await store.close()
+
+
+async def _opened(folder: Path, endpoints: Sequence[str], clock: Clock) -> Store:
+    if endpoints:
+        return await EtcdStore.open(EtcdSettings(tuple(endpoints)), clock=clock)
+    return await SqliteStore.open(folder / "data/store.db", clock=clock)
+
+
+def _node(id: str, clock: Clock, role: Role = Role.WORKER) -> Node:
+    spec = NodeSpec(role, Availability.DRAIN if role is Role.MANAGER else Availability.ACTIVE)
+    return Node(Meta(id, created_at_ns=clock.now_ns()), spec, status=NodeStatus(NodeState.DOWN))
 
 
 def _identity(authority: Authority, node_id: str, cluster_id: str, now_ns: int) -> Identity:
