@@ -60,10 +60,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _MAX_HOSTNAME = 253
 HELLO_S = 10.0
-# What changes within this time goes out together; then the others have their turn, for as long as it takes to tell
-# a session something, and half as long again.
+# What changes within this time goes out together; then the others have their turn, for as long as telling so many
+# sessions something and hearing what they answer takes a few times over: what comes meanwhile goes in one message each.
 GATHER_S = 0.01
-PAUSE_PER_SESSION_S = 0.0004
+PAUSE_PER_SESSION_S = 0.0008
+PAUSE_AT_MOST_S = 1.0
 # What a node may do: open sessions in a minute, images that it tells of, bytes that describe it, statuses in a message,
 # statuses in a second (a host's containers do not change that fast; all of them at once, after a break, are a burst).
 OPENINGS = 30
@@ -284,7 +285,7 @@ class DispatcherService(DispatcherServiceServicer):
                 woken = [session for node_id in stale if (session := self._sessions.get(node_id)) is not None]
                 for session in woken:
                     session.wake()
-                await self._clock.sleep(len(woken) * PAUSE_PER_SESSION_S)
+                await self._clock.sleep(min(PAUSE_AT_MOST_S, len(woken) * PAUSE_PER_SESSION_S))
 
     def _catch_up(self) -> None:
         """Take note of everything that the mirror shows."""
