@@ -37,7 +37,7 @@ from manager.ca.signer import Signer
 from manager.control.loop import Loop
 from manager.control.roster import managers_of, note_address
 from manager.control.tenure import Tenure
-from manager.deciders import DECIDERS, FINISH
+from manager.deciders import DECIDERS, FINISH, prepare
 from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Inventory
 from manager.dispatcher.rpc import DispatcherService
@@ -123,6 +123,7 @@ async def manage(
         async with Group() as group:
             group.start("mirror", mirror.run(store))
             await mirror.reached(0)
+            prepare(mirror)
             roots = await roots_of(store, mirror, settings.data_dir, settings.founder, clock, seal=seal)
             signer = Signer(mirror, roots.seal)
             first = own_identity(mirror, signer.current, settings.identity_dir, clock)
