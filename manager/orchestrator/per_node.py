@@ -44,6 +44,12 @@ def takes(node: Node, service: Service) -> bool:
     )
 
 
+def has(view: View, service: Service, node_id: str) -> bool:
+    """Whether the service has a place there."""
+    node = view.nodes.get(node_id)
+    return node is not None and takes(node, service)
+
+
 def _keeps(node: Node | None) -> bool:
     """Whether what was sent there may stay, though nothing new goes there: what is held back must still be let go."""
     return (

@@ -1,12 +1,14 @@
-"""Places: the slots of all services, kept current with the view; and which of them are settled.
+"""Places: the slots of all services, kept current with the view; and which of them are settled or stale.
 
 A settled place needs nothing, whatever happens to nodes and however time passes, until one of its tasks changes or its
-service does. Most are, always: so an event costs what it changes, not what its service has.
+service does; a stale one nothing but its turn in a rolling update. Most are one of both, always: so an event costs what
+it changes, not what its service has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -25,6 +27,7 @@ _NO_SLOTS: Mapping[Key, Slot] = {}
 class _Service(msgspec.Struct):
     slots: dict[Key, Slot] = msgspec.field(default_factory=dict)
     restless: dict[Key, None] = msgspec.field(default_factory=dict)
+    stale: dict[Key, None] = msgspec.field(default_factory=dict)
 
 
 class Places:
@@ -52,15 +55,27 @@ class Places:
         return found.slots if found is not None else _NO_SLOTS
 
     def restless(self, service_id: str) -> list[Slot]:
-        """Those of them that are not known to be settled."""
+        """Those of them that are known to be neither settled nor stale."""
         found = self._services.get(service_id)
         return [found.slots[key] for key in found.restless] if found is not None else []
 
+    def stale(self, service_id: str) -> Iterator[Slot]:
+        """Those of them that are known to be stale, by number or node. What is not asked for is not looked for."""
+        if (found := self._services.get(service_id)) is not None:
+            keys = list(found.stale)
+            heapq.heapify(keys)  # of one service all are of one kind
+            while keys:
+                yield found.slots[heapq.heappop(keys)]
+
     def settle(self, service: Service, slot: Slot, now_ns: int) -> bool:
-        """Whether a place is settled; it is remembered then."""
-        if not settled(service, slot, now_ns):
+        """Whether a place is settled or stale; it is remembered then."""
+        is_stale = stale(service, slot)
+        if not is_stale and not settled(service, slot, now_ns):
             return False
-        self._services[service.meta.id].restless.pop(key_of(slot.tasks[-1]), None)
+        found, key = self._services[service.meta.id], key_of(slot.tasks[-1])
+        found.restless.pop(key, None)
+        if is_stale:
+            found.stale[key] = None
         return True
 
     def _service(self, old: Noun | None, new: Noun | None) -> None:
@@ -72,6 +87,7 @@ class Places:
         found = self._services.get(new.meta.id)
         if found is not None and not (isinstance(old, Service) and _alike(old, new)):
             found.restless = dict.fromkeys(found.slots)
+            found.stale = {}
 
     def _leave(self, task: Task) -> None:
         found, key = self._services[task.service_id], key_of(task)
@@ -85,6 +101,7 @@ class Places:
 
     def _hold(self, task: Task, tasks: tuple[Task, ...]) -> None:
         found, key = self._services[task.service_id], key_of(task)
+        found.stale.pop(key, None)
         if tasks:
             found.slots[key] = Slot(task.slot, "" if task.slot else task.node_id, tasks)
             found.restless[key] = None
@@ -107,6 +124,16 @@ def settled(service: Service, slot: Slot, now_ns: int) -> bool:
     if all(task.task_version == last.task_version for task in others):
         return True
     return running(last) and last.since_ns(now_ns) + service.spec.update.delay_ns <= now_ns
+
+
+def stale(service: Service, slot: Slot) -> bool:
+    """One task of another version runs, as it is to until an update comes to it, and all others are over."""
+    if not slot.tasks:
+        return False
+    *others, last = slot.tasks
+    if last.task_version == service.task_version or last.desired != TaskState.RUNNING or not running(last):
+        return False
+    return all(task.finished and task.desired > TaskState.RUNNING for task in others)
 
 
 def key_of(task: Task) -> Key:

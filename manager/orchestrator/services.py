@@ -11,7 +11,7 @@ from manager.control.controller import Decision, Mint, earliest
 from manager.orchestrator import per_node, replicated, update
 from manager.orchestrator.place import tend
 from manager.orchestrator.places import Places
-from manager.orchestrator.slot import told
+from manager.orchestrator.slot import Slot, told
 from manager.store.mirror import MirrorEvent
 from manager.store.view import View
 from shoal.model.service import ServiceMode
@@ -58,5 +58,9 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:
             return Decision(tuple(actions), now_ns)
     if busy:
         return Decision(tuple(actions), requeue_at_ns)
-    updated = update.step(view, service, quiet, now_ns, mint)
+    # What `places` ends is of stale places, too: the update goes on when that is written.
+    stale: Iterable[Slot] = known.stale(key) if not actions else ()
+    if is_global:
+        stale = (slot for slot in stale if per_node.has(view, service, slot.node_id))
+    updated = update.step(view, service, quiet, stale, now_ns, mint)
     return Decision((*actions, *updated.actions), earliest(requeue_at_ns, updated.requeue_at_ns))

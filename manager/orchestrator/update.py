@@ -7,7 +7,9 @@ update whose tasks do not come up stops by itself.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -21,6 +23,9 @@ from shoal.model.container import RestartPolicy
 from shoal.model.network import Port, PublishMode
 from shoal.model.service import Placement, Service, ServiceSpec, TaskSpec, UpdateOrder
 from shoal.model.task import Task, TaskState
+
+# Places that are begun in one decision; the others follow when these are written.
+_AT_ONCE = 1000
 
 
 def restarts(old: ServiceSpec, new: ServiceSpec) -> bool:
@@ -42,24 +47,33 @@ def adopt(service: Service, slots: Iterable[Slot], now_ns: int) -> list[Action]:
     ]
 
 
-def step(view: View, service: Service, slots: Sequence[Slot], now_ns: int, mint: Mint) -> Decision:
-    """The places to bring to the present version now. Those that do not run come first: there is least to lose."""
-    dirty = [slot for slot in slots if outdated(service, slot) and not slot.closed]
-    if not dirty:
+def step(
+    view: View, service: Service, slots: Sequence[Slot], stale: Iterable[Slot], now_ns: int, mint: Mint
+) -> Decision:
+    """The places to bring to the present version now. Those that do not run come first: there is least to lose. Of
+    `stale` ones (see `places`), which come by number or node, no more are taken than have their turn."""
+    dirty = sorted((slot for slot in slots if outdated(service, slot) and not slot.closed), key=_worth)
+    waiting = heapq.merge(dirty, stale, key=_worth)
+    first = next(waiting, None)
+    if first is None:
         return Decision()
     policy = service.spec.update
     resting = [at_ns for slot in slots if (at_ns := _rests_until_ns(service, slot, now_ns)) and at_ns > now_ns]
     busy = len(resting) + sum(1 for slot in slots if _under_way(service, slot, now_ns))
-    room = len(dirty) if policy.parallelism == 0 else max(0, policy.parallelism - busy)
-    dirty.sort(key=lambda slot: (any(running(task) for task in slot.wanted), slot.number, slot.node_id))
+    room = _AT_ONCE if policy.parallelism == 0 else min(_AT_ONCE, max(0, policy.parallelism - busy))
     actions: list[Action] = []
-    for slot in dirty:
+    for slot in chain((first,), waiting):
         if room == 0:
             break
         if found := _replace(view, service, slot, now_ns, mint):
             actions += found
             room -= 1
     return Decision(tuple(actions), earliest(*resting))
+
+
+def _worth(slot: Slot) -> tuple[bool, int, str]:
+    """What has least to lose comes first."""
+    return (any(running(task) for task in slot.wanted), slot.number, slot.node_id)
 
 
 def _replace(view: View, service: Service, slot: Slot, now_ns: int, mint: Mint) -> list[Action]:

@@ -193,10 +193,7 @@ class Load:
 
     def _holding(self, service_id: str, version: int) -> Holding:
         """Of tasks of a service that is gone nobody knows what they hold."""
-        known = self._holdings.get(service_id)
-        if not known:
-            return NOTHING_HELD
-        return known.get(version) or next(iter(known.values()))
+        return _held(self._holdings.get(service_id), version)
 
     def _service(self, old: Service | None, new: Service | None) -> None:
         if old is not None and new is not None and _alike(old, new):
@@ -209,11 +206,13 @@ class Load:
 
     def _hold_anew(self, service_id: str, service: Service | None) -> None:
         """What the tasks of a service hold may be something else now."""
-        shares = [share for task in self._view.tasks_of_service(service_id) if (share := self._share(task))]
-        before = [self._holding(service_id, share.version) for share in shares]
+        before = self._holdings.get(service_id)
         self._know(service_id, service)
-        for share, was in zip(shares, before, strict=True):
-            now = self._holding(service_id, share.version)
+        after = self._holdings.get(service_id)
+        if before is None and after is None:
+            return  # as of most
+        for share in filter(None, map(self._share, self._view.tasks_of_service(service_id))):
+            was, now = _held(before, share.version), _held(after, share.version)
             if now != was:
                 self._hold(was, share.place, -1)
                 self._hold(now, share.place, 1)
@@ -245,6 +244,13 @@ class Load:
 
 
 _NOTHING = Resources()
+
+
+def _held(known: dict[int, Holding] | None, version: int) -> Holding:
+    """By one task of this version, of a service of which that much is known."""
+    if not known:
+        return NOTHING_HELD
+    return known.get(version) or next(iter(known.values()))
 
 
 def _alike(old: Service, new: Service) -> bool:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from manager.orchestrator import services
 from manager.orchestrator.place import tend
-from manager.orchestrator.places import Places, settled
+from manager.orchestrator.places import Places, settled, stale
 from manager.orchestrator.update import step
 from manager.store.view import View
 from shoal.model.base import Meta
@@ -86,5 +86,41 @@ def test_a_place_that_is_settled_needs_nothing_now_and_later(tasks, policy):
         for now_ns in (NOW_NS, NOW_NS + 100 * SECOND):
             found = tend(view, service, slot, now_ns, lambda: "fresh")
             assert (found.actions, found.requeue_at_ns) == ((), None)
-            stepped = step(view, service, [slot], now_ns, lambda: "fresh")
+            stepped = step(view, service, [slot], (), now_ns, lambda: "fresh")
             assert (stepped.actions, stepped.requeue_at_ns) == ((), None)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    tasks=st.lists(tasks, min_size=1, max_size=4),
+    policy=st.builds(UpdatePolicy, st.sampled_from([0, 1]), st.sampled_from([0, SECOND]), st.sampled_from(UpdateOrder)),
+)
+def test_a_stale_place_needs_nothing_but_its_turn(tasks, policy):
+    service = Service(Meta("web"), ServiceSpec("web", replicas=1, update=policy), task_version=2)
+    view = View([service])
+    for number, task in enumerate(tasks):
+        view.put(msgspec.structs.replace(task, service_id="web", meta=Meta(f"t{number}", created_at_ns=1 + number)))
+    (slot,) = view.follower(Places).of("web").values()
+    if stale(service, slot):
+        for now_ns in (NOW_NS, NOW_NS + 100 * SECOND):
+            found = tend(view, service, slot, now_ns, lambda: "fresh")
+            assert (found.actions, found.requeue_at_ns) == ((), None)
+            alone = step(view, service, [slot], (), now_ns, lambda: "fresh")
+            assert alone == step(view, service, (), [slot], now_ns, lambda: "fresh")
+            assert alone.actions
+
+
+def test_a_step_of_an_update_looks_at_no_more_places_than_it_takes():
+    service = Service(Meta("web"), ServiceSpec("web", replicas=9, update=UpdatePolicy(parallelism=2)), task_version=2)
+    status = TaskStatus(TaskState.RUNNING)
+    view = View([service, *(Task(Meta(f"t{slot}"), "web", 1, slot, "n1", status=status) for slot in range(1, 10))])
+    services.reconcile(view, "web", NOW_NS, lambda: "fresh")
+    places = view.follower(Places)
+    assert places.restless("web") == []
+    assert [slot.number for slot in places.stale("web")] == [*range(1, 10)]
+    decision = services.reconcile(view, "web", NOW_NS, lambda: "fresh")
+    assert {action.value.slot for action in decision.actions} == {1, 2}
+    view.put(Task(Meta("t5"), "web", 1, 5, "n1", status=TaskStatus(TaskState.FAILED)))
+    assert 5 not in [slot.number for slot in places.stale("web")]
+    view.put(msgspec.structs.replace(service, task_version=3))
+    assert list(places.stale("web")) == []
