@@ -6,6 +6,7 @@ contract that people read and review is `proto/`. `python hatch_build.py` does t
 
 from __future__ import annotations
 
+import compileall
 import os
 import sys
 from pathlib import Path
@@ -41,6 +42,8 @@ def generate(root: Path) -> None:
     )
     if code != 0:
         raise RuntimeError(f"protoc refused proto/ with code {code}; its messages stand above")
+    for package in {source.parent for source in sources}:
+        compileall.compile_dir(root / package, quiet=1)  # whoever may not write there would do it at every start
 
 
 def _prepare(target: Path, wanted: set[str]) -> None:

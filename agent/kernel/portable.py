@@ -11,6 +11,8 @@ from __future__ import annotations
 import array
 import ctypes
 import errno
+import gc
+import itertools
 import os
 import pickle
 import signal
@@ -18,17 +20,23 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from agent.kernel import syscalls, table
-from agent.kernel.program import Block, Failed, Process, Program
+from agent.kernel.program import Block, Failed, Op, Process, Program
 
 _HEADER = struct.Struct("<IQ")  # length of the program, clone flags
 _ANSWER = struct.Struct("<iiq")  # pid or -errno of clone, index of the op that failed or -1, its result
+_POSITIONS = tuple(tuple(bit for bit in range(6) if refs >> bit & 1) for refs in range(64))
 _MAX_FDS = 250  # SCM_MAX_FD is 253
 _ROOMS = str(Path(__file__).resolve().parents[2])
+
+
+# A block on its way: its number where it is kept, and its ops the first time.
+Parcel = tuple[int, tuple[Op, ...]]
 
 
 class Portable:
@@ -38,20 +46,20 @@ class Portable:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._helper = 0
+        # Blocks that came before, and the numbers of those that the helper has kept since: they come again and again.
+        self._seen: weakref.WeakSet[Block] = weakref.WeakSet()
+        self._kept: weakref.WeakKeyDictionary[Block, int] = weakref.WeakKeyDictionary()
+        self._numbers = itertools.count(1)
 
     def start(self, program: Program, flags: int, *, cgroup_fd: int = -1, pid_namespace: int = -1) -> Process:
         """As `Trampoline.start`."""
-        fds = sorted(program.fds() | {fd for fd in (cgroup_fd, pid_namespace) if fd >= 0})
-        places = {number: place for place, number in enumerate(fds)}
-        body = pickle.dumps(
-            (
-                [block.ops for block in program.with_fds(places.__getitem__).blocks],
-                places.get(cgroup_fd, -1),
-                places.get(pid_namespace, -1),
-            )
-        )
         with self._lock:
             channel = self._channel()
+            fresh = set().union(*(block.fds() for block in program.blocks if block not in self._kept))
+            fds = sorted(fresh | {fd for fd in (cgroup_fd, pid_namespace) if fd >= 0})
+            places = {number: place for place, number in enumerate(fds)}
+            blocks = [self._parcel(block, places) for block in program.blocks]
+            body = pickle.dumps((blocks, places.get(cgroup_fd, -1), places.get(pid_namespace, -1)))
             try:
                 channel.sendmsg(
                     [_HEADER.pack(len(body), flags)],
@@ -74,8 +82,22 @@ class Portable:
         os.close(fds_back[0])
         raise Failed(table.op_at(program, stopped), -result)
 
+    def _parcel(self, block: Block, places: Mapping[int, int]) -> Parcel:
+        """A block as it is sent. One that comes for the second time is kept there, and sent no more."""
+        if number := self._kept.get(block):
+            return number, ()
+        if block in self._seen:
+            self._kept[block] = number = next(self._numbers)
+            return number, block.ops
+        if block.fds():
+            return 0, block.with_fds(places.__getitem__).ops
+        self._seen.add(block)
+        return 0, block.ops
+
     def close(self) -> None:
         """End the helper."""
+        self._seen.clear()
+        self._kept.clear()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -100,6 +122,9 @@ def serve() -> None:
     """The helper: answer requests on descriptor 3 until the other side closes it."""
     os.set_inheritable(3, False)
     channel = socket.socket(fileno=3)
+    gc.collect()
+    gc.freeze()
+    kept: dict[int, Block] = {}
     while True:
         header, fds, _, _ = socket.recv_fds(channel, _HEADER.size, _MAX_FDS)
         if len(header) != _HEADER.size:
@@ -109,7 +134,7 @@ def serve() -> None:
         while len(body) < length:
             body += channel.recv(length - len(body))
         blocks, cgroup, namespace = pickle.loads(body)
-        program = Program(tuple(Block(ops) for ops in blocks)).with_fds(fds.__getitem__)
+        program = Program(tuple(_unpacked(parcel, kept, fds) for parcel in blocks))
         answer, pidfd = _clone(
             program, flags, fds[cgroup] if cgroup >= 0 else -1, fds[namespace] if namespace >= 0 else -1
         )
@@ -117,6 +142,15 @@ def serve() -> None:
         for fd in (*fds, pidfd):
             if fd >= 0:
                 os.close(fd)
+
+
+def _unpacked(parcel: Parcel, kept: dict[int, Block], fds: list[int]) -> Block:
+    number, ops = parcel
+    if not number:
+        return Block(ops).with_fds(fds.__getitem__)
+    if ops:
+        kept[number] = Block(ops)
+    return kept[number]
 
 
 def _clone(program: Program, flags: int, cgroup_fd: int, namespace: int) -> tuple[bytes, int]:
@@ -160,28 +194,29 @@ def fork(program: Program, flags: int, report: Callable[[int, int], object], *, 
         flags, ctypes.addressof(pidfd), 0, 0, signal_number, 0, 0, 0, 0, 0, max(cgroup_fd, 0)
     )
     python = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the GIL stays held, so the child's copy of it is held too
-    python.syscall.restype = ctypes.c_long
-    pid = python.syscall(ctypes.c_long(syscalls.NUMBERS["clone3"]), arguments, ctypes.c_long(88))
+    syscall = python.syscall
+    syscall.restype, syscall.argtypes = ctypes.c_long, (ctypes.c_long,) * 7
+    pid = syscall(syscalls.NUMBERS["clone3"], ctypes.addressof(arguments), 88, 0, 0, 0, 0)
     if pid == 0:
-        _walk(entries, report)
+        _walk(entries, syscall, report)
     if pid < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"clone3: {os.strerror(number)}")
     return int(pid), pidfd.value
 
 
-def _walk(entries: list[tuple[int, ...]], report: Callable[[int, int], object]) -> NoReturn:
+def _walk(
+    entries: list[tuple[int, ...]], syscall: Callable[..., int], report: Callable[[int, int], object]
+) -> NoReturn:
     """In the child: what the trampoline's machine code does."""
-    libc = ctypes.PyDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
+    gc.disable()  # it would touch, and so copy, every page of the parent's
     results: dict[int, int] = {}
     index, last = 0, (0, 0)
     while index < len(entries) - 1:
         number, *words, refs, ignored, on_success, on_ignored, _ = entries[index]
-        for position in range(6):
-            if refs >> position & 1:
-                words[position] = results[index + (words[position] - table.RESULT) // table.SIZE]
-        result = libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, words))
+        for position in _POSITIONS[refs]:
+            words[position] = results[index + (words[position] - table.RESULT) // table.SIZE]
+        result = syscall(number, *words)
         if result < 0:
             error = ctypes.get_errno()
             if not ignored >> error & 1:

@@ -76,11 +76,23 @@ def _shown(arg: Arg) -> str:
 class Block:
     """A run of ops whose compiled form is cached on it. Skips must stay inside the block."""
 
-    __slots__ = ("compiled", "ops")
+    __slots__ = ("__weakref__", "compiled", "ops")
 
     def __init__(self, ops: Iterable[Op]) -> None:
         self.ops = tuple(ops)
         self.compiled: Any = None  # owned by `table`
+
+    def fds(self) -> set[int]:
+        """Every descriptor the block uses."""
+        found: set[int] = set()
+        for op in self.ops:
+            for arg in op.args:
+                _collect(arg, found)
+        return found
+
+    def with_fds(self, number_of: Callable[[int], int]) -> Block:
+        """The same block for a process where the descriptors have other numbers."""
+        return Block(op._replace(args=tuple(_renumber(arg, number_of) for arg in op.args)) for op in self.ops)
 
 
 class Program(NamedTuple):
@@ -98,20 +110,7 @@ class Program(NamedTuple):
 
     def fds(self) -> set[int]:
         """Every descriptor the program uses."""
-        found: set[int] = set()
-        for op in self.ops:
-            for arg in op.args:
-                _collect(arg, found)
-        return found
-
-    def with_fds(self, number_of: Callable[[int], int]) -> Program:
-        """The same program for a process where the descriptors have other numbers."""
-        return Program(
-            tuple(
-                Block(op._replace(args=tuple(_renumber(arg, number_of) for arg in op.args)) for op in block.ops)
-                for block in self.blocks
-            )
-        )
+        return set().union(*(block.fds() for block in self.blocks))
 
 
 def _collect(arg: Arg, found: set[int]) -> None:
