@@ -4,9 +4,9 @@ no list is a typing error and told as one."""
 from __future__ import annotations
 
 _RUN = """
-    --annotation --blkio-weight-device --cgroup-parent --cpu-rt-period --cpu-rt-runtime
+    --blkio-weight-device --cpu-rt-period --cpu-rt-runtime
     --disable-content-trust --gpus --ip6 --isolation --kernel-memory --link-local-ip
-    --memory-swappiness --runtime --storage-opt --userns --volume-driver
+    --memory-swappiness --runtime --storage-opt --userns
 """
 _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
 _SERVICE = """

@@ -148,7 +148,10 @@ def bundle(container: Container, facts: Facts) -> Config:
             **_seccomp(spec, granted),
             "rootfsPropagation": "rprivate",
         },
-        "annotations": {SECCOMP: "default"} if not spec.privileged and not spec.seccomp else {},
+        "annotations": {
+            **spec.annotations,
+            **({SECCOMP: "default"} if not spec.privileged and not spec.seccomp else {}),
+        },
     }
 
 

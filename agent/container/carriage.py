@@ -102,7 +102,8 @@ class Carriage:
         if held.alive:
             return Errand(task, held.id, pid=held.state.status.pid, **fields)
         container = held.record.container
-        sources = await place.sources(container.mounts, self._room.volumes)
+        # A volume that had to be mounted stays so until the container has run again, or goes.
+        sources = await place.sources(container.mounts, self._room.volumes, user=held.id)
         ordered = sorted(zip(container.mounts, sources, strict=True), key=lambda each: each[0].target.count("/"))
         mounts = tuple(
             (source, mount.target, mount.read_only) for mount, source in ordered if mount.type != MountType.TMPFS

@@ -23,6 +23,7 @@ _SET = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
 _SIZE = re.compile(r"(\d{1,15})([kmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LOG_DEFAULTS = {"json-file": (0, 1), "local": (20 << 20, 5)}
+_OWN_ANNOTATIONS = "shoal."
 _LOG_DETAILS = ("labels", "env")
 _THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
 # Docker's names of architectures in the conditions of a profile.
@@ -39,6 +40,11 @@ def check_isolation(container: Container, *, cpus: int) -> None:
     if spec.seccomp not in ("", UNCONFINED):
         seccomp_profile(spec.seccomp, ())
     log_limits(spec.log)
+    for name in spec.annotations:
+        if not name or name.startswith(_OWN_ANNOTATIONS):
+            raise InvalidArgument(f"invalid annotation: {name!r}", hint=f"names of {_OWN_ANNOTATIONS} are ours")
+    if ".." in spec.cgroup_parent.split("/") or "\0" in spec.cgroup_parent:
+        raise InvalidArgument(f"invalid cgroup parent: {spec.cgroup_parent!r}")
     check_tuning(container.tuning, container.limits, cpus=cpus)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import posixpath
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -108,7 +109,7 @@ class Launcher:
         first = not held.state.boot_id
         layers = self.layers(container)
         user = self.user(container, layers, untouched=first)
-        sources = await place.sources(container.mounts, self._volumes)
+        sources = await place.sources(container.mounts, self._volumes, user=held.id)
         self.renew(held)
         try:
             joined = await self._join(container)
@@ -262,7 +263,7 @@ class Launcher:
     ) -> Facts:
         ipcns_path, shm_path = self._ipc(container)
         return Facts(
-            cgroup=container.meta.id,
+            cgroup=posixpath.join(container.spec.cgroup_parent, container.meta.id),
             hostname=joined.hostname,
             user=user,
             available=self._available,

@@ -133,6 +133,21 @@ class Lifecycle:
         held.tell_removal()
         self._room.group.spawn("empty trash", asyncio.to_thread(self._room.records.empty_trash))
 
+    async def _release_volumes(self, held: Held) -> None:
+        """It does not run any more: volumes that were mounted for it and nobody else are not needed."""
+        for mount in held.record.container.mounts:
+            if mount.type == MountType.VOLUME:
+                try:
+                    await self._room.volumes.release(
+                        mount.source,
+                        held.id,
+                        lambda name=mount.source: self._room.register.volume_users(  # type: ignore[misc]
+                            name, but=held.id, alive=True
+                        ),
+                    )
+                except OSError as error:
+                    log.warning("volume %s of container %s stays mounted: %s", mount.source, held.name, error)
+
     async def _remove_volumes(self, held: Held) -> None:
         """Before the record goes: a crash in between leaves a container to remove again, not volumes of nobody."""
         for mount in held.record.container.mounts:
@@ -184,6 +199,7 @@ class Lifecycle:
             exit_code=_code_of(error),
             error=error.message,
         )
+        await self._release_volumes(held)
         if held.auto_remove:
             await self.destroy(held, volumes=True)
         else:
@@ -231,6 +247,7 @@ class Lifecycle:
         self.publish(held, "die", exitCode=str(exit.code), execDuration=str(ran_s))
         # From here on this task is nobody's to cancel unless it waits for a restart.
         watcher, held.watcher = held.watcher, None
+        await self._release_volumes(held)
         if held.auto_remove and not returning:
             await self.destroy(held, volumes=True)
             return None

@@ -29,24 +29,30 @@ async def prepare(
     """Make the volumes of a new container and fill the empty ones with what its image has there."""
     for mount in mounts:
         if mount.type == MountType.VOLUME:
-            await volumes.create(mount.source, anonymous=mount.source in anonymous, durable=durable)
+            await volumes.create(
+                mount.source,
+                mount.volume_labels,
+                options=mount.volume_options,
+                anonymous=mount.source in anonymous,
+                durable=durable,
+            )
             if not mount.no_copy:
                 await volumes.fill(mount.source, functools.partial(seed, layers, mount.target))
 
 
-async def sources(mounts: Sequence[Mount], volumes: Volumes) -> tuple[str, ...]:
-    """Where each mount comes from, "" for tmpfs; missing sources that may be made are made."""
-    return tuple([await _source(mount, volumes) for mount in mounts])
+async def sources(mounts: Sequence[Mount], volumes: Volumes, *, user: str) -> tuple[str, ...]:
+    """Where each mount of the container `user` comes from, "" for tmpfs; missing sources that may be made are made."""
+    return tuple([await _source(mount, volumes, user) for mount in mounts])
 
 
-async def _source(mount: Mount, volumes: Volumes) -> str:
+async def _source(mount: Mount, volumes: Volumes, user: str) -> str:
     if mount.type == MountType.TMPFS:
         return ""
     if mount.type == MountType.BIND:
         _make_bind(mount)
         return mount.source
     try:
-        return str(volumes.path(mount.source))
+        return str(await volumes.use(mount.source, user))
     except NotFound:  # removed by force behind our back, or by a removal that a crash broke off: an empty one
         return (await volumes.create(mount.source, anonymous=looks_anonymous(mount.source))).mountpoint
 

@@ -63,12 +63,13 @@ class Register:
                 raise NotFound(f"No such container: {reference}") from None
         return held
 
-    def volume_users(self, name: str, *, but: str = "") -> list[str]:
-        """Ids of the containers that mount the volume, in any state; not that of `but`."""
+    def volume_users(self, name: str, *, but: str = "", alive: bool = False) -> list[str]:
+        """Ids of the containers that mount the volume, in any state or `alive`; not that of `but`."""
         return [
             held.id
             for held in self
             if held.id != but
+            and (held.alive or not alive)
             and any(each.type == MountType.VOLUME and each.source == name for each in held.record.container.mounts)
         ]
 

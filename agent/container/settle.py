@@ -68,6 +68,7 @@ def settled(
     _check_modes(spec, networks[0].network, ports)
     return msgspec.structs.replace(
         wanted,
+        spec=_with_image(spec, image),
         image_id=image_id,
         argv=argv,
         env=_merged_env(image.env, spec.env),
@@ -78,6 +79,17 @@ def settled(
         ports=ports,
         health=settled_check(spec.health, image.health),
         log_path="" if spec.log.driver == NO_LOG else wanted.log_path,
+    )
+
+
+def _with_image(spec: ContainerSpec, image: ImageConfig) -> ContainerSpec:
+    """What its labels, ports and command are, whoever says so: what lists and filters go by."""
+    if not spec.entrypoint_set:
+        spec = msgspec.structs.replace(spec, entrypoint=image.entrypoint, args=spec.args or image.cmd)
+    return msgspec.structs.replace(
+        spec,
+        labels={**image.labels, **spec.labels},
+        exposed_ports=tuple(dict.fromkeys((*image.exposed_ports, *spec.exposed_ports))),
     )
 
 

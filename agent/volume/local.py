@@ -9,39 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
-from shoal.errors import InvalidArgument, Unsupported
+from agent.volume.filesystem import unmount
 
-_OPTIONS = ("device", "o", "type")
 TRASH = ".trash"
 
 
-def check_options(options: Mapping[str, str]) -> None:
-    """Raises InvalidArgument for what is no option, Unsupported for a filesystem that would have to be mounted."""
-    for name in options:
-        if name not in _OPTIONS:
-            raise InvalidArgument(f'invalid option: "{name}"', hint=f"there are: {', '.join(_OPTIONS)}")
-    if not options:
-        return
-    if "bind" not in options.get("o", "").split(",") or options.get("type", "none") not in ("none", "bind"):
-        kind = options.get("type") or "none"
-        raise Unsupported(
-            f"volume type {kind} with o={options.get('o', '')} is not supported yet",
-            hint="use type=none, o=bind, device=FOLDER",
-        )
-    if not options.get("device", "").startswith("/"):
-        raise InvalidArgument(f"missing device in volume options: {options.get('device', '')!r} is no absolute path")
-
-
-def folder_of(options: Mapping[str, str]) -> str:
-    """The host's folder that stands in a volume's place; empty where none does."""
-    return options.get("device", "")
-
-
 class Local:
-    """Docker's `local` driver; of its mount options, the ones for a folder of the host."""
+    """Docker's `local` driver."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -53,6 +29,7 @@ class Local:
         return self._folder / name / "_data"
 
     def remove(self, name: str) -> None:
+        unmount(self.mountpoint(name))  # or what is deleted would be the data of whoever serves it
         doomed = self._folder / TRASH / f"{name}.{os.urandom(6).hex()}"
         with contextlib.suppress(FileNotFoundError):
             (self._folder / name).rename(doomed)

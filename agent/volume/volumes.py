@@ -15,7 +15,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from agent.volume.local import Local, check_options, folder_of
+from agent.volume.filesystem import check_options, folder_of, mount, mount_of, unmount
+from agent.volume.local import Local
 from shoal import codec
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
@@ -42,6 +43,8 @@ class Volumes:
         self._tell = tell
         self._driver = Local(folder)
         self._volumes: dict[str, Volume] = {}
+        # Of those that are mounted: the containers that were given them by this process.
+        self._users: dict[str, set[str]] = {}
         # By hash of the name: two that share one only wait for each other.
         self._locks = tuple(asyncio.Lock() for _ in range(64))
 
@@ -109,14 +112,44 @@ class Volumes:
             self._happened("create", volume)
             return volume
 
+    async def use(self, name: str, user: str) -> Path:
+        """As `path`, for the container `user`; what its options want mounted is mounted until the last user's
+        `release`. Raises Conflict where that cannot be."""
+        filesystem = mount_of(self.get(name).options)
+        if filesystem is None:
+            return self.path(name)
+        place = self._driver.mountpoint(name)
+        async with self._lock(name):
+            self._users.setdefault(name, set()).add(user)
+            try:
+                await asyncio.to_thread(mount, filesystem, place)
+            except BaseException as error:
+                self._users[name].discard(user)
+                if isinstance(error, Conflict):
+                    error.message = f"error while mounting volume {name}: {error.message}"
+                raise
+        return place
+
+    async def release(self, name: str, user: str, others: Callable[[], Sequence[str]]) -> None:
+        """The container `user` has ended. `others` are those that run with the volume, also from before this
+        process began. Idempotent."""
+        volume = self._volumes.get(name)
+        if volume is None or mount_of(volume.options) is None:
+            return
+        async with self._lock(name):
+            users = self._users.setdefault(name, set())
+            users.discard(user)
+            if not users and not others():
+                await asyncio.to_thread(unmount, self._driver.mountpoint(name))
+
     async def fill(self, name: str, copy: Callable[[Path], bool]) -> None:
-        """Fill the volume by `copy` if it is empty, once; others who would fill it wait. A folder of the host that
-        stands in its place is left as it is.
+        """Fill the volume by `copy` if it is empty, once; others who would fill it wait. What stands in its place by
+        its options is left as it is.
 
         `copy` runs in a worker, gets the path of a folder to make, and says whether it made one.
         """
         async with self._lock(name):
-            if name in self._volumes and not folder_of(self._volumes[name].options):
+            if name in self._volumes and not self._volumes[name].options:
                 await asyncio.to_thread(self._fill, name, copy)
 
     async def remove(self, name: str, users: Sequence[str] = (), *, force: bool = False) -> None:

@@ -145,6 +145,9 @@ class StorageFlags(Flags):
     tmpfs: Annotated[
         list[Mount], flag("--tmpfs", metavar="list", parse=mounting.tmpfs, help="Mount a tmpfs directory")
     ] = []
+    volume_driver: Annotated[
+        str, flag("--volume-driver", parse=mounting.driver, help="Optional volume driver for the container")
+    ] = "local"
     volumes_from: Annotated[
         list[str], flag("--volumes-from", metavar="list", help="Mount volumes from the specified container(s)")
     ] = []
@@ -202,6 +205,11 @@ class ContainerFlags(ProcessFlags, IsolationFlags, TuningFlags, OnceFlags, Stora
     label_file: Annotated[
         list[str], flag("--label-file", metavar="list", help="Read in a line delimited file of labels")
     ] = []
+    annotation: Annotated[
+        list[str],
+        flag("--annotation", metavar="map", help="Add an annotation to the container (passed to the runtime)"),
+    ] = []
+    cgroup_parent: Annotated[str, flag("--cgroup-parent", help="Optional parent cgroup for the container")] = ""
     log_driver: Annotated[
         str, flag("--log-driver", help='Logging driver for the container ("json-file", "local", "none")')
     ] = ""

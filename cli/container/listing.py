@@ -11,6 +11,7 @@ import typer
 from cli.client import Client
 from cli.command import command, flag, switch
 from cli.container.lifecycle import complain
+from cli.document.common import ports_of
 from cli.listing import ListFlags
 from cli.output import table, words
 from cli.output.table import Row
@@ -139,7 +140,7 @@ def row(container: Container, *, now_ns: int, whole: bool, size: ContainerSize =
         "RunningFor": words.ago(container.meta.created_at_ns, now_ns),
         "Status": status(container, now_ns=now_ns),
         "State": state(container),
-        "Ports": ports_text(container.status.ports),
+        "Ports": ports_text(ports_of(container)),
         "Names": container.name,
         "Labels": table.labels_text(container.spec.labels),
         "Label": table.label_method(container.spec.labels),

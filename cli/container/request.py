@@ -76,6 +76,8 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
         args=args,
         env=pair.environment(flags.env, flags.env_file, pair.own_environment()),
         labels=pair.labels([*pair.lines_of(flags.label_file), *flags.label]),
+        annotations=pair.options(flags.annotation, "annotation"),
+        cgroup_parent=flags.cgroup_parent,
         hostname=flags.hostname,
         workdir=_workdir(flags.workdir),
         user=flags.user,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cli.output.words import rfc3339
+from cli.parse.port import port_and_protocol
 from shoal.v1.types_pb2 import (
+    CONTAINER_STATE_PAUSED,
+    CONTAINER_STATE_RUNNING,
     MOUNT_TYPE_BIND,
     MOUNT_TYPE_TMPFS,
     PORT_PROTOCOL_UDP,
     PUBLISH_MODE_HOST,
+    Container,
     HealthCheck,
     Meta,
     Mount,
@@ -69,3 +74,18 @@ def health_check(check: HealthCheck) -> dict[str, Any]:
             "Retries": check.retries,
         }
     }
+
+
+def by_key(values: Mapping[str, str]) -> dict[str, str]:
+    """A map as docker shows it: in the order of its keys."""
+    return {key: values[key] for key in sorted(values)}
+
+
+def ports_of(container: Container) -> list[Port]:
+    """What it publishes and, while it runs, what it only exposes."""
+    published = list(container.status.ports)
+    if container.status.state not in (CONTAINER_STATE_RUNNING, CONTAINER_STATE_PAUSED):
+        return published
+    have = {(each.target, each.protocol) for each in published}
+    exposed = (port_and_protocol(each) for each in container.spec.exposed_ports)
+    return published + [Port(target=number, protocol=kind) for number, kind in exposed if (number, kind) not in have]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cli.document.common import health_check, mount_type, protocol
+from cli.document.common import by_key, health_check, mount_type, ports_of, protocol
 from cli.output.words import rfc3339
 from shoal.v1 import types_pb2
 from shoal.v1.engine_pb2 import ContainerSize
@@ -21,6 +22,7 @@ _HEALTH = {
     types_pb2.HEALTH_STATE_HEALTHY: "healthy",
     types_pb2.HEALTH_STATE_UNHEALTHY: "unhealthy",
 }
+_ANONYMOUS = re.compile("[0-9a-f]{64}")
 _DEFAULT_SHM_BYTES = 64 << 20
 
 
@@ -105,8 +107,9 @@ def _host_config(container: Container) -> dict[str, Any]:
         "ExtraHosts": list(spec.hosts),
         "GroupAdd": list(spec.groups),
         "Privileged": spec.privileged,
+        "Annotations": by_key(spec.annotations),
+        "CgroupParent": spec.cgroup_parent,
         # What nobody can change here yet, as scripts ask for it.
-        "CgroupParent": "",
         "UsernsMode": "",
         "CgroupnsMode": spec.cgroupns_mode or "private",
         "DeviceCgroupRules": list(spec.device_rules) or None,
@@ -122,7 +125,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "DnsSearch": list(spec.dns_search),
         "Links": [f"/{each.replace(':', f':/{container.name}/')}" for each in map(_with_alias, spec.links)] or None,
         "IpcMode": spec.ipc_mode or "private",
-        "LogConfig": {"Type": spec.log.driver or "json-file", "Config": dict(spec.log.options)},
+        "LogConfig": {"Type": spec.log.driver or "json-file", "Config": by_key(spec.log.options)},
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": spec.pid_mode,
         "SecurityOpt": _security(spec) or None,
@@ -132,7 +135,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "ReadonlyRootfs": spec.read_only,
         "Init": spec.init,
         "ShmSize": spec.shm_size_bytes or _DEFAULT_SHM_BYTES,
-        "Sysctls": dict(spec.sysctls),
+        "Sysctls": by_key(spec.sysctls),
         "Memory": limits.memory_bytes,
         "NanoCpus": limits.nano_cpus,
         "PidsLimit": limits.pids or None,
@@ -203,9 +206,10 @@ def _config(container: Container) -> dict[str, Any]:
         "Env": list(container.env),
         "Cmd": list(spec.args),
         "Image": spec.image,
+        "Volumes": {each.target: {} for each in container.mounts if _ANONYMOUS.fullmatch(each.source)} or None,
         "WorkingDir": container.workdir,
         "Entrypoint": list(spec.entrypoint) or None,
-        "Labels": dict(spec.labels),
+        "Labels": by_key(spec.labels),
         "StopSignal": spec.stop_signal or "SIGTERM",
         **health_check(container.health),
     }
@@ -215,7 +219,7 @@ def _network_settings(container: Container) -> dict[str, Any]:
     addresses = container.status.addresses
     first = addresses[0] if addresses else Address()
     return {
-        "Ports": _bindings(container.status.ports),
+        "Ports": _bindings(ports_of(container)),
         "Gateway": first.gateway,
         "IPAddress": first.address,
         "IPPrefixLen": first.prefix,

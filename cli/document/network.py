@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from cli.document.common import by_key
 from cli.output.words import rfc3339
 from shoal.v1.types_pb2 import NETWORK_SCOPE_SWARM, Container, Network
 
@@ -40,5 +41,5 @@ def document(network: Network, containers: Iterable[Container] = ()) -> dict[str
             if address.network_id == network.meta.id
         },
         "Options": {"com.docker.network.driver.overlay.vxlanid_list": str(network.vni)} if network.vni else {},
-        "Labels": dict(spec.labels),
+        "Labels": by_key(spec.labels),
     }

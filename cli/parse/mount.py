@@ -61,6 +61,13 @@ def mount(text: str) -> Mount:
     return out
 
 
+def driver(text: str) -> str:
+    """Of volumes: there is one."""
+    if text not in ("", "local"):
+        raise Unsupported(f"volume driver {text} is not supported yet", hint="use local")
+    return text
+
+
 def tmpfs(text: str) -> Mount:
     """`--tmpfs`: a path and options of its own."""
     path, _, options = text.partition(":")
@@ -95,6 +102,16 @@ def _mount_field(out: Mount, key: str, value: str, field: str) -> None:
         out.propagation = value.lower()
     elif key == "volume-nocopy":
         out.no_copy = _boolean(key, value)
+    elif key == "volume-driver":
+        driver(value)
+    elif key == "volume-label":
+        name, _, text = value.partition("=")
+        out.volume_labels[name] = text
+    elif key == "volume-opt":
+        name, equals, text = value.partition("=")
+        if not equals:
+            raise InvalidArgument(f"invalid volume-opt '{value}'", hint="it looks like volume-opt=type=nfs")
+        out.volume_options[name] = text
     elif key == "tmpfs-size":
         out.tmpfs_size_bytes = size(value)
     elif key == "tmpfs-mode":

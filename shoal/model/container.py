@@ -20,7 +20,7 @@ class MountType(enum.IntEnum):
 
 class Mount(Value, frozen=True):
     """`source` is a host path (bind) or a volume's name (empty: anonymous). `create_source` and `propagation`
-    are a bind's, `no_copy` a volume's, `tmpfs_*` a tmpfs's."""
+    are a bind's, `no_copy` and `volume_*` a volume's (which they make), `tmpfs_*` a tmpfs's."""
 
     type: MountType = MountType.VOLUME
     source: str = ""
@@ -31,6 +31,8 @@ class Mount(Value, frozen=True):
     no_copy: bool = False
     tmpfs_size_bytes: int = 0
     tmpfs_mode: int = 0
+    volume_options: dict[str, str] = {}
+    volume_labels: dict[str, str] = {}
 
 
 class Ulimit(Value, frozen=True):
@@ -126,6 +128,8 @@ class ContainerSpec(Value, frozen=True):
     log: LogConfig = LogConfig()
     exposed_ports: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
+    annotations: dict[str, str] = {}
+    cgroup_parent: str = ""
 
 
 class RestartCondition(enum.IntEnum):

@@ -86,6 +86,7 @@ NEWER = (
     (r"driver failed programming external connectivity on endpoint \w+ \(<id>\): ", ""),
     (r'create (.*): "\1" includes invalid .*', r"volume name '\1' includes invalid characters"),
     (r"invalid mount config for type \"volume\": invalid specification: destination", "destination"),
+    (r"create \w+: (invalid option)", r"\1"),
     # We publish at the host's IPv4 addresses.
     (r", :::\d+(-\d+)?->[\d/-]+\w+", ""),
     (r"(?m)^(\d+/\w+ -> )?:::(\d+|<port>)\n", ""),

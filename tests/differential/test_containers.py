@@ -196,7 +196,7 @@ CASES = {
     """,
     "ports": """
         engine run -d --name web -p 8080:80 -p 127.0.0.1:9000:90/udp busybox sleep 100
-        engine port web
+        engine port web | sort
         engine port web 80
         engine port web 90/udp
         engine port web 81
@@ -242,6 +242,21 @@ CASES = {
         engine inspect --type container nosuch
         engine inspect --type bad web
         engine inspect -f '{{.Nope}}' web >/dev/null
+    """,
+    "image": """
+        touch file; tar c file | engine import -c 'LABEL a=b' -c 'EXPOSE 80' -c 'ENTRYPOINT ["/bin/echo"]' \
+            -c 'CMD ["hi"]' -c 'VOLUME /vol' -c 'USER 5' -c 'WORKDIR /w' - lab >/dev/null
+        engine create --name web --label c=d --expose 90 lab
+        engine inspect -f '{{json .Config.Labels}} {{json .Config.ExposedPorts}} {{json .Config.Cmd}}' web
+        engine inspect -f '{{json .Config.Entrypoint}} {{json .Config.Volumes}} {{.Config.User}}' web
+        engine ps -a --filter label=a=b --format '{{.Names}} {{.Labels}} {{.Command}}'
+        engine create --name other --entrypoint /bin/ls lab /x
+        engine inspect -f '{{json .Config.Cmd}} {{json .Config.Entrypoint}} {{.Path}} {{json .Args}}' other
+        engine run -d --name run --expose 81/udp -p 8080:80 --expose 82 busybox sleep 100
+        engine ps --format '{{.Ports}}'
+        engine inspect -f '{{json .NetworkSettings.Ports}}' run | sed 's/,{"HostIp":"::","HostPort":"8080"}//'
+        engine rm -fv web other >/dev/null
+        engine rmi lab >/dev/null
     """,
     "surroundings": """
         printf 'A=1\\n# nothing\\nB=2\\n' > variables
@@ -305,6 +320,11 @@ CASES = {
         engine run --rm --ipc container:own busybox
         engine run --rm --ipc container:nosuch busybox
         engine run --rm --ipc bad busybox
+    """,
+    "cgroup": """
+        engine run --rm --cgroupns host --cgroup-parent /outside busybox sh -c 'grep -q :/outside/ /proc/self/cgroup'
+        engine run --name web --cgroup-parent /outside busybox
+        engine inspect -f '{{.HostConfig.CgroupParent}}' web
     """,
     "odd lines": """
         engine run --rm=false --name web busybox true

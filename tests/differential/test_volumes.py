@@ -55,6 +55,24 @@ CASES = {
         engine run --name web --mount type=volume,src=v3,dst=/x busybox
         engine inspect -f '{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}} {{.Driver}}{{end}}' web
     """,
+    "mounted": """
+        engine volume create -o type=tmpfs -o device=tmpfs -o o=size=1m,noexec v1
+        engine run -d --name web -v v1:/x busybox sh -c 'echo data > /x/file; sleep 100'
+        sleep 0.3
+        engine run --rm -v v1:/x busybox sh -c 'cat /x/file; df /x | tail -1'
+        engine rm -f web
+        engine run --rm -v v1:/x busybox ls /x
+        engine volume inspect -f '{{json .Options}}' v1
+        engine volume rm v1
+        engine run --rm --mount type=volume,dst=/x,volume-driver=local,volume-opt=type=tmpfs,volume-opt=device=tmpfs \
+            busybox df /x 2>&1 | grep -c tmpfs
+        engine run --name job --mount 'type=volume,src=v2,dst=/x,volume-label=a=b' busybox
+        engine volume inspect -f '{{json .Labels}}' v2
+        engine volume create -o type=ext4 -o device=/nosuch v3
+        engine run --rm -v v3:/x busybox 2>&1 | grep -o 'no such file or directory'
+        engine volume rm v3
+        engine volume create -o odd=x v4
+    """,
     "back-up and restore": """
         mkdir backup
         engine run --name db -v /dbdata busybox sh -c 'echo data > /dbdata/file'

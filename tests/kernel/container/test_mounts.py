@@ -1,6 +1,7 @@
 """Volumes and binds inside real containers."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,26 @@ async def test_a_creation_that_fails_leaves_no_volume(engine, tmp_path):
         await engine.run("true", mounts=(Mount(target="/d"), bind(tmp_path / "missing")))
     assert engine.volumes.list() == []
     assert await engine.containers.list(all=True) == []
+
+
+async def test_a_volume_is_mounted_while_somebody_uses_it_and_deleting_it_deletes_nothing_of_others(engine, tmp_path):
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+    volume = await engine.volumes.create("memory", options=options)
+    mounts = (Mount(source="memory", target="/x"),)
+    await engine.run("sh", "-c", "echo data > /x/file; sleep 100", name="one", mounts=mounts)
+    await engine.restart()
+    await engine.run("sleep", "100", name="two", mounts=mounts)
+    await engine.containers.stop("one", timeout_s=0)
+    assert Path(volume.mountpoint).is_mount()
+    await engine.containers.stop("two", timeout_s=0)
+    assert not Path(volume.mountpoint).is_mount()
+    await engine.containers.start("two")
+    (Path(volume.mountpoint) / "theirs").write_text("kept")
+    held = os.open(volume.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    await engine.containers.remove("two", force=True)
+    await engine.containers.remove("one")
+    await engine.volumes.remove("memory")
+    try:
+        assert os.listdir(held) == ["theirs"]
+    finally:
+        os.close(held)
