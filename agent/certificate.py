@@ -112,22 +112,24 @@ class Renewal:
                 await self._clock.sleep(backoff.next())
 
     async def _until_due(self) -> None:
-        """A moment of chance in the certificate's life, or of the time that is left once it is outdated."""
-        outdated, when_ns = self._credentials.outdated, due_ns(self._credentials.current(), self._chance())
-        while (left_ns := when_ns - self._clock.now_ns()) > 0:
+        """A moment of chance in the certificate's life, or of the time that is left once it is outdated; now, where it
+        is not valid (a clock that was ahead has been put right)."""
+        identity = self._credentials.current()
+        outdated, when_ns = self._credentials.outdated, due_ns(identity, self._chance())
+        while (left_ns := when_ns - self._clock.now_ns()) > 0 and identity.valid_at(self._clock.now_ns()):
             if outdated.is_set():
                 await self._clock.sleep(self._chance() * self._credentials.within_s)
                 return
             await first_of(self._clock.sleep(min(LOOK_S, left_ns / 1e9)), outdated.wait())
 
     async def _renewed(self) -> Identity:
-        """A new identity from the first manager that answers. One whose certificate the managers take no more, because
-        it ran out or their root was replaced meanwhile, comes back by its old key."""
+        """A new identity from the first manager that answers. One whose certificate the managers do not take, because
+        it is not valid now or their root was replaced meanwhile, comes back by its old key."""
         last: ShoalError = Unavailable("no manager is known to ask for a new certificate")
         for manager in self._managers():
             try:
                 identity = self._credentials.current()
-                if identity.not_after.timestamp() * 1e9 <= self._clock.now_ns():
+                if not identity.valid_at(self._clock.now_ns()):
                     return await restore(identity, manager)
                 return await renew(identity, manager)
             except ShoalError as error:

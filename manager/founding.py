@@ -174,9 +174,10 @@ async def keep_identity(mirror: Mirror, authority: Callable[[], Authority], fold
 
 
 def overdue(identity: Identity, now_ns: int) -> bool:
-    """Whether so little of its life is left that its agent must have failed to renew it (`agent/certificate.py`)."""
+    """Whether so little of its life is left that its agent must have failed to renew it (`agent/certificate.py`); or it
+    has not begun, since it was issued by a clock that was ahead."""
     begin, end = identity.issued_at.timestamp(), identity.not_after.timestamp()
-    return now_ns / 1e9 > end - (end - begin) / 6
+    return now_ns / 1e9 > end - (end - begin) / 6 or not identity.valid_at(now_ns)
 
 
 def _only_manager(mirror: Mirror) -> str:

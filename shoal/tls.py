@@ -95,6 +95,10 @@ class Identity(msgspec.Struct, frozen=True):
     def not_after(self) -> datetime.datetime:
         return self.leaf.not_valid_after_utc
 
+    def valid_at(self, now_ns: int) -> bool:
+        """Neither run out nor, where a clock was ahead when it was issued, yet to begin."""
+        return self.leaf.not_valid_before_utc.timestamp() <= now_ns / 1e9 < self.not_after.timestamp()
+
     @property
     def addresses(self) -> tuple[str, ...]:
         """Those that the certificate says."""

@@ -38,7 +38,10 @@ REPRODUCERS = [
     # Restarts waited for the hour that the manager's clock had been ahead.
     "clock n1 3600 @0.5 +6; kill n3 keeper @3",
 ]
-REPRODUCERS_OF_THREE: list[str] = []
+REPRODUCERS_OF_THREE = [
+    # A certificate that a manager had issued while its clock was ahead let it into no etcd, and was kept.
+    "clock n1 172800 @1.6 +6.8; clock n2 172800 @2 +11; clock n3 172800 @0.5 +6.6",
+]
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one", "three"])

@@ -63,6 +63,21 @@ async def test_goes_on_trying_while_nobody_answers(authority: Authority, manager
     running.cancel()
 
 
+async def test_one_that_is_yet_to_begin_is_exchanged_at_once(authority: Authority, tmp_path: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    asked = asyncio.Event()
+
+    def managers() -> list[str]:
+        asked.set()
+        return []
+
+    credentials = Credentials(tmp_path, authority.identity("node1", not_before=now + DAY, not_after=now + 2 * DAY))
+    running = asyncio.create_task(Renewal(credentials, managers, clock=SystemClock(), chance=lambda: 0.0).run())
+    async with asyncio.timeout(5):
+        await asked.wait()
+    running.cancel()
+
+
 async def test_renews_before_its_time_once_the_cluster_signs_with_another_root(
     authority: Authority, manager: Manager, tmp_path: Path
 ) -> None:

@@ -69,6 +69,16 @@ async def test_one_that_nobody_renewed_is_issued_anew_and_shown_at_once(place: P
     assert shown.current() == Identity.load(place.folder) != first
 
 
+async def test_one_that_a_clock_two_days_ahead_issued_is_issued_anew_when_the_clock_is_right(place: Place) -> None:
+    place.clock._start_ns += 2 * DAY_S * 10**9
+    place.own()
+    place.clock._start_ns -= 2 * DAY_S * 10**9
+    await place.clock.advance(60)
+    found = Identity.load(place.folder)
+    assert found is not None
+    assert found.valid_at(place.clock.now_ns())
+
+
 async def test_a_host_that_leaves_is_not_made_a_member_again(place: Place) -> None:
     place.own()
     (place.folder / "identity.json").unlink()
