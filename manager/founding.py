@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 SEAL_FILE = "seal.key"
 FOUNDING_FILE = "founding"
-_LOOK_S = 30.0
+_LOOK_S = 10.0
 
 
 class Founder(msgspec.Struct, frozen=True):
