@@ -6,6 +6,7 @@ A service that is gone has its tasks told to go (REMOVE); the `reaper` forgets t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from manager.control.controller import Decision, Mint, earliest
 from manager.orchestrator import per_node, replicated, update
@@ -36,10 +37,11 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:
     service = view.services.get(key)
     if service is None:
         orphans = (task for task in view.tasks_of_service(key) if task.desired < TaskState.REMOVE)
-        return Decision(tuple(told(task, TaskState.REMOVE, now_ns, "its service is gone") for task in orphans))
+        told_now = [told(task, TaskState.REMOVE, now_ns, "its service is gone") for task in islice(orphans, _AT_ONCE)]
+        return Decision(tuple(told_now), now_ns if len(told_now) == _AT_ONCE else None)
     is_global = service.spec.mode == ServiceMode.GLOBAL
     slots, actions = (per_node if is_global else replicated).places(view, service, now_ns)
-    if adopted := update.adopt(service, slots, now_ns):
+    if adopted := list(islice(update.adopt(service, slots, now_ns), _AT_ONCE)):
         return Decision((*actions, *adopted), now_ns)
     known = view.follower(Places)
     requeue_at_ns = None

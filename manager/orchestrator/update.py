@@ -8,7 +8,7 @@ update whose tasks do not come up stops by itself.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import msgspec
@@ -34,17 +34,16 @@ def restarts(old: ServiceSpec, new: ServiceSpec) -> bool:
     return _contained(old) != _contained(new)
 
 
-def adopt(service: Service, slots: Iterable[Slot], now_ns: int) -> list[Action]:
+def adopt(service: Service, slots: Iterable[Slot], now_ns: int) -> Iterator[Action]:
     """Tasks of the version before which are already what the present spec says are of the present version."""
     before = service.outgoing
     if before is None or restarts(before, service.spec):
-        return []
-    return [
-        change(touched(task, now_ns, task_version=service.task_version), "the new spec asks nothing else of it")
-        for slot in slots
-        for task in slot.tasks
-        if task.task_version == service.task_version - 1 and (wanted(task) or task is slot.newest)
-    ]
+        return
+    for slot in slots:
+        for task in slot.tasks:
+            if task.task_version == service.task_version - 1 and (wanted(task) or task is slot.newest):
+                adopted = touched(task, now_ns, task_version=service.task_version)
+                yield change(adopted, "the new spec asks nothing else of it")
 
 
 def step(

@@ -124,3 +124,13 @@ def test_a_step_of_an_update_looks_at_no_more_places_than_it_takes():
     assert 5 not in [slot.number for slot in places.stale("web")]
     view.put(msgspec.structs.replace(service, task_version=3))
     assert list(places.stale("web")) == []
+
+
+def test_of_a_large_service_that_is_gone_a_part_is_told_at_a_time():
+    view = View(Task(Meta(f"t{slot}"), "web", 1, slot, "n1") for slot in range(1, 3001))
+    first = services.reconcile(view, "web", NOW_NS, lambda: "fresh")
+    for action in first.actions:
+        view.put(action.value)
+    rest = services.reconcile(view, "web", NOW_NS, lambda: "fresh")
+    assert (len(first.actions), first.requeue_at_ns) == (2000, NOW_NS)
+    assert (len(rest.actions), rest.requeue_at_ns) == (1000, None)
