@@ -44,6 +44,7 @@ class Cache:
         self._path = path
         self._images = images
         self._dirty = False
+        self._settling = asyncio.Lock()
         try:
             found = msgspec.msgpack.decode(read_optional(path) or msgspec.msgpack.encode(_File()), type=_File)
         except msgspec.MsgspecError as error:
@@ -81,8 +82,12 @@ class Cache:
     async def settle(self, *, now_ns: int) -> None:
         """After a build: keep the layers of what it came to, and let go of what nobody used for long. Only while the
         images are `working`."""
-        if not self._dirty:
-            return
+        async with self._settling:
+            if self._dirty:
+                self._dirty = False
+                await self._settle(now_ns)
+
+    async def _settle(self, now_ns: int) -> None:
         old = [key for key, each in self._entries.items() if now_ns - each.used_at_ns > _KEPT_NS]
         for key in old:
             del self._entries[key]
@@ -92,7 +97,6 @@ class Cache:
             await self._images.keep_layers(fresh)
         if gone := kept.keys() - layers.keys():
             await self._images.drop_layers(gone)
-        self._dirty = False
         data = msgspec.msgpack.encode(_File(self._entries, self.digests))
         await asyncio.to_thread(write_atomic, self._path, data, durable=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,9 @@ from agent.build.report import Began, Event, Wrote
 from agent.build.tree import Tree
 from shoal import reference as references
 from shoal.errors import Exhausted, ShoalError
+from shoal.settings import Paths
 from tests.kernel.build.test_build import write
-from tests.kernel.container.conftest import Engine, Shell
+from tests.kernel.container.conftest import Engine, Shell, end_keeper
 
 pytestmark = pytest.mark.kernel
 UUID = "/proc/sys/kernel/random/uuid"
@@ -84,18 +85,29 @@ async def test_a_client_that_goes_ends_its_build(engine: Engine, shell: Shell, t
 
 
 @pytest.fixture
-def small_disk(engine: Engine) -> Iterator[Path]:
-    """The images of the engine on a file system of 8 MiB."""
-    folder = engine.paths.data / "images" / "steps"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "small", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+async def small(tmp_path: Path) -> AsyncIterator[Engine]:
+    """An engine whose data are on a file system of 16 MiB."""
+    data = tmp_path / "small"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "small", str(data)], check=True)
+    engine = Engine(Paths(data=data, run=tmp_path / "run"))
+    await engine.open()
+    try:
+        await engine.add("busybox")
+        yield engine
+    finally:
+        await engine.close()
+        end_keeper(engine.paths.run)
+        subprocess.run(["umount", str(data)], check=True)
 
 
-async def test_a_full_disk_is_told_and_frees_what_the_step_wrote(engine: Engine, small_disk: Path) -> None:
-    with pytest.raises(ShoalError, match=r"did not complete successfully|no space left"):
-        await engine.builder.build(job("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=20\n"), ignore)
-    assert left(engine) == []
+async def test_a_full_disk_is_told_and_frees_what_the_step_wrote(small: Engine) -> None:
+    with pytest.raises(ShoalError, match="did not complete successfully: exit code: 1"):
+        await small.builder.build(job("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=20\n"), ignore)
+    with pytest.raises(Exhausted, match="no space left on device"):  # room for the files, none for their archive
+        await small.builder.build(job("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=7\n"), ignore)
+    assert left(small) == []
+    await small.builder.build(job("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=1\n"), ignore)
 
 
 async def test_a_full_disk_under_a_context_is_exhausted(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
             with contextlib.suppress(Exception):
                 await made.containers.remove(each.meta.id, force=True, volumes=True)
         await made.close()
-        _end_keeper(made.paths.run)
+        end_keeper(made.paths.run)
 
 
 def keeper_of(run: Path) -> int:
@@ -211,7 +211,7 @@ def keeper_of(run: Path) -> int:
         return int(pid)
 
 
-def _end_keeper(run: Path) -> None:
+def end_keeper(run: Path) -> None:
     try:
         keeper = os.pidfd_open(keeper_of(run))
     except OSError:
