@@ -6,6 +6,7 @@ client's start. A local socket is tried first by hand, because its errno says mo
 
 from __future__ import annotations
 
+import copy
 import errno
 import socket
 from types import TracebackType
@@ -97,6 +98,12 @@ class Client:
     @property
     def control(self) -> ControlServiceAsyncStub:
         return self.calls.control()
+
+    def on(self, node: str) -> Client:
+        """The same connection, for what is asked of `node`; this one stays the one to close."""
+        other = copy.copy(self)
+        other._calls = self.calls.at(node)
+        return other
 
     @property
     def calls(self) -> Calls:

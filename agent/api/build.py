@@ -211,6 +211,7 @@ def _job(opening: wire.BuildOpen, tree: Tree, login: _Login) -> Job:
         ),
         secrets=dict(opening.secrets),
         epoch=opening.epoch if opening.HasField("epoch") else None,
+        debug=opening.debug,
         login=login,
     )
 
@@ -236,3 +237,5 @@ def _event(event: report.Event) -> wire.BuildImageResponse:
             return wire.BuildImageResponse(step_end=end)
         case report.Shown():
             return wire.BuildImageResponse(excerpt=event.text)
+        case report.Left():
+            return wire.BuildImageResponse(debug_image=event.image_id)

@@ -23,17 +23,22 @@ from agent.build.context import Contexts
 from agent.build.graph import Graph, graph
 from agent.build.job import Job, Solved, Tools
 from agent.build.parser import Dockerfile, DockerfileError
-from agent.build.report import Reporter, Shown, Tell, excerpt
-from agent.build.run import Runner
+from agent.build.report import Left, Reporter, Shown, Tell, excerpt
+from agent.build.run import Runner, environment
 from agent.build.solver import Solver, StepFailed, check_platform, config_of
+from agent.build.state import run_environment
+from agent.build.step import CommandFailed
+from agent.image import change
 from agent.image import platform as platforms
+from agent.image.catalog import Layer
 from agent.image.fresh import document_of
 from agent.image.images import Images
 from agent.image.manifest import Document
 from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime
 from shoal.clock import Clock
-from shoal.errors import InvalidArgument
+from shoal.errors import TREE, InvalidArgument, ShoalError
+from shoal.model.health import HealthCheck
 from shoal.settings import Paths
 
 log = logging.getLogger(__name__)
@@ -80,7 +85,7 @@ class Builder:
         try:
             async with self._tools.images.working():
                 try:
-                    solved = await self._solve(job, reporter)
+                    solved = await self._solved(job, reporter)
                     async with reporter.step("exporting to image") as handle:
                         document = self._document(job, solved)
                         image_id = await self._tools.images.built(document, solved.layers, job.tags)
@@ -95,8 +100,26 @@ class Builder:
             raise InvalidArgument(message, hint=error.hint) from error
         except StepFailed as failed:
             await tell(Shown(excerpt(job.dockerfile, job.name, failed.found.first, failed.found.last)))
-            error_of = type(failed.error)
-            raise error_of(f"failed to solve: {failed.error.message}", hint=failed.error.hint) from failed
+            kind = TREE.get(type(failed.error).__name__, ShoalError)
+            raise kind(f"failed to solve: {failed.error.message}", hint=failed.error.hint) from failed
+
+    async def _solved(self, job: Job, reporter: Reporter) -> Solved:
+        try:
+            return await self._solve(job, reporter)
+        except StepFailed as failed:
+            if isinstance(failed.error, CommandFailed) and failed.error.layer and failed.solved:
+                await reporter.tell(Left(await self._left(job, failed.solved, failed.error.layer)))
+            raise
+
+    async def _left(self, job: Job, solved: Solved, layer: Layer) -> str:
+        """The image of what a command wrote before it failed, with its shell to look around in."""
+        state = solved.state
+        shell = (state.config.shell or change.SHELL)[:1]
+        env = environment(state.config.env, run_environment(state, job.arguments))
+        config = msgspec.structs.replace(state.config, cmd=shell, entrypoint=(), env=env, health=HealthCheck())
+        state = msgspec.structs.replace(state, config=config)
+        solved = msgspec.structs.replace(solved, state=state, layers=(*solved.layers, layer))
+        return await self._tools.images.built(self._document(job, solved), solved.layers, ())
 
     async def _solve(self, job: Job, reporter: Reporter) -> Solved:
         if job.platform:

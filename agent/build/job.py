@@ -30,7 +30,7 @@ async def nobody(_image: str) -> Credentials | None:
 
 class Job(msgspec.Struct, frozen=True):
     """`epoch`: SOURCE_DATE_EPOCH, the second that nothing in the image is younger than. `login` gives
-    the credentials for an image."""
+    the credentials for an image; `debug`: a command that fails leaves an image."""
 
     dockerfile: str
     name: str
@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True):
     setting: Setting = Setting()
     secrets: dict[str, bytes] = {}
     epoch: int | None = None
+    debug: bool = False
     login: Login = nobody
 
 

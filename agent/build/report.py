@@ -39,7 +39,13 @@ class Shown(msgspec.Struct, frozen=True):
     text: str
 
 
-Event = Began | Wrote | Ended | Shown
+class Left(msgspec.Struct, frozen=True):
+    """An image of what a failed command wrote, to look into."""
+
+    image_id: str
+
+
+Event = Began | Wrote | Ended | Shown | Left
 Tell = Callable[[Event], Awaitable[None]]
 
 

@@ -27,10 +27,11 @@ _MAKERS = frozenset(("RUN", "COPY", "ADD", "WORKDIR"))
 
 
 class StepFailed(ShoalError):
-    """`error` is what went wrong at an instruction."""
+    """`error` is what went wrong at an instruction, on top of `solved`, where anything was."""
 
-    def __init__(self, found: Instruction, error: ShoalError) -> None:
+    def __init__(self, found: Instruction, error: ShoalError, solved: Solved | None = None) -> None:
         super().__init__(error.message, hint=error.hint)
+        self.solved = solved
         self.found = found
         self.error = error
 
@@ -143,7 +144,7 @@ class Solver:
         except (StepFailed, DockerfileError):
             raise
         except ShoalError as error:
-            raise StepFailed(found, error) from error
+            raise StepFailed(found, error, solved) from error
 
     async def _make(self, solved: Solved, found: Instruction, stage: Stage, titles: _Titles) -> Solved:
         after = solved.state

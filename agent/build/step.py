@@ -71,6 +71,12 @@ class Copying(msgspec.Struct, frozen=True):
         return (self.target, self.owner, self.mode, self.given.link, self.given.parents, len(self.sources) > 1)
 
 
+class CommandFailed(ShoalError):
+    """`layer` has what the command wrote, where somebody wants to look into it."""
+
+    layer: Layer | None = None
+
+
 class Steps:
     """`layers_of` tells what `--from` means."""
 
@@ -155,7 +161,7 @@ class Steps:
                 code = await self._tools.runner.run(command, place, lower, stepping.handle.write)
             if code:
                 line = " ".join(argv)
-                raise ShoalError(f'process "{line[:500]}" did not complete successfully: exit code: {code}')
+                raise CommandFailed(f'process "{line[:500]}" did not complete successfully: exit code: {code}')
 
         return await self._made(stepping, key, work, _history(argv, more))
 
@@ -241,7 +247,12 @@ class Steps:
                 return known.layer, known.made_at_ns, created_by
             below = stepping.solved.below
             async with fresh.placing(below) as place:
-                await work(place)
+                try:
+                    await work(place)
+                except CommandFailed as failed:
+                    if self._job.debug:
+                        failed.layer = await fresh.keep(place, below, epoch=None)
+                    raise
                 layer = await fresh.keep(place, below, epoch=self._job.epoch)
             now_ns = clock.now_ns()
             cache.put(key, Entry(layer, stepping.found.original[:200], now_ns, now_ns))

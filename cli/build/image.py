@@ -17,13 +17,16 @@ from cli.build.upload import Conversation
 from cli.client import Client
 from cli.command import Flags, command, flag, switch
 from cli.container.extraction import extract
+from cli.container.foreground import attached
+from cli.foreground import Manners
 from cli.output.screen import write_stdout
 from cli.parse import pair, process, size
 from cli.prune import PruneFlags, confirm, tell
+from cli.terminal import STDIN, STDOUT, is_terminal
 from shoal.duration import duration
-from shoal.errors import InvalidArgument, ShoalError, Unsupported
-from shoal.v1 import build_pb2
-from shoal.v1.types_pb2 import Ulimit
+from shoal.errors import InvalidArgument, NotFound, ShoalError, Unsupported
+from shoal.v1 import build_pb2, engine_pb2
+from shoal.v1.types_pb2 import ContainerSpec, Ulimit
 
 
 class BuildFlags(Flags):
@@ -34,6 +37,9 @@ class BuildFlags(Flags):
         flag("--add-host", metavar="list", parse=process.extra_host, help="Add a custom host-to-IP mapping (host:ip)"),
     ] = []
     build_arg: Annotated[list[str], flag("--build-arg", metavar="list", help="Set build-time variables")] = []
+    debug_shell: Annotated[
+        bool, switch("--debug-shell", help="When a RUN fails, open a shell where it failed, with what it wrote")
+    ] = False
     file: Annotated[str, flag("-f", "--file", help='Name of the Dockerfile (default: "PATH/Dockerfile")')] = ""
     iidfile: Annotated[str, flag("--iidfile", help="Write the image ID to a file")] = ""
     label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata for an image")] = []
@@ -76,13 +82,13 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, typer.Ar
     """Build an image from a Dockerfile"""
     target = outputs.output(flags.output)
     shown = progress("quiet" if flags.quiet else flags.progress, sys.stderr)
-    calls = client.calls.at(flags.node) if flags.node else client.calls
+    client = client.on(flags.node) if flags.node else client
     opening = _opening(flags, target)
     held = source(path, flags.file)
     found = await asyncio.to_thread(held.__enter__)
     try:
         _describe(opening, found)
-        conversation = Conversation(calls, found.context, shown)
+        conversation = Conversation(client.calls, found.context, shown)
         try:
             async with aclosing(conversation.follow(opening)) as pieces:
                 await _deliver(pieces, target)
@@ -90,6 +96,8 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, typer.Ar
             shown.end(failed=True)
             if conversation.excerpt:
                 print(conversation.excerpt, file=sys.stderr)
+            if conversation.debug_image:
+                await look_into(client, conversation.debug_image)
             raise
     finally:
         await asyncio.to_thread(held.__exit__, None, None, None)
@@ -115,6 +123,7 @@ def _opening(flags: BuildFlags, target: Output) -> build_pb2.BuildOpen:
         shm_size_bytes=flags.shm_size,
         ulimits=flags.ulimit,
         platform=flags.platform,
+        debug=flags.debug_shell,
         secrets=outputs.secrets(flags.secret, own),
         epoch=outputs.epoch(arguments, own),
         output="image" if target.kind == "image" else "tar",
@@ -154,6 +163,24 @@ async def _extracted(pieces: AsyncIterator[bytes], folder: Path) -> None:
             yield piece
 
     await extract(all_of_it(), str(folder), keep_owner=False)
+
+
+async def look_into(client: Client, image_id: str) -> None:
+    """A shell in the image that a failed command left, which goes with it."""
+    tty = is_terminal(STDIN) and is_terminal(STDOUT)
+    spec = ContainerSpec(image=image_id, tty=tty, open_stdin=True)
+    request = engine_pb2.CreateContainerRequest(spec=spec, auto_remove=True)
+    try:
+        made = await client.containers.CreateContainer(request)
+        print("The step failed; this shell is where it did. It goes when you leave.", file=sys.stderr)
+        await attached(client, made.id, Manners(stdin=True, tty=tty), start=True)
+        await client.containers.WaitContainer(
+            engine_pb2.WaitContainerRequest(container=made.id, condition=engine_pb2.WAIT_CONDITION_REMOVED)
+        )
+    except NotFound:  # it went before it could be waited for
+        return
+    finally:
+        await client.images.RemoveImage(engine_pb2.RemoveImageRequest(reference=image_id, force=True))
 
 
 @command("[OPTIONS]", examples=["shoal builder prune", "shoal builder prune -f --filter until=24h"])

@@ -19,7 +19,7 @@ _CHUNK = 1 << 20
 
 
 class Conversation:
-    """One build. `excerpt` is what the agent shows of a Dockerfile that failed."""
+    """One build. `excerpt` is what the agent shows of a Dockerfile that failed, `debug_image` has what was written."""
 
     def __init__(self, calls: Calls, context: Context, shown: Progress) -> None:
         self._calls = calls
@@ -27,6 +27,7 @@ class Conversation:
         self._shown = shown
         self.excerpt = ""
         self.image_id = ""
+        self.debug_image = ""
 
     async def follow(self, opening: build_pb2.BuildOpen) -> AsyncGenerator[bytes, None]:
         """Until the image is there; what comes is the tar of its files, where that was asked for.
@@ -67,6 +68,8 @@ class Conversation:
                 self._shown.output(response.output)
             case "step_end":
                 self._shown.step_end(response.step_end)
+            case "debug_image":
+                self.debug_image = response.debug_image
             case "excerpt":
                 self.excerpt = response.excerpt
             case "done":

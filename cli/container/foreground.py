@@ -72,7 +72,7 @@ async def run(
             return 0
         if attach and not {"stdout", "stderr"} & set(attach):
             print(made, flush=True)
-        ended = await _attach(
+        ended = await attached(
             client, made, _manners(manners, stdin=stdin, tty=flags.tty), start=True, streams=attach or _SHOWN
         )
     except ShoalError as error:
@@ -97,7 +97,7 @@ async def start(
         spec = (await _get(client, containers[0])).spec
         stdin = interactive and spec.open_stdin
         check_terminal(stdin=stdin, tty=spec.tty)
-        return _code(await _attach(client, containers[0], _manners(manners, stdin=stdin, tty=spec.tty), start=True))
+        return _code(await attached(client, containers[0], _manners(manners, stdin=stdin, tty=spec.tty), start=True))
 
     async def one(container: str) -> None:
         await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=container))
@@ -132,12 +132,13 @@ async def attach(
         raise Conflict("You cannot attach to a stopped container, start it first")
     stdin = found.spec.open_stdin and not no_stdin
     check_terminal(stdin=stdin, tty=found.spec.tty)
-    return _code(await _attach(client, container, _manners(manners, stdin=stdin, tty=found.spec.tty), start=False))
+    return _code(await attached(client, container, _manners(manners, stdin=stdin, tty=found.spec.tty), start=False))
 
 
-async def _attach(
+async def attached(
     client: Client, container: str, manners: Manners, *, start: bool, streams: Sequence[str] = _SHOWN
 ) -> Ended:
+    """A container in the foreground, until it ends or the user lets go."""
     opening = engine_pb2.AttachOpen(
         container=container,
         stdin=manners.stdin,

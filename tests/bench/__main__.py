@@ -1,4 +1,4 @@
-"""Benchmarks beside the peers that are installed: `python -m tests.bench [engine|manager]`.
+"""Benchmarks beside the peers that are installed: `python -m tests.bench [engine|images|manager]`.
 
 Each row is {name, ours, peer, ratio, unit}; `ratio` is ours/peer (lower is better, but for rates such as MB/s), null
 where there is no peer.
@@ -19,6 +19,7 @@ from tests.bench import (
     bench_containers,
     bench_failover,
     bench_herd,
+    bench_images,
     bench_manager,
     bench_runtime,
     bench_scheduler,
@@ -28,6 +29,7 @@ from tests.bench.row import Row
 
 GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
     "engine": (bench_runtime.rows, bench_containers.rows, bench_herd.rows),
+    "images": (bench_images.rows,),
     "manager": (
         bench_scheduler.rows,
         bench_manager.rows,

@@ -127,6 +127,19 @@ async def test_builds_of_one_moment_are_the_same_everywhere(shell: Shell, tmp_pa
     assert shown.text.startswith("2001-09-09T01:46:40")
 
 
+async def test_a_failed_command_leaves_a_shell_to_look_around_in(shell: Shell, tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "app",
+        Dockerfile="FROM busybox\nARG WORD=known\nWORKDIR /w\nRUN echo written > half && exit 3\n",
+    )
+    failed = await shell("build", "--debug-shell", str(folder), input=b"pwd; cat half; echo $WORD $IMAGE; exit 9\n")
+    assert failed.code == 1
+    assert failed.text == "/w\nwritten\nknown yes\n"
+    assert "exit code: 3" in failed.err
+    assert (await shell("ps", "-aq")).text == ""
+    assert len((await shell("images", "-q")).text.split()) == 1
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
