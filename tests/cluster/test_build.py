@@ -28,7 +28,7 @@ def test_what_one_node_builds_all_nodes_run(clean: Lab, tmp_path: Path) -> None:
     clean.on("n1", "sh", "-c", "echo 2 > /tmp/app/page")
     second = clean.shoal("n1", "build", "--node", "n3", "-q", "-t", "site:1", "/tmp/app").strip()
     assert second != image_id
-    clean.shoal("n3", "service", "create", "-d", "--name", "site", "--mode", "global", "site:1", "sleep", "1000")
+    clean.shoal("n1", "service", "create", "-d", "--name", "site", "--mode", "global", "site:1", "sleep", "1000")
     eventually(lambda: len(clean.shoal("n1", "ps", "-A", "-q").split()) == 3, what="a task on each node")
     for host in ("n1", "n2", "n3"):
         [container] = clean.shoal(host, "ps", "-q").split()
