@@ -2,59 +2,47 @@
 
 It answers the agent over a unix socket (`wire`, `connection`), does what blocks in worker threads (`starter`) and keeps
 its state in `record`s, so that neither the agent's death nor its own touches a container: the next keeper adopts what
-runs (`adopt`, `holder`). SIGTERM ends it and leaves the containers; SIGHUP replaces its code by exec.
+runs (`adopt`, `custody`). `daemon` is the process around it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import gc
 import json
 import os
-import resource
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from agent.kernel import pidfd as pidfds
-from agent.kernel import syscalls
-from agent.kernel.portable import Portable
-from agent.kernel.program import Executor
-from agent.kernel.trampoline import Trampoline, supported
 from agent.runtime import adopt, wire
 from agent.runtime.cgroups.group import Groups
 from agent.runtime.connection import Connection, Stream, error_message
 from agent.runtime.container import Container, Reply
+from agent.runtime.custody import Custody
 from agent.runtime.failure import Failure
-from agent.runtime.holder import Holder
-from agent.runtime.loop import ERR, HUP, IN, Loop
+from agent.runtime.loop import IN, Loop
 from agent.runtime.orphans import Orphans
 from agent.runtime.record import RUNNING, STARTING, ExitRecord, Records
 from agent.runtime.spec.resources import parse_limits
 from agent.runtime.starter import Executed, Running, Starter
 from agent.runtime.stdio import Stdio, Streams
 
-WORKERS = 4  # more gain nothing on few cores: starts are bound by the kernel
-_HEAP = 4 << 20  # what passing output on takes again and again
-_REEXEC = "SHOAL_KEEPER_REEXEC"  # the descriptor of the lock, for the code that replaces ours
 _EXIT_CODES = {"CommandNotFound": 127, "CommandNotExecutable": 126}
 
 
 class Keeper:
     """All state belongs to the loop's thread."""
 
-    def __init__(self, loop: Loop, records: Records, groups: Groups, starter: Starter, holder: Holder) -> None:
+    def __init__(self, loop: Loop, records: Records, groups: Groups, starter: Starter, custody: Custody) -> None:
         self._loop = loop
         self._records = records
         self._groups = groups
         self._starter = starter
-        self._holder = holder
+        self._custody = custody
         self._containers: dict[str, Container] = {}
         self._execs: set[int] = set()
         self._orphans = Orphans(loop, self._awaited)
@@ -83,14 +71,14 @@ class Keeper:
 
     def adopt(self) -> None:
         """Take over what the keeper before us left; then watch the holder."""
-        for found in adopt.adopt(self._records, self._groups, self._holder.open()):
+        for found in adopt.adopt(self._records, self._groups, self._custody.open()):
             container = Container(found.record.id, Stdio(self._loop), found.record, found.group)
             self._containers[container.id] = container
             if found.record.runtime:
                 self._orphans.take()
             if found.pidfd >= 0:
                 self._run(container, found.pidfd, found.streams)
-        self._hold_everything()
+        self._custody.keep(self._running_ones)
 
     def serve(self, listener: socket.socket) -> None:
         self._loop.watch(listener.fileno(), IN, lambda _: self._accept(listener))
@@ -160,7 +148,7 @@ class Keeper:
                 reply(None, error)
                 return
             container.record, container.group = running.record, running.group
-            self._hold(container.id, running)
+            self._custody.give(container.id, running.pidfd, running.streams)
             self._run(container, running.pidfd, running.streams)
             self._orphans.work_ended()
             reply({"pid": running.record.pid, "started_at_ns": running.record.started_at_ns})
@@ -330,7 +318,7 @@ class Keeper:
     def _awaited(self) -> set[int]:
         """The children whose ends somebody waits for."""
         running = {each.record.pid for each in self._containers.values() if each.record and each.pidfd >= 0}
-        return {*running, *self._execs, self._holder.pid}
+        return {*running, *self._execs, self._custody.pid}
 
     # A container's life
 
@@ -340,7 +328,7 @@ class Keeper:
         if record is None:
             raise ValueError("a running container has a record")
         container.pidfd = pidfd
-        container.stdio.stdin_closed = lambda: self._hold_call(lambda: self._holder.drop(f"{container.id}/stdin"))
+        container.stdio.stdin_closed = lambda: self._custody.drop(f"{container.id}/stdin")
         container.stdio.open(streams, container.log(self._records))
         self._loop.watch(pidfd, IN, lambda _: self._ended(container))
 
@@ -357,7 +345,7 @@ class Keeper:
         self._records.save(container.record)
         stdio, container.stdio = container.stdio, Stdio(self._loop)  # whoever attaches from now on awaits a new start
         stdio.finish(exit_)
-        self._hold_call(lambda: self._holder.drop(f"{container.id}/"))
+        self._custody.drop(f"{container.id}/")
         waiters, container.waiters = container.waiters, []
         for waiter in waiters:
             waiter(asdict(exit_))
@@ -389,6 +377,11 @@ class Keeper:
         if container.awaited and not container.stdio.attached and self._containers.get(container.id) is container:
             del self._containers[container.id]
 
+    def _running_ones(self) -> Iterator[tuple[str, int, Streams]]:
+        for container in self._containers.values():
+            if container.phase == RUNNING:
+                yield container.id, container.pidfd, container.stdio.descriptors()
+
     def _find(self, container_id: str) -> Container:
         container = self._containers.get(container_id)
         if container is None or container.awaited:
@@ -400,42 +393,6 @@ class Keeper:
         if container.phase != RUNNING:
             raise _not_running(container_id)
         return container
-
-    # Descriptors held by the holder
-
-    def _hold(self, container_id: str, running: Running) -> None:
-        record, streams = running.record, running.streams
-
-        held = {"pidfd": running.pidfd}
-        if record.terminal:
-            held["terminal"] = streams.terminal
-        else:
-            held |= {"stdout" if stream == 1 else "stderr": fd for fd, stream in streams.sources.items()}
-            if streams.stdin >= 0:
-                held["stdin"] = streams.stdin
-        self._hold_call(lambda: self._holder.put({f"{container_id}/{name}": fd for name, fd in held.items()}))
-
-    def _hold_call(self, function: Callable[[], None]) -> None:
-        """A dead holder is replaced when its connection tells; until then there is nobody to tell."""
-        with contextlib.suppress(OSError):
-            function()
-
-    def _hold_everything(self) -> None:
-        """Give a holder all there is, and replace it when it dies."""
-        for container in self._containers.values():
-            record = container.record
-            if container.phase == RUNNING and record is not None and container.group is not None:
-                streams = container.stdio.descriptors()
-                self._hold(container.id, Running(record, container.pidfd, container.group, streams))
-        fd = self._holder.fileno()
-
-        def died(_: int) -> None:
-            self._loop.forget(fd)
-            for stale in self._holder.open().values():
-                os.close(stale)
-            self._hold_everything()
-
-        self._loop.watch(fd, HUP | ERR | IN, died)
 
 
 def _ignored(_result: Any, _error: BaseException | None) -> None:
@@ -452,88 +409,3 @@ def _exit(status: int | None, *, oom_killed: bool) -> ExitRecord:
         return ExitRecord(adopt.UNKNOWN_CODE, oom_killed, time.time_ns(), known=False)
     code = os.waitstatus_to_exitcode(status & ~0x80)
     return ExitRecord(code if code >= 0 else 128 - code, oom_killed, time.time_ns())
-
-
-def _default_signals() -> None:
-    """Children inherit what is ignored, whatever clone is told: ignore nothing, handle what Python ignores."""
-    for number in signal.valid_signals():
-        with contextlib.suppress(OSError):
-            if signal.getsignal(number) == signal.SIG_IGN:
-                signal.signal(number, signal.SIG_DFL)
-    syscalls.heed_internal_signals()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, lambda _number, _frame: None)
-
-
-def _lock(directory: Path) -> int:
-    """One keeper per directory; the other one that was started at the same moment gives way. A keeper that replaces
-    its code holds the lock all the while."""
-    if _REEXEC in os.environ:
-        fd = int(os.environ.pop(_REEXEC))
-        os.set_inheritable(fd, False)
-        return fd
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(0)
-    return fd
-
-
-def main() -> None:
-    """argv: the state directory, the socket's path. Returns in the parent once the keeper listens."""
-    directory, path = Path(sys.argv[1]), Path(sys.argv[2])
-    reader, writer = os.pipe()
-    if _REEXEC not in os.environ:
-        if os.fork():
-            os.close(writer)
-            sys.exit(0 if os.read(reader, 1) else 1)
-        os.setsid()
-    os.close(reader)
-    os.chdir("/")
-    os.umask(0o022)
-    records = Records(directory)
-    lock = _lock(directory)
-    _default_signals()
-    syscalls.forbid_dumps()
-    syscalls.set_process_name("shoal-keeper")
-    syscalls.keep_heap(_HEAP)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    executor: Executor = _executor()
-    groups = Groups()
-    loop = Loop(WORKERS)
-    holder = Holder(directory)
-    keeper = Keeper(loop, records, groups, Starter(records, groups, executor, nofile=soft), holder)
-    keeper.adopt()
-    listener = wire.listen(path)
-    keeper.serve(listener)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call(loop.stop))
-    signal.signal(signal.SIGHUP, lambda _number, _frame: loop.call(lambda: _reexec(loop, keeper, lock)))
-    with contextlib.suppress(BrokenPipeError):  # nobody waits when our code was replaced
-        os.write(writer, b"1")
-    os.close(writer)
-    gc.collect()
-    gc.freeze()  # what is here now stays: no collection need look at it again
-    loop.run()
-    if keeper.idle:
-        holder.quit()
-    path.unlink(missing_ok=True)
-    os.close(lock)
-
-
-def _executor() -> Executor:
-    if supported() and os.environ.get("SHOAL_EXECUTOR") != "portable":
-        with contextlib.suppress(OSError):
-            return Trampoline()
-    return Portable()
-
-
-def _reexec(loop: Loop, keeper: Keeper, lock: int) -> None:
-    """Replace our code, keeping our pid and so our children; descriptors come back from the holder."""
-    if keeper.starting:
-        loop.call(lambda: _reexec(loop, keeper, lock))  # its result comes through this same queue
-        return
-    os.set_inheritable(lock, True)
-    os.environ[_REEXEC] = str(lock)
-    os.execv(sys.executable, [*sys.orig_argv])

@@ -27,7 +27,7 @@ from shoal.errors import TREE, ShoalError, Unavailable
 SOCKET = "keeper.sock"
 STATE = "keeper"
 _ROOMS = str(Path(__file__).resolve().parents[2])
-_CODE = f"import sys; sys.path.insert(0, {_ROOMS!r}); from agent.runtime.keeper import main; main()"
+_CODE = f"import sys; sys.path.insert(0, {_ROOMS!r}); from agent.runtime.daemon import main; main()"
 _SPAWN_TIMEOUT_S = 20.0
 _ATTACH_TRIES = 3
 _CHUNK = 256 * 1024

@@ -21,7 +21,7 @@ IMAGE = "web:1"
 AT_ONCE = 4
 # By what their command lines contain.
 DOCKERS = ("dockerd", "containerd")
-OURS = ("shoal-agent", "agent.runtime.keeper", "agent.runtime.holder", "dns/resolver.py")
+OURS = ("shoal-agent", "agent.runtime.daemon", "agent.runtime.holder", "dns/resolver.py")
 
 
 class Herd:

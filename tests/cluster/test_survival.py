@@ -8,7 +8,7 @@ from tests.cluster.conftest import Lab, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-DAEMONS = {"agent": "bin/shoal-agent", "manager": "bin/shoal-manager", "keeper": "agent.runtime.keeper"}
+DAEMONS = {"agent": "bin/shoal-agent", "manager": "bin/shoal-manager", "keeper": "agent.runtime.daemon"}
 
 
 def container_pids(lab: Lab, host: str) -> set[str]:

@@ -19,7 +19,7 @@ DISK_MIB = 512  # etcd lays out 64 MiB for its log in advance, the next one besi
 PATTERNS = {
     "agent": "bin/shoal-agent",
     "manager": "bin/shoal-manager",
-    "keeper": "agent.runtime.keeper",
+    "keeper": "agent.runtime.daemon",
     "holder": "agent.runtime.holder",
     "resolver": "dns/resolver.py",
     "etcd": "^[^ ]*etcd ",

@@ -131,7 +131,7 @@ class Box:
 
     @property
     def keeper(self) -> int:
-        return self.process("agent.runtime.keeper", str(self.run_dir))
+        return self.process("agent.runtime.daemon", str(self.run_dir))
 
     @property
     def holder(self) -> int:
