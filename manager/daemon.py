@@ -45,6 +45,7 @@ from manager.dispatcher.summoner import Summoner
 from manager.doctor.examine import Doctor
 from manager.founding import SEAL_FILE, IdentityFile, keep_identity, own_identity, roots_of, with_former
 from manager.leader import Leader
+from manager.ports import Ports, Services
 from manager.quorum import Quorum
 from manager.settings import Settings, parse
 from manager.store.backup import take_over
@@ -54,36 +55,14 @@ from manager.store.etcd.store import EtcdStore
 from manager.store.member import Members
 from manager.store.mirror import Mirror
 from shoal import process
-from shoal.bound import Bounds
 from shoal.channels import Channels
 from shoal.clock import Clock, SystemClock
-from shoal.errors import Unavailable
-from shoal.rpc import ENGINE_SERVICES, Forward, listen_locally, new_server
-from shoal.settings import JOIN_PORT_OFFSET, MANAGER_PORT, host_port
+from shoal.rpc import ENGINE_SERVICES, Forward
 from shoal.tasks import Group, first_of
-from shoal.tls import server_credentials
-from shoal.v1 import ca_pb2_grpc, control_pb2_grpc, dispatcher_pb2_grpc, manager_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-STOP_SERVING_S = 2.0
 CONTROL_SERVICE = "shoal.v1.ControlService"
-# With what is left to an agent whose stream broke (4 s of 6, by default), a dead host is DOWN within 10 s.
-PING_EVERY_S = 2.2
-PING_TIMEOUT_S = 3.0
-# What somebody who is no member may send: a token or a certificate, and a signing request; and hold meanwhile.
-STRANGERS = Bounds(message_bytes=64 << 10, streams=4, calls=256, idle_s=30.0)
-# A session carries at most 1,000 statuses or 10,000 images at once. A connection is one agent's or one client's.
-MEMBERS = Bounds(
-    ahead_bytes=1 << 20,
-    service_bytes={
-        "shoal.v1.DispatcherService": 8 << 20,
-        "shoal.v1.CertificateService": 64 << 10,
-        "shoal.v1.ControlService": 4 << 20,
-        "shoal.v1.ManagerService": 64 << 10,
-    },
-    streams=128,
-)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -210,35 +189,16 @@ async def manage(
             )
 
             gate = Permission(mirror, clock).gate()
-            staleness = Staleness(store)
-            interceptors = (recorder, gate, staleness)
-            members = new_server(
-                interceptors=interceptors,
-                bounds=MEMBERS,
-                ping_every_s=PING_EVERY_S,
-                ping_timeout_s=PING_TIMEOUT_S,
-            )
-            dispatcher_pb2_grpc.add_DispatcherServiceServicer_to_server(dispatcher, members)
-            ca_pb2_grpc.add_CertificateServiceServicer_to_server(renewal, members)
-            control_pb2_grpc.add_ControlServiceServicer_to_server(control, members)
             enlisting = Enlisting(store, mirror, clock, roots.seal, settings.store, etcd)
-            manager_pb2_grpc.add_ManagerServiceServicer_to_server(PeerService(inventory, enlisting), members)
-            members.add_generic_rpc_handlers((engine,))
-            strangers = new_server(interceptors=(recorder,), bounds=STRANGERS)
-            ca_pb2_grpc.add_JoinServiceServicer_to_server(join, strangers)
-            local = new_server(interceptors=interceptors)
-            control_pb2_grpc.add_ControlServiceServicer_to_server(control, local)
-            local.add_generic_rpc_handlers((engine,))
-
-            host, port = host_port(settings.listen, MANAGER_PORT)
-            _listen(
-                members,
-                host,
-                port,
-                server_credentials(lambda: with_former(identity.current(), mirror), require_client=True),
-            )
-            _listen(
-                strangers, host, port + JOIN_PORT_OFFSET, server_credentials(identity.current, require_client=False)
+            ports = Ports(
+                settings.listen,
+                settings.socket,
+                Services(control, dispatcher, renewal, join, PeerService(inventory, enlisting), engine),
+                recorder=recorder,
+                gate=gate,
+                staleness=Staleness(store),
+                shown=identity.current,
+                trusting=lambda: with_former(identity.current(), mirror),
             )
             group.start("tenure", tenure.run())
             group.start("dispatcher", dispatcher.run())
@@ -251,31 +211,14 @@ async def manage(
             group.start("denials", denials.run())
             group.start("retention", keep_short(ledger, mirror, clock, leads=lambda: leader.leads))
             group.start("identity", keep_identity(mirror, signer.current, settings.identity_dir, clock))
-            settings.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
-            settings.socket.unlink(missing_ok=True)
-            listen_locally(local, settings.socket)
-            # The socket last: whoever finds it answering finds the rest so too.
-            for server in (members, strangers, local):
-                await server.start()
-                stack.push_async_callback(server.stop, STOP_SERVING_S)
+            stack.push_async_callback(ports.close)
+            await ports.open()
             log.info("serving listen=%s socket=%s", settings.listen, settings.socket)
             process.notify("READY=1")
             await ending.wait()
             log.info("ending")
             process.notify("STOPPING=1")
-            settings.socket.unlink(missing_ok=True)
+            ports.hide()
             # First of all: the agents find another manager, and another one leads, while calls here come to their end.
             await tenure.end()
-            for server in (local, strangers, members):
-                await server.stop(STOP_SERVING_S)
-
-
-def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials) -> None:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        server.add_secure_port(address, credentials)
-    except RuntimeError as error:
-        raise Unavailable(
-            f"cannot listen on {address}: the address is not this host's, or the port is in use",
-            hint="choose another with --listen-addr",
-        ) from error
+            await ports.close()
