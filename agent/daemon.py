@@ -31,6 +31,7 @@ from agent.build.builder import Builder
 from agent.certificate import Credentials
 from agent.chronicle import REMEMBERED, Chronicle
 from agent.container.containers import Containers
+from agent.container.runtimes import OWN, Runtimes, of_host
 from agent.database import Database
 from agent.describe import boot_of_host
 from agent.image.images import Images
@@ -44,6 +45,7 @@ from agent.trust import Doorkeeper
 from agent.volume.volumes import Volumes
 from shoal import process
 from shoal.clock import SystemClock
+from shoal.errors import InvalidArgument
 from shoal.rpc import ENGINE_SERVICES, Forward, Metadata
 from shoal.settings import AGENT_PORT, DATA_DIR, RUN_DIR, Paths
 from shoal.tasks import Group
@@ -62,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True):
     cgroup_parent: str
     log_level: str
     address: str
+    runtimes: Runtimes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,9 +91,17 @@ def parse(argv: Sequence[str]) -> Settings:
         default="",
         help="address or interface by which other hosts reach this one, unless init or join say",
     )
+    parser.add_argument("--runtime", default=OWN, help="what runs containers that name no runtime (%(default)s)")
+    parser.add_argument(
+        "--add-runtime", action="append", default=[], metavar="NAME=PATH", help="another OCI runtime for containers"
+    )
     wanted = parser.parse_args(argv)
+    try:
+        runtimes = of_host(wanted.runtime, wanted.add_runtime)
+    except InvalidArgument as error:
+        parser.error(error.message)
     paths = Paths(wanted.data_dir, wanted.run_dir)
-    return Settings(paths, wanted.cgroup_parent, wanted.log_level, wanted.address)
+    return Settings(paths, wanted.cgroup_parent, wanted.log_level, wanted.address, runtimes)
 
 
 async def serve(settings: Settings) -> None:
@@ -118,6 +129,7 @@ async def serve(settings: Settings) -> None:
             volumes=volumes,
             clock=clock,
             tell=chronicle.tell,
+            runtimes=settings.runtimes,
         )
         stack.push_async_callback(containers.close)
         builder = await Builder.open(paths, images=images, runtime=runtime, networks=networks, clock=clock)
@@ -139,7 +151,7 @@ async def serve(settings: Settings) -> None:
             containers=containers, images=images, networks=networks, serve=for_peers, dial=peer_sources, clock=clock
         )
         membership = Membership(paths, database, rooms, default_address=settings.address)
-        servicer = SystemService(System(paths, containers, images, membership, chronicle))
+        servicer = SystemService(System(paths, containers, images, membership, chronicle, settings.runtimes))
         system.append(lambda server: engine_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server))
         swarm = SwarmService(membership)
 

@@ -95,6 +95,8 @@ def document(found: engine_pb2.GetInfoResponse) -> dict[str, Any]:
         "Images": found.images,
         "Driver": found.storage_driver,
         "CgroupVersion": str(found.cgroup_version),
+        "Runtimes": {name: {"path": name} for name in found.runtimes},
+        "DefaultRuntime": found.default_runtime,
         "KernelVersion": found.kernel,
         "OSType": found.os,
         "Architecture": found.architecture,
@@ -125,6 +127,8 @@ def info_lines(found: engine_pb2.GetInfoResponse) -> list[str]:
         f"Server Version: {found.version}",
         f"Storage Driver: {found.storage_driver}",
         f"Cgroup Version: {found.cgroup_version}",
+        f"Runtimes: {' '.join(found.runtimes)}",
+        f"Default Runtime: {found.default_runtime}",
         f"Swarm: {swarm.state}",
     ]
     if swarm.node_id:

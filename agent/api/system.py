@@ -12,6 +12,7 @@ import grpc.aio
 import msgspec
 
 from agent import describe
+from agent.container.runtimes import Runtimes
 from agent.standing import Said, Standing, State
 from shoal import __version__, codec
 from shoal.errors import Locked
@@ -58,6 +59,7 @@ class System(msgspec.Struct, frozen=True):
     images: ImageRoom
     membership: MembershipRoom
     events: Events
+    runtimes: Runtimes = Runtimes()
 
 
 class SystemService(SystemServiceServicer):
@@ -94,6 +96,8 @@ class SystemService(SystemServiceServicer):
             swarm=_swarm(standing),
             manager_version=said.version,
             warnings=said.warnings,
+            runtimes=sorted(self._system.runtimes.programs),
+            default_runtime=self._system.runtimes.default,
         )
 
     async def WatchEvents(

@@ -37,6 +37,7 @@ from agent.container.prune import disk_bytes, file_bytes, prunable
 from agent.container.record import Records
 from agent.container.register import Register
 from agent.container.restore import restore
+from agent.container.runtimes import Runtimes
 from agent.container.settle import config_of
 from agent.container.stats import Stats, sample
 from agent.image import change
@@ -88,6 +89,7 @@ class Containers:
             networks=networks,
             volumes=room.volumes,
             base_layer=base_layer,
+            runtimes=room.runtimes,
             find=room.register.find,
         )
         self._execution = Execution(room.runtime, self._launcher)
@@ -111,6 +113,7 @@ class Containers:
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
         tell: Tell = to_nobody,
+        runtimes: Runtimes = Runtimes(),  # noqa: B008 - frozen
     ) -> Containers:
         """Adopts what runs, settles what ended meanwhile, revives by policy, sweeps what is nobody's.
 
@@ -127,6 +130,7 @@ class Containers:
             chance=chance,
             group=await Group().__aenter__(),
             tell=tell,
+            runtimes=runtimes,
         )
         base = await asyncio.to_thread(base_layer, paths.containers)
         containers = cls(room, images=images, networks=networks, base_layer=base)

@@ -68,7 +68,9 @@ class Creator:
             wanted,
             meta=Meta(id=container_id, created_at_ns=now, updated_at_ns=now),
             name=name,
-            spec=self._resolved_modes(wanted.spec),
+            spec=self._resolved_modes(
+                msgspec.structs.replace(wanted.spec, runtime=self._room.runtimes.chosen(wanted.spec.runtime))
+            ),
             networks=tuple(self._resolved(each) for each in wanted.networks),
             links=tuple(self._linked(each) for each in wanted.spec.links),
             log_path=str(folder / f"{container_id}-json.log"),

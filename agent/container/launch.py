@@ -24,6 +24,7 @@ from agent.container.hostfiles import PATHS, replace_host, source_of, write_host
 from agent.container.isolation import SHAREABLE, log_limits
 from agent.container.record import Records
 from agent.container.rootview import RootView
+from agent.container.runtimes import Runtimes
 from agent.container.settle import CONTAINER_MODE, HOST
 from agent.container.user import GROUP, PASSWD, User, user_of
 from agent.image.images import Images
@@ -73,6 +74,7 @@ class Launcher:
         networks: Networks,
         volumes: Volumes,
         base_layer: str,
+        runtimes: Runtimes,
         find: Callable[[str], Held],
     ) -> None:
         self._records = records
@@ -81,6 +83,7 @@ class Launcher:
         self._networks = networks
         self._volumes = volumes
         self._base_layer = base_layer
+        self._runtimes = runtimes
         self._find = find
         self._boot_id = host.boot_id()
         self._available = host.available_capabilities()
@@ -297,6 +300,7 @@ class Launcher:
                 work=str(folder / "work"),
                 volatile=_is_volatile(container),
             ),
+            runtime=self._runtimes.program(self._runtimes.chosen(container.spec.runtime)),
             log_path=container.log_path,
             log_max_bytes=log_max_bytes,
             log_max_files=log_max_files,

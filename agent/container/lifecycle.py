@@ -21,6 +21,7 @@ from agent.container.launch import NO_SIZE, Launcher, Size
 from agent.container.prober import Prober
 from agent.container.record import Records, State
 from agent.container.register import Register
+from agent.container.runtimes import Runtimes
 from agent.runtime.runtime import Exit, Runtime
 from agent.volume.volumes import Volumes
 from shoal.clock import Clock
@@ -51,6 +52,7 @@ class Room(msgspec.Struct, frozen=True):
     chance: Callable[[], float]
     group: Group
     tell: Tell
+    runtimes: Runtimes = Runtimes()
 
 
 class Lifecycle:

@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ from agent.runtime.spec.process import PATH
 
 _LOG, _PID, _TERMINAL, _STATE, _PROCESS = "runtime.log", "runtime.pid", "runtime.tty", "runtime", "runtime.process"
 _ACCEPT_TIMEOUT_S = 10.0
+_EXEC_TIMEOUT_S = 5.0
+_VERSION = "1.0.2"  # nothing that we ask for is newer, and crun refuses versions that it does not know
 _TOLD_SAYS_NOT_FOUND = ("executable file not found", "no such file or directory")
 _TOLD_SAYS_NO_PROGRAM = ("permission denied", "exec format error", "is a directory", "open executable")
 
@@ -59,9 +62,13 @@ class Foreign:
         words = ["create", "--bundle", ".", "--pid-file", _PID]
         return self._born(program, container, words, root_ops, stdio)
 
-    def start(self, program: str, container: str) -> None:
-        """Let it go on to its command."""
+    def start(self, program: str, container: str, pid: int) -> None:
+        """Let it go on to its command; returns when that has been exec'ed, which crun does not wait for."""
+        before = _executable(pid)
         self._call(program, container, ["start", container], [mounts.tree(0)], None)
+        deadline = time.monotonic() + _EXEC_TIMEOUT_S
+        while before == _executable(pid) and time.monotonic() < deadline:
+            time.sleep(0.001)  # the kernel has no event for "it has exec'ed"
 
     def execute(
         self, program: str, container: str, process: Mapping[str, Any], *, stdio: tuple[int, int, int] | None
@@ -84,7 +91,14 @@ class Foreign:
             linux["seccomp"] = spec.seccomp
         annotations = {name: text for name, text in (config.get("annotations") or {}).items() if "shoal." not in name}
         root = {"path": self._records.path(container, "root"), "readonly": spec.readonly_root}
-        bundle = {**config, "process": process, "linux": linux, "annotations": annotations, "root": root}
+        bundle = {
+            **config,
+            "ociVersion": _VERSION,
+            "process": process,
+            "linux": linux,
+            "annotations": annotations,
+            "root": root,
+        }
         Path(self._records.path(container, "config.json")).write_text(json.dumps(bundle), encoding="utf-8")
 
     def _born(
@@ -149,6 +163,15 @@ class Foreign:
             return []
         step = "put the second version of cgroups out of sight"
         return [Op(step, "umount2", (os.fsencode(self._hidden), sys.MNT_DETACH), ignore=(errno.EINVAL, errno.ENOENT))]
+
+
+def _executable(pid: int) -> tuple[int, int] | None:
+    """Which file a process runs; None when it has ended."""
+    try:
+        about = os.stat(f"/proc/{pid}/exe")  # noqa: PTH116 - a string
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _master(listener: socket.socket) -> int:

@@ -209,7 +209,7 @@ class Starter:
                 inode=pidfds.inode(born.pidfd),
                 started_at_ns=time.time_ns(),
             )
-            self._foreign.start(program, container)
+            self._foreign.start(program, container, born.pid)
             undo.pop_all()
             return Running(record, born.pidfd, group, streams)
 

@@ -64,6 +64,7 @@ class IsolationFlags(Flags):
     ] = ""
     uts: Annotated[str, flag("--uts", help='UTS namespace to use ("host")')] = ""
     cgroupns: Annotated[str, flag("--cgroupns", help='Cgroup namespace to use ("private", "host")')] = ""
+    runtime: Annotated[str, flag("--runtime", help="Runtime to use for this container")] = ""
     device: Annotated[
         list[DeviceMapping],
         flag("--device", metavar="list", parse=isolation.device, help="Add a host device to the container"),

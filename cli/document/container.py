@@ -111,6 +111,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "CgroupParent": spec.cgroup_parent,
         # What nobody can change here yet, as scripts ask for it.
         "UsernsMode": "",
+        "Runtime": spec.runtime,
         "CgroupnsMode": spec.cgroupns_mode or "private",
         "DeviceCgroupRules": list(spec.device_rules) or None,
         "Devices": [

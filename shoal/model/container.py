@@ -130,6 +130,7 @@ class ContainerSpec(Value, frozen=True):
     links: tuple[str, ...] = ()
     annotations: dict[str, str] = {}
     cgroup_parent: str = ""
+    runtime: str = ""
 
 
 class RestartCondition(enum.IntEnum):

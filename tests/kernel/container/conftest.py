@@ -26,13 +26,14 @@ from agent.api.system import System, SystemService
 from agent.build.builder import Builder
 from agent.chronicle import REMEMBERED, Chronicle
 from agent.container.containers import Containers
+from agent.container.runtimes import of_host
 from agent.daemon import engine_services
 from agent.image.images import Images
 from agent.kernel import syscalls
 from agent.network.networks import Networks
 from agent.runtime import wire
 from agent.runtime.runtime import Runtime
-from agent.standing import Standing
+from agent.standing import Said, Standing
 from agent.volume.volumes import Volumes
 from shoal import rpc
 from shoal.clock import SystemClock
@@ -83,6 +84,7 @@ class Engine:
             volumes=self.volumes,
             clock=clock,
             tell=tell,
+            runtimes=of_host(),
         )
         self.builder = await Builder.open(
             self.paths, images=self.images, runtime=self.runtime, networks=self.networks, clock=clock
@@ -170,14 +172,14 @@ class NoCluster:
     def standing(self) -> Standing:
         return Standing()
 
-    async def manager_version(self) -> str:
-        return ""
+    async def manager_says(self) -> Said:
+        return Said()
 
 
 @pytest.fixture
 async def shell(engine: Engine, tmp_path: Path) -> AsyncIterator[Shell]:
     server = rpc.new_server()
-    system = System(engine.paths, engine.containers, engine.images, NoCluster(), engine.chronicle)
+    system = System(engine.paths, engine.containers, engine.images, NoCluster(), engine.chronicle, of_host())
     add_SystemServiceServicer_to_server(SystemService(system), server)
     for add in engine_services(engine.containers, engine.images, engine.builder, engine.networks, engine.volumes):
         add(server)
