@@ -202,7 +202,8 @@ class Ender:
     async def _unfreeze(self, held: Held) -> None:
         if held.state.status.state == ContainerState.PAUSED:
             await self._lifecycle.change(held, state=ContainerState.RUNNING)
-            await self._room.runtime.resume(held.id)
+            with contextlib.suppress(NotFound, Conflict):  # the signal has ended it, frozen as it was
+                await self._room.runtime.resume(held.id)
             self._lifecycle.publish(held, "unpause")
 
 
