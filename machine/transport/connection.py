@@ -120,12 +120,16 @@ class Connection:
         rate; whoever uploads compares checksums afterwards."""
         with self.program(f"exec cat > {shlex.quote(target)}") as channel, source.open("rb") as file:
             channel.settimeout(timeout_s)
-            while data := file.read(_CHUNK):
-                channel.sendall(data)
-            channel.shutdown_write()
+            whole = False
+            with contextlib.suppress(OSError):  # it ended before it had read all: it says why
+                while data := file.read(_CHUNK):
+                    channel.sendall(data)
+                channel.shutdown_write()
+                whole = True
             said = drain(channel, timeout_s=timeout_s)
-            if said.code:
-                raise ShoalError(f"{target} cannot be written on {self.hop.address}: {said.stderr.decode().strip()}")
+            if said.code or not whole:
+                why = said.stderr.decode(errors="replace").strip() or "the connection broke"
+                raise ShoalError(f"{target} cannot be written on {self.hop.address}: {why}")
 
     def _session(self) -> paramiko.Channel:
         try:

@@ -18,10 +18,10 @@ import paramiko
 from machine.provision.layout import LOCK
 from machine.provision.step import Command
 from machine.transport.connection import Connection, streams
-from shoal.errors import Conflict, ShoalError, Unavailable
+from shoal.errors import Conflict, DeadlineExceeded, ShoalError, Unavailable
 
 # A run that was killed leaves the command that it was at: its end is worth waiting for.
-_LOCK_S = 30
+LOCK_S = 30.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -39,7 +39,10 @@ class Shell:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._mark = f"end-{secrets.token_hex(12)}"
+        self._secret = f"end-{secrets.token_hex(12)}"
+        self._count = 0
+        # Commands that we did not wait for: what they say comes before what the next one says.
+        self._owed = 0
         self._opening: AbstractContextManager[paramiko.Channel] | None = None
         self._channel: paramiko.Channel | None = None
 
@@ -68,12 +71,12 @@ class Shell:
             raise ShoalError(f"{command.shown()}: {said.removeprefix('Error: ')}")
         return answer.stdout
 
-    def lock(self, owner: str) -> None:
+    def lock(self, owner: str, *, wait_s: float = LOCK_S) -> None:
         """Hold the host for as long as this shell lives: the kernel gives the lock back, whoever is killed. Raises
-        Conflict with who has it, after half a minute."""
+        Conflict with who has it, when that does not end within `wait_s`."""
         mine = f"echo {shlex.quote(owner)} $$ > {LOCK}"
-        text = f"exec 9>> {LOCK}; flock -w {_LOCK_S} 9 && {mine} || {{ cat {LOCK}; false; }}"
-        answer = self._run(text, _LOCK_S * 2)
+        text = f"exec 9>> {LOCK}; flock -w {wait_s:g} 9 && {mine} || {{ cat {LOCK}; false; }}"
+        answer = self._run(text, wait_s + 15)
         if answer.code:
             holder, _, pid = answer.stdout.strip().rpartition(" ")
             raise Conflict(
@@ -84,23 +87,32 @@ class Shell:
     def _run(self, text: str, timeout_s: float) -> Answer:
         assert self._channel is not None, "the shell is not open"
         began = time.monotonic()
-        ends = f"printf '\\n%s %d\\n' {self._mark} $?; echo {self._mark} >&2\n"
+        self._count += 1
+        mark = f"{self._secret}-{self._count}."
+        ends = f"printf '\\n%s %d\\n' {mark} $?; echo {mark} >&2\n"
         try:
             self._channel.sendall(f"{text}; {ends}".encode())
-            stdout, stderr = self._collect(timeout_s)
+            stdout, stderr = self._collect(mark, timeout_s)
+        except DeadlineExceeded:
+            self._owed = self._count
+            raise
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise Unavailable(f"the connection to {self._connection.hop.shown} broke: {error}") from error
-        head, _, tail = stdout.rpartition(f"\n{self._mark} ")
-        return Answer(int(tail), head, stderr.partition(f"{self._mark}\n")[0], time.monotonic() - began)
+        if self._owed:
+            before = f"{self._secret}-{self._owed}."
+            stdout, stderr = (text.partition(before)[2].partition("\n")[2] for text in (stdout, stderr))
+            self._owed = 0
+        head, _, tail = stdout.rpartition(f"\n{mark} ")
+        return Answer(int(tail), head, stderr.partition(f"{mark}\n")[0], time.monotonic() - began)
 
-    def _collect(self, timeout_s: float) -> tuple[str, str]:
+    def _collect(self, mark: str, timeout_s: float) -> tuple[str, str]:
         assert self._channel is not None
         got = {"stdout": bytearray(), "stderr": bytearray()}
-        mark = self._mark.encode()
         for stream, data in streams(self._channel, timeout_s=timeout_s):
             got[stream].extend(data)
             # The mark stands at the end: no more is looked at than it can be in.
-            if mark in got["stdout"][-96:] and got["stdout"].endswith(b"\n") and mark in got["stderr"][-64:]:
+            end = mark.encode()
+            if end in got["stdout"][-96:] and got["stdout"].endswith(b"\n") and end in got["stderr"][-64:]:
                 return got["stdout"].decode(errors="replace"), got["stderr"].decode(errors="replace")
         raise Unavailable(f"the shell on {self._connection.hop.shown} ended")
 
