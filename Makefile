@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: soak install install-test demo demo-down test chaos lint bench bench-engine bench-images bench-manager proto lock clean
+.PHONY: soak install install-test demo demo-down test chaos lint bench bench-engine bench-images bench-machine bench-manager proto lock clean
 
 ## install: a venv with pinned dependencies and the project in it; leaves .venv/bin/shoal
 install: $(VENV)/.installed
@@ -75,6 +75,8 @@ bench-engine:
 	$(PY) -m tests.bench engine
 bench-images:
 	$(PY) -m tests.bench images
+bench-machine:
+	$(PY) -m tests.bench machine
 bench-manager:
 	$(PY) -m tests.bench manager
 

@@ -89,6 +89,28 @@ _VERBS = {
     "machine": {
         "apply": ("Make hosts nodes of one cluster, as an inventory says", "cli.machine.apply:apply"),
         "plan": ("Show what 'apply' would do", "cli.machine.apply:plan"),
+        "active": ("Print which machine SHOAL_HOST means", "cli.machine.listing:active"),
+        "adopt": ("Take up a node that was made elsewhere", "cli.machine.create:adopt"),
+        "config": ("Print the flags by which 'shoal' reaches a machine", "cli.machine.listing:config"),
+        "create": ("Make a node of a host", "cli.machine.create:create"),
+        "doctor": ("Tell what is wrong with machines, and what is still to do", "cli.machine.create:doctor"),
+        "env": ("Print the commands that point 'shoal' at a machine", "cli.machine.listing:env"),
+        "exec": ("Run a command as root on machines, side by side", "cli.machine.remote:execute"),
+        "export": ("Write machines' records, for another computer", "cli.machine.carriage:export"),
+        "import": ("Take up machines of another computer", "cli.machine.carriage:import_"),
+        "inspect": ("Show what is recorded of one or more machines", "cli.machine.listing:inspect"),
+        "ip": ("Print the address of one or more machines", "cli.machine.listing:ip"),
+        "ls": ("List machines", "cli.machine.listing:ls"),
+        "mount": ("Mount a folder of a machine here, with sshfs", "cli.machine.remote:mount"),
+        "provision": ("Make machines what their records say, again", "cli.machine.create:provision"),
+        "rm": ("Forget machines; with --purge, clean their hosts too", "cli.machine.create:remove"),
+        "scp": ("Copy files between this computer and machines", "cli.machine.remote:scp"),
+        "ssh": ("Log in to a machine, or run a command there, with ssh", "cli.machine.remote:ssh"),
+        "status": ("Print whether a machine answers", "cli.machine.listing:status"),
+        "version": ("Print the version of Shoal on a machine", "cli.machine.listing:version"),
+        "rollback": ("Bring machines back to the version before", "cli.machine.upgrade:rollback"),
+        "upgrade": ("Bring machines to the version of this computer", "cli.machine.upgrade:upgrade"),
+        "url": ("Print the URL by which 'shoal -H' reaches a machine", "cli.machine.listing:url"),
     },
     "network": {
         "connect": ("Connect a container to a network", "cli.network:connect"),
@@ -220,7 +242,8 @@ EXAMPLES = {
 
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
-    """compose, config, history, login, logout, plugin, push, save, search,
+    """compose, config, history, login, logout, plugin, push, save, search, machine kill, machine regenerate-certs,
+    machine restart, machine start, machine stop,
     secret, stack, image history, image prune, image push, image save, volume update, system df,
     system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
     _LATER,

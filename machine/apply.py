@@ -14,7 +14,7 @@ import msgspec
 from machine import artefact
 from machine.fleet import Fleet
 from machine.journal import Journal
-from machine.model import Inventory
+from machine.model import Inventory, Machine, Role
 from machine.provision.facts import Facts
 from machine.provision.judgement import Fault, judge
 from machine.provision.plan import plan
@@ -22,7 +22,7 @@ from machine.provision.step import AnyStep
 from machine.record import Record, Records
 from machine.run import Outcome, Runner, Tell
 from shoal.clock import Clock
-from shoal.errors import ShoalError
+from shoal.errors import InvalidArgument, ShoalError
 
 
 class Look(NamedTuple):
@@ -75,6 +75,29 @@ def apply(
         if name in outcomes and outcomes[name].failed:
             records.change(name, failed=outcomes[name].failed)
     return {each.name: outcomes.get(each.name, Outcome(0)) for each in inventory.machines}
+
+
+def joining(machine: Machine, records: Records, through: str) -> Inventory:
+    """The inventory of one more machine: with the manager that it is to join, or alone, as the founder of a cluster.
+
+    `through` names a manager's machine; without it there must be one cluster at most. Raises InvalidArgument when it
+    cannot be told which is meant."""
+    others = [each for each in records.all() if each.machine.name != machine.name]
+    managers = [each for each in others if each.machine.role is Role.MANAGER]
+    chosen = [each for each in managers if through in ("", each.machine.name)]
+    if through and not chosen:
+        raise InvalidArgument(f"machine {through} is no manager", hint="'shoal machine ls' shows which are")
+    if len({each.cluster_id for each in chosen}) > 1:
+        names = ", ".join(each.machine.name for each in chosen)
+        raise InvalidArgument("there are several clusters", hint=f"say --join with a manager of one: {names}")
+    if not chosen:
+        return Inventory((msgspec.structs.replace(machine, role=Role.MANAGER),))
+    return Inventory((chosen[0].machine, machine))
+
+
+def only(found: Look, names: Collection[str]) -> Look:
+    """The same look, with nothing to do on other machines."""
+    return found._replace(steps={name: steps if name in names else [] for name, steps in found.steps.items()})
 
 
 def unfinished(inventory: Inventory, records: Records) -> Inventory:

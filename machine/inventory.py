@@ -159,14 +159,14 @@ def _machine(value: Value, defaults: Settings, groups: Mapping[str, Settings]) -
         port=settings.port or 0,
         identities=settings.identities or (),
         jump=settings.jump or "",
-        host_key=_matching(pinned, _FINGERPRINT, "a fingerprint like SHA256:…") if pinned else "",
+        host_key=_checked(pinned, _check_fingerprint) if pinned else "",
     )
     return Machine(
-        name=_matching(fields["name"], _MACHINE_NAME, "a name: letters, digits, and _.- behind the first"),
-        address=address(fields["address"]),
+        name=_checked(fields["name"], check_name),
+        address=_checked(fields["address"], check_address),
         role=settings.role or Role.WORKER,
         labels=dict(settings.labels),
-        advertise=address(fields["advertise"]) if "advertise" in fields else "",
+        advertise=_checked(fields["advertise"], check_address) if "advertise" in fields else "",
         ssh=ssh,
     )
 
@@ -218,19 +218,36 @@ def _store(value: Value) -> str:
     return store.text()
 
 
-def address(value: Value) -> str:
-    """An IP address or a host's name; nothing that a program could take for an option."""
-    text = value.text()
+def check_address(text: str) -> str:
+    """An IP address or a host's name; nothing that a program could take for an option. Raises InvalidArgument."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        return _matching(value, _HOST_NAME, "an address: an IP or a host's name")
+        if _HOST_NAME.fullmatch(text):
+            return text
+    raise InvalidArgument(f'is "{text}", which is no address', hint="it should be an IP or a host's name")
 
 
-def _matching(value: Value, pattern: re.Pattern[str], what: str) -> str:
-    if not pattern.fullmatch(value.text()):
-        raise value.wrong(f'is "{value.text()}"', f"it should be {what}")
-    return value.text()
+def check_name(text: str) -> str:
+    """A machine's name. Raises InvalidArgument."""
+    if _MACHINE_NAME.fullmatch(text):
+        return text
+    raise InvalidArgument(
+        f'is "{text}", which is no name', hint="it should be letters, digits, and _.- behind the first"
+    )
+
+
+def _checked(value: Value, check: Callable[[str], str]) -> str:
+    try:
+        return check(value.text())
+    except InvalidArgument as error:
+        raise value.wrong(error.message, error.hint) from None
+
+
+def _check_fingerprint(text: str) -> str:
+    if _FINGERPRINT.fullmatch(text):
+        return text
+    raise InvalidArgument(f'is "{text}", which is no fingerprint', hint="it looks like SHA256:…")
 
 
 def _check(hosts: Value, machines: tuple[Machine, ...]) -> None:

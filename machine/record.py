@@ -18,12 +18,14 @@ from shoal.files import read_optional, write_atomic
 
 
 class Record(msgspec.Struct, frozen=True):
-    """`doing` is the step under way, `failed` why the last run ended before all was done; both are empty otherwise."""
+    """`previous` is the version before, for `rollback`; `doing` is the step under way, `failed` why the last run ended
+    before all was done: both are empty otherwise."""
 
     machine: Machine
     driver: str = "ssh"
     created_at_ns: int = 0
     version: str = ""
+    previous: str = ""
     node_id: str = ""
     cluster_id: str = ""
     manager: str = ""

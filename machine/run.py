@@ -18,6 +18,7 @@ from machine import artefact
 from machine.fleet import Fleet, Host
 from machine.journal import Journal
 from machine.provision import layout
+from machine.provision.plan import until
 from machine.provision.step import AnyStep, Ask, AwaitReady, Command, Execute, Join, Secret, Stage, Upload
 from machine.record import Records
 from shoal.errors import DeadlineExceeded, ShoalError, Unavailable
@@ -130,8 +131,7 @@ class Runner:
             raise Unavailable("the host has no certificate of a cluster")
         node_id, cluster_id = facts.membership.node_id, facts.membership.cluster_id
         ask = f"{layout.SHOAL} node inspect -f '{{{{.Status.State}}}}' {node_id}"
-        script = f'for i in $(seq {_READY_S * 2}); do [ "$({ask})" = ready ] && exit; sleep 0.5; done; {ask}; exit 1'
-        answer = self._manager(step).run(Command(("env", "SHOAL_WARM=0", "sh", "-c", script)))
+        answer = self._manager(step).run(until(f'[ "$({ask} 2> /dev/null)" = ready ]', _READY_S, ask))
         if answer.code:
             raise DeadlineExceeded(
                 f"the manager on {step.via} does not call it ready within {_READY_S} s; "

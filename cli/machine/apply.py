@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,8 +33,8 @@ def plan(
 
     with reach.fleet(new=True) as fleet:
         found = look(fleet, inventory)
-    _print_plan(found)
-    _print_faults(found)
+    print_plan(found)
+    print_faults(found)
     if found.failed:
         return 1
     return 0 if found.empty else CHANGES
@@ -60,11 +61,11 @@ def apply(
         inventory = unfinished(inventory, records)
     with reach.fleet(new=True) as fleet:
         found = look(fleet, inventory)
-        _print_faults(found)
+        print_faults(found)
         board = Board([name for name, steps in found.steps.items() if steps], sys.stdout)
         clock = SystemClock()
         outcomes = carry_out(fleet, inventory, found, records=records, clock=clock, owner=owner(), tell=board.tell)
-    return _print_outcomes(outcomes)
+    return print_outcomes(outcomes)
 
 
 def _load(file: str) -> Inventory:
@@ -73,7 +74,8 @@ def _load(file: str) -> Inventory:
     return load(Path(file))
 
 
-def _print_plan(found: Look) -> None:
+def print_plan(found: Look) -> None:
+    """Each machine's steps, with their reasons and what they run."""
     from machine.provision.step import describe
 
     for name, steps in found.steps.items():
@@ -87,7 +89,7 @@ def _print_plan(found: Look) -> None:
                 print(f"      {line}")
 
 
-def _print_faults(found: Look) -> None:
+def print_faults(found: Look) -> None:
     """All that is wrong with all hosts, at once."""
     for name, why in found.unreachable.items():
         print(f"{name}: {why}")
@@ -95,7 +97,8 @@ def _print_faults(found: Look) -> None:
         print(f"{fault.machine}: {fault.what}; {fault.hint}")
 
 
-def _print_outcomes(outcomes: dict[str, Outcome]) -> int:
+def print_outcomes(outcomes: Mapping[str, Outcome]) -> int:
+    """What became of each machine; the exit code."""
     rows = [["MACHINE", "STEPS", "RESULT"]]
     for name, each in outcomes.items():
         result = f"failed: {each.failed}" if each.failed else "changed" if each.done else "as wanted"

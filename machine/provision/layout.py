@@ -22,7 +22,6 @@ UNIT_PATH = "/etc/systemd/system/shoal-agent.service"
 UNIT = f"""\
 [Unit]
 Description=Shoal agent: containers of this host
-Documentation=file:{CURRENT}/README
 After=network-online.target
 Wants=network-online.target
 

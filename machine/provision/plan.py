@@ -13,7 +13,7 @@ from machine.model import Inventory, Machine, Role
 from machine.provision import layout
 from machine.provision.facts import Facts, Node
 from machine.provision.step import AnyStep, Ask, AwaitReady, Command, Execute, Join, Stage, Upload
-from shoal.settings import MANAGER_PORT
+from shoal.settings import MANAGER_PORT, RUN_DIR
 
 
 def plan(inventory: Inventory, facts: Mapping[str, Facts], versions: Mapping[str, str]) -> dict[str, list[AnyStep]]:
@@ -90,11 +90,16 @@ def control(facts: Facts, verb: str) -> Command:
 
 
 def await_agent() -> Command:
-    """Ends once the agent answers; fails after 30 s."""
-    script = (
-        f"for i in $(seq 150); do {layout.SHOAL} info > /dev/null 2>&1 && exit; sleep 0.2; done; {layout.SHOAL} info"
-    )
-    return Command(("env", "SHOAL_WARM=0", "sh", "-c", script))
+    """Ends once the agent answers; fails with what its client says after a minute."""
+    ask = f"{layout.SHOAL} info"
+    return until(f"[ -S {RUN_DIR}/shoal.sock ] && {ask} > /dev/null 2>&1", 60, f"{ask} > /dev/null")
+
+
+def until(condition: str, seconds: int, otherwise: str) -> Command:
+    """Ask again and again whether a condition, in the language of sh, holds; in vain, the command is `otherwise`. By
+    the clock, not by a count of attempts: on a busy host one may last for seconds."""
+    loop = f"until {condition}; do [ $(date +%s) -lt $end ] || {{ {otherwise}; exit 1; }}; sleep 0.2; done"
+    return Command(("env", "SHOAL_WARM=0", "sh", "-c", f"end=$(($(date +%s) + {seconds})); {loop}"))
 
 
 def _belong(machine: Machine, facts: Facts, via: Machine, inventory: Inventory) -> Iterator[AnyStep]:

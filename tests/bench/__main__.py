@@ -1,4 +1,4 @@
-"""Benchmarks beside the peers that are installed: `python -m tests.bench [engine|images|manager]`.
+"""Benchmarks beside the peers that are installed: `python -m tests.bench [engine|images|machine|manager]`.
 
 Each row is {name, ours, peer, ratio, unit}; `ratio` is ours/peer (lower is better, but for rates such as MB/s), null
 where there is no peer.
@@ -20,6 +20,7 @@ from tests.bench import (
     bench_failover,
     bench_herd,
     bench_images,
+    bench_machine,
     bench_manager,
     bench_runtime,
     bench_scheduler,
@@ -30,6 +31,7 @@ from tests.bench.row import Row
 GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
     "engine": (bench_runtime.rows, bench_containers.rows, bench_herd.rows),
     "images": (bench_images.rows,),
+    "machine": (bench_machine.rows,),
     "manager": (
         bench_scheduler.rows,
         bench_manager.rows,

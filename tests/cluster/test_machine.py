@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,9 @@ import pytest
 from tests.cluster.conftest import PROJECT, Lab, eventually, leftovers
 
 SHOAL = PROJECT / ".venv/bin/shoal"
+LOG = "journalctl -u shoal-agent -n 20 --no-pager 2> /dev/null || tail -20 /var/log/shoal-agent.log"
+# The first fixture makes the artefact and a cluster.
+pytestmark = pytest.mark.timeout(400)
 
 
 class Desk:
@@ -41,38 +45,52 @@ class Desk:
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text)
 
-    def start(self, *argv: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "MACHINE_STORAGE_PATH": str(self.store), "SHOAL_WARM": "0"}
+    def start(self, *argv: str, program: Path = PROJECT) -> subprocess.Popen[str]:
+        """Begin a command, of the sources in `program`."""
+        own = {"MACHINE_STORAGE_PATH": str(self.store), "SHOAL_WARM": "0", "PYTHONPATH": str(program)}
+        environment = {**os.environ, **own}
         pipe = subprocess.PIPE
         return subprocess.Popen(
             [SHOAL, "machine", *argv], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=pipe, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    def run(self, *argv: str) -> tuple[int, str]:
-        process = self.start(*argv)
-        said, _ = process.communicate(timeout=170)
+    def run(self, *argv: str, program: Path = PROJECT) -> tuple[int, str]:
+        """Its exit code, and all that it said."""
+        process = self.start(*argv, program=program)
+        said, _ = process.communicate(timeout=400)
         return process.returncode, said
+
+    def flags(self, name: str) -> tuple[str, ...]:
+        """What tells `create` and `adopt` of a host."""
+        address = self.lab.addresses[name]
+        return "--generic-ip-address", address, "--generic-ssh-user", "root", "--generic-ssh-key", str(self.key)
 
     def journal(self) -> list[dict[str, object]]:
         path = self.store / "journal.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Three bare hosts and the desk; the hosts are no nodes yet."""
-    folder = tmp_path_factory.mktemp("desk")
+@contextlib.contextmanager
+def bare_hosts(count: int, folder: Path, *more: str) -> Iterator[Desk]:
+    """A lab of bare hosts and the desk; gone afterwards. `more` is for `deploy/lab up`."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
     lab = Lab(f"m{os.getpid() % 10000}")
     try:
-        lab("up", "3", "--ssh", str(folder / "key.pub"))
+        lab("up", str(count), "--ssh", str(folder / "key.pub"), *more)
         yield Desk(lab, folder)
     finally:
-        for name in ("n1", "n2", "n3"):
-            print(f"---- {name}\n{lab.on(name, 'tail', '-20', '/var/log/shoal-agent.log').stdout}")
+        for name in lab.addresses:
+            print(f"---- {name}\n{lab.on(name, 'sh', '-c', LOG).stdout}")
         lab("down", check=False)
     eventually(lambda: not leftovers(lab.name), seconds=10, what=f"nothing left of the lab {lab.name}")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Three bare hosts; they are no nodes yet."""
+    with bare_hosts(3, tmp_path_factory.mktemp("desk")) as desk:
+        yield desk
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +183,55 @@ def test_a_power_cut_is_survived_without_us(nodes: Desk) -> None:
     deadline = time.monotonic() + 60
     while nodes.run("plan")[0] != 0:
         assert time.monotonic() < deadline, nodes.run("plan")[1]
+
+
+def test_machines_are_listed_in_docker_machines_columns(nodes: Desk) -> None:
+    code, said = nodes.run("ls")
+    assert code == 0, said
+    head, *rows = [line.split() for line in said.splitlines()]
+    assert head == ["NAME", "ACTIVE", "DRIVER", "STATE", "URL", "SWARM", "DOCKER", "ERRORS"]
+    assert [row[:4] for row in rows] == [[f"n{number}", "-", "ssh", "Running"] for number in (1, 2, 3)]
+    assert nodes.run("ls", "-q", "--filter", "name=[23]")[1].split() == ["n2", "n3"]
+    assert nodes.run("ip", "n1", "n3")[1].split() == [nodes.lab.addresses["n1"], nodes.lab.addresses["n3"]]
+    assert nodes.run("status", "n2")[1] == "Running\n"
+    url = f"ssh://root@{nodes.lab.addresses['n2']}"
+    assert nodes.run("url", "n2")[1] == f"{url}\n"
+    assert nodes.run("env", "--shell", "sh", "n2")[1].startswith(f"export SHOAL_HOST={url}\n")
+    assert nodes.run("inspect", "-f", "{{.Machine.Role}} {{.Driver}}", "n1")[1] == "manager ssh\n"
+
+
+def test_commands_and_files_go_to_machines_by_name(nodes: Desk) -> None:
+    code, said = nodes.run("exec", "n1", "n3", "--", "hostname")
+    assert (code, said) == (0, "n1  n1\nn3  n3\n")
+    assert nodes.run("exec", "n2", "--", "sh", "-c", "exit 7") == (7, "")
+    assert nodes.run("ssh", "n2", "hostname") == (0, "n2\n")
+    nodes.write("letter", "dear host\n")
+    assert nodes.run("scp", "-q", "letter", "n2:/tmp/letter")[0] == 0
+    assert nodes.run("scp", "-q", "n2:/tmp/letter", "n3:/tmp/letter")[0] == 0
+    assert nodes.lab.on("n3", "cat", "/tmp/letter").stdout == "dear host\n"
+
+
+def test_a_machine_is_purged_forgotten_and_made_again(nodes: Desk) -> None:
+    code, said = nodes.run("rm", "-y", "--purge", "n3")
+    assert code == 0, said
+    assert nodes.run("ls", "-q")[1].split() == ["n1", "n2"]
+    left = nodes.lab.on(
+        "n3", "sh", "-c", "ls -d /opt/shoal /var/lib/shoal/* /run/shoal /etc/init.d/shoal-agent; pgrep -a shoal"
+    )
+    assert left.stdout == ""
+    assert "n3" not in nodes.lab.on("n1", "/usr/local/bin/shoal", "node", "ls").stdout
+    assert "shoal" not in nodes.lab.on("n3", "nft", "list", "tables").stdout
+    words = nodes.flags("n3")
+    code, said = nodes.run("create", "-d", "generic", *words, "--label", "zone=c", "n3")
+    assert code == 0, said
+    assert nodes.run("create", *words, "n3")[0] == 1
+    assert nodes.run("provision", "n3") == (0, "MACHINE   STEPS     RESULT\nn3        0         as wanted\n")
+
+
+def test_a_node_that_was_made_elsewhere_is_adopted_as_it_is(nodes: Desk) -> None:
+    before = agents(nodes)
+    assert nodes.run("rm", "-y", "n2")[0] == 0
+    words = nodes.flags("n2")
+    assert nodes.run("adopt", *words, "n2") == (0, "n2\n")
+    assert nodes.run("doctor")[1].count("as wanted") == 3
+    assert agents(nodes) == before

@@ -1,0 +1,116 @@
+"""A cluster that serves gets another version, and the one before again, and nobody outside notices."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import PROJECT, eventually, import_web
+from tests.cluster.test_machine import Desk, agents, bare_hosts
+
+PORT = 8080
+# The first fixture makes the artefact and a cluster.
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Two nodes that serve."""
+    with bare_hosts(2, tmp_path_factory.mktemp("upgrade")) as desk:
+        code, said = desk.run("apply")
+        assert code == 0, said
+        import_web(desk.lab, desk.folder)
+        words = ("--replicas", "2", "-p", f"{PORT}:80", "--name", "web", "web:1")
+        desk.lab.shoal("n1", "service", "create", "-d", *words)
+        eventually(lambda: len(desk.lab.running("web")) == 2, what="two replicas")
+        yield desk
+
+
+def newer(folder: Path) -> Path:
+    """A copy of Shoal's sources that differs in a comment: another version."""
+    for room in ("shoal", "manager", "agent", "machine", "cli"):
+        shutil.copytree(PROJECT / room, folder / room)
+    with (folder / "shoal" / "names.py").open("a") as file:
+        file.write("# newer\n")
+    return folder
+
+
+class Visitor:
+    """Asks the published port of a host over and over, and counts what is not answered."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self.asked, self.failed = 0, 0
+
+    def __enter__(self) -> Visitor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._enough.is_set():
+            for address in self._desk.lab.addresses.values():
+                argv = ["curl", "-s", "-f", "-m", "3", f"http://{address}:{PORT}/"]
+                self.failed += subprocess.run(argv, capture_output=True).returncode != 0
+                self.asked += 1
+
+
+def containers(desk: Desk) -> dict[str, str]:
+    """Each host's containers with the pids of their processes."""
+    script = "for c in $(shoal ps -q); do shoal inspect -f '{{.ID}} {{.State.Pid}}' $c; done"
+    return {name: desk.lab.on(name, "sh", "-c", script).stdout for name in desk.lab.addresses}
+
+
+def versions(desk: Desk) -> set[str]:
+    """What runs as agents and managers, and what is current."""
+    found = set()
+    for name in desk.lab.addresses:
+        of_manager = "tr -cd '0-9,' < /run/shoal/manager.pid 2> /dev/null | cut -d, -f1"
+        pids = f"cut -d' ' -f2 /run/shoal/supervisor.pids; {of_manager}"
+        for pid in desk.lab.on(name, "sh", "-c", pids).stdout.split():
+            found.add(desk.lab.on(name, "sh", "-c", f"tr '\\0' ' ' < /proc/{pid}/cmdline").stdout.split("/")[3])
+        found.add(desk.lab.on(name, "readlink", "/opt/shoal/current").stdout.strip())
+    return found
+
+
+def test_an_upgrade_and_the_way_back_are_noticed_by_nobody(nodes: Desk, tmp_path: Path) -> None:
+    (old,) = versions(nodes)
+    before, running = agents(nodes), containers(nodes)
+    with Visitor(nodes) as visitor:
+        code, said = nodes.run("upgrade", program=newer(tmp_path))
+        assert code == 0, said
+        (new,) = versions(nodes)
+        assert new != old
+        code, said = nodes.run("upgrade", program=tmp_path)
+        assert (code, said.count("as wanted")) == (0, 2), said
+        code, said = nodes.run("rollback")
+        assert code == 0, said
+    assert versions(nodes) == {old}
+    assert containers(nodes) == running
+    assert agents(nodes) != before
+    assert (visitor.failed, visitor.asked > 20) == (0, True), visitor.asked
+    available = nodes.lab.shoal("n1", "node", "ls", "--format", "{{.Availability}}")
+    assert set(available.splitlines()) == {"Active"}
+
+
+def test_a_version_that_does_not_start_is_taken_back_and_nobody_else_gets_it(nodes: Desk, tmp_path: Path) -> None:
+    (old,) = versions(nodes)
+    running = containers(nodes)
+    broken = newer(tmp_path)
+    (broken / "agent" / "daemon.py").write_text('raise SystemExit("broken")\n')
+    code, said = nodes.run("upgrade", program=broken)
+    assert code == 1, said
+    assert "it went back" in said, said
+    assert "not begun, because n1 failed" in said
+    assert versions(nodes) == {old}
+    assert containers(nodes) == running
