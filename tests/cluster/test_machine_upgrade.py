@@ -41,13 +41,15 @@ def newer(folder: Path) -> Path:
 
 
 class Visitor:
-    """Asks the published port of a host over and over, and counts what is not answered."""
+    """Asks the published port of every host over and over, and notes what is not answered."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._ask)
-        self.asked, self.failed = 0, 0
+        self.asked = 0
+        # curl's exit codes.
+        self.failed: list[int] = []
 
     def __enter__(self) -> Visitor:
         self._thread.start()
@@ -60,9 +62,12 @@ class Visitor:
     def _ask(self) -> None:
         while not self._enough.is_set():
             for address in self._desk.lab.addresses.values():
-                argv = ["curl", "-s", "-f", "-m", "3", f"http://{address}:{PORT}/"]
-                self.failed += subprocess.run(argv, capture_output=True).returncode != 0
+                # On a busy machine an answer may take seconds; one that never comes, or is refused, has failed.
+                argv = ["curl", "-s", "-f", "-m", "20", f"http://{address}:{PORT}/"]
+                code = subprocess.run(argv, capture_output=True).returncode
                 self.asked += 1
+                if code:
+                    self.failed.append(code)
 
 
 def containers(desk: Desk) -> dict[str, str]:
@@ -98,7 +103,8 @@ def test_an_upgrade_and_the_way_back_are_noticed_by_nobody(nodes: Desk, tmp_path
     assert versions(nodes) == {old}
     assert containers(nodes) == running
     assert agents(nodes) != before
-    assert (visitor.failed, visitor.asked > 20) == (0, True), visitor.asked
+    assert visitor.failed == [], f"of {visitor.asked}"
+    assert visitor.asked > 20
     available = nodes.lab.shoal("n1", "node", "ls", "--format", "{{.Availability}}")
     assert set(available.splitlines()) == {"Active"}
 
