@@ -28,9 +28,10 @@ from shoal.tls import Identity, server_credentials
 from shoal.v1 import ca_pb2_grpc, control_pb2_grpc, dispatcher_pb2_grpc, manager_pb2_grpc
 
 STOP_SERVING_S = 2.0
-# With what is left to an agent whose stream broke (4 s of 6, by default), a dead host is DOWN within 10 s.
-PING_EVERY_S = 2.2
-PING_TIMEOUT_S = 3.0
+# With what is left to an agent whose stream broke (4 s of 6, by default), a dead host is DOWN within 10 s. More time to
+# answer and less between: a host that is only busy must not be cut off, and come back to a manager that is busy too.
+PING_EVERY_S = 1.7
+PING_TIMEOUT_S = 3.5
 # What somebody who is no member may send: a token or a certificate, and a signing request; and hold meanwhile.
 STRANGERS = Bounds(message_bytes=64 << 10, streams=4, calls=256, idle_s=30.0)
 # A session carries at most 1,000 statuses or 10,000 images at once. A connection is one agent's or one client's.
