@@ -25,7 +25,6 @@ _BUILD = """
     --allow --annotation --attest --builder --cache-from --cache-to --call --cgroup-parent --check --compress
     --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --disable-content-trust --force-rm --isolation
     -m --memory --memory-swap --metadata-file --no-cache-filter --provenance --push --rm --sbom --security-opt --squash
-    --ssh
 """
 _TABLE = {
     **dict.fromkeys(("build", "image build", "builder build", "buildx build"), _BUILD),

@@ -7,10 +7,12 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from agent.api.counterpart import Counterpart
 from agent.build import report
 from agent.build.builder import Builder
 from agent.build.context import Contexts
@@ -18,7 +20,6 @@ from agent.build.flags import Network
 from agent.build.job import Job
 from agent.build.run import Setting
 from agent.build.tree import Entry, Tree
-from agent.image.auth import Credentials
 from shoal import codec
 from shoal import reference as references
 from shoal.errors import InvalidArgument, Unsupported
@@ -58,7 +59,9 @@ class BuildService(BuildServiceServicer):
             )
             await _receive(requests, contexts, missing)
             events = _Events()
-            job = _job(opening, Tree(entries), _Login(requests, events))
+            client = Counterpart(requests, events.put)
+            listening = asyncio.ensure_future(client.listen())
+            job = _job(opening, Tree(entries), client)
             building = asyncio.ensure_future(self._builder.build(job, events.tell))
             building.add_done_callback(lambda _: events.end())
             try:
@@ -66,10 +69,10 @@ class BuildService(BuildServiceServicer):
                     yield event
                 image_id = await building
             finally:
-                if not building.done():
-                    # The client is gone: what runs for it ends before this call does.
-                    building.cancel()
-                    await asyncio.wait({building})
+                # Where the client is gone, what runs for it ends before this call does.
+                for each in (building, listening):
+                    each.cancel()
+                await asyncio.wait({building, listening})
             if opening.output == "tar":
                 async for chunk in self._builder.files(image_id):
                     yield wire.BuildImageResponse(tar=chunk)
@@ -101,24 +104,6 @@ class _Events:
         while (response := await self._queue.get()) is not None:
             self._room.release()
             yield response
-
-
-class _Login:
-    """Asks the client for credentials, one image at a time."""
-
-    def __init__(self, requests: AsyncIterator[wire.BuildImageRequest], events: _Events) -> None:
-        self._requests = requests
-        self._events = events
-        self._asking = asyncio.Lock()
-
-    async def __call__(self, image: str) -> Credentials | None:
-        async with self._asking:
-            await self._events.put(wire.BuildImageResponse(login=image))
-            answer = await anext(aiter(self._requests), None)
-            if answer is None or answer.WhichOneof("request") != "credentials":
-                raise InvalidArgument(f"no credentials came for {image}")
-            said = answer.credentials
-            return Credentials(said.username, said.password) if said.username else None
 
 
 @asynccontextmanager
@@ -185,7 +170,7 @@ async def _receive(requests: AsyncIterator[wire.BuildImageRequest], contexts: Co
             writer.abort()
 
 
-def _job(opening: wire.BuildOpen, tree: Tree, login: _Login) -> Job:
+def _job(opening: wire.BuildOpen, tree: Tree, client: Counterpart) -> Job:
     try:
         network = Network(opening.network or "default")
     except ValueError as error:
@@ -212,7 +197,8 @@ def _job(opening: wire.BuildOpen, tree: Tree, login: _Login) -> Job:
         secrets=dict(opening.secrets),
         epoch=opening.epoch if opening.HasField("epoch") else None,
         debug=opening.debug,
-        login=login,
+        login=client.login,
+        ssh={each: partial(client.ssh, each) for each in opening.ssh},
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from agent.build.cache import Cache
 from agent.build.context import Contexts
+from agent.build.forward import OpenLine
 from agent.build.run import Runner, Setting
 from agent.build.state import State
 from agent.build.tree import Tree
@@ -30,7 +31,8 @@ async def nobody(_image: str) -> Credentials | None:
 
 class Job(msgspec.Struct, frozen=True):
     """`epoch`: SOURCE_DATE_EPOCH, the second that nothing in the image is younger than. `login` gives
-    the credentials for an image; `debug`: a command that fails leaves an image."""
+    the credentials for an image; `debug`: a command that fails leaves an image; `ssh`: the
+    SSH agents that commands may ask, by id."""
 
     dockerfile: str
     name: str
@@ -47,6 +49,7 @@ class Job(msgspec.Struct, frozen=True):
     epoch: int | None = None
     debug: bool = False
     login: Login = nobody
+    ssh: dict[str, OpenLine] = {}
 
 
 class Tools(msgspec.Struct, frozen=True):

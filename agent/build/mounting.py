@@ -1,4 +1,4 @@
-"""What `--mount` puts into the container of a RUN: binds of a context, a stage or an image, caches, secrets, tmpfs.
+"""What `--mount` puts into the container of a RUN: binds, caches, secrets, tmpfs, the user's SSH agent.
 
 What a bind shows is a copy, made for the step and gone with it: so the command may write to it, and nobody sees it.
 Secrets are files in memory, for as long as the command runs.
@@ -19,10 +19,11 @@ import msgspec
 
 from agent.build import cachekey, flags, transfer
 from agent.build.flags import MountKind, Sharing
+from agent.build.forward import forwarded
 from agent.build.job import Job, Solved, Tools
 from agent.build.tree import content_digest
 from agent.image.layer import Place
-from shoal.errors import InvalidArgument, NotFound, Unsupported
+from shoal.errors import InvalidArgument, NotFound
 from shoal.ids import new_id
 from shoal.model.container import Mount, MountType
 
@@ -66,7 +67,7 @@ class Mounting:
                 elif each.kind == MountKind.BIND:
                     mounts.append(await self._shown(each, place.upper.parent / f"shown-{number}", stage))
                 else:
-                    raise Unsupported("RUN --mount=type=ssh is not supported yet", hint="give the key as a secret")
+                    mounts += await self._ssh(each, folder / str(number), number, variables, stack)
             yield tuple(mounts), variables
 
     def _secret(self, wanted: flags.Mount, path: Path, variables: dict[str, str]) -> list[Mount]:
@@ -84,6 +85,21 @@ class Mounting:
         os.chown(path, wanted.uid, wanted.gid)
         path.chmod(0o400 if wanted.mode is None else wanted.mode)
         return [_bind(path, wanted.target or f"{_SECRETS}/{name}", read_only=True)]
+
+    async def _ssh(
+        self, wanted: flags.Mount, path: Path, number: int, variables: dict[str, str], stack: AsyncExitStack
+    ) -> list[Mount]:
+        name = wanted.id or "default"
+        open_line = self._job.ssh.get(name)
+        if open_line is None:
+            if wanted.required:
+                raise NotFound(f"SSH agent {name}: not found", hint=f"give it with --ssh {name}")
+            return []
+        mode = 0o600 if wanted.mode is None else wanted.mode
+        await stack.enter_async_context(forwarded(path, open_line, mode=mode, owner=(wanted.uid, wanted.gid)))
+        target = wanted.target or f"/run/shoal/ssh-agent.{number}"
+        variables.setdefault("SSH_AUTH_SOCK", target)
+        return [_bind(path, target, read_only=False)]
 
     async def _cache(self, wanted: flags.Mount, stage: int, stack: AsyncExitStack) -> Mount:
         """A folder that outlives the build. `locked`: one command at a time has it; `private`: who comes while another

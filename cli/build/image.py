@@ -13,6 +13,7 @@ from cli.build import output as outputs
 from cli.build.output import Output
 from cli.build.progress import progress
 from cli.build.source import Source, source
+from cli.build.ssh import agents
 from cli.build.upload import Conversation
 from cli.client import Client
 from cli.command import Flags, command, flag, switch
@@ -62,6 +63,9 @@ class BuildFlags(Flags):
     shm_size: Annotated[
         int, flag("--shm-size", metavar="bytes", parse=size.size, help="Size of /dev/shm of RUN instructions")
     ] = 0
+    ssh: Annotated[
+        list[str], flag("--ssh", metavar="list", help='SSH agent for RUN --mount=type=ssh ("default", "id=socket")')
+    ] = []
     tag: Annotated[list[str], flag("-t", "--tag", metavar="list", help='Name of the image ("name:tag")')] = []
     target: Annotated[str, flag("--target", help="Stage to build")] = ""
     ulimit: Annotated[
@@ -83,12 +87,14 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, typer.Ar
     target = outputs.output(flags.output)
     shown = progress("quiet" if flags.quiet else flags.progress, sys.stderr)
     client = client.on(flags.node) if flags.node else client
+    lent = agents(flags.ssh, pair.own_environment())
     opening = _opening(flags, target)
+    opening.ssh.extend(lent)
     held = source(path, flags.file)
     found = await asyncio.to_thread(held.__enter__)
     try:
         _describe(opening, found)
-        conversation = Conversation(client.calls, found.context, shown)
+        conversation = Conversation(client.calls, found.context, shown, lent)
         try:
             async with aclosing(conversation.follow(opening)) as pieces:
                 await _deliver(pieces, target)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import grpc.aio
@@ -10,6 +11,7 @@ import grpc.aio
 from cli import credentials
 from cli.build.context import Context
 from cli.build.progress import Progress
+from cli.build.ssh import Lender
 from cli.calls import Calls
 from shoal.errors import ShoalError, Unavailable
 from shoal.v1 import build_pb2
@@ -21,10 +23,12 @@ _CHUNK = 1 << 20
 class Conversation:
     """One build. `excerpt` is what the agent shows of a Dockerfile that failed, `debug_image` has what was written."""
 
-    def __init__(self, calls: Calls, context: Context, shown: Progress) -> None:
+    def __init__(self, calls: Calls, context: Context, shown: Progress, agents: Mapping[str, str]) -> None:
         self._calls = calls
         self._context = context
         self._shown = shown
+        self._agents = agents
+        self._writing = asyncio.Lock()
         self.excerpt = ""
         self.image_id = ""
         self.debug_image = ""
@@ -35,6 +39,11 @@ class Conversation:
         Raises what the agent says. Who stops reading ends the build.
         """
         call = self._calls.builds().BuildImage()
+
+        async def say(number: int, data: bytes) -> None:
+            await self._write(call, ssh=build_pb2.SshData(number=number, data=data))
+
+        lender = Lender(self._agents, say)
         try:
             with self._calls.translated():
                 await call.write(build_pb2.BuildImageRequest(open=opening))
@@ -47,21 +56,26 @@ class Conversation:
                     if response.WhichOneof("response") == "tar":
                         yield response.tar
                     else:
-                        await self._take(call, response)
+                        await self._take(call, response, lender)
                 await call.code()
         finally:
+            await lender.close()
             call.cancel()
         if not self.image_id:
             raise Unavailable("the build ended without an image", hint="see the agent's log")
 
-    async def _take(self, call: Any, response: build_pb2.BuildImageResponse) -> None:
+    async def _take(self, call: Any, response: build_pb2.BuildImageResponse, lender: Lender) -> None:
         match response.WhichOneof("response"):
             case "wanted":
                 await self._send(call, response.wanted.digests)
             case "login":
                 known = credentials.find(response.login)
                 said = build_pb2.BuildCredentials(username=known.username, password=known.password)
-                await call.write(build_pb2.BuildImageRequest(credentials=said))
+                await self._write(call, credentials=said)
+            case "ssh_open":
+                await lender.open(response.ssh_open.number, response.ssh_open.id)
+            case "ssh":
+                await lender.take(response.ssh.number, response.ssh.data)
             case "step":
                 self._shown.step(response.step)
             case "output":
@@ -74,6 +88,11 @@ class Conversation:
                 self.excerpt = response.excerpt
             case "done":
                 self.image_id = response.done.image_id
+
+    async def _write(self, call: Any, **fields: Any) -> None:
+        """One at a time: several may want to."""
+        async with self._writing:
+            await call.write(build_pb2.BuildImageRequest(**fields))
 
     async def _send(self, call: Any, digests: Any) -> None:
         """The files that the agent lacks, in its order."""

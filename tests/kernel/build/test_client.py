@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.runtime.wire import address
 from tests.kernel.build.test_build import write
 from tests.kernel.container.conftest import Engine, Shell
 
@@ -127,6 +129,43 @@ async def test_builds_of_one_moment_are_the_same_everywhere(shell: Shell, tmp_pa
     assert shown.text.startswith("2001-09-09T01:46:40")
 
 
+async def test_the_users_ssh_agent_is_lent_to_a_command(engine: Engine, shell: Shell, tmp_path: Path) -> None:
+    """What goes through is nobody's business. The image has nothing that speaks to a socket: the test does, by the path
+    that is mounted into the container."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"signed " + await reader.readline())
+        writer.close()
+
+    path = tmp_path / "agent.sock"
+    server = await asyncio.start_unix_server(answer, path)
+    folder = write(
+        tmp_path / "app",
+        Dockerfile="FROM busybox\nRUN --mount=type=ssh,id=other test -z $SSH_AUTH_SOCK\n"
+        "RUN --mount=type=ssh,id=mine,mode=0640,gid=7 --mount=type=cache,target=/gate "
+        "stat -c '%a %g %F' $SSH_AUTH_SOCK > /said && until test -e /gate/go; do sleep 0.1; done\n",
+    )
+    building = asyncio.ensure_future(shell("build", "--ssh", f"mine={path}", "-t", "app", str(folder)))
+    async with asyncio.timeout(60):
+        while not (found := [each for each in (engine.paths.run / "build").rglob("*") if each.is_socket()]):
+            assert not building.done(), building.result()
+            await asyncio.sleep(0.02)
+    for word in (b"a", b"b"):
+        with address(found[0]) as name:
+            reader, writer = await asyncio.open_unix_connection(name)
+        writer.write(word + b"\n")
+        assert await asyncio.wait_for(reader.read(), 20) == b"signed " + word + b"\n"
+        writer.close()
+    [gate] = (engine.paths.data / "build" / "mounts").iterdir()
+    (gate / "go").touch()
+    built = await building
+    server.close()
+    assert built.code == 0, built.err
+    ran = await shell("run", "--rm", "app", "sh", "-c", "cat /said; ls /run")
+    assert ran.text.startswith("640 7 socket\n")
+    assert "shoal" not in ran.text
+
+
 async def test_a_failed_command_leaves_a_shell_to_look_around_in(shell: Shell, tmp_path: Path) -> None:
     folder = write(
         tmp_path / "app",
@@ -147,7 +186,9 @@ async def test_a_failed_command_leaves_a_shell_to_look_around_in(shell: Shell, t
         (("-f", "nope", "."), 1, "failed to read dockerfile: open nope: no such file or directory"),
         (("--platform", "linux/s390x", "app"), 1, "cannot build for linux/s390x"),
         (("--target", "nope", "app"), 1, "target stage 'nope' could not be found"),
-        (("--ssh", "default", "app"), 125, "flag --ssh of 'shoal build' is not supported yet"),
+        (("--ssh", "k=/nope", "app"), 1, "there is no socket /nope"),
+        (("--ssh", "k=app/Dockerfile", "app"), 125, "--ssh with a key (app/Dockerfile) is not supported"),
+        (("--push", "app"), 125, "flag --push of 'shoal build' is not supported yet"),
         (("--network", "container:x", "app"), 1, "network container:x is not supported for a build"),
         (("-t", "UPPER", "app"), 1, "must be lowercase"),
         (("--secret", "src=x", "app"), 125, "has no id"),

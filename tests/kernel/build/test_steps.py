@@ -134,7 +134,7 @@ COPY one /alias/through
         ("COPY --chmod=u+x a /x", "--chmod=u+x is not supported"),
         ("COPY --chown=nobody a /x", "unable to find user nobody"),
         ("RUN --security=insecure true", "RUN --security=insecure is not supported"),
-        ("RUN --mount=type=ssh true", "RUN --mount=type=ssh is not supported yet"),
+        ("RUN --mount=type=ssh,required true", "SSH agent default: not found"),
         ("RUN --mount=type=secret,id=s,required true", "secret s: not found"),
         ("RUN nosuch", "exit code: 127"),
         ('RUN ["nosuch"]', "nosuch"),
