@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
+import msgspec
 
 from agent.api.counterpart import Counterpart
 from agent.build import report
@@ -62,6 +63,8 @@ class BuildService(BuildServiceServicer):
             client = Counterpart(requests, events.put)
             listening = asyncio.ensure_future(client.listen())
             job = _job(opening, Tree(entries), client)
+            if opening.output == "tar":
+                job = msgspec.structs.replace(job, tar=events.files)
             building = asyncio.ensure_future(self._builder.build(job, events.tell))
             building.add_done_callback(lambda _: events.end())
             try:
@@ -73,9 +76,6 @@ class BuildService(BuildServiceServicer):
                 for each in (building, listening):
                     each.cancel()
                 await asyncio.wait({building, listening})
-            if opening.output == "tar":
-                async for chunk in self._builder.files(image_id):
-                    yield wire.BuildImageResponse(tar=chunk)
             yield wire.BuildImageResponse(done=wire.BuildDone(image_id=image_id))
 
     async def PruneBuilds(self, request: wire.PruneBuildsRequest, _context: Context) -> wire.PruneBuildsResponse:
@@ -92,6 +92,9 @@ class _Events:
 
     async def tell(self, event: report.Event) -> None:
         await self.put(_event(event))
+
+    async def files(self, chunk: bytes) -> None:
+        await self.put(wire.BuildImageResponse(tar=chunk))
 
     async def put(self, response: wire.BuildImageResponse) -> None:
         await self._room.acquire()
@@ -155,19 +158,31 @@ def _entry(path: bytes, mode: int, size: int, mtime_ns: int, content: bytes) -> 
 
 
 async def _receive(requests: AsyncIterator[wire.BuildImageRequest], contexts: Contexts, missing: list[str]) -> None:
-    """The files that were wanted, in that order; several small ones in one go to a thread."""
+    """The files that were wanted, in that order."""
+    incoming = aiter(requests)
     for digest in missing:
+        part = await _part(incoming, digest)
+        if part.last:
+            await asyncio.to_thread(contexts.store, part.data, digest)
+            continue
         writer = await asyncio.to_thread(contexts.writer, digest)
         try:
-            async for request in requests:
-                if request.WhichOneof("request") != "file" or request.file.digest.hex() != digest[7:]:
-                    raise InvalidArgument(f"the file {digest} of the context was to come")
-                await asyncio.to_thread(writer.write, request.file.data)
-                if request.file.last:
+            rest = part
+            while True:
+                await asyncio.to_thread(writer.write, rest.data)
+                if rest.last:
                     break
+                rest = await _part(incoming, digest)
             await asyncio.to_thread(writer.commit)
         finally:
             writer.abort()
+
+
+async def _part(incoming: AsyncIterator[wire.BuildImageRequest], digest: str) -> wire.ContextFile:
+    request = await anext(incoming, None)
+    if request is None or request.WhichOneof("request") != "file" or request.file.digest.hex() != digest[7:]:
+        raise InvalidArgument(f"the file {digest} of the context was to come")
+    return request.file
 
 
 def _job(opening: wire.BuildOpen, tree: Tree, client: Counterpart) -> Job:

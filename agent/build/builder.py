@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
@@ -80,18 +79,14 @@ class Builder:
         return self._tools.contexts
 
     async def build(self, job: Job, tell: Tell) -> str:
-        """The image's id. Raises ShoalError in docker's words; the lines that are to blame are told before."""
+        """The image's id, empty where none is made. Raises ShoalError in docker's words; before that, the lines that
+        are to blame are told."""
         reporter = Reporter(tell, self._tools.clock)
         try:
             async with self._tools.images.working():
                 try:
                     solved = await self._solved(job, reporter)
-                    async with reporter.step("exporting to image") as handle:
-                        document = self._document(job, solved)
-                        image_id = await self._tools.images.built(document, solved.layers, job.tags)
-                        told = [f"writing image {image_id}", *(f"naming to {tag.canonical}" for tag in job.tags)]
-                        await handle.write(1, "".join(f"{line}\n" for line in told).encode())
-                    return image_id
+                    return await self._delivered(job, solved, reporter)
                 finally:
                     await self._tools.cache.settle(now_ns=self._tools.clock.now_ns())
         except DockerfileError as error:
@@ -102,6 +97,21 @@ class Builder:
             await tell(Shown(excerpt(job.dockerfile, job.name, failed.found.first, failed.found.last)))
             kind = TREE.get(type(failed.error).__name__, ShoalError)
             raise kind(f"failed to solve: {failed.error.message}", hint=failed.error.hint) from failed
+
+    async def _delivered(self, job: Job, solved: Solved, reporter: Reporter) -> str:
+        if job.tar is not None:
+            async with reporter.step("exporting files"):
+                fresh = self._tools.images.fresh
+                async with fresh.placing(()) as aside:
+                    folders = fresh.folders(solved.below) or (str(aside.upper),)
+                    async for chunk in transfer.exported(folders, str(aside.mount)):
+                        await job.tar(chunk)
+            return ""
+        async with reporter.step("exporting to image") as handle:
+            image_id = await self._tools.images.built(self._document(job, solved), solved.layers, job.tags)
+            told = [f"writing image {image_id}", *(f"naming to {tag.canonical}" for tag in job.tags)]
+            await handle.write(1, "".join(f"{line}\n" for line in told).encode())
+        return image_id
 
     async def _solved(self, job: Job, reporter: Reporter) -> Solved:
         try:
@@ -154,15 +164,6 @@ class Builder:
             layers=solved.layers,
             made=solved.made,
         )
-
-    async def files(self, image_id: str) -> AsyncGenerator[bytes, None]:
-        """A tar of an image's files."""
-        _, layers = await self._tools.images.base(image_id)
-        fresh = self._tools.images.fresh
-        async with fresh.placing(()) as aside:
-            folders = fresh.folders([each.chain_id for each in layers]) or (str(aside.upper),)
-            async for chunk in transfer.exported(folders, str(aside.mount)):
-                yield chunk
 
     async def prune(self, *, unused_s: int) -> Pruned:
         """Forget the steps that were not used for so long, files of contexts and what cache mounts keep. What builds

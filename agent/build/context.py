@@ -78,9 +78,12 @@ class Contexts:
         """A content on its way in, that must come out as `digest`."""
         return Writer(self, self._fresh / new_id(), digests.check(digest) if digest else "")
 
-    def store(self, data: bytes) -> str:
-        """A content that is here; its digest. It stays as long as somebody is `using` it."""
+    def store(self, data: bytes, expected: str = "") -> str:
+        """A content that is here; its digest, which must be the one that was expected. It stays as long as somebody is
+        `using` it."""
         digest = digests.of(data)
+        if expected and digest != expected:
+            raise InvalidArgument(f"a file of the build context came as {digest} and was announced as {expected}")
         if digest not in self._known:
             writer = self.writer(digest)
             try:

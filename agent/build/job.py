@@ -32,7 +32,7 @@ async def nobody(_image: str) -> Credentials | None:
 class Job(msgspec.Struct, frozen=True):
     """`epoch`: SOURCE_DATE_EPOCH, the second that nothing in the image is younger than. `login` gives
     the credentials for an image; `debug`: a command that fails leaves an image; `ssh`: the
-    SSH agents that commands may ask, by id."""
+    SSH agents that commands may ask, by id; `tar` takes the files of what was built, and no image is made then."""
 
     dockerfile: str
     name: str
@@ -48,6 +48,7 @@ class Job(msgspec.Struct, frozen=True):
     secrets: dict[str, bytes] = {}
     epoch: int | None = None
     debug: bool = False
+    tar: Callable[[bytes], Awaitable[None]] | None = None
     login: Login = nobody
     ssh: dict[str, OpenLine] = {}
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 import socket
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,14 +60,14 @@ def ignored(root: Path, dockerfile: Path | None) -> Matcher:
     return Matcher(())
 
 
-def gather(root: Path, hidden: Matcher, name: str) -> Context:
+def gather(root: Path, hidden: Matcher, name: str, *, now_ns: int) -> Context:
     """Raises ShoalError for a file that cannot be read. `name` is what it is remembered by; empty: it is not."""
     cache = _cache_path(name) if name else None
     known = _load(cache) if cache else {}
     context = Context(root)
     fresh: _Known = {}
     read = False
-    unsure_ns = time.time_ns() - _UNSURE_NS
+    unsure_ns = now_ns - _UNSURE_NS
     for path, entry in _walk(os.fsencode(root), hidden):
         about = entry.stat(follow_symlinks=False)
         kind = stat.S_IFMT(about.st_mode)

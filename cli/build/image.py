@@ -108,9 +108,9 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, typer.Ar
     finally:
         await asyncio.to_thread(held.__exit__, None, None, None)
     shown.end(failed=False)
-    if flags.iidfile:
+    if flags.iidfile and conversation.image_id:
         await asyncio.to_thread(Path(flags.iidfile).write_text, conversation.image_id, encoding="ascii")
-    if flags.quiet:
+    if flags.quiet and conversation.image_id:
         print(conversation.image_id)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ def _local(folder: Path, dockerfile: str, *, remembered: bool, inside: bool) -> 
         text = _read(path)
     name = name_of(folder) if remembered else ""
     shown = path.name if path is not None else "Dockerfile"
-    return Source(gather(folder, ignored(folder, path), name), text, shown, name)
+    return Source(gather(folder, ignored(folder, path), name, now_ns=time.time_ns()), text, shown, name)
 
 
 def _read(path: Path) -> bytes:
@@ -89,7 +90,9 @@ def _streamed(stream: IO[bytes], dockerfile: str, stack: contextlib.ExitStack) -
     if not _is_archive(head):
         if dockerfile:
             raise InvalidArgument("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
-        return Source(gather(_folder(stack), Matcher(()), ""), head + stream.read(), "Dockerfile")
+        return Source(
+            gather(_folder(stack), Matcher(()), "", now_ns=time.time_ns()), head + stream.read(), "Dockerfile"
+        )
     folder = _folder(stack)
     try:
         with tarfile.open(fileobj=_Rejoined(head, stream), mode="r|*") as archive:

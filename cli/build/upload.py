@@ -30,6 +30,7 @@ class Conversation:
         self._agents = agents
         self._writing = asyncio.Lock()
         self.excerpt = ""
+        self.done = False
         self.image_id = ""
         self.debug_image = ""
 
@@ -61,8 +62,8 @@ class Conversation:
         finally:
             await lender.close()
             call.cancel()
-        if not self.image_id:
-            raise Unavailable("the build ended without an image", hint="see the agent's log")
+        if not self.done:
+            raise Unavailable("the build ended before it was done", hint="see the agent's log")
 
     async def _take(self, call: Any, response: build_pb2.BuildImageResponse, lender: Lender) -> None:
         match response.WhichOneof("response"):
@@ -87,7 +88,7 @@ class Conversation:
             case "excerpt":
                 self.excerpt = response.excerpt
             case "done":
-                self.image_id = response.done.image_id
+                self.done, self.image_id = True, response.done.image_id
 
     async def _write(self, call: Any, **fields: Any) -> None:
         """One at a time: several may want to."""

@@ -103,8 +103,12 @@ async def test_the_result_goes_where_it_is_wanted(shell: Shell, tmp_path: Path) 
         assert archive.getnames() == ["deep", "deep/one"]
     await shell("build", "-o", "type=tar,dest=out.tar", str(folder), cwd=tmp_path)
     assert (tmp_path / "out.tar").read_bytes() == tar.out
+    assert len((await shell("images", "-q")).text.split()) == 2  # files alone leave no image
     refused = await shell("build", "-o", "type=oci,dest=x", str(folder))
     assert (refused.code, "type=oci is not supported yet" in refused.err) == (125, True)
+    pruned = await shell("builder", "prune", "-f")
+    assert pruned.text.startswith("Deleted build cache objects:\nCOPY one /deep/one\n\nTotal reclaimed space: "), pruned
+    assert (await shell("builder", "prune", "-f")).text == "Total reclaimed space: 0B\n"
     labelled = await shell("build", "-q", "--label", "a=b", str(folder))
     inspected = await shell("image", "inspect", "--format", "{{.Config.Labels.a}}", labelled.text.strip())
     assert inspected.text == "b\n"
