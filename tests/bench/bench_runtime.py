@@ -125,9 +125,9 @@ def _logs(box: Box, place: Place, runner: asyncio.Runner) -> Row:
 
     async def once() -> None:
         limits = {"log_path": str(log), "log_max_bytes": LOGGED // 4, "log_max_files": 2}
-        await box.start(config, rootfs=Rootfs(path=str(place.root)), **limits)
-        assert (await box.runtime.wait("c")).code == 0
-        await box.runtime.delete("c")
+        await box.start(config, name="logged", rootfs=Rootfs(path=str(place.root)), **limits)
+        assert (await box.runtime.wait("logged")).code == 0
+        await box.runtime.delete("logged")
 
     piped = f"cat {place.root}/lines | cat > /dev/null"
     taken = in_turns(lambda: runner.run(once()), lambda: _quietly("sh", "-c", piped), 5)
