@@ -7,10 +7,7 @@ which dies in between leaves nothing that the next one does not know how to remo
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import resource
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,14 +17,15 @@ from typing import Any, NamedTuple
 from agent.kernel import pidfd as pidfds
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Executor, Failed, Process, Program
-from agent.runtime import blocks, capability, console, lsm, seccomp
+from agent.runtime import blocks, console, lsm, seccomp
 from agent.runtime.blocks import Wiring
 from agent.runtime.cgroups.group import Group, Groups
-from agent.runtime.confine import Bounds
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.foreign import Foreign
+from agent.runtime.means import bounds, can_mknod, compiled
 from agent.runtime.mounts import Root
+from agent.runtime.outcome import failure, translated
 from agent.runtime.record import RUNNING, STARTING, Record, Records, boot_id
 from agent.runtime.spare import Spare
 from agent.runtime.spec import config as specs
@@ -37,7 +35,6 @@ from agent.runtime.spec.process import parse_process
 from agent.runtime.stdio import Streams
 
 _ENTERED = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
-_LOOKED_UP = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class Running(NamedTuple):
@@ -358,69 +355,7 @@ def terminal_streams(master: int) -> Streams:
     return Streams({master: 1}, os.dup(master), os.dup(master))
 
 
-def compiled(config: Spec) -> seccomp.Filter | None:
-    """The filter of a configuration, if it has one. Raises Failure for what it cannot express."""
-    if config.seccomp is None:
-        return None
-    try:
-        return seccomp.compile_profile(config.seccomp)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Failure("InvalidArgument", f"config: linux.seccomp: {error}") from error
-
-
 def _kill(process: Process) -> None:
     pidfds.send_signal(process.pidfd, 9)
     os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
     os.close(process.pidfd)
-
-
-def bounds(nofile: int) -> Bounds:
-    """What this process can give; `nofile` is the soft limit of descriptors for who names none."""
-    hard = []
-    for name in dir(resource):
-        if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE":
-            number = getattr(resource, name)
-            limit = resource.getrlimit(number)[1]
-            hard.append((number, limit if limit != resource.RLIM_INFINITY else (1 << 64) - 1))
-    most = dict(hard)[resource.RLIMIT_NOFILE]
-    return Bounds(capability.own_permitted(), tuple(hard), ((resource.RLIMIT_NOFILE, min(nofile, most), most),))
-
-
-def can_mknod(path: str) -> bool:
-    """In a host that is itself a container, making device nodes may be forbidden: then they are bind mounts."""
-    try:
-        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
-    except PermissionError:
-        return False
-    os.unlink(path)  # noqa: PTH108 - one line of strings
-    return True
-
-
-def translated(failed: Failed, process: OciProcess) -> Failure:
-    """A failed program in docker's words, with the step and errno that tell what happened."""
-    name, number = process.args[0], failed.errno
-    detail = f"({failed.op.call}, errno {number})"
-    if failed.op.call not in ("execve", "faccessat") or not number:
-        hint = "the path contains a symbolic link where none is allowed" if number == errno.ELOOP else ""
-        return Failure("StartFailed", f"unable to start container process: {failed}", hint)
-    if "/" not in name and number in _LOOKED_UP:
-        return Failure("CommandNotFound", f'exec: "{name}": executable file not found in $PATH {detail}')
-    if number in (errno.ENOENT, errno.ENOTDIR):
-        return Failure(
-            "CommandNotFound",
-            f'exec: "{name}": stat {name}: no such file or directory {detail}',
-            "if the file is there, the interpreter that its first line names is not",
-        )
-    if number == errno.EACCES:
-        return Failure("CommandNotExecutable", f'exec: "{name}": permission denied {detail}')
-    if number == errno.ENOEXEC:
-        return Failure("CommandNotExecutable", f'exec: "{name}": exec format error {detail}')
-    return Failure("StartFailed", f'exec: "{name}": {os.strerror(number)} {detail}')
-
-
-def failure(error: BaseException) -> BaseException:
-    """What the agent is told: a Failure as it is, an OSError with its words, a bug as itself."""
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        return Failure("StartFailed", f"unable to start container process: {error.strerror or error}{where}")
-    return error

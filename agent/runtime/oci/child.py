@@ -18,8 +18,8 @@ from agent.kernel import portable, table
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Failed, Program
 from agent.runtime.failure import Failure
+from agent.runtime.outcome import failure, translated
 from agent.runtime.spec.process import Process
-from agent.runtime.starter import failure, translated
 
 _WORD = 64
 

@@ -15,7 +15,6 @@ import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from agent.runtime.blocks import Stops, Wiring
 from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
+from agent.runtime.means import bounds, can_mknod, compiled
 from agent.runtime.mounts import Root
 from agent.runtime.oci import child, copyup, home, hooks, idmap
 from agent.runtime.oci.child import Child, Surroundings
@@ -33,7 +33,6 @@ from agent.runtime.oci.record import CREATED, CREATING, Place, Record, group_of,
 from agent.runtime.oci.report import Report
 from agent.runtime.spec import config as specs
 from agent.runtime.spec.config import Spec
-from agent.runtime.starter import bounds, can_mknod, compiled
 
 PARENT = "shoal-runtime"  # the cgroup of containers whose configuration names none
 
@@ -156,7 +155,7 @@ def _born(place: Place, record: Record, spec: Spec, group: Group, wish: Wish) ->
         try:
             record = _with_pid(record, born.pid)
             _lead(place, record, spec, born, ours)
-            place.save(replace(record, made=True))
+            place.save(record._replace(made=True))
         except BaseException:
             kill(born)
             raise
@@ -277,7 +276,7 @@ def write_pid(path: str, pid: int) -> None:
 
 
 def _with_pid(record: Record, pid: int) -> Record:
-    return replace(record, pid=pid, start_time=pidfds.start_time(pid))
+    return record._replace(pid=pid, start_time=pidfds.start_time(pid))
 
 
 def _user() -> str:

@@ -16,6 +16,7 @@ from agent.runtime.blocks import Wiring
 from agent.runtime.cgroups.group import Groups
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
+from agent.runtime.means import bounds, compiled
 from agent.runtime.oci import child, home, idmap
 from agent.runtime.oci.arguments import Options, usage
 from agent.runtime.oci.child import Child, Surroundings
@@ -23,7 +24,6 @@ from agent.runtime.oci.create import entrances, kill, own_stdio, write_pid
 from agent.runtime.oci.record import CREATED, RUNNING, Place, group_of, status
 from agent.runtime.spec import config as specs
 from agent.runtime.spec.process import parse_process
-from agent.runtime.starter import bounds, compiled
 
 _SETS = ("bounding", "effective", "permitted")
 

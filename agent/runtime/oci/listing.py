@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +53,9 @@ def pids(place: Place) -> list[int]:
 
 def processes(numbers: Iterable[int]) -> str:
     """What `ps -ef` of the host says of them."""
+    import shutil  # only here, and dear to a command that is short
+    import subprocess
+
     program = shutil.which("ps")
     if program is None:
         raise Failure("Unsupported", "this host has no ps", "use --format json")

@@ -17,12 +17,10 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.kernel import pidfd
 from agent.runtime.cgroups.group import Group, Groups
@@ -33,8 +31,7 @@ CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", 
 _ID = re.compile(r"[\w][\w+.-]{0,1023}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     id: str
     bundle: str
     rootfs: str
@@ -67,7 +64,11 @@ class Place:
             raise Failure("Conflict", f"container with id exists: {self.id}") from None
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Idempotent. The directory is flat."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in self.path.iterdir():
+                entry.unlink(missing_ok=True)
+            self.path.rmdir()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -84,7 +85,7 @@ class Place:
 
     def save(self, record: Record) -> None:
         path = self.path / "state.json"
-        path.with_suffix(".new").write_text(json.dumps(asdict(record)), encoding="utf-8")
+        path.with_suffix(".new").write_text(json.dumps(record._asdict()), encoding="utf-8")
         path.with_suffix(".new").rename(path)
 
     def load(self) -> Record:
