@@ -37,10 +37,13 @@ def agent() -> None:
 
 def runtime() -> None:
     """Be an OCI runtime for one command."""
-    from agent.runtime.oci.main import run
-    from shoal import __version__
+    from agent.runtime.oci.sealed import ENTERING, seal
 
-    run(__version__)
+    if any(word in ENTERING for word in sys.argv[1:]):
+        seal()
+    from agent.runtime.oci.main import run
+
+    run()
 
 
 def manager() -> None:

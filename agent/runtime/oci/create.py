@@ -27,7 +27,7 @@ from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.means import bounds, can_mknod, compiled
 from agent.runtime.mounts import Root
-from agent.runtime.oci import child, copyup, home, hooks, idmap
+from agent.runtime.oci import child, copyup, home, hooks, idmap, sealed
 from agent.runtime.oci.child import Child, Surroundings
 from agent.runtime.oci.record import CREATED, CREATING, Place, Record, group_of, state, status
 from agent.runtime.oci.report import Report
@@ -211,6 +211,7 @@ def start(place: Place, report: Report) -> None:
 def _started(place: Place, record: Record, spec: Spec) -> None:
     try:
         if spec.hooks.get("startContainer"):
+            sealed.seal()
             pidfd = os.pidfd_open(record.pid)
             try:
                 hooks.run(spec, "startContainer", state(record, CREATED), pidfd=pidfd)

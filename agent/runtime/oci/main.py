@@ -19,18 +19,19 @@ from agent.runtime.oci.arguments import COMMANDS, GLOBAL, Line, Options, parse, 
 from agent.runtime.oci.child import Child
 from agent.runtime.oci.record import OCI_VERSION, Place
 from agent.runtime.oci.report import Report
+from shoal import __version__
 
 ROOT = "/run/shoal-runtime"
 _FAILED = 1
 
 
-def main(argv: list[str], version: str) -> int:
+def main(argv: list[str]) -> int:
     """Returns the exit code."""
     report = Report()
     try:
         line = parse(argv)
         report = _report(line.options)
-        return _run(line, report, version)
+        return _run(line, report)
     except Failure as error:
         report.error(f"{error.message}; {error.hint}" if error.hint else error.message)
     except OSError as error:
@@ -46,10 +47,10 @@ def _report(options: Options) -> Report:
     return Report(options.text("--log"), form == "json")
 
 
-def _run(line: Line, report: Report, version: str) -> int:
+def _run(line: Line, report: Report) -> int:
     options = line.options
     if options.given("--version"):
-        sys.stdout.write(f"shoal-runtime version {version}\nspec: {OCI_VERSION}\n")
+        sys.stdout.write(f"shoal-runtime version {__version__}\nspec: {OCI_VERSION}\n")
         return 0
     if options.given("--help") or line.own.given("--help") or not line.command:
         sys.stdout.write(_help(line.command))
@@ -259,11 +260,11 @@ _COMMANDS: Mapping[str, Callable[[Line, Path, Report], int]] = {
 }
 
 
-def run(version: str) -> None:
+def run() -> None:
     """The process itself."""
     syscalls.forbid_dumps()  # until its exec a child of ours is visible in the container, and is a copy of us
     syscalls.heed_internal_signals()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # what is ignored is inherited, whatever clone is told
         signal.signal(number, lambda _number, _frame: None)
     os.umask(0o022)
-    sys.exit(main(sys.argv[1:], version))
+    sys.exit(main(sys.argv[1:]))

@@ -52,6 +52,15 @@ def test_a_created_container_waits_and_a_started_one_runs_its_command(bench: Ben
     assert bench.groups() == []
 
 
+def test_what_enters_a_container_is_no_file_of_the_hosts(bench: Bench) -> None:
+    """CVE-2019-5736: an image that has /proc/self/exe run gets a sealed copy of the interpreter."""
+    assert bench.create(bench.config("true")).code == 0
+    exe = Path(f"/proc/{bench.state()['pid']}/exe")
+    assert str(exe.readlink()).startswith("/memfd:shoal-runtime")
+    with pytest.raises(OSError), exe.open("r+b"):
+        pass
+
+
 def test_run_gives_the_exit_code_and_leaves_nothing(bench: Bench) -> None:
     assert bench.run(bench.config("sh", "-c", "echo out; echo err >&2; exit 3")) == (3, "out\n", "err\n")
     config = bench.config("sh", "-c", "kill -TERM $$")
