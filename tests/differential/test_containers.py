@@ -215,9 +215,9 @@ CASES = {
     """,
     "events": """
         begin=$(date +%s)
-        engine run --name web busybox true
-        engine rm web >/dev/null
-        filters="--filter type=container --filter container=web"
+        engine run --name told busybox true
+        engine rm told >/dev/null
+        filters="--filter type=container --filter container=told"
         end=$(($(date +%s) + 1))
         engine events --since $begin --until $end $filters --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}'
         engine events --since $begin --until $end $filters --filter event=die --format '{{.Actor.Attributes.exitCode}}'

@@ -251,7 +251,7 @@ async def test_commands_print_names_and_refuse_like_docker(engine, shell):
     assert "No such container: nobody" in refused.err
     nothing = await shell("update", "site")
     assert (nothing.code, nothing.err.splitlines()[0]) == (
-        125,
+        1,
         "Error: you must provide one or more flags when using this command",
     )
 

@@ -236,7 +236,8 @@ async def test_no_swap_of_a_folder_for_a_link_leads_out_either(engine, tmp_path)
 )
 async def test_an_archive_reaches_nothing_but_the_container(engine, tmp_path, members):
     await engine.run("sleep", "100", name="web")
-    with contextlib.suppress(InvalidArgument):
+    # Refused by us, or by a kernel that protects links of others in sticky folders (fs.protected_symlinks).
+    with contextlib.suppress(ShoalError):
         await engine.containers.files.write("web", "/tmp", once(tar(*members)), keep_owner=True)
     assert await said(engine, "web", "ls /planted /etc/planted 2>/dev/null") == ""
     assert not (tmp_path / "planted").exists()
@@ -358,7 +359,7 @@ async def test_a_commit_holds_the_difference_and_nothing_else(engine, shell):
     assert (image.author, image.comment) == ("Jane", "changed")
     assert image.diff_ids[:-1] == base.diff_ids
     assert image.size_bytes - base.size_bytes < 100
-    assert image.config.env == ("IMAGE=yes", "A=b", "C=d")
+    assert image.config.env == ("A=b", "IMAGE=yes", "C=d")
     assert await engine.output(image="web:2") == (0, b"x\n", b"")
     script = "ls /home /srv/data; ls /data"
     assert await engine.output("sh", "-c", script, image="web:2") == (0, b"/home:\n\n/srv/data:\n", b"")
@@ -375,7 +376,7 @@ async def test_a_commit_of_a_stopped_one_and_of_nothing(engine, shell):
     ran = await shell("commit", "--pause=false", "idle")
     assert (await engine.images.get(ran.text.strip())).tags == ()
     assert "No such container" in (await shell("commit", "nobody", "x")).err
-    assert (await shell("commit", "idle", "UPPER")).code == 125
+    assert (await shell("commit", "idle", "UPPER")).code == 1
 
 
 async def test_an_agent_that_died_during_a_commit_lets_the_container_go_on(engine):

@@ -38,8 +38,8 @@ async def test_environment(engine):
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         f"HOSTNAME={container.meta.id[:12]}",
         "HOME=/root",
-        "IMAGE=mine",
         "A=1",
+        "IMAGE=mine",
     ]
 
 
