@@ -36,10 +36,10 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run one command line; prints to stdout and stderr and returns the exit code."""
+def run(argv: Sequence[str], commands: LazyGroup | None = None) -> int:
+    """Run one command line; prints to stdout and stderr and returns the exit code. `commands` is what `root` made."""
     try:
-        result = root().main(list(argv), prog_name=PROGRAM, standalone_mode=False)
+        result = (commands or root()).main(list(argv), prog_name=PROGRAM, standalone_mode=False)
     except UsageError as error:
         return _refuse(error)
     except ShoalError as error:

@@ -18,7 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO, NamedTuple, NoReturn
@@ -67,7 +67,7 @@ def main() -> NoReturn:
     """Serve at the path in argv until nobody has asked for ten minutes, or the code on disk is another."""
     path = Path(sys.argv[1])
     with _alone(path) as lock, socket.socket(socket.AF_UNIX) as listening:
-        _import_everything()
+        run = _import_everything()
         code, own = _code(), circumstances(os.getpid(), os.environb)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps (sigaction(2), SA_NOCLDWAIT)
         path.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def main() -> NoReturn:
                     if os.fork() == 0:
                         listening.close()
                         lock.close()
-                        _serve(connection, own)
+                        _serve(connection, own, run)
         except TimeoutError:
             pass
         finally:
@@ -103,7 +103,7 @@ def circumstances(pid: int, environment: Mapping[bytes, bytes]) -> tuple[object,
     return status, starting, limits, os.getpriority(os.PRIO_PROCESS, pid), (about / "root").readlink()
 
 
-def _serve(connection: socket.socket, own: tuple[object, ...]) -> NoReturn:
+def _serve(connection: socket.socket, own: tuple[object, ...], run: Callable[[list[str]], int]) -> NoReturn:
     """In the fork: be the command, or leave it to the client."""
     code = 1
     try:
@@ -116,8 +116,7 @@ def _serve(connection: socket.socket, own: tuple[object, ...]) -> NoReturn:
         _die_with(connection)
         connection.sendall(client.GO + struct.pack("!i", os.getpid()))
         _become(command)
-        app = importlib.import_module("cli.app")
-        code = app.flushed(app.run(command.argv[1:]))
+        code = run(command.argv[1:])
         fcntl.fcntl(connection, fcntl.F_SETFL, 0)  # the client's end is no reason to die any more
         connection.sendall(struct.pack("!i", code))
     except (OSError, ValueError):
@@ -202,13 +201,21 @@ def _alone(path: Path) -> Iterator[BinaryIO]:
             name.unlink(missing_ok=True)
 
 
-def _import_everything() -> None:
-    """Whatever any command imports, so that no fork has to."""
+def _import_everything() -> Callable[[list[str]], int]:
+    """Whatever any command imports, so that no fork has to. Returns what runs a command line to its exit code."""
     for name in _MODULES:
         importlib.import_module(name)
     registry: ModuleType = importlib.import_module("cli.registry")
     for entry in registry.COMMANDS.values():
         importlib.import_module(entry.function.partition(":")[0])
+    app: ModuleType = importlib.import_module("cli.app")
+    commands = app.root()
+
+    def run(argv: list[str]) -> int:
+        code: int = app.flushed(app.run(argv, commands))
+        return code
+
+    return run
 
 
 def _code() -> dict[str, int]:
