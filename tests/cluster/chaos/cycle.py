@@ -39,7 +39,7 @@ _STEP_S = 120.0
 def run(rack: Rack, cycles: int) -> list[str]:
     """What `cycles` cycles leave behind; empty when all is as it was."""
     # Its tasks may move when the machine is too busy to hear a node: then this is about something else.
-    rack.lab.shoal(rack.managers[0], "service", "scale", "steady=0")
+    rack.lab.shoal(rack.managers[0], "service", "scale", "-d", "steady=0")
     asyncio.run(_cycles(rack, range(_WARM)))
     before, held = leak.inventory(rack), leak.held_by(rack)
     asyncio.run(_cycles(rack, range(_WARM, _WARM + cycles)))
