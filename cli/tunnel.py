@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import tempfile
 
@@ -84,7 +85,9 @@ def argv(endpoint: Endpoint, local: str) -> list[str]:
         "PermitLocalCommand=yes",
         "LocalCommand=echo ready",
     ]
-    out = ["ssh", "-N", "-T"]
+    # Of `shoal machine env`: by that file, ssh knows machines by their names.
+    file = os.environ.get("SHOAL_SSH_CONFIG", "")
+    out = ["ssh", "-N", "-T", *(["-F", file] if file else [])]
     for option in options:
         out += ["-o", option]
     if endpoint.port:

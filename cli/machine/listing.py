@@ -18,6 +18,7 @@ from cli.output.table import Row
 from cli.parse.number import natural
 from machine.model import SSH_PORT, Machine
 from machine.record import Record, Records
+from machine.sshfile import write
 from shoal import __version__
 from shoal.errors import InvalidArgument, NotFound
 
@@ -121,9 +122,11 @@ def env(
     spoken = shell or os.path.basename(os.environ.get("SHELL", "sh"))  # noqa: PTH119
     if shell and shell not in _SET:
         raise InvalidArgument(f'unknown shell "{shell}"', hint=f"there are {', '.join(_SET)}")
-    values = {"SHOAL_HOST": "", "SHOAL_MACHINE_NAME": ""}
+    values = dict.fromkeys(("SHOAL_HOST", "SHOAL_SSH_CONFIG", "SHOAL_MACHINE_NAME"), "")
     if not unset:
-        values = {"SHOAL_HOST": url_of(storage.records().get(name).machine), "SHOAL_MACHINE_NAME": name}
+        records = storage.records()
+        records.get(name)
+        values = dict(zip(values, (f"ssh://{name}", str(write(records)), name), strict=True))
     set_it, unset_it = _SET.get(spoken, _SET["sh"]), _UNSET.get(spoken, _UNSET["sh"])
     for key, value in values.items():
         print(unset_it.format(key=key) if unset else set_it.format(key=key, value=value, quoted=shlex.quote(value)))
@@ -151,7 +154,7 @@ _UNSET = {
 
 
 def url_of(machine: Machine) -> str:
-    """As `-H` takes it. The user's own ssh does the rest, with the user's ssh_config."""
+    """As `-H` takes it, where the user's own ssh_config knows the rest; `env` needs none."""
     user = f"{machine.ssh.user}@" if machine.ssh.user else ""
     port = f":{machine.ssh.port}" if machine.ssh.port not in (0, SSH_PORT) else ""
     address = f"[{machine.address}]" if ":" in machine.address else machine.address
@@ -166,7 +169,7 @@ def _states(records: list[Record], timeout_s: int) -> list[tuple[State, str]]:
 
 
 def _is_active(machine: Machine) -> bool:
-    return os.environ.get("SHOAL_HOST", "") == url_of(machine)
+    return os.environ.get("SHOAL_HOST", "") in (url_of(machine), f"ssh://{machine.name}")
 
 
 def _row(record: Record, state: State, why: str) -> Row:

@@ -196,7 +196,10 @@ def test_machines_are_listed_in_docker_machines_columns(nodes: Desk) -> None:
     assert nodes.run("status", "n2")[1] == "Running\n"
     url = f"ssh://root@{nodes.lab.addresses['n2']}"
     assert nodes.run("url", "n2")[1] == f"{url}\n"
-    assert nodes.run("env", "--shell", "sh", "n2")[1].startswith(f"export SHOAL_HOST={url}\n")
+    asked = f'eval "$({SHOAL} machine env -s {nodes.store} --shell sh n2)"; {SHOAL} info --format "{{{{.Name}}}}"'
+    environment = {**os.environ, "SHOAL_WARM": "0"}
+    said = subprocess.run(["sh", "-c", asked], env=environment, capture_output=True, text=True)
+    assert said.stdout == "n2\n", said.stderr
     assert nodes.run("inspect", "-f", "{{.Machine.Role}} {{.Driver}}", "n1")[1] == "manager ssh\n"
 
 

@@ -56,6 +56,8 @@ def test_the_active_machine_is_the_one_that_shoal_host_means(desk: Desk, monkeyp
     assert desk("active")[0] == 1
     monkeypatch.setenv("SHOAL_HOST", desk("url", "n1")[1].strip())
     assert desk("active")[:2] == (0, "n1\n")
+    monkeypatch.setenv("SHOAL_HOST", "ssh://n2")
+    assert desk("active")[:2] == (0, "n2\n")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_the_active_machine_is_the_one_that_shoal_host_means(desk: Desk, monkeyp
     ],
 )
 def test_every_shell_is_spoken_to_in_its_language(desk: Desk, shell: str, line: str) -> None:
-    assert desk("env", "--shell", shell, "n2")[1].splitlines()[1] == line
+    assert desk("env", "--shell", shell, "n2")[1].splitlines()[2] == line
     assert "SHOAL_MACHINE_NAME" in desk("env", "--shell", shell, "-u")[1]
 
 
