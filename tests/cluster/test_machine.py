@@ -118,6 +118,36 @@ def test_a_plan_shows_everything_and_changes_nothing(desk: Desk) -> None:
     assert desk.lab.on("n1", "ls", "/opt/shoal").returncode != 0
 
 
+def test_every_fault_of_every_host_is_told_at_once(desk: Desk) -> None:
+    fake = "LD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1) FAKETIME=+1h exec /bin/date"
+    broken = {
+        "n1": "mount -t tmpfs -o size=50m none /opt && mv /usr/sbin/nft /usr/sbin/away",
+        "n2": f"printf '#!/bin/sh\\n%s \"$@\"\\n' '{fake}' > /usr/local/bin/date && chmod +x /usr/local/bin/date",
+        "n3": f"echo {desk.lab.on('n1', 'cat', '/etc/machine-id').stdout.strip()} > /etc/machine-id",
+    }
+    own = desk.lab.on("n3", "cat", "/etc/machine-id").stdout.strip()
+    mended = {
+        "n1": "umount /opt && mv /usr/sbin/away /usr/sbin/nft",
+        "n2": "rm /usr/local/bin/date",
+        "n3": f"echo {own} > /etc/machine-id",
+    }
+    for name, script in broken.items():
+        assert desk.lab.on(name, "sh", "-c", script).returncode == 0
+    try:
+        code, said = desk.run("plan")
+    finally:
+        for name, script in mended.items():
+            desk.lab.on(name, "sh", "-c", script)
+    assert code == 1, said
+    for fault in (
+        "n1: /opt has 50 MiB free",
+        "n1: the program nft is missing",
+        "n2: its clock is 3600 s ahead of the others'",
+        "n3: it has the machine-id of n1",
+    ):
+        assert fault in said, said
+
+
 def test_bare_hosts_without_internet_become_ready_nodes_though_the_first_run_was_killed(nodes: Desk) -> None:
     assert nodes.lab.on("n2", "ip", "route", "show", "default").stdout == ""
     listed = nodes.lab.on("n1", "/usr/local/bin/shoal", "node", "ls", "--format", "{{.Hostname}} {{.Status}}").stdout
