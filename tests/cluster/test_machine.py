@@ -18,7 +18,7 @@ from tests.cluster.conftest import PROJECT, Lab, eventually, leftovers
 SHOAL = PROJECT / ".venv/bin/shoal"
 LOG = "journalctl -u shoal-agent -n 20 --no-pager 2> /dev/null || tail -20 /var/log/shoal-agent.log"
 # The first fixture makes the artefact and a cluster.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Desk:

@@ -12,7 +12,7 @@ from tests.cluster.test_machine import Desk, bare_hosts
 
 TREE = PROJECT / "build" / "tree"
 # The first run makes the root file system.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
