@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Block, Fd, Op, Program, Ref
-from agent.runtime import confine, console, mounts
+from agent.runtime import confine, console, mounts, root
 from agent.runtime.cgroups.group import CgroupMount
 from agent.runtime.confine import Bounds
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
-from agent.runtime.mounts import Root
+from agent.runtime.root import Root
 from agent.runtime.seccomp import Filter
 from agent.runtime.spec.config import Spec
 from agent.runtime.spec.mount import Mount
@@ -85,7 +85,7 @@ def start(spec: Spec, wiring: Wiring) -> Program:
     blocks = [
         Block(_outside(spec, wiring, entries, cgroups)),
         *_hooked(spec, wiring),
-        mounts.pivot() if wiring.pivot else mounts.moved(),
+        root.pivot() if wiring.pivot else root.moved(),
     ]
     for mount in entries:
         if mount.destination in wiring.sources:
@@ -108,9 +108,9 @@ def start(spec: Spec, wiring: Wiring) -> Program:
         after.append(Op("set the personality", "personality", (spec.personality,)))
     blocks.append(Block(after))
     if spec.readonly_root:
-        blocks.append(mounts.readonly_root())
+        blocks.append(root.fixed())
     if spec.propagation:
-        blocks.append(mounts.root_propagation(spec.propagation, deep=spec.deep_propagation))
+        blocks.append(root.propagated(spec.propagation, deep=spec.deep_propagation))
     if wiring.stops is not None:
         blocks.append(Block([*confine.found(spec.process), *_gate(wiring.stops)]))
     blocks += [_confined(spec.process, wiring), Block(confine.command(spec.process))]
@@ -138,7 +138,7 @@ def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[Cg
             ops += mounts.made(mount)
         elif mount.kind == "cgroup":
             ops += [op for entry in cgroups if entry.kind == "bind" for op in mounts.cloned(mounts.shown(mount, entry))]
-    ops += [mounts.tree(spec.propagation), *mounts.root(wiring.root, wiring.mount_point, spec.propagation)]
+    ops += [root.tree(spec.propagation), *root.mounted(wiring.root, wiring.mount_point, spec.propagation)]
     if sys.CLONE_NEWUSER in spec.namespaces:
         # Not before: the host's directories need not be open to the container's root.
         ops += [

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Block, Executor, Op, Program, Vector
-from agent.runtime import confine, mounts, wire
+from agent.runtime import confine, root, wire
 from agent.runtime.cgroups.base import Layout
 from agent.runtime.confine import Bounds
 from agent.runtime.failure import Failure
-from agent.runtime.mounts import Root
 from agent.runtime.record import Records
+from agent.runtime.root import Root
 from agent.runtime.spec.config import Spec
 from agent.runtime.spec.process import PATH
 
@@ -54,18 +54,18 @@ class Foreign:
         self._hidden = layout.v2 if layout.v1 else ""
         self._executor = executor
 
-    def create(self, program: str, container: str, root: Root, *, stdio: tuple[int, int, int] | None) -> Born:
+    def create(self, program: str, container: str, layers: Root, *, stdio: tuple[int, int, int] | None) -> Born:
         """A container from the bundle that `write` made; its process waits to be started. Without `stdio` it gets a
         terminal. Raises Failure with what the runtime said."""
         point = self._records.path(container, "root")
-        root_ops = [mounts.tree(0), *mounts.root(root, point)]
+        root_ops = [root.tree(0), *root.mounted(layers, point)]
         words = ["create", "--bundle", ".", "--pid-file", _PID]
         return self._born(program, container, words, root_ops, stdio)
 
     def start(self, program: str, container: str, pid: int) -> None:
         """Let it go on to its command; returns when that has been exec'ed, which crun does not wait for."""
         before = _executable(pid)
-        self._call(program, container, ["start", container], [mounts.tree(0)], None)
+        self._call(program, container, ["start", container], [root.tree(0)], None)
         deadline = time.monotonic() + _EXEC_TIMEOUT_S
         while before == _executable(pid) and time.monotonic() < deadline:
             time.sleep(0.001)  # the kernel has no event for "it has exec'ed"
@@ -77,7 +77,7 @@ class Foreign:
         path = Path(self._records.path(container, _PROCESS))
         path.write_text(json.dumps({**process, "terminal": stdio is None}), encoding="utf-8")
         words = ["exec", "--process", _PROCESS, "--detach", "--pid-file", _PID]
-        return self._born(program, container, words, [mounts.tree(0)], stdio)
+        return self._born(program, container, words, [root.tree(0)], stdio)
 
     def write(self, container: str, config: Mapping[str, Any], spec: Spec, cgroup: str, bounds: Bounds) -> None:
         """The container's directory as a bundle: our configuration in words that every runtime knows."""
@@ -90,14 +90,14 @@ class Foreign:
         if spec.seccomp is not None:
             linux["seccomp"] = spec.seccomp
         annotations = {name: text for name, text in (config.get("annotations") or {}).items() if "shoal." not in name}
-        root = {"path": self._records.path(container, "root"), "readonly": spec.readonly_root}
+        where = {"path": self._records.path(container, "root"), "readonly": spec.readonly_root}
         bundle = {
             **config,
             "ociVersion": _VERSION,
             "process": process,
             "linux": linux,
             "annotations": annotations,
-            "root": root,
+            "root": where,
         }
         Path(self._records.path(container, "config.json")).write_text(json.dumps(bundle), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""A container's file system as ops: root, mounts, devices, masks. `blocks` puts them in order.
+"""What is in a container's root as ops: mounts, devices, masks. `root` is the root itself, `blocks` puts them in order.
 
 The image is hostile. Everything is mounted after pivot_root, by descriptor: a target is resolved with openat2 inside
 the container's root, never through a magic link, and then mounted on without looking at its path again, so a link that
@@ -12,15 +12,13 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
 
 from agent.kernel import openat2
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Block, Fd, Op, Ref
 from agent.runtime.cgroups.group import CgroupMount
-from agent.runtime.failure import Failure
+from agent.runtime.root import read_only
 from agent.runtime.spec.config import Device
 from agent.runtime.spec.mount import Mount
 
@@ -30,7 +28,6 @@ _TRUSTED = ("proc", "sysfs", "devpts", "mqueue", "cgroup")
 _INSIDE = openat2.NO_MAGICLINKS
 _ON_FD = sys.MOVE_MOUNT_F_EMPTY_PATH | sys.MOVE_MOUNT_T_EMPTY_PATH
 _CLONE_FD = sys.OPEN_TREE_CLONE | sys.OPEN_TREE_CLOEXEC | sys.AT_EMPTY_PATH
-_PAGE = 4095  # mount(2) takes one page of options
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 _ATTRIBUTES = {
     sys.MS_RDONLY: sys.MOUNT_ATTR_RDONLY,
@@ -62,16 +59,6 @@ _LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-
-
-class Root(NamedTuple):
-    """What becomes / : layers under a writable directory, or one directory (`path`)."""
-
-    lower: tuple[str, ...] = ()
-    upper: str = ""
-    work: str = ""
-    volatile: bool = False
-    path: str = ""
 
 
 def opened(path: str, label: str, *, resolve: int = _INSIDE, flags: int = 0, step: str = "") -> Op:
@@ -109,105 +96,6 @@ def _made(path: str, *, resolve: int, is_file: bool) -> list[Op]:
         )
     probe = opened(path, "", resolve=resolve)
     return [probe._replace(ignore=(errno.ENOENT,), then=len(made)), *made]
-
-
-def tree(propagation: int) -> Op:
-    """Cut the copy of the host's mount tree off from the original: what is mounted in it stays in it.
-
-    A root that is to follow the host's (slave, shared) has to descend from a tree that does.
-    """
-    kind = sys.MS_SLAVE if propagation in (sys.MS_SLAVE, sys.MS_SHARED) else sys.MS_PRIVATE
-    return Op("make the mount tree private", "mount", (0, b"/", 0, sys.MS_REC | kind, 0))
-
-
-def root(where: Root, mount_point: str, propagation: int = 0) -> list[Op]:
-    """Mount the container's root on `mount_point` and make that the working directory."""
-    step = "mount the container's root"
-    here = [Op("enter the container's root", "chdir", (os.fsencode(mount_point),))]
-    if where.path or (not where.upper and len(where.lower) == 1):
-        source = os.fsencode(where.path or where.lower[0])
-        ops = [
-            Op(step, "mount", (source, os.fsencode(mount_point), 0, sys.MS_BIND | sys.MS_REC, 0)),
-        ]
-        if propagation not in (sys.MS_SLAVE, sys.MS_SHARED):
-            ops.append(Op(step, "mount", (0, os.fsencode(mount_point), 0, sys.MS_PRIVATE | sys.MS_REC, 0)))
-        if not where.path:
-            ops.append(_readonly(mount_point))
-        return ops + here
-    if not where.lower:
-        raise Failure("InvalidArgument", "rootfs: no layers and no path")
-    options = _overlay_options(where, where.lower)
-    if len(options) > _PAGE and len(where.lower) > 1:
-        common = os.path.commonpath(where.lower)
-        relative = _overlay_options(where, tuple(os.path.relpath(layer, common) for layer in where.lower))
-        here.insert(0, Op("enter the layers' directory", "chdir", (os.fsencode(common),)))
-        if len(relative) > _PAGE:
-            return _long_overlay(where, mount_point) + here[1:]
-        return [here[0], _overlay(mount_point, relative), here[1]]
-    return [_overlay(mount_point, options), *here]
-
-
-def _overlay(mount_point: str, options: bytes) -> Op:
-    return Op("mount the container's root", "mount", (b"overlay", os.fsencode(mount_point), b"overlay", 0, options))
-
-
-def _overlay_options(where: Root, lower: Iterable[str]) -> bytes:
-    def escaped(path: str, extra: str) -> str:
-        return "".join("\\" + letter if letter in "\\," + extra else letter for letter in path)
-
-    options = "lowerdir=" + ":".join(escaped(layer, ":") for layer in lower)
-    if where.upper:
-        options += f",upperdir={escaped(where.upper, '')},workdir={escaped(where.work, '')}"
-        if where.volatile:
-            options += ",volatile"
-    return os.fsencode(options)
-
-
-def _long_overlay(where: Root, mount_point: str) -> list[Op]:
-    """More layers than fit in a page: one call per layer (Linux 6.7)."""
-    step, kind = "mount the container's root", sys.FSCONFIG_SET_STRING
-    settings = [("lowerdir+", layer) for layer in where.lower]
-    if where.upper:
-        settings += [("upperdir", where.upper), ("workdir", where.work)]
-    return [
-        Op(step, "fsopen", (b"overlay", sys.FSOPEN_CLOEXEC), label="overlay"),
-        *(
-            Op(f"add layer {path}", "fsconfig", (Ref("overlay"), kind, key.encode(), os.fsencode(path), 0))
-            for key, path in settings
-        ),
-        *([Op(step, "fsconfig", (Ref("overlay"), sys.FSCONFIG_SET_FLAG, b"volatile", 0, 0))] if where.volatile else []),
-        Op(step, "fsconfig", (Ref("overlay"), sys.FSCONFIG_CMD_CREATE, 0, 0, 0)),
-        Op(step, "fsmount", (Ref("overlay"), sys.FSMOUNT_CLOEXEC, 0), label="overlay mount"),
-        Op(
-            step,
-            "move_mount",
-            (Ref("overlay mount"), b"", _HERE, os.fsencode(mount_point), sys.MOVE_MOUNT_F_EMPTY_PATH),
-        ),
-    ]
-
-
-@lru_cache(maxsize=1)
-def pivot() -> Block:
-    """Make the working directory / and forget the host's tree."""
-    return Block(
-        (
-            Op("pivot into the container's root", "pivot_root", (b".", b".")),
-            Op("detach the host's tree", "umount2", (b".", sys.MNT_DETACH)),
-            Op("enter /", "chdir", (b"/",)),
-        )
-    )
-
-
-@lru_cache(maxsize=1)
-def moved() -> Block:
-    """As `pivot`, for a host whose own root cannot be pivoted away from (a ramdisk): its tree stays, out of reach."""
-    return Block(
-        (
-            Op("move the container's root to /", "mount", (b".", b"/", 0, sys.MS_MOVE, 0)),
-            Op("enter the container's root", "chroot", (b".",)),
-            Op("enter /", "chdir", (b"/",)),
-        )
-    )
 
 
 def cloned(mount: Mount, source: Fd | None = None) -> list[Op]:
@@ -324,33 +212,12 @@ def _cgroups(mount: Mount, cgroups: tuple[CgroupMount, ...]) -> list[Op]:
             ops += bind(shown(mount, entry), is_directory=True)
         else:
             ops += _mounted(path, "cgroup", entry.kind, mount.set_flags, entry.options, mount)
-    return [*ops, _readonly(top)] if mount.set_flags & sys.MS_RDONLY else ops
+    return [*ops, read_only(top)] if mount.set_flags & sys.MS_RDONLY else ops
 
 
 def shown(mount: Mount, entry: CgroupMount) -> Mount:
     """The bind mount that shows a group's own directory, where no cgroup namespace hides the host's other groups."""
     return Mount(f"{mount.destination}/{entry.directory}", "bind", entry.path, mount.set_flags)
-
-
-def _readonly(path: str) -> Op:
-    return Op(
-        f"make {path} read-only",
-        "mount_setattr",
-        (_HERE, os.fsencode(path), 0, struct.pack("<QQQQ", sys.MOUNT_ATTR_RDONLY, 0, 0, 0), 32),
-    )
-
-
-@lru_cache(maxsize=1)
-def readonly_root() -> Block:
-    return Block((_readonly("/"),))
-
-
-@lru_cache(maxsize=8)
-def root_propagation(propagation: int, *, deep: bool) -> Block:
-    """How the finished root takes part in what is mounted later, there and on the host."""
-    return Block(
-        (Op("set the root's propagation", "mount", (0, b"/", 0, propagation | (sys.MS_REC if deep else 0), 0)),)
-    )
 
 
 @lru_cache(maxsize=64)

@@ -24,9 +24,9 @@ from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.foreign import Foreign
 from agent.runtime.means import bounds, can_mknod, compiled
-from agent.runtime.mounts import Root
 from agent.runtime.outcome import failure, translated
 from agent.runtime.record import RUNNING, STARTING, Record, Records, boot_id
+from agent.runtime.root import Root
 from agent.runtime.spare import Spare
 from agent.runtime.spec import config as specs
 from agent.runtime.spec.config import Spec

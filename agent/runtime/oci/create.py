@@ -26,11 +26,11 @@ from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.means import bounds, can_mknod, compiled
-from agent.runtime.mounts import Root
 from agent.runtime.oci import child, copyup, home, hooks, idmap, sealed
 from agent.runtime.oci.child import Child, Surroundings
 from agent.runtime.oci.record import CREATED, CREATING, Place, Record, group_of, state, status
 from agent.runtime.oci.report import Report
+from agent.runtime.root import Root
 from agent.runtime.spec import config as specs
 from agent.runtime.spec.config import Spec
 

@@ -11,6 +11,8 @@ import fcntl
 import os
 import sys
 
+import shoal
+
 _MARK = "SHOAL_RUNTIME_SEALED"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 ENTERING = ("create", "run", "exec")  # the commands that make a process inside; `start` does with some hooks
@@ -29,7 +31,7 @@ def seal() -> None:
         pass
     os.fchmod(copy, 0o500)
     fcntl.fcntl(copy, fcntl.F_ADD_SEALS, _SEALS)
-    rooms = os.path.abspath(__file__).rsplit("/", 4)[0]  # noqa: PTH100 - pathlib is half of a start
-    code = f"import sys; sys.path.insert(0, {rooms!r}); from agent.runtime.oci.main import run; run()"
+    ground = shoal.__path__[0].rpartition("/")[0]  # which opens the rooms, wherever they stand
+    code = f"import sys; sys.path.insert(0, {ground!r}); import shoal; from agent.runtime.oci.main import run; run()"
     argv = [sys.executable, "-I", "-S", "-E", "-c", code, *sys.argv[1:]]
     os.execve(f"/proc/self/fd/{copy}", argv, {**os.environ, _MARK: "1"})

@@ -1,0 +1,150 @@
+"""A container's root as ops: mounted where only its mount namespace sees it, made /, and finished last of all.
+
+`mounts` fills it meanwhile. An overlay's layers come from the agent; a bundle has one directory.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+from agent.kernel import syscalls as sys
+from agent.kernel.program import Block, Op, Ref
+from agent.runtime.failure import Failure
+
+_HERE = sys.AT_FDCWD
+_PAGE = 4095  # mount(2) takes one page of options
+
+
+class Root(NamedTuple):
+    """What becomes / : layers under a writable directory, or one directory (`path`)."""
+
+    lower: tuple[str, ...] = ()
+    upper: str = ""
+    work: str = ""
+    volatile: bool = False
+    path: str = ""
+
+
+def tree(propagation: int) -> Op:
+    """Cut the copy of the host's mount tree off from the original: what is mounted in it stays in it.
+
+    A root that is to follow the host's (slave, shared) has to descend from a tree that does.
+    """
+    kind = sys.MS_SLAVE if propagation in (sys.MS_SLAVE, sys.MS_SHARED) else sys.MS_PRIVATE
+    return Op("make the mount tree private", "mount", (0, b"/", 0, sys.MS_REC | kind, 0))
+
+
+def mounted(where: Root, mount_point: str, propagation: int = 0) -> list[Op]:
+    """Mount the container's root on `mount_point` and make that the working directory."""
+    step = "mount the container's root"
+    here = [Op("enter the container's root", "chdir", (os.fsencode(mount_point),))]
+    if where.path or (not where.upper and len(where.lower) == 1):
+        source = os.fsencode(where.path or where.lower[0])
+        ops = [
+            Op(step, "mount", (source, os.fsencode(mount_point), 0, sys.MS_BIND | sys.MS_REC, 0)),
+        ]
+        if propagation not in (sys.MS_SLAVE, sys.MS_SHARED):
+            ops.append(Op(step, "mount", (0, os.fsencode(mount_point), 0, sys.MS_PRIVATE | sys.MS_REC, 0)))
+        if not where.path:
+            ops.append(read_only(mount_point))
+        return ops + here
+    if not where.lower:
+        raise Failure("InvalidArgument", "rootfs: no layers and no path")
+    options = _overlay_options(where, where.lower)
+    if len(options) > _PAGE and len(where.lower) > 1:
+        common = os.path.commonpath(where.lower)
+        relative = _overlay_options(where, tuple(os.path.relpath(layer, common) for layer in where.lower))
+        here.insert(0, Op("enter the layers' directory", "chdir", (os.fsencode(common),)))
+        if len(relative) > _PAGE:
+            return _long_overlay(where, mount_point) + here[1:]
+        return [here[0], _overlay(mount_point, relative), here[1]]
+    return [_overlay(mount_point, options), *here]
+
+
+def _overlay(mount_point: str, options: bytes) -> Op:
+    return Op("mount the container's root", "mount", (b"overlay", os.fsencode(mount_point), b"overlay", 0, options))
+
+
+def _overlay_options(where: Root, lower: Iterable[str]) -> bytes:
+    def escaped(path: str, extra: str) -> str:
+        return "".join("\\" + letter if letter in "\\," + extra else letter for letter in path)
+
+    options = "lowerdir=" + ":".join(escaped(layer, ":") for layer in lower)
+    if where.upper:
+        options += f",upperdir={escaped(where.upper, '')},workdir={escaped(where.work, '')}"
+        if where.volatile:
+            options += ",volatile"
+    return os.fsencode(options)
+
+
+def _long_overlay(where: Root, mount_point: str) -> list[Op]:
+    """More layers than fit in a page: one call per layer (Linux 6.7)."""
+    step, kind = "mount the container's root", sys.FSCONFIG_SET_STRING
+    settings = [("lowerdir+", layer) for layer in where.lower]
+    if where.upper:
+        settings += [("upperdir", where.upper), ("workdir", where.work)]
+    return [
+        Op(step, "fsopen", (b"overlay", sys.FSOPEN_CLOEXEC), label="overlay"),
+        *(
+            Op(f"add layer {path}", "fsconfig", (Ref("overlay"), kind, key.encode(), os.fsencode(path), 0))
+            for key, path in settings
+        ),
+        *([Op(step, "fsconfig", (Ref("overlay"), sys.FSCONFIG_SET_FLAG, b"volatile", 0, 0))] if where.volatile else []),
+        Op(step, "fsconfig", (Ref("overlay"), sys.FSCONFIG_CMD_CREATE, 0, 0, 0)),
+        Op(step, "fsmount", (Ref("overlay"), sys.FSMOUNT_CLOEXEC, 0), label="overlay mount"),
+        Op(
+            step,
+            "move_mount",
+            (Ref("overlay mount"), b"", _HERE, os.fsencode(mount_point), sys.MOVE_MOUNT_F_EMPTY_PATH),
+        ),
+    ]
+
+
+@lru_cache(maxsize=1)
+def pivot() -> Block:
+    """Make the working directory / and forget the host's tree."""
+    return Block(
+        (
+            Op("pivot into the container's root", "pivot_root", (b".", b".")),
+            Op("detach the host's tree", "umount2", (b".", sys.MNT_DETACH)),
+            Op("enter /", "chdir", (b"/",)),
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def moved() -> Block:
+    """As `pivot`, for a host whose own root cannot be pivoted away from (a ramdisk): its tree stays, out of reach."""
+    return Block(
+        (
+            Op("move the container's root to /", "mount", (b".", b"/", 0, sys.MS_MOVE, 0)),
+            Op("enter the container's root", "chroot", (b".",)),
+            Op("enter /", "chdir", (b"/",)),
+        )
+    )
+
+
+def read_only(path: str) -> Op:
+    """Forbid writing through the mount at `path`."""
+    return Op(
+        f"make {path} read-only",
+        "mount_setattr",
+        (_HERE, os.fsencode(path), 0, struct.pack("<QQQQ", sys.MOUNT_ATTR_RDONLY, 0, 0, 0), 32),
+    )
+
+
+@lru_cache(maxsize=1)
+def fixed() -> Block:
+    return Block((read_only("/"),))
+
+
+@lru_cache(maxsize=8)
+def propagated(propagation: int, *, deep: bool) -> Block:
+    """How the finished root takes part in what is mounted later, there and on the host."""
+    return Block(
+        (Op("set the root's propagation", "mount", (0, b"/", 0, propagation | (sys.MS_REC if deep else 0), 0)),)
+    )
