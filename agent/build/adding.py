@@ -182,7 +182,7 @@ async def _commit(address: str, name: str) -> str:
 
 async def clone_of(address: str, commit: str, folder: Path, *, keep: bool) -> None:
     """One commit's files."""
-    git = ["git", "-C", str(folder), "-c", "advice.detachedHead=false", "-c", "protocol.file.allow=always"]
+    git = ["git", "-C", str(folder), "-c", "advice.detachedHead=false"]
     folder.mkdir(parents=True)
     await command.run([*git, "init", "--quiet"], environment=_GIT_ENVIRONMENT)
     await command.run([*git, "remote", "add", "origin", address], environment=_GIT_ENVIRONMENT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import io
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.build.test_build import write
-from tests.kernel.container.conftest import Shell
+from tests.kernel.container.conftest import Engine, Shell
 
 pytestmark = pytest.mark.kernel
 
@@ -24,6 +25,11 @@ pytestmark = pytest.mark.kernel
 def outcomes(err: str) -> list[str]:
     """CACHED or DONE of each step that has a number, in the order in which they ended."""
     return [line.split()[1] for line in err.splitlines() if line.endswith("CACHED") or " DONE " in line]
+
+
+def written(err: str) -> list[str]:
+    """What commands wrote, line by line."""
+    return re.findall(r"^#\d+ \d+\.\d{3} (.*)$", err, re.MULTILINE)
 
 
 async def files(shell: Shell, image: str, *paths: str) -> list[str]:
@@ -178,7 +184,7 @@ RUN --mount=type=cache,target=/log,id=c,sharing=locked wc -l < /log/log > /lines
     wanted = ("build", "--secret", f"id=token,src={tmp_path}/token", "-t", "app", str(folder))
     built = await shell(*wanted)
     assert built.code == 0, built.err
-    said = re.findall(r"^#\d+ \d+\.\d{3} (.*)$", built.err, re.MULTILINE)
+    said = written(built.err)
     assert "s3cret" not in built.err
     assert [each for each in said if each in ("one", "other", "440 10", "6")] == ["one", "other", "one", "440 10", "6"]
     looked = await shell(
@@ -328,3 +334,63 @@ async def test_add_takes_the_files_of_a_commit(shell: Shell, tmp_path: Path) -> 
     finally:
         serving.terminate()
         serving.wait(10)
+
+
+async def test_commands_run_as_the_image_and_the_user_say(shell: Shell, tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "app",
+        Dockerfile="""FROM busybox
+ARG WORD=argument
+ENV WORD2="$WORD of env" HOME=/home/web
+USER web
+WORKDIR /home/web/new
+RUN id -u && id -g && pwd && echo $WORD-$WORD2-$HOSTNAME && touch mine
+SHELL ["/bin/sh", "-ec"]
+RUN false; echo not reached
+""",
+    )
+    built = await shell("build", str(folder))
+    said = written(built.err)
+    assert said == ["1000", "1001", "/home/web/new", "argument-argument of env-shoalbuild"], built.err
+    assert 'process "/bin/sh -ec false; echo not reached" did not complete successfully: exit code: 1' in built.err
+
+
+async def test_commands_have_the_network_and_the_limits_that_were_asked_for(shell: Shell, tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "app",
+        Dockerfile="FROM busybox\nRUN ls /sys/class/net > /net && ulimit -n > /files && "
+        "{ grep -c extra /etc/hosts || true; } > /extra && df -k /dev/shm > /shm\n"
+        "RUN --network=none ls /sys/class/net > /none\n",
+    )
+    wanted = ("--add-host", "extra:10.1.2.3", "--ulimit", "nofile=77:88", "--shm-size", "3m")
+    for network, devices in (("default", "eth0 lo"), ("none", "lo"), ("host", None)):
+        built = await shell("build", "--network", network, *wanted, "-t", "app", str(folder))
+        assert built.code == 0, built.err
+        assert "CACHED" in built.err.split("#2")[0]
+        ran = await shell("run", "--rm", "app", "sh", "-c", "cat /net; echo; cat /none /files /extra; tail -n 1 /shm")
+        found, _, rest = ran.text.partition("\n\n")
+        assert devices is None or " ".join(found.split()) == devices
+        assert rest.splitlines()[:3] == ["lo", "77", "1"]
+        assert rest.split()[4] == "3072"
+
+
+async def test_history_tells_each_instruction(engine: Engine, shell: Shell, tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "app",
+        Dockerfile='FROM busybox\nMAINTAINER Some Body\nARG A=b\nRUN true\nCOPY --chmod=600 a /a\nCMD ["x"]\n',
+        a="a",
+    )
+    image_id = (await shell("build", "-q", str(folder))).text.strip()
+    _, _, chunks = await engine.images.read_blob(image_id)
+    document = json.loads(b"".join([chunk async for chunk in chunks]))
+    own = document["history"][1:]
+    assert [(each["created_by"], each.get("empty_layer", False)) for each in own] == [
+        ("MAINTAINER Some Body", True),
+        ("ARG A=b", True),
+        ("RUN |1 A=b /bin/sh -c true # shoal", False),
+        ("COPY --chmod=600 a /a # shoal", False),
+        ('CMD ["x"]', True),
+    ]
+    assert document["author"] == "Some Body"
+    assert document["created"] == own[-1]["created"] == own[-2]["created"]
+    assert len(document["rootfs"]["diff_ids"]) == 3
