@@ -7,7 +7,6 @@ mounted for it `mounting`'s.
 from __future__ import annotations
 
 import asyncio
-import posixpath
 import stat
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,12 +16,12 @@ import msgspec
 from agent.build import cachekey, flags, transfer
 from agent.build.adding import Adder
 from agent.build.cache import Entry
-from agent.build.flags import CopyFlags, Network
+from agent.build.copying import Copying, copying_of, order_of
+from agent.build.flags import Network
 from agent.build.gatherer import Wish
 from agent.build.job import Job, Solved, Tools
 from agent.build.mounting import SCRIPT, Mounting, shown_digest
 from agent.build.parser import Heredoc, Instruction
-from agent.build.placer import Order
 from agent.build.report import Handle
 from agent.build.run import Command, environment
 from agent.build.state import run_environment
@@ -30,12 +29,11 @@ from agent.build.tree import Entry as File
 from agent.build.tree import Source, content_digest
 from agent.container.launch import user_in
 from agent.container.rootview import RootView
-from agent.container.user import User
 from agent.image import change, words
 from agent.image.catalog import Layer
 from agent.image.layer import Place
 from shoal import digest as digests
-from shoal.errors import InvalidArgument, ShoalError, Unsupported
+from shoal.errors import InvalidArgument, ShoalError
 
 # (layer, when it was made, the line of the image's history)
 Made = tuple[Layer, int, str]
@@ -53,22 +51,6 @@ class Stepping(msgspec.Struct, frozen=True):
     @property
     def whole(self) -> Callable[[str], str]:
         return self.solved.state.scope.whole
-
-
-class Copying(msgspec.Struct, frozen=True):
-    """A COPY or ADD. `target` ends with a slash where it must be a folder."""
-
-    given: CopyFlags
-    sources: tuple[str, ...]
-    heredocs: tuple[Heredoc, ...]
-    target: str
-    owner: tuple[int, int] | None
-    mode: int | None
-
-    @property
-    def parts(self) -> tuple[object, ...]:
-        """What of it goes into a key, besides the content."""
-        return (self.target, self.owner, self.mode, self.given.link, self.given.parents, len(self.sources) > 1)
 
 
 class CommandFailed(ShoalError):
@@ -94,7 +76,9 @@ class Steps:
             return await self._run(stepping)
         if keyword == "WORKDIR":
             return await self._workdir(stepping)
-        copying = _copying(stepping, folders=self._tools.images.fresh.folders(stepping.solved.below))
+        copying = copying_of(
+            stepping.found, stepping.solved.state, folders=self._tools.images.fresh.folders(stepping.solved.below)
+        )
         if keyword == "COPY" and copying.given.origin:
             return await self._copy_from(stepping, copying)
         return await self._copy(stepping, copying)
@@ -178,7 +162,7 @@ class Steps:
 
         async def work(place: Place) -> None:
             async with self._tools.images.fresh.placing(()) as aside:
-                order = _order(place, copying, several=len(copying.sources) > 1)
+                order = order_of(place, copying, several=len(copying.sources) > 1)
                 await asyncio.to_thread(transfer.place_gathered, order, self._wish(origin, copying, aside))
 
         key = cachekey.key_of("copy", stepping.solved.below, copying.parts, content)
@@ -213,7 +197,7 @@ class Steps:
         async def work(place: Place) -> None:
             if sources:
                 files = str(self._tools.contexts.files)
-                order = _order(place, copying, several=several, files=files)
+                order = order_of(place, copying, several=several, files=files)
                 await asyncio.to_thread(transfer.place_files, order, sources)
             for _, each in works:
                 await each(place)
@@ -257,73 +241,6 @@ class Steps:
             now_ns = clock.now_ns()
             cache.put(key, Entry(layer, stepping.found.original[:200], now_ns, now_ns))
             return layer, now_ns, created_by
-
-
-def _order(place: Place, copying: Copying, *, several: bool, files: str = "") -> Order:
-    """With `--link` what lies below is not looked at: its links are not followed, they are replaced."""
-    if copying.given.link:
-        place = msgspec.structs.replace(place, lower=())
-    return transfer.order_of(
-        place, copying.target, several=several, owner=copying.owner, mode=copying.mode, files=files
-    )
-
-
-def _copying(stepping: Stepping, *, folders: tuple[str, ...]) -> Copying:
-    found, state = stepping.found, stepping.solved.state
-    given = flags.copy_flags(found, stepping.whole)
-    said = [stepping.whole(each) for each in found.words if found.argv is not None or not _is_heredoc(each, found)]
-    if len(said) + len(found.heredocs) < 2:
-        raise InvalidArgument(f"{found.keyword} requires at least two arguments, but only {len(said)} were provided")
-    *sources, target = said
-    if len(sources) + len(found.heredocs) > 1 and not target.endswith("/") and target not in (".", "./"):
-        raise InvalidArgument(
-            f"When using {found.keyword} with more than one source file, "
-            "the destination must be a directory and end with a /"
-        )
-    return Copying(
-        given=given,
-        sources=tuple(sources),
-        heredocs=found.heredocs,
-        target=_target(target, state.config.workdir),
-        owner=_owner(given.chown, folders),
-        mode=_mode(given.chmod),
-    )
-
-
-def _is_heredoc(word: str, found: Instruction) -> bool:
-    return bool(found.heredocs) and word.lstrip("0123456789").startswith("<<")
-
-
-def _target(target: str, workdir: str) -> str:
-    path = posixpath.normpath(posixpath.join("/", workdir, target))
-    folder = target.endswith(("/", "/.")) or target == "." or path == "/"
-    return f"{path.rstrip('/')}/" if folder else path
-
-
-def _owner(chown: str, folders: tuple[str, ...]) -> tuple[int, int] | None:
-    """By the image's own passwd and group files; of a lone user the group has the same number."""
-    if not chown:
-        return None
-    user = user_in(folders, chown, ()) if folders else user_in_nothing(chown)
-    name, colon, _ = chown.partition(":")
-    gid = user.uid if not colon and name.isdecimal() else user.gid
-    return user.uid, gid
-
-
-def user_in_nothing(wanted: str) -> User:
-    """In an image without files numbers alone mean somebody."""
-    name, _, group = wanted.partition(":")
-    if not name.isdecimal() or (group and not group.isdecimal()):
-        raise InvalidArgument(f"--chown={wanted}: the image has no /etc/passwd", hint="give numbers")
-    return User(int(name), int(group or name))
-
-
-def _mode(chmod: str) -> int | None:
-    if not chmod:
-        return None
-    if not chmod.isdecimal() or not set(chmod) <= set("01234567") or len(chmod) > 5:
-        raise Unsupported(f"--chmod={chmod} is not supported", hint="give it as a number: --chmod=755")
-    return int(chmod, 8)
 
 
 def _argv(found: Instruction, shell: tuple[str, ...]) -> tuple[tuple[str, ...], str]:

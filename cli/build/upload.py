@@ -16,7 +16,7 @@ from cli.calls import Calls
 from shoal.errors import ShoalError, Unavailable
 from shoal.v1 import build_pb2
 
-_ENTRIES = 20_000
+_ENTRIES = 5_000
 _CHUNK = 1 << 20
 
 
