@@ -163,6 +163,7 @@ class Shell:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=cwd,
+            env={**os.environ, "SHOAL_WARM": "0"},  # each network of a test would get a warm process of its own
         )
 
 
