@@ -6,6 +6,7 @@ asks is an input (`Prompt`); without one, what would have to be asked is refused
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,10 +75,16 @@ class Credentials:
         if not hop.agent:
             return []
         import paramiko
+        from paramiko.agent import AgentSSH
 
+        agent, link = AgentSSH(), socket.socket(socket.AF_UNIX)
         try:
-            return list(paramiko.Agent().get_keys())
+            # paramiko's own way in knows SSH_AUTH_SOCK alone, and no IdentityAgent.
+            link.connect(hop.agent)
+            agent._connect(link)  # type: ignore[attr-defined]
+            return list(agent.get_keys())
         except (OSError, paramiko.SSHException):  # an agent that went away is no agent
+            link.close()
             return []
 
     def _of_file(self, path: Path) -> paramiko.PKey | None:

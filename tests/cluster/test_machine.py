@@ -17,6 +17,7 @@ from tests.cluster.conftest import PROJECT, Lab, eventually, leftovers
 
 SHOAL = PROJECT / ".venv/bin/shoal"
 LOG = "journalctl -u shoal-agent -n 20 --no-pager 2> /dev/null || tail -20 /var/log/shoal-agent.log"
+ARTEFACTS = PROJECT / "build" / "artefacts"
 # The first fixture makes the artefact and a cluster.
 pytestmark = pytest.mark.timeout(900)
 
@@ -28,6 +29,10 @@ class Desk:
         self.lab = lab
         self.folder = folder
         self.store = folder / "store"
+        self.store.mkdir()
+        # Named by their content: what was made for one test is good for all.
+        ARTEFACTS.mkdir(parents=True, exist_ok=True)
+        (self.store / "artefacts").symlink_to(ARTEFACTS)
         self.write("machines.yaml", self.hosts())
 
     @property

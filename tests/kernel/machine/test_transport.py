@@ -107,14 +107,14 @@ def test_a_sealed_key_that_nobody_opens_is_not_tried(server: Server) -> None:
         server.connect(server.hop(keys=("locked",)))
 
 
-def test_keys_of_the_agent_let_in(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_of_the_agent_let_in(server: Server) -> None:
     socket = server.folder / "agent"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
     try:
         while not socket.exists():
             assert agent.poll() is None
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        subprocess.run(["ssh-add", "-q", server.folder / "user"], check=True, capture_output=True)
+        environment = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
+        subprocess.run(["ssh-add", "-q", server.folder / "user"], env=environment, check=True, capture_output=True)
         server.connect(server.hop(keys=("none",), agent=str(socket))).close()
     finally:
         agent.terminate()
