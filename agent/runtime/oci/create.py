@@ -34,7 +34,7 @@ from agent.runtime.root import Root
 from agent.runtime.spec import config as specs
 from agent.runtime.spec.config import Spec
 
-PARENT = "shoal-runtime"  # the cgroup of containers whose configuration names none
+_CGROUP = "shoal-runtime"  # begins the cgroup's name of a container whose configuration names none
 
 
 class Wish(NamedTuple):
@@ -85,7 +85,7 @@ def create(place: Place, config: dict[str, Any], wish: Wish) -> Child:
         rootfs=config["root"]["path"],
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         owner=_user(),
-        cgroup=spec.cgroup.lstrip("/") if spec.cgroup.startswith("/") else f"{PARENT}/{spec.cgroup or place.id}",
+        cgroup=spec.cgroup.strip("/") or f"{_CGROUP}-{place.id}",
         controllers=tuple(sorted(groups.layout.v1)),
         own_pids=spec.namespaces.get(sys.CLONE_NEWPID) == "",
         annotations=dict(config.get("annotations") or {}),

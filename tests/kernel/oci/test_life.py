@@ -69,6 +69,15 @@ def test_run_gives_the_exit_code_and_leaves_nothing(bench: Bench) -> None:
     assert bench.call("list", "--quiet").out == ""
 
 
+def test_a_container_that_names_no_cgroup_leaves_none(bench: Bench) -> None:
+    config = bench.config("true")
+    del config["linux"]["cgroupsPath"]
+    assert bench.create(config).code == 0
+    assert list(Path("/sys/fs/cgroup").glob("**/shoal-runtime-c"))
+    assert bench.call("delete", "c").code == 0
+    assert not list(Path("/sys/fs/cgroup").glob("**/shoal-runtime-c"))
+
+
 def test_an_id_is_taken_once(bench: Bench) -> None:
     assert bench.create(bench.config("true")).code == 0
     again = bench.call("create", "--bundle", str(bench.directory / "bundle"), "c")
