@@ -22,6 +22,10 @@ class Roster:
         """ "ADDR:PORT", the one to call next first."""
         return tuple(self._order)
 
+    def beside(self, manager: str) -> str:
+        """The one to call next that is not `manager`, or `manager` where there is no other."""
+        return next((each for each in self._order if each != manager), manager)
+
     def lost(self, manager: str) -> None:
         """It did not answer, or does not any more."""
         if manager in self._order:

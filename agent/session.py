@@ -1,9 +1,10 @@
 """Session: the one stream between this node and a manager; found again, with back-off, whenever it breaks.
 
 Up: who we are, heartbeats at the manager's period, statuses (`agent/reporter.py`), the images that are held here.
-Down: assignments, which the worker carries out in order. What breaks a stream (a manager that dies, a gap, a
-renewed certificate) ends in a new stream to the next manager, where everything is said again; whatever runs here
-goes on meanwhile.
+Down: assignments, which the worker carries out in order. What breaks a stream (a manager that dies, a gap) ends in a
+new stream to the next manager, where everything is said again; whatever runs here
+goes on meanwhile. Who moves to another manager, or has a renewed certificate, begins the new stream before it ends the
+old one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc.aio
 import msgspec
@@ -21,6 +22,7 @@ import msgspec
 from agent.certificate import Credentials
 from agent.reporter import Reporter
 from agent.roster import Roster
+from agent.stream import Stream
 from shoal.backoff import Backoff
 from shoal.broadcast import Broadcast, Lagged
 from shoal.clock import Clock
@@ -29,15 +31,13 @@ from shoal.errors import ShoalError, Unavailable
 from shoal.model.node import NodeDescription, Role
 from shoal.model.task import TaskStatus
 from shoal.model.trust import Trust
-from shoal.rpc import dial, error_of, translated
+from shoal.rpc import translated
 from shoal.tasks import first_of
 from shoal.v1 import dispatcher_pb2 as wire
 from shoal.v1 import dispatcher_pb2_grpc, types_pb2
 
 log = logging.getLogger(__name__)
 
-# More than connecting takes, and longer than it takes a manager to let thousands in.
-WELCOME_S = 30.0
 GOODBYE_S = 2.0
 ASK_S = 5.0
 DESCRIBE_EVERY_S = 20.0
@@ -50,10 +50,10 @@ SILENCE_S = 4.5
 SILENCE_OF_THE_ONLY_S = 15.0
 # How long connecting may take where thousands come back at once.
 CONNECT_AT_MOST_S = 20.0
-# Of assignments, before the worker has taken those that came first.
-AHEAD_BYTES = 1 << 20
 # Nodes move to a manager that serves again within this time, not all at once.
 MOVE_S = 10.0
+# After a manager did not let in a stream that is to follow one.
+AGAIN_S = 5.0
 # More changes of the held images within this time make one message.
 IMAGES_S = 0.2
 
@@ -132,6 +132,8 @@ class Session:
         self._heartbeat_s = DEFAULT_HEARTBEAT_S
         self._return_s = 0.0
         self._repaced = asyncio.Event()
+        # Whom the stream is with, or is being opened to; and its channel, once it stands.
+        self._manager = ""
         self._channel: grpc.aio.Channel | None = None
         self._summoned = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -150,16 +152,16 @@ class Session:
         """Hold a stream, for as long as the node is a member."""
         while not self._leaving.is_set():
             self._summoned.clear()
-            manager = self._roster.managers[0]
+            self._manager = self._roster.managers[0]
             try:
-                await self._hold(manager)
+                await self._hold()
             except ShoalError as error:
-                self._note_lost(manager, error)
+                self._note_lost(error)
                 self._failures += 1
                 if self._failures >= _UNWELCOME:
                     # Perhaps the managers take our certificate no more; another one is asked for beside this.
                     self._credentials.outdate(0.0)
-            self._roster.lost(manager)
+            self._roster.lost(self._manager)
             await self._pause(self._backoff.next())
             # One break may be this node's alone; a try that fails too tells of a manager that many nodes have lost.
             self._backoff.widen(self._return_s)
@@ -190,66 +192,80 @@ class Session:
             answer = await stub.LocateImage(request, timeout=ASK_S)
         return [Source(each.node_id, each.address, each.manifest_digest) for each in answer.sources]
 
-    async def _hold(self, manager: str) -> None:
-        """One stream, until it ends. Raises ShoalError for how it ended."""
+    async def _hold(self) -> None:
+        """A stream, and those that it is left for, until the last ends. Raises ShoalError for how it ended."""
+        stream = await self._open(self._manager)
+        try:
+            while (following := await self._use(stream)) is not None:
+                stream, left = following, stream
+                self._manager, self._channel = stream.manager, stream.channel
+                await left.close()
+        finally:
+            self._channel = None
+            await stream.close()
+
+    async def _open(self, manager: str) -> Stream:
+        """A stream that `manager` has accepted. Raises ShoalError."""
         self._credentials.renewed.clear()
         self._moving.clear()
-        identity = self._credentials.current()
-        silence_s = SILENCE_S if len(self._roster.managers) > 1 else SILENCE_OF_THE_ONLY_S
-        connect_s = min(self._return_s, CONNECT_AT_MOST_S)
-        async with dial(
-            manager, identity=identity, silence_s=silence_s, connect_s=connect_s, ahead_bytes=AHEAD_BYTES
-        ) as channel:
-            outgoing: asyncio.Queue[wire.SessionRequest | None] = asyncio.Queue(maxsize=1)
-            # Written to, not given an iterator: gRPC 1.85 leaves one of a call that the other end has ended to wait for
-            # ever (grpc/grpc#37355).
-            call: Any = dispatcher_pb2_grpc.DispatcherServiceStub(channel).Session()
-            try:
-                welcome = await self._welcome(call, manager)
-                await self._greeted(manager, welcome)
-                self._channel = channel
-                await self._converse(call, outgoing)
-            except grpc.aio.AioRpcError as error:
-                raise error_of(error) from error
-            finally:
-                self._channel = None
-                call.cancel()
+        stream = Stream(
+            manager,
+            self._credentials.current(),
+            wire.Hello(description=self._description(), images=self._inventory()),
+            silence_s=SILENCE_S if len(self._roster.managers) > 1 else SILENCE_OF_THE_ONLY_S,
+            connect_s=min(self._return_s, CONNECT_AT_MOST_S),
+        )
+        await stream.open(self._clock, unless=self._summoned.wait())
+        return stream
 
-    async def _write(self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
-        """What goes up, in order: the stream has one writer. Why it cannot any more, the reader hears."""
-        with contextlib.suppress(asyncio.InvalidStateError):
-            while (request := await outgoing.get()) is not None:
-                await call.write(request)
-            await call.done_writing()
-        await asyncio.Event().wait()
+    async def _use(self, stream: Stream) -> Stream | None:
+        """Until it ends, or another one stands that it is left for, which is returned: a node that moves is in a
+        session all the time. A manager ends a stream when it hears that another one has begun, so that an end while
+        the other one is being opened is none yet. Raises ShoalError for how it ended."""
+        await self._greeted(stream)
+        conversing = asyncio.create_task(self._converse(stream), name=f"stream with {stream.manager}")
+        try:
+            while not conversing.done():
+                await first_of(asyncio.wait((conversing,)), self._outlive(stream))
+                if not conversing.done() and (following := await self._follow(stream)) is not None:
+                    return following
+            conversing.result()
+            return None
+        finally:
+            conversing.cancel()
+            await asyncio.gather(conversing, return_exceptions=True)
 
-    async def _welcome(self, call: Any, manager: str) -> wire.Welcome:
-        response: Any = None
+    async def _outlive(self, stream: Stream) -> None:
+        """Until there is reason for another stream: a manager to move to, at a moment of chance, or a new certificate.
+        Not once this node leaves."""
+        if stream.identity.certificate_pem == self._credentials.current().certificate_pem:
+            await first_of(self._credentials.renewed.wait(), self._move())
+        else:
+            # Another stream was tried for already, and nobody let it in.
+            await self._clock.sleep(AGAIN_S)
+        if self._leaving.is_set():
+            await asyncio.Event().wait()
 
-        async def greet() -> None:
-            nonlocal response
-            hello = wire.Hello(description=self._description(), images=self._inventory())
-            with contextlib.suppress(asyncio.InvalidStateError):
-                await call.write(wire.SessionRequest(hello=hello))
-            response = await call.read()
+    async def _follow(self, stream: Stream) -> Stream | None:
+        """The one to leave `stream` for; None where no manager lets it in, and this node stays where it is."""
+        manager = self._roster.beside(stream.manager) if self._moving.is_set() else self._roster.managers[0]
+        try:
+            return await self._open(manager)
+        except ShoalError as error:
+            log.info("staying with manager=%s, since %s does not let this node in: %s", stream.manager, manager, error)
+            if manager != stream.manager:
+                self._roster.lost(manager)
+            return None
 
-        await first_of(greet(), self._summoned.wait(), self._clock.sleep(WELCOME_S))
-        if response is None:
-            raise Unavailable(f"the manager at {manager} does not answer")
-        if response is grpc.aio.EOF:
-            raise Unavailable(f"the manager at {manager} ended the session") from None
-        if response.WhichOneof("response") != "welcome":
-            raise ShoalError(f"the manager at {manager} began a session without a welcome")
-        return wire.Welcome.FromString(response.welcome.SerializeToString())
-
-    async def _greeted(self, manager: str, welcome: wire.Welcome) -> None:
-        """A stream stands."""
-        log.info("connected manager=%s session=%s", manager, welcome.session_id)
-        self._link = Link(manager=manager, met=True)
+    async def _greeted(self, stream: Stream) -> None:
+        """A stream stands, and is the one that counts."""
+        log.info("connected manager=%s session=%s", stream.manager, stream.welcome.session_id)
+        self._link = Link(manager=stream.manager, met=True)
+        self._channel = stream.channel
         self._failures = 0
         self._worker.begin_session()
         self._reporter.resend_all()
-        await self._learn(welcome, manager)
+        await self._learn(stream.welcome, stream.manager)
 
     async def _learn(self, welcome: wire.Welcome, manager: str) -> None:
         """What `manager` says of the cluster holds from now on."""
@@ -273,76 +289,73 @@ class Session:
         self._credentials.trust(trust.root_ca_pem)
         self._credentials.expect(trust.issuer_key, trust.renew_within_ns / 1e9)
 
-    async def _converse(self, call: Any, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
-        # The first that ends, ends the stream: the reader by its end, the last one by a new certificate.
+    async def _converse(self, stream: Stream) -> None:
+        """Until the stream ends."""
         await first_of(
-            self._receive(call),
-            self._write(call, outgoing),
-            self._beat(outgoing),
-            self._send_reports(outgoing),
-            self._send_images(outgoing),
-            self._send_description(outgoing),
-            self._say_goodbye(outgoing),
-            self._move(),
-            self._credentials.renewed.wait(),
+            self._receive(stream),
+            stream.write(),
+            self._beat(stream),
+            self._send_reports(stream),
+            self._send_images(stream),
+            self._send_description(stream),
+            self._say_goodbye(stream),
         )
 
-    async def _receive(self, call: Any) -> None:
-        while (response := await call.read()) is not grpc.aio.EOF:
+    async def _receive(self, stream: Stream) -> None:
+        async for response in stream.responses():
             match response.WhichOneof("response"):
                 case "assignments":
                     await self._worker.assign(response.assignments)
                     # Only now: a host that cannot keep what it is told (its disk is full) must not call all the time.
                     self._backoff.reset()
                 case "welcome":
-                    await self._learn(response.welcome, self._link.manager)
+                    await self._learn(response.welcome, stream.manager)
                 case "trust":
                     await self._heed(from_wire(response.trust, Trust))
-        # The end may be an error, which only the call's own status tells.
-        if (code := await call.code()) is not grpc.StatusCode.OK:
-            raise Unavailable(f"the session ended: {await call.details() or code.name}")
 
-    async def _beat(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+    async def _beat(self, stream: Stream) -> None:
         """At the period that the manager named last; a first one when it names another."""
         while True:
             self._repaced.clear()
             await first_of(self._clock.sleep(self._heartbeat_s), self._repaced.wait())
-            await outgoing.put(wire.SessionRequest(heartbeat=wire.Heartbeat()))
+            await stream.say(heartbeat=wire.Heartbeat())
 
-    async def _send_reports(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+    async def _send_reports(self, stream: Stream) -> None:
         while True:
             batch = await self._reporter.next_batch()
-            reports = wire.TaskReports(reports=[_report(task_id, status) for task_id, status in batch])
-            await outgoing.put(wire.SessionRequest(reports=reports))
+            await stream.say(reports=wire.TaskReports(reports=[_report(task_id, status) for task_id, status in batch]))
 
-    async def _send_images(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+    async def _send_images(self, stream: Stream) -> None:
         """The first change at once: who imports an image makes a service of it next."""
         with self._images.changes.subscribe() as changes:
+            said = stream.hello.images  # it may have changed while the manager let us in
             while True:
+                if (now := self._inventory()) != said:
+                    await stream.say(images=now)
+                    said = now
+                    await self._clock.sleep(IMAGES_S)
                 await changes.wait()
                 with contextlib.suppress(Lagged):
                     changes.drain()
-                await outgoing.put(wire.SessionRequest(images=self._inventory()))
-                await self._clock.sleep(IMAGES_S)
 
-    async def _send_description(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
-        said = self._description()
+    async def _send_description(self, stream: Stream) -> None:
+        said = stream.hello.description
         while True:
             await self._clock.sleep(DESCRIBE_EVERY_S)
             now = self._description()
             if now != said:
-                await outgoing.put(wire.SessionRequest(description=now))
+                await stream.say(description=now)
                 said = now
 
-    async def _say_goodbye(self, outgoing: asyncio.Queue[wire.SessionRequest | None]) -> None:
+    async def _say_goodbye(self, stream: Stream) -> None:
         """Once this node leaves; the manager then ends the stream."""
         await self._leaving.wait()
-        await outgoing.put(wire.SessionRequest(goodbye=wire.Goodbye()))
-        await outgoing.put(None)
+        await stream.say(goodbye=wire.Goodbye())
+        await stream.fall_silent()
         await asyncio.Event().wait()
 
     async def _move(self) -> None:
-        """End the stream for another manager's sake, at a moment of chance."""
+        """There is a manager to move to, and the moment of chance has come."""
         await self._moving.wait()
         await self._clock.sleep(self._chance() * MOVE_S)
         log.info("moving to a manager that serves again")
@@ -358,12 +371,12 @@ class Session:
         held = [wire.HeldImage(reference=name, manifest_digest=digest) for name, digest in self._images.held()]
         return wire.ImageInventory(images=held)
 
-    def _note_lost(self, manager: str, error: ShoalError) -> None:
+    def _note_lost(self, error: ShoalError) -> None:
         """One line per episode, not per attempt."""
         if self._leaving.is_set():
             return
         if not self._link.error:
-            log.warning("no session with manager=%s, trying on: %s", manager, error)
+            log.warning("no session with manager=%s, trying on: %s", self._manager, error)
         self._link = Link(error=str(error), met=self._link.met)
 
 

@@ -51,6 +51,11 @@ def heartbeat_s(configured_s: float, nodes: int) -> float:
     return period_s
 
 
+def is_elsewhere(node: Node | None, manager_id: str) -> bool:
+    """Whether a manager other than `manager_id` holds the newest session with `node`: an older one counts no more."""
+    return node is not None and node.status.manager_id not in ("", manager_id)
+
+
 def deadline_of(
     node: Node, judge: Judge, contact: Contact | None, *, watched_since: float, gone_at: float | None
 ) -> float | None:

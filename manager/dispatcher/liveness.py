@@ -17,7 +17,7 @@ import msgspec
 from manager.control.action import change, commit, touched
 from manager.control.tenure import Tenure
 from manager.dispatcher.contacts import Contacts
-from manager.dispatcher.judgement import BEATS_MISSED, RETURNS_PER_S, Judge, deadline_of, heartbeat_s
+from manager.dispatcher.judgement import BEATS_MISSED, RETURNS_PER_S, Judge, deadline_of, heartbeat_s, is_elsewhere
 from manager.store.base import Store
 from manager.store.mirror import Mirror
 from shoal import defaults
@@ -93,9 +93,10 @@ class Liveness:
             raise PermissionDenied(f"node {node_id} was removed from the cluster", hint="join again with a token")
 
     async def described(self, node_id: str, description: NodeDescription) -> None:
-        """The agent found its host changed."""
+        """The agent found its host changed. What it says in a session that it has left for another manager's is not
+        news, and must not bring the node back here."""
         self.heard(node_id)
-        await self._settle(node_id, NodeState.READY, "", description)
+        await self._settle(node_id, NodeState.READY, "", description, unless=lambda: self._is_elsewhere(node_id))
 
     def heard(self, node_id: str) -> None:
         """A sign of life."""
@@ -112,7 +113,9 @@ class Liveness:
     async def left(self, node_id: str) -> None:
         """The agent said goodbye."""
         self.moved(node_id)
-        await self._settle(node_id, NodeState.DOWN, "its agent said goodbye")
+        await self._settle(
+            node_id, NodeState.DOWN, "its agent said goodbye", unless=lambda: self._is_elsewhere(node_id)
+        )
 
     async def run(self) -> None:
         """Find the dead, for as long as the manager lives."""
@@ -127,6 +130,9 @@ class Liveness:
                 await self._look()
             expected = self._clock.monotonic() + TICK_S
             await self._clock.sleep(TICK_S)
+
+    def _is_elsewhere(self, node_id: str) -> bool:
+        return is_elsewhere(self._mirror.nodes.get(node_id), self._own_id)
 
     def _postpone(self, late: float) -> None:
         self._since += late

@@ -20,6 +20,7 @@ from manager.control.tenure import Tenure
 from manager.dispatcher.assigner import Assigner
 from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Held, Inventory
+from manager.dispatcher.judgement import is_elsewhere
 from manager.dispatcher.liveness import Liveness
 from manager.dispatcher.pace import Pace
 from manager.dispatcher.session import AgentSession
@@ -102,7 +103,7 @@ class DispatcherService(DispatcherServiceServicer):
         self._own_id = own_id
         self._tenure = tenure
         self._assigner = Assigner(mirror)
-        self._status = StatusWriter(store=store, mirror=mirror, clock=clock)
+        self._status = StatusWriter(store=store, mirror=mirror, clock=clock, own_id=own_id)
         self._liveness = Liveness(
             store=store, mirror=mirror, clock=clock, own_id=own_id, tenure=tenure, leads=leads, gone=self._gone
         )
@@ -340,7 +341,7 @@ class DispatcherService(DispatcherServiceServicer):
         node = self._mirror.nodes.get(node_id)
         if node is None:
             session.end(PermissionDenied(f"node {node_id} was removed from the cluster"))
-        elif node.status.manager_id not in ("", self._own_id):
+        elif is_elsewhere(node, self._own_id):
             self._liveness.moved(node_id)
             session.end(Conflict(f"node {node_id} began a session with another manager"))
 

@@ -3,6 +3,9 @@
 A task's state only rises, so between two writes the last report of each task is enough: reports are coalesced and
 written in batches every 50 ms. A write that lost against the leader's (both change the same record) is made again
 on what the leader wrote. Nothing is acknowledged: an agent says everything again in its next session.
+
+So what is still to be written when the node is in a session with another manager is dropped: that one hears it too,
+and newer things. It writes first that it holds the node, so that a view with a newer status shows that as well.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Iterable
 import msgspec
 
 from manager.control.action import Put, change, commit, touched
+from manager.dispatcher.judgement import is_elsewhere
 from manager.store.base import Store
 from manager.store.mirror import Mirror
 from shoal.clock import Clock
@@ -28,12 +32,13 @@ _MAX_TEXT = 4096
 
 
 class StatusWriter:
-    """`report` never waits; `run` writes."""
+    """Of the manager on the node `own_id`. `report` never waits; `run` writes."""
 
-    def __init__(self, *, store: Store, mirror: Mirror, clock: Clock) -> None:
+    def __init__(self, *, store: Store, mirror: Mirror, clock: Clock, own_id: str) -> None:
         self._store = store
         self._mirror = mirror
         self._clock = clock
+        self._own_id = own_id
         self._pending: dict[str, TaskStatus] = {}
         self._new = asyncio.Event()
         self._failing = False
@@ -88,7 +93,9 @@ class StatusWriter:
         now_ns = self._clock.now_ns()
         for task_id, status in batch.items():
             task = self._mirror.tasks.get(task_id)
-            if task is not None and status.state >= task.status.state and status != task.status:
+            if task is None or is_elsewhere(self._mirror.nodes.get(task.node_id), self._own_id):
+                continue
+            if status.state >= task.status.state and status != task.status:
                 yield touched(task, now_ns, status=status)
 
     def _restore(self, batch: dict[str, TaskStatus], task_ids: Iterable[str]) -> None:

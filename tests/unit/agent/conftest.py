@@ -42,6 +42,7 @@ class Stream:
         self.node_id = node_id
         self.received: asyncio.Queue[dispatcher_pb2.SessionRequest] = asyncio.Queue()
         self.to_send: asyncio.Queue[dispatcher_pb2.SessionResponse | None] = asyncio.Queue()
+        self.over = asyncio.Event()
 
     async def next(self, kind: str) -> Any:
         """The next message of that kind; others are passed over."""
@@ -69,6 +70,10 @@ class Manager(dispatcher_pb2_grpc.DispatcherServiceServicer, ca_pb2_grpc.Certifi
         self.named: list[str] = []
         self.sources: list[dispatcher_pb2.ImageSource] = []
         self.address = ""
+        # How many called, and whether they are let in.
+        self.calls = 0
+        self.welcoming = asyncio.Event()
+        self.welcoming.set()
         self._server: grpc.aio.Server | None = None
 
     async def start(self, port: int = 0) -> str:
@@ -99,6 +104,8 @@ class Manager(dispatcher_pb2_grpc.DispatcherServiceServicer, ca_pb2_grpc.Certifi
         peer = peer_of(context)
         assert peer is not None
         stream = Stream(peer.node_id)
+        self.calls += 1
+        await self.welcoming.wait()
         yield dispatcher_pb2.SessionResponse(
             welcome=dispatcher_pb2.Welcome(
                 session_id="s", heartbeat_ns=self.heartbeat_ns, managers=self.named or [self.address]
@@ -111,6 +118,7 @@ class Manager(dispatcher_pb2_grpc.DispatcherServiceServicer, ca_pb2_grpc.Certifi
                 yield response
         finally:
             hearing.cancel()
+            stream.over.set()
 
     async def _hear(self, requests: AsyncIterator[dispatcher_pb2.SessionRequest], stream: Stream) -> None:
         async for request in requests:

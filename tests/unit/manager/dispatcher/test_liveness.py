@@ -176,6 +176,20 @@ async def test_every_sign_of_life_counts(watch: Watch) -> None:
     assert watch.state() is NodeState.READY
 
 
+async def test_a_node_that_has_moved_is_the_other_managers_whatever_its_older_session_says(watch: Watch) -> None:
+    other = await watch.manager("m2")
+    await watch.liveness.connected("w1", DESCRIPTION)
+    await other.connected("w1", DESCRIPTION)
+    await watch.liveness.described("w1", msgspec.structs.replace(DESCRIPTION, hostname="older"))
+    assert (watch.holder(), watch.mirror.nodes["w1"].description.hostname) == ("m2", "one")
+    await watch.liveness.left("w1")
+    watch.liveness.broken("w1")
+    for _ in range(3):
+        other.heard("w1")
+        await watch.advance(TIMEOUT_S - 1)
+    assert (watch.state(), watch.holder()) == (NodeState.READY, "m2")
+
+
 async def test_after_a_start_everybody_has_time_to_call(watch: Watch) -> None:
     await watch.liveness.adopt()
     assert watch.state() is NodeState.UNKNOWN
