@@ -72,7 +72,7 @@ class Member:
             described=describe(address),
             containers=rooms.containers,
             balance=self._mesh,
-            image=Obtain(rooms.images, locate=self._locate, dial=self._dial),
+            image=Obtain(rooms.images, locate=self._locate, dial=self._dial, clock=rooms.clock),
             clock=rooms.clock,
         )
         self._worker = Worker(

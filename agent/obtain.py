@@ -2,7 +2,8 @@
 
 A service is resolved to a digest once, by the manager, so that all its tasks run the same bytes; here that digest
 decides, and a tag that has moved on meanwhile does not. Tasks that need the same image at the same time wait for
-one download.
+one download. After a reboot of many hosts, those that hold an image may come back later than a task that needs it:
+while the cluster cannot say who has it, it is asked again.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Protocol, TypeVar
 
 from agent.session import Source
-from shoal.errors import NotFound, ShoalError
+from shoal.backoff import Backoff
+from shoal.clock import Clock
+from shoal.errors import DeadlineExceeded, NotFound, ShoalError, Unavailable
 from shoal.model.assignment import Template
 from shoal.model.image import Image
 from shoal.reference import parse
 
 log = logging.getLogger(__name__)
+
+# For so long a task waits for nodes that may have its image: more than a host needs to boot and be in a session.
+PATIENCE_S = 30.0
 
 S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
@@ -42,33 +48,51 @@ class Obtain(Generic[S]):
         *,
         locate: Callable[[str, str], Awaitable[list[Source]]],
         dial: Callable[[Sequence[Source]], AbstractAsyncContextManager[Sequence[S]]],
+        clock: Clock,
     ) -> None:
         self._images = images
         self._locate = locate
         self._dial = dial
+        self._clock = clock
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def __call__(self, template: Template) -> str:
         """The reference to create the task's container from, once its image is here.
 
-        Raises NotFound with what every place that was tried said.
+        Raises NotFound with what every place that was tried said: at once where that is final, after 30 s where nodes
+        that may have it did not come.
         """
         reference = template.spec.container.image
         digest = template.image_digest
+        until = self._clock.monotonic() + PATIENCE_S
+        backoff = Backoff(0.5, 4)
         turn = self._turns.setdefault(f"{reference}@{digest}", asyncio.Lock())
-        async with turn:
-            if (here := await self._here(reference, digest)) is not None:
+        while True:
+            try:
+                async with turn:
+                    return await self._get(reference, digest)
+            except Unavailable as error:
+                if self._clock.monotonic() >= until:
+                    raise NotFound(str(error)) from error
+            await self._clock.sleep(backoff.next())
+
+    async def _get(self, reference: str, digest: str) -> str:
+        """One try. Raises NotFound, or Unavailable where the cluster may know better soon."""
+        if (here := await self._here(reference, digest)) is not None:
+            return here
+        failure: type[ShoalError] = NotFound
+        tried = [f"no image {reference} on this node"]
+        for way in (self._from_peers, self._from_registry):
+            try:
+                found = await way(reference, digest)
+            except ShoalError as error:
+                tried.append(str(error))
+                if way == self._from_peers and isinstance(error, (Unavailable, DeadlineExceeded)):
+                    failure = Unavailable
+                continue
+            if (here := await self._here(reference, found)) is not None:
                 return here
-            tried = [f"no image {reference} on this node"]
-            for way in (self._from_peers, self._from_registry):
-                try:
-                    found = await way(reference, digest)
-                except ShoalError as error:
-                    tried.append(str(error))
-                    continue
-                if (here := await self._here(reference, found)) is not None:
-                    return here
-        raise NotFound(f"No such image: {reference}: " + "; ".join(tried))
+        raise failure(f"No such image: {reference}: " + "; ".join(tried))
 
     async def _here(self, reference: str, digest: str) -> str | None:
         """How to name the image so that it is surely the one meant, if this host has it."""

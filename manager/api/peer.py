@@ -25,7 +25,7 @@ class PeerService(ManagerServiceServicer):
     async def FindImage(self, request: wire.FindImageRequest, _context: Context) -> wire.FindImageResponse:
         found = self._inventory.locate(request.reference, request.manifest_digest)
         holders = [wire.ImageHolder(node_id=node_id, manifest_digest=digest) for node_id, digest in found]
-        return wire.FindImageResponse(holders=holders)
+        return wire.FindImageResponse(holders=holders, nodes=len(self._inventory))
 
     async def Enlist(self, request: wire.EnlistRequest, context: Context) -> wire.EnlistResponse:
         peer = peer_of(context)

@@ -1,16 +1,20 @@
 """Holders: which nodes hold an image, in the whole cluster. Each manager's inventory knows the nodes whose sessions it
-holds; this asks all managers that serve, and goes without the answer of one that takes too long."""
+holds; this asks all managers that serve, and goes without the answer of one that takes too long. Who asks for a task
+(`locate_surely`) hears then, and while a node has not come back, that nobody can say yet.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+
+import msgspec
 
 from manager.dispatcher.inventory import Inventory
 from manager.store.view import View
 from shoal.channels import Channels
-from shoal.errors import ShoalError
+from shoal.errors import ShoalError, Unavailable
+from shoal.model.node import NodeState
 from shoal.rpc import translated
 from shoal.v1 import manager_pb2 as wire
 from shoal.v1.manager_pb2_grpc import ManagerServiceStub
@@ -20,6 +24,13 @@ log = logging.getLogger(__name__)
 # Another manager answers from its memory; who waits is a task's start, or a user.
 ASK_S = 1.0
 Holder = tuple[str, str]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """(node id, digest) of who holds an image, and how many nodes were looked at."""
+
+    holders: list[Holder] = []
+    nodes: int = 0
 
 
 class Holders:
@@ -33,10 +44,18 @@ class Holders:
 
     async def locate(self, reference: str, manifest_digest: str) -> list[Holder]:
         """(node id, digest) of who holds the image, by node id."""
-        others = [each.address for id, each in self._view.managers.items() if id != self._own_id]
-        answers = await asyncio.gather(*(self._ask(other, reference, manifest_digest) for other in others))
-        found = self._inventory.locate(reference, manifest_digest)
-        return sorted({node_id: digest for part in (*answers, found) for node_id, digest in part}.items())
+        return (await self._find(reference, manifest_digest)).holders
+
+    async def locate_surely(self, reference: str, manifest_digest: str) -> list[Holder]:
+        """As `locate`. Raises Unavailable where nobody is known to hold the image and a node that may has not said yet
+        what it holds: one that is not known to be down, or, of an image that the cluster has pinned, any."""
+        found = await self._find(reference, manifest_digest)
+        nodes = self._view.nodes.values()
+        awaited = [node for node in nodes if manifest_digest or node.status.state is not NodeState.DOWN]
+        if not found.holders and found.nodes < len(awaited):
+            silent = len(awaited) - found.nodes
+            raise Unavailable(f"{silent} of {len(awaited)} nodes have not said whether they have it")
+        return found.holders
 
     async def digest_of(self, reference: str) -> str:
         """What `reference` stands for: on this node if that holds it, else where most agree; empty when nobody holds
@@ -47,7 +66,14 @@ class Holders:
         digests = list(held.values())
         return max(set(digests), key=lambda digest: (digests.count(digest), digest), default="")
 
-    async def _ask(self, address: str, reference: str, manifest_digest: str) -> Sequence[Holder]:
+    async def _find(self, reference: str, manifest_digest: str) -> Found:
+        others = [each.address for id, each in self._view.managers.items() if id != self._own_id]
+        answers = await asyncio.gather(*(self._ask(other, reference, manifest_digest) for other in others))
+        own = Found(self._inventory.locate(reference, manifest_digest), len(self._inventory))
+        holders = {node_id: digest for part in (*answers, own) for node_id, digest in part.holders}
+        return Found(sorted(holders.items()), own.nodes + sum(part.nodes for part in answers))
+
+    async def _ask(self, address: str, reference: str, manifest_digest: str) -> Found:
         stub = ManagerServiceStub(self._channels.to(address))
         request = wire.FindImageRequest(reference=reference, manifest_digest=manifest_digest)
         try:
@@ -55,5 +81,5 @@ class Holders:
                 answer = await stub.FindImage(request, timeout=ASK_S)
         except ShoalError as error:
             log.info("the manager at %s does not say who holds an image: %s", address, error)
-            return ()
-        return [(each.node_id, each.manifest_digest) for each in answer.holders]
+            return Found()
+        return Found([(each.node_id, each.manifest_digest) for each in answer.holders], answer.nodes)

@@ -26,6 +26,10 @@ class Inventory:
         self._by_reference: dict[str, dict[str, str]] = {}
         self._by_digest: dict[str, set[str]] = {}
 
+    def __len__(self) -> int:
+        """Of how many nodes it is known what they hold."""
+        return len(self._held)
+
     def put(self, node_id: str, images: Iterable[Held]) -> None:
         """This is all that `node_id` holds now."""
         self.drop(node_id)

@@ -157,11 +157,14 @@ class DispatcherService(DispatcherServiceServicer):
     async def LocateImage(self, request: wire.LocateImageRequest, context: Context) -> wire.LocateImageResponse:
         self._member(context)
         sources = []
-        for node_id, digest in await self._holders.locate(request.reference, request.manifest_digest):
+        holders = await self._holders.locate_surely(request.reference, request.manifest_digest)
+        for node_id, digest in holders:
             node = self._mirror.nodes.get(node_id)
             if node is not None and node.status.state is NodeState.READY and node.description.address:
                 address = f"{node.description.address}:{AGENT_PORT}"
                 sources.append(wire.ImageSource(node_id=node_id, address=address, manifest_digest=digest))
+        if holders and not sources:
+            raise Unavailable("the nodes that have it are away")
         return wire.LocateImageResponse(sources=sources)
 
     def _member(self, context: Context) -> str:

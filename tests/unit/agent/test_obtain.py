@@ -1,16 +1,18 @@
-"""Obtain: a task's image comes from another node, whether or not the manager knew its digest."""
+"""Obtain: a task's image comes from another node, whether or not the manager knew its digest, and whether or not that
+node is there yet."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import msgspec
 import pytest
 
-from agent.obtain import Obtain
+from agent.obtain import PATIENCE_S, Obtain
 from agent.session import Source
-from shoal.errors import NotFound
+from shoal.clock import ManualClock
+from shoal.errors import DeadlineExceeded, NotFound, ShoalError, Unavailable
 from shoal.model.assignment import Template
 from shoal.model.container import ContainerSpec
 from shoal.model.image import Image
@@ -40,9 +42,16 @@ class Images:
 
 
 class Cluster:
-    """One other node holds web:1."""
+    """One other node holds web:1; what is asked first is answered by `refusals`."""
+
+    def __init__(self, *refusals: ShoalError) -> None:
+        self.refusals = list(refusals)
+        self.asked = 0
 
     async def locate(self, reference: str, digest: str) -> list[Source]:
+        self.asked += 1
+        if self.refusals:
+            raise self.refusals.pop(0)
         return [OTHER] if digest == DIGEST or (not digest and reference == "docker.io/library/web:1") else []
 
     @asynccontextmanager
@@ -50,8 +59,43 @@ class Cluster:
         yield sources
 
 
+AWAY = (Unavailable("no manager is connected"), Unavailable("1 of 3 nodes have not said"), DeadlineExceeded("busy"))
+
+
+def obtaining(cluster: Cluster, clock: ManualClock) -> Obtain[Source]:
+    return Obtain(Images(), locate=cluster.locate, dial=cluster.dial, clock=clock)
+
+
+def template(image: str = "web:1", *, digest: str = "") -> Template:
+    return Template("s", 1, spec=TaskSpec(container=ContainerSpec(image=image)), image_digest=digest)
+
+
 @pytest.mark.parametrize("digest", ["", DIGEST])
 async def test_an_image_comes_from_the_node_that_holds_it(digest: str) -> None:
-    obtain = Obtain(Images(), locate=Cluster().locate, dial=Cluster().dial)
-    spec = TaskSpec(container=msgspec.structs.replace(ContainerSpec(), image="web:1"))
-    assert await obtain(Template("s", 1, spec=spec, image_digest=digest)) == f"web@{DIGEST}"
+    assert await obtaining(Cluster(), ManualClock())(template(digest=digest)) == f"web@{DIGEST}"
+
+
+async def test_a_task_waits_for_nodes_that_may_have_its_image() -> None:
+    cluster, clock = Cluster(*AWAY), ManualClock()
+    wanted = asyncio.create_task(obtaining(cluster, clock)(template()))
+    await clock.advance(PATIENCE_S / 2)
+    assert (await wanted, cluster.asked) == (f"web@{DIGEST}", len(AWAY) + 1)
+
+
+async def test_a_task_does_not_wait_for_ever() -> None:
+    cluster, clock = Cluster(*AWAY * 100), ManualClock()
+    wanted = [asyncio.create_task(obtaining(cluster, clock)(template())) for _ in range(3)]
+    await clock.advance(PATIENCE_S - 1)
+    assert not any(each.done() for each in wanted)
+    await clock.advance(6)
+    for each in wanted:
+        with pytest.raises(NotFound, match=r"No such image: web:1: no image web:1 on this node; .*; no registry"):
+            await each
+
+
+@pytest.mark.parametrize("refusals", [(), (NotFound("no other node has it"),)])
+async def test_an_image_that_is_nowhere_fails_at_once(refusals: tuple[ShoalError, ...]) -> None:
+    cluster = Cluster(*refusals)
+    with pytest.raises(NotFound, match="no other node has it; no registry for none:1"):
+        await obtaining(cluster, ManualClock())(template("none:1"))
+    assert cluster.asked == 1

@@ -15,12 +15,14 @@ from manager.control.action import commit, create
 from manager.dispatcher import holders
 from manager.dispatcher.inventory import Held, Inventory
 from manager.store.presence import Presence
+from shoal.errors import Unavailable
 from shoal.model.access import StoreAccess
 from shoal.model.base import Meta
-from shoal.model.node import Role
+from shoal.model.node import NodeState, Role
 from shoal.rpc import new_server
 from shoal.tls import server_credentials
 from shoal.v1 import manager_pb2_grpc
+from tests.unit.manager.conftest import node
 
 WEB = "docker.io/library/web:1"
 
@@ -73,6 +75,27 @@ async def test_a_tag_means_what_most_nodes_hold_but_first_what_this_one_does(man
     second.put("m1", [Held(WEB, "sha256:1")])
     assert await manager.holders.digest_of(WEB) == "sha256:1"
     assert await manager.holders.digest_of("docker.io/library/none:1") == ""
+
+
+async def test_nobody_can_say_who_holds_an_image_while_a_node_has_not_come_back(
+    manager: Any, second: Inventory
+) -> None:
+    manager.inventory.put("m1", [])
+    with pytest.raises(Unavailable, match="1 of 2 nodes have not said whether they have it"):
+        await manager.holders.locate_surely(WEB, "")
+    second.put("w1", [])
+    assert await manager.holders.locate_surely(WEB, "") == []
+    second.put("w1", [Held(WEB, "sha256:1")])
+    assert await manager.holders.locate_surely(WEB, "") == [("w1", "sha256:1")]
+
+
+async def test_a_node_that_is_down_is_waited_for_only_with_an_image_that_the_cluster_had(manager: Any) -> None:
+    await manager.add(node("w2", state=NodeState.DOWN))
+    for id in ("m1", "w1"):
+        manager.inventory.put(id, [])
+    assert await manager.holders.locate_surely(WEB, "") == []
+    with pytest.raises(Unavailable, match="1 of 3 nodes"):
+        await manager.holders.locate_surely(WEB, "sha256:1")
 
 
 async def test_a_manager_that_is_silent_is_done_without(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:

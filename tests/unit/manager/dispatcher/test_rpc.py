@@ -15,6 +15,7 @@ from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.token import rotated, token_of
 from manager.control.action import change, commit
 from manager.dispatcher import encode, rpc
+from manager.dispatcher.inventory import Held
 from manager.dispatcher.rpc import DispatcherService
 from shoal.errors import (
     Conflict,
@@ -190,6 +191,14 @@ async def test_who_holds_an_image_is_known_while_it_is_connected(agent: Agent, m
     assert [(each.node_id, each.address) for each in found] == [("w1", "10.9.0.1:2376")]
     agent.call.cancel()
     await until(lambda: not manager.inventory.locate("", digest))
+
+
+async def test_an_image_on_nodes_that_cannot_be_asked_may_be_had_later(agent: Agent, manager: Any) -> None:
+    await agent.hello()
+    manager.inventory.put("w2", [Held("", "sha256:1")])
+    await manager.add(node("w2", state=NodeState.UNKNOWN))
+    with pytest.raises(Unavailable, match="the nodes that have it are away"), translated():
+        await agent.stub.LocateImage(wire.LocateImageRequest(manifest_digest="sha256:1"))
 
 
 async def test_who_is_not_a_member_does_not_get_in(manager: Any, address: str) -> None:
