@@ -13,7 +13,7 @@ from shoal.model.node import Node, NodeState
 
 # After a manager has begun to serve, nodes have this many timeouts to call.
 GRACE_TIMEOUTS = 2
-# Of the timeout, what is left to an agent whose stream broke off, or whose manager is gone.
+# Of the timeout, what is left to an agent whose stream broke off.
 BROKEN_STREAM_SHARE = 2 / 3
 # More signs of life than this in a second cost a manager too much: its nodes then give them less often, and whether
 # their hosts live is left to the pings of their connections.
@@ -78,4 +78,5 @@ def deadline_of(
         return None
     if not holder:
         return max(grace, watched_since + GRACE_TIMEOUTS * judge.timeout_s)
-    return None if gone_at is None else max(grace, gone_at + soon + judge.crowd_s)
+    # The whole timeout: a manager that ends in good order is gone at once, and its nodes' hosts are none the worse.
+    return None if gone_at is None else max(grace, gone_at + judge.timeout_s + judge.crowd_s)

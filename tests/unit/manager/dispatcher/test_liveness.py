@@ -12,7 +12,7 @@ import pytest
 
 from manager.control.action import change, commit, create, touched
 from manager.control.tenure import LEASE_S, Tenure
-from manager.dispatcher.judgement import BROKEN_STREAM_SHARE, GRACE_TIMEOUTS
+from manager.dispatcher.judgement import GRACE_TIMEOUTS
 from manager.dispatcher.liveness import Liveness
 from manager.store.base import Conflict, Put, Txn
 from manager.store.mirror import Mirror
@@ -259,7 +259,7 @@ async def test_the_nodes_of_a_manager_that_died_have_time_to_call_another(watch:
         await other.connected(id, DESCRIPTION)
     watch.gone.clear()
     await watch.kill("m2")
-    await watch.advance(LEASE_S + TIMEOUT_S * BROKEN_STREAM_SHARE - 1)
+    await watch.advance(LEASE_S + TIMEOUT_S - 1)
     await watch.liveness.connected("w2", DESCRIPTION)
     assert watch.state("w1") is NodeState.READY
     await watch.advance(1.5)
