@@ -2,9 +2,8 @@
 
 Up: who we are, heartbeats at the manager's period, statuses (`agent/reporter.py`), the images that are held here.
 Down: assignments, which the worker carries out in order. What breaks a stream (a manager that dies, a gap) ends in a
-new stream to the next manager, where everything is said again; whatever runs here
-goes on meanwhile. Who moves to another manager, or has a renewed certificate, begins the new stream before it ends the
-old one.
+new stream to the next manager, where everything is said again; whatever runs here goes on meanwhile. Who moves to
+another manager, or has a renewed certificate, begins the new stream (`agent/stream.py`) before it ends the old one.
 """
 
 from __future__ import annotations
@@ -151,7 +150,6 @@ class Session:
     async def run(self) -> None:
         """Hold a stream, for as long as the node is a member."""
         while not self._leaving.is_set():
-            self._summoned.clear()
             self._manager = self._roster.managers[0]
             try:
                 await self._hold()
@@ -206,8 +204,8 @@ class Session:
 
     async def _open(self, manager: str) -> Stream:
         """A stream that `manager` has accepted. Raises ShoalError."""
-        self._credentials.renewed.clear()
-        self._moving.clear()
+        for news in (self._credentials.renewed, self._moving, self._summoned):
+            news.clear()
         stream = Stream(
             manager,
             self._credentials.current(),
