@@ -220,11 +220,17 @@ async def test_a_watch_shows_its_prefix_only(store, start):
 
 @pytest.mark.parametrize("begin", ["from the start", "from the middle"])
 async def test_a_watch_has_no_gap_under_concurrent_writers(store, start, begin):
-    writers, writes = 8, 60
+    writers, writes = 8, 30
+    read = asyncio.Event()
 
     async def write(writer: int) -> None:
-        for number in range(writes):
+        """Until the state was read and a while longer, so that the watch has something to tell."""
+        number = 0
+        while number < writes or not read.is_set():
             await store.txn(put(f"/{writer}/{number % 7}", str(number).encode()))
+            number += 1
+        for number in range(writes):
+            await store.txn(put(f"/{writer}/{number % 7}", f"after {number}".encode()))
 
     writing = asyncio.gather(*(write(writer) for writer in range(writers)))
     if begin == "from the middle":
@@ -232,6 +238,7 @@ async def test_a_watch_has_no_gap_under_concurrent_writers(store, start, begin):
     begun = await store.read("/")
     state = {record.key: record.value for record in begun.records}
     last = begun.revision
+    read.set()
     await writing
     end = await store.read("/")
     async with asyncio.timeout(20):
