@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.oci.conftest import RUNTIME, Done
+from tests.kernel.oci.conftest import RUNTIME, Done, without_leavings
 
 pytestmark = [
     pytest.mark.kernel,
@@ -48,10 +48,11 @@ def docker(tmp_path_factory: pytest.TempPathFactory, layer: Path) -> Iterator[Do
         archive = tmp_path_factory.mktemp("docker") / "image.tar"
         subprocess.run(["tar", "-C", str(layer), "-cf", str(archive), "."], check=True)
         assert call("import", str(archive), "box").code == 0
-        yield call
-        left = call("ps", "--all", "--quiet").out.split()
-        if left:
-            call("rm", "--force", *left)
+        with without_leavings("docker"):
+            yield call
+            left = call("ps", "--all", "--quiet").out.split()
+            if left:
+                call("rm", "--force", *left)
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(60)
