@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: soak install install-test demo demo-down test chaos lint bench bench-engine bench-images bench-machine bench-manager proto lock clean
+.PHONY: install install-test demo demo-down test test-host test-cluster test-wheel soak chaos lint bench bench-engine bench-images bench-machine bench-manager proto lock clean
 
 ## install: a venv with pinned dependencies and the project in it; leaves .venv/bin/shoal
 install: $(VENV)/.installed
@@ -35,11 +35,21 @@ demo: install
 demo-down:
 	deploy/demo down
 
-## test: everything, on real parts; what the tests need is installed first
+## test: everything, on real parts; what the tests need is installed first. Two rows side by side: hosts of a cluster
+## mostly wait. Each row is printed when it has ended.
 test: install-test lint
+	@echo "the tests run, in two rows; that takes about 20 minutes on two cores"
+	$(MAKE) --jobs 2 --output-sync=target --keep-going test-host test-cluster
+
+## test-host: the tests that need no cluster
+test-host:
 	$(VENV)/bin/pytest tests/unit tests/property tests/contract tests/architecture
 	$(MAKE) test-wheel
-	$(VENV)/bin/pytest tests/kernel tests/differential tests/cluster
+	$(VENV)/bin/pytest --durations=20 tests/kernel tests/differential
+
+## test-cluster: the tests whose hosts are the lab's
+test-cluster:
+	$(VENV)/bin/pytest --durations=20 tests/cluster
 
 lint:
 	$(VENV)/bin/ruff check . deploy/lab
