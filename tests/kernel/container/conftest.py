@@ -37,6 +37,7 @@ from agent.standing import Said, Standing
 from agent.volume.volumes import Volumes
 from shoal import rpc
 from shoal.clock import SystemClock
+from shoal.errors import ShoalError
 from shoal.model.container import Container, ContainerSpec
 from shoal.settings import Paths
 from shoal.v1.engine_pb2_grpc import add_SystemServiceServicer_to_server
@@ -201,6 +202,10 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
         for each in await made.containers.list(all=True):
             with contextlib.suppress(Exception):
                 await made.containers.remove(each.meta.id, force=True, volumes=True)
+        # The resolver ends with the last network that has names.
+        for each in made.networks.list():
+            with contextlib.suppress(ShoalError):
+                await made.networks.remove(each.meta.id)
         await made.close()
         end_keeper(made.paths.run)
 
