@@ -206,7 +206,7 @@ def test_a_command_ends_with_its_client(terminal: Terminal, daemon: Daemon) -> N
 
 
 def test_other_code_on_the_disk_ends_the_warm_process(terminal: Terminal, tmp_path: Path) -> None:
-    for room in ("cli", "shoal"):
+    for room in ("cli", "shoal", "machine"):
         shutil.copytree(ROOMS / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     terminal.environment["PYTHONPATH"] = str(tmp_path)
     terminal.warm_up()
