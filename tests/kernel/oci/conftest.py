@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -143,6 +144,19 @@ def without_leavings(*names: str) -> Iterator[None]:
     for top in groups() - before:
         for folder, _, _ in os.walk(top, topdown=False):
             os.rmdir(folder)
+
+
+@pytest.fixture(autouse=True)
+def nothing_ignored() -> Iterator[None]:
+    """Who runs the tests in the background ignores signals; crun and runc hand that on to containers, we do not."""
+    ignored = [
+        each for each in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT) if signal.getsignal(each) == signal.SIG_IGN
+    ]
+    for each in ignored:
+        signal.signal(each, signal.SIG_DFL)
+    yield
+    for each in ignored:
+        signal.signal(each, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")
