@@ -36,10 +36,10 @@ demo-down:
 	deploy/demo down
 
 ## test: everything, on real parts; what the tests need is installed first. Two rows side by side: hosts of a cluster
-## mostly wait. Each row is printed when it has ended.
+## mostly wait. What the second says comes at its end.
 test: install-test lint
 	@echo "the tests run, in two rows; that takes about 20 minutes on two cores"
-	$(MAKE) --jobs 2 --output-sync=target --keep-going test-host test-cluster
+	$(MAKE) --jobs 2 --keep-going test-host test-cluster
 
 ## test-host: the tests that need no cluster
 test-host:
@@ -49,7 +49,8 @@ test-host:
 
 ## test-cluster: the tests whose hosts are the lab's
 test-cluster:
-	$(VENV)/bin/pytest --durations=20 tests/cluster
+	@mkdir -p build
+	@$(VENV)/bin/pytest --durations=20 tests/cluster > build/test-cluster.log 2>&1; code=$$?; cat build/test-cluster.log; exit $$code
 
 lint:
 	$(VENV)/bin/ruff check . deploy/lab
