@@ -76,7 +76,7 @@ class Reporter:
         await self.tell(Began(number, title))
         try:
             yield handle
-        except Exception:
+        except Exception:  # whatever it was, it is told as failed and goes on up
             await self.tell(Ended(number, self._clock.now_ns() - began_ns, failed=True))
             raise
         await self.tell(Ended(number, self._clock.now_ns() - began_ns, cached=handle.cached))
