@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from agent.kernel.syscalls import heed_internal_signals
 from tests.kernel.runtime.conftest import CAPABILITIES, MASKED, READONLY, busybox_layer, mount
 
 RUNTIME = str(Path(sys.executable).with_name("shoal-runtime"))
@@ -148,7 +149,9 @@ def without_leavings(*names: str) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_ignored() -> Iterator[None]:
-    """Who runs the tests in the background ignores signals; crun and runc hand that on to containers, we do not."""
+    """Who runs the tests in the background ignores signals, and posix_spawn(3) leaves one of its own ignored; crun and
+    runc hand that on to containers, we do not."""
+    heed_internal_signals()
     ignored = [
         each for each in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT) if signal.getsignal(each) == signal.SIG_IGN
     ]
