@@ -85,4 +85,6 @@ def _sent(sendings: Sequence[asyncio.Task[wire.TxnResponse]]) -> Sent:
 
 def _what_befell(sending: asyncio.Task[wire.TxnResponse]) -> Unavailable:
     error = sending.exception() if sending.done() else None
-    return error if isinstance(error, Unavailable) else Unavailable("etcd has not answered yet")
+    if isinstance(error, Unavailable):
+        return error
+    return Unavailable(f"etcd has not answered within {CALL_S:g} s", hint="it may yet be done: look, then ask again")

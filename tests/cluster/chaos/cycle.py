@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from shoal.errors import Conflict
+from shoal.errors import Conflict, NotFound, ShoalError, Unavailable
 from shoal.rpc import dial, translated
 from shoal.v1 import control_pb2 as wire
 from shoal.v1.control_pb2_grpc import ControlServiceStub
@@ -63,14 +63,31 @@ async def _cycle(rack: Rack, number: int) -> None:
     spec = _spec(f"cycle{number}", f"net{number}", replicas=len(rack.hosts), port=20000 + number % 10000)
     async with dial(rack.socket(rack.managers[number % len(rack.managers)])) as channel:
         control: Any = ControlServiceStub(channel)
-        with translated():
-            network = NetworkSpec(name=f"net{number}", driver="overlay")
-            await control.CreateNetwork(wire.CreateNetworkRequest(spec=network), timeout=_STEP_S)
-            await control.CreateService(wire.CreateServiceRequest(spec=spec), timeout=_STEP_S)
-            await _running(control, spec)
-            await asyncio.to_thread(_by_hand, rack, rack.hosts[number % len(rack.hosts)])
-            await control.RemoveService(wire.RemoveServiceRequest(service=spec.name), timeout=_STEP_S)
-            await _removed(control, network.name)
+        network = NetworkSpec(name=f"net{number}", driver="overlay")
+        await _ask(control.CreateNetwork, wire.CreateNetworkRequest(spec=network), done=Conflict)
+        await _ask(control.CreateService, wire.CreateServiceRequest(spec=spec), done=Conflict)
+        await _running(control, spec)
+        await asyncio.to_thread(_by_hand, rack, rack.hosts[number % len(rack.hosts)])
+        await _ask(control.RemoveService, wire.RemoveServiceRequest(service=spec.name), done=NotFound)
+        await _removed(control, network.name)
+
+
+async def _ask(call: Any, request: Any, *, done: type[ShoalError] | tuple[()] = ()) -> Any:
+    """The answer; asked again where a busy store or its next leader has none in time. The change may then have been
+    made by a call before: `done` says so, and is no failure after that, and only then. None in that case."""
+    doubt = False
+    async with asyncio.timeout(_STEP_S):
+        while True:
+            try:
+                with translated():
+                    return await call(request, timeout=_STEP_S)
+            except Unavailable:
+                doubt = True
+                await asyncio.sleep(_LOOK_S)
+            except done:
+                if not doubt:
+                    raise
+                return None
 
 
 def _spec(name: str, network: str, *, replicas: int, port: int) -> ServiceSpec:
@@ -91,7 +108,7 @@ async def _running(control: Any, spec: ServiceSpec) -> None:
     request = wire.ListTasksRequest(filters=[Filter(key="service", value=spec.name)])
     async with asyncio.timeout(_STEP_S):
         while True:
-            tasks = (await control.ListTasks(request, timeout=_STEP_S)).tasks
+            tasks = (await _ask(control.ListTasks, request)).tasks
             ended = {TASK_STATE_FAILED, TASK_STATE_REJECTED}
             failed = [each.task.status for each in tasks if each.task.status.state in ended]
             assert not failed, failed
@@ -109,8 +126,7 @@ async def _removed(control: Any, network: str) -> None:
     async with asyncio.timeout(_STEP_S):
         while True:
             try:
-                with translated():
-                    await control.RemoveNetwork(wire.RemoveNetworkRequest(network=network), timeout=_STEP_S)
+                await _ask(control.RemoveNetwork, wire.RemoveNetworkRequest(network=network), done=NotFound)
             except Conflict:
                 await asyncio.sleep(_LOOK_S)
             else:
