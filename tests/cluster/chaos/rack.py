@@ -178,8 +178,8 @@ def racked(name: str, *, hosts: int, managers: int) -> Iterator[Rack]:
     except BaseException:
         kept = PROJECT / "build/chaos" / name
         shutil.rmtree(kept, ignore_errors=True)
-        for host in rack.hosts:
-            shutil.copytree(DISKS / name / host / "log", kept / host, dirs_exist_ok=True)
+        for log in (DISKS / name).glob("*/log"):
+            shutil.copytree(log, kept / log.parent.name, dirs_exist_ok=True)
         print(f"what the daemons said is kept in {kept}")
         raise
     finally:
