@@ -39,6 +39,8 @@ from agent.image.peer import Peer
 from agent.member import Rooms
 from agent.membership import Membership
 from agent.network.networks import Networks
+from agent.registry import rules
+from agent.registry.rules import CERTIFICATES, Rules
 from agent.runtime.runtime import Runtime
 from agent.session import Source
 from agent.trust import Doorkeeper
@@ -65,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str
     address: str
     runtimes: Runtimes
+    registries: Rules
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -95,13 +98,34 @@ def parse(argv: Sequence[str]) -> Settings:
     parser.add_argument(
         "--add-runtime", action="append", default=[], metavar="NAME=PATH", help="another OCI runtime for containers"
     )
+    parser.add_argument(
+        "--insecure-registry",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]|NETWORK",
+        help="a registry that needs no TLS, or whose certificate is not checked",
+    )
+    parser.add_argument(
+        "--registry-mirror",
+        action="append",
+        default=[],
+        metavar="[REGISTRY=]URL",
+        help="what is asked before a registry (docker.io where none is named)",
+    )
+    parser.add_argument(
+        "--registry-certs",
+        type=process.absolute,
+        default=CERTIFICATES,
+        help="a folder per registry with its CA and our client certificate (%(default)s)",
+    )
     wanted = parser.parse_args(argv)
     try:
         runtimes = of_host(wanted.runtime, wanted.add_runtime)
+        registries = rules.read(wanted.insecure_registry, wanted.registry_mirror, wanted.registry_certs)
     except InvalidArgument as error:
         parser.error(error.message)
     paths = Paths(wanted.data_dir, wanted.run_dir)
-    return Settings(paths, wanted.cgroup_parent, wanted.log_level, wanted.address, runtimes)
+    return Settings(paths, wanted.cgroup_parent, wanted.log_level, wanted.address, runtimes, registries)
 
 
 async def serve(settings: Settings) -> None:
@@ -114,7 +138,7 @@ async def serve(settings: Settings) -> None:
         chronicle = Chronicle(clock, Annals(paths.run / "events", REMEMBERED))
         runtime = await Runtime.open(run_dir=paths.run, cgroup_parent=settings.cgroup_parent)
         stack.push_async_callback(runtime.close)
-        images = await Images.open(paths.images, tell=chronicle.tell)
+        images = await Images.open(paths.images, rules=settings.registries, tell=chronicle.tell)
         stack.callback(images.close)
         networks = await Networks.open(
             data_dir=paths.data, run_dir=paths.run, chance=random.random, tell=chronicle.tell

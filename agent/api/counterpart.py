@@ -7,7 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from agent.image.auth import Credentials
+from agent.registry.auth import Credentials
 from shoal.v1 import build_pb2 as wire
 
 # Bytes of one SSH connection that wait here; its protocol asks and answers, and comes nowhere near.

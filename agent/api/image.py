@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from agent.image.auth import Credentials
 from agent.image.images import Images
 from agent.image.removal import User
 from agent.image.source import Progress
+from agent.registry.auth import Credentials
 from shoal import codec
 from shoal.errors import InvalidArgument
 from shoal.v1 import engine_pb2 as wire

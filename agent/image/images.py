@@ -21,7 +21,6 @@ import msgspec
 from agent.image import archive, catalog, change, filter, incoming, lookup, removal
 from agent.image import manifest as manifests
 from agent.image import platform as platforms
-from agent.image.auth import Credentials
 from agent.image.catalog import Catalog, Layer, Name, Record
 from agent.image.commit import Commit, Committer
 from agent.image.content import Content
@@ -31,12 +30,14 @@ from agent.image.gc import Collector, needed
 from agent.image.lookup import Found
 from agent.image.manifest import Document
 from agent.image.pull import Puller, Target, Wanted, at_hand
-from agent.image.registry import Repository
 from agent.image.rootfs import Importer, Rootfs
 from agent.image.snapshot import Snapshots, name_of
 from agent.image.source import BlobSource, Progress, Report, silent
 from agent.image.threads import Threads
 from agent.kernel import syscalls
+from agent.registry.auth import Credentials
+from agent.registry.places import places
+from agent.registry.rules import Rules
 from shoal import digest as digests
 from shoal import reference as references
 from shoal.broadcast import Broadcast
@@ -74,7 +75,7 @@ class Images:
         snapshots: Snapshots,
         threads: Threads,
         clock: Clock,
-        insecure_registries: Collection[str],
+        rules: Rules,
         tell: Tell,
     ) -> None:
         self.changes: Broadcast[None] = Broadcast()
@@ -84,7 +85,7 @@ class Images:
         self._threads = threads
         self._clock = clock
         self._tell = tell
-        self._insecure = frozenset(insecure_registries)
+        self._rules = rules
         self._catalog = Catalog()
         self._documents: dict[str, Document] = {}
         self._committing = asyncio.Lock()
@@ -100,7 +101,7 @@ class Images:
         data_dir: Path,
         *,
         clock: Clock | None = None,
-        insecure_registries: Collection[str] = (),
+        rules: Rules | None = None,
         tell: Tell = to_nobody,
     ) -> Images:
         """The images below `data_dir`, after sweeping what an interrupted agent left there."""
@@ -119,7 +120,7 @@ class Images:
             snapshots=snapshots,
             threads=threads,
             clock=clock or SystemClock(),
-            insecure_registries=insecure_registries,
+            rules=rules or Rules(),
             tell=tell,
         )
         await images._adopt(found)
@@ -143,11 +144,11 @@ class Images:
         wanted = references.parse(reference).with_default_tag()
         async with (
             self.working(),
-            Repository(wanted, credentials=credentials, insecure=self._insecure) as repository,
+            places(wanted, rules=self._rules, credentials=credentials, clock=self._clock) as found,
         ):
-            data, media_type = await repository.manifest(wanted.digest or wanted.tag)
+            data, media_type = await found.manifest(wanted.digest or wanted.tag, accept=manifests.ACCEPTED)
             target = Target(data, media_type)
-            return await self._pull(wanted, target, [repository], platform=platform, report=progress, fetched=False)
+            return await self._pull(wanted, target, found.all, platform=platform, report=progress, fetched=False)
 
     async def fetch(
         self, reference: str, manifest_digest: str, sources: Sequence[BlobSource], progress: Report = silent

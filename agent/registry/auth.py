@@ -1,6 +1,6 @@
 """How a registry wants to be convinced: its `WWW-Authenticate` challenges, answered with Basic or with a token.
 
-https://distribution.github.io/distribution/spec/auth/token/ — the network part is `registry`'s.
+https://distribution.github.io/distribution/spec/auth/token/ — the network part is `connection`'s.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
+from collections.abc import Sequence
 
 import msgspec
 from yarl import URL
@@ -52,6 +53,15 @@ class TokenRequest(msgspec.Struct, frozen=True):
 class _TokenAnswer(msgspec.Struct):
     token: str = ""
     access_token: str = ""
+    refresh_token: str = ""
+
+
+class Token(msgspec.Struct, frozen=True):
+    """`authorization`: the value of an Authorization header. `refresh`: an identity token, where one was asked for and
+    the service gives such; whoever holds it needs no password."""
+
+    authorization: str
+    refresh: str = ""
 
 
 def challenges(headers: list[str]) -> list[Challenge]:
@@ -64,8 +74,16 @@ def challenges(headers: list[str]) -> list[Challenge]:
     return found
 
 
-def token_request(challenge: Challenge, *, registry: str, scope: str, credentials: Credentials | None) -> TokenRequest:
-    """The request that answers a Bearer challenge of the registry at host `registry`.
+def token_request(
+    challenge: Challenge,
+    *,
+    registry: str,
+    scopes: Sequence[str],
+    credentials: Credentials | None,
+    lasting: bool = False,
+) -> TokenRequest:
+    """The request that answers a Bearer challenge of the registry at host `registry`, for what it asks and `scopes`;
+    `lasting`: for an identity token as well.
 
     Raises PermissionDenied when the token service is a stranger to the registry and would get the password.
     """
@@ -78,26 +96,29 @@ def token_request(challenge: Challenge, *, registry: str, scope: str, credential
             hint=f"check the registry's address, or log out of {registry}",
         )
     service = challenge.parameters.get("service", "")
-    scope = challenge.parameters.get("scope", "") or scope
+    wanted = [*scopes, *challenge.parameters.get("scope", "").split(" ")]
+    scopes = list(dict.fromkeys(each for each in wanted if each))
     if credentials is not None and credentials.username == TOKEN_USER:
         form = {
             "grant_type": "refresh_token",
             "refresh_token": credentials.password,
             "client_id": _CLIENT,
             "service": service,
-            "scope": scope,
+            "scope": " ".join(scopes),
         }
         return TokenRequest(realm, "", form)
     query = [("service", service)] if service else []
-    query += [("scope", each) for each in scope.split(" ") if each]
+    query += [("scope", each) for each in scopes]
     if credentials is not None:
         query.append(("account", credentials.username))
+    if lasting:
+        query += [("offline_token", "true"), ("client_id", _CLIENT)]
     url = realm.extend_query(query)
     return TokenRequest(url, credentials.basic if credentials is not None else "", {})
 
 
-def token_of(answer: bytes, *, realm: str) -> str:
-    """The Authorization header for a token service's answer. Raises Unavailable."""
+def token_of(answer: bytes, *, realm: str) -> Token:
+    """What a token service answered. Raises Unavailable."""
     try:
         found = msgspec.json.decode(answer, type=_TokenAnswer)
     except msgspec.MsgspecError as error:
@@ -105,7 +126,7 @@ def token_of(answer: bytes, *, realm: str) -> str:
     token = found.token or found.access_token
     if not token:
         raise Unavailable(f"the token service {realm} gave no token")
-    return f"Bearer {token}"
+    return Token(f"Bearer {token}", found.refresh_token)
 
 
 def _related(first: str, second: str) -> bool:
