@@ -108,7 +108,7 @@ class Builder:
                         await job.tar(chunk)
             return ""
         async with reporter.step("exporting to image") as handle:
-            image_id = await self._tools.images.built(self._document(job, solved), solved.layers, job.tags)
+            image_id = await self._tools.images.workbench.built(self._document(job, solved), solved.layers, job.tags)
             told = [f"writing image {image_id}", *(f"naming to {tag.canonical}" for tag in job.tags)]
             await handle.write(1, "".join(f"{line}\n" for line in told).encode())
         return image_id
@@ -129,7 +129,7 @@ class Builder:
         config = msgspec.structs.replace(state.config, cmd=shell, entrypoint=(), env=env, health=HealthCheck())
         state = msgspec.structs.replace(state, config=config)
         solved = msgspec.structs.replace(solved, state=state, layers=(*solved.layers, layer))
-        return await self._tools.images.built(self._document(job, solved), solved.layers, ())
+        return await self._tools.images.workbench.built(self._document(job, solved), solved.layers, ())
 
     async def _solve(self, job: Job, reporter: Reporter) -> Solved:
         if job.platform:

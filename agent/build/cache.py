@@ -51,14 +51,14 @@ class Cache:
             log.warning("the cache of builds %s cannot be read and begins anew: %s", path, error)
             found = _File()
         self.digests = dict(found.digests)
-        self._entries = {key: each for key, each in found.entries.items() if each.layer in images.fresh}
+        self._entries = {key: each for key, each in found.entries.items() if images.workbench.has(each.layer)}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str, *, now_ns: int) -> Entry | None:
         found = self._entries.get(key)
-        if found is None or found.layer not in self._images.fresh:
+        if found is None or not self._images.workbench.has(found.layer):
             return None
         found = self._entries[key] = msgspec.structs.replace(found, used_at_ns=now_ns)
         return found
@@ -92,11 +92,11 @@ class Cache:
         for key in old:
             del self._entries[key]
         layers = {each.layer.chain_id: each.layer for each in self._entries.values()}
-        kept = self._images.kept_layers()
+        kept = self._images.workbench.kept()
         if fresh := [each for chain_id, each in layers.items() if chain_id not in kept]:
-            await self._images.keep_layers(fresh)
+            await self._images.workbench.keep(fresh)
         if gone := kept.keys() - layers.keys():
-            await self._images.drop_layers(gone)
+            await self._images.workbench.drop(gone)
         data = msgspec.msgpack.encode(_File(self._entries, self.digests))
         await asyncio.to_thread(write_atomic, self._path, data, durable=False)
 

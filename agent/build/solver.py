@@ -117,11 +117,11 @@ class Solver:
             try:
                 if self._job.pull:
                     raise NotFound(name)
-                document, layers = await images.base(name)
+                document, layers = await images.workbench.base(name)
             except NotFound:
                 handle.cached = False
                 await images.pull(name, credentials=await self._job.login(name))
-                document, layers = await images.base(name)
+                document, layers = await images.workbench.base(name)
             if not platforms.host().accepts(document.platform):
                 raise Unsupported(f"image {name} is for {document.platform}, which this host cannot run")
         return Solved(State(config=document.image_config()), layers, (), document)

@@ -79,9 +79,6 @@ class FreshLayers:
         """Throw away what an interrupted agent left. Blocks."""
         self._snapshots.sweep_steps()
 
-    def __contains__(self, found: Layer) -> bool:
-        return found.chain_id in self._snapshots and found.digest in self._content
-
     async def keep(self, place: Place, below: Sequence[str], *, epoch: int | None) -> Layer:
         """What was written to `place.upper` is a layer from now on. With `epoch`, no file in it is younger than that
         second. Raises Exhausted when the disk is full."""

@@ -6,37 +6,44 @@ never loses a blob between finding it here and entering it in the catalog.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from agent.image.catalog import Catalog
 from agent.image.content import Content
 from agent.image.snapshot import Snapshots, name_of
+from agent.image.threads import Threads
 
 
 class Collector:
-    """Decides on the event loop, by renames; freeing the bytes is `Content.empty_trash`, in a worker."""
+    """Decides on the event loop, by renames; the bytes are freed in a thread."""
 
-    def __init__(self, content: Content, snapshots: Snapshots, catalog: Callable[[], Catalog]) -> None:
+    def __init__(
+        self, content: Content, snapshots: Snapshots, catalog: Callable[[], Catalog], *, threads: Threads
+    ) -> None:
         self._content = content
         self._snapshots = snapshots
         self._catalog = catalog
+        self._threads = threads
         self._working = 0
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
         """Nothing is deleted while the block runs."""
         self._working += 1
         try:
             yield
         finally:
             self._working -= 1
-            self.collect()
+            await self.sweep()
 
-    def collect(self) -> None:
+    async def sweep(self) -> None:
         """Throw away what is not needed, unless somebody is working: then they will."""
-        if self._working:
-            return
+        if not self._working:
+            self._collect()
+        await self._threads.run(self._content.empty_trash)
+
+    def _collect(self) -> None:
         blobs, layers = needed(self._catalog())
         for digest in self._content.digests():
             if digest not in blobs:

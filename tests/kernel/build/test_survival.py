@@ -153,7 +153,7 @@ async def test_two_builds_share_their_steps_and_a_prune_beside_them_takes_nothin
 async def test_prune_frees_what_no_image_has(engine: Engine) -> None:
     text = "FROM busybox\nRUN head -c 1000000 /dev/zero > /big\n"
     image_id = await engine.builder.build(job(text), ignore)
-    layers = engine.images.kept_layers()
+    layers = engine.images.workbench.kept()
     assert len(layers) == 1
     await engine.images.remove(image_id)
     again = await engine.builder.build(job(text), ignore)
@@ -164,7 +164,7 @@ async def test_prune_frees_what_no_image_has(engine: Engine) -> None:
     pruned = await engine.builder.prune(unused_s=0)
     assert pruned.titles == ("RUN head -c 1000000 /dev/zero > /big",)
     assert pruned.freed_bytes == 1_000_000
-    assert engine.images.kept_layers() == {}
+    assert engine.images.workbench.kept() == {}
     assert len(list((engine.paths.images / "l").iterdir())) == 1
 
 
