@@ -48,7 +48,8 @@ from agent.volume.volumes import Volumes
 from shoal import process
 from shoal.clock import SystemClock
 from shoal.errors import InvalidArgument
-from shoal.rpc import ENGINE_SERVICES, Forward, Metadata
+from shoal.forward import Forward
+from shoal.rpc import ENGINE_SERVICES, Metadata
 from shoal.settings import AGENT_PORT, DATA_DIR, RUN_DIR, Paths
 from shoal.tasks import Group
 from shoal.v1 import blob_pb2_grpc, build_pb2_grpc, engine_pb2_grpc, swarm_pb2_grpc

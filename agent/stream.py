@@ -68,7 +68,7 @@ class Stream:
     async def write(self) -> None:
         """Send what is said, for as long as this runs: the call has one writer. Why it cannot any more, the reader
         hears."""
-        with contextlib.suppress(asyncio.InvalidStateError):
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while (request := await self._outgoing.get()) is not None:
                 await self._call.write(request)
             await self._call.done_writing()

@@ -57,7 +57,8 @@ from manager.store.mirror import Mirror
 from shoal import process
 from shoal.channels import Channels
 from shoal.clock import Clock, SystemClock
-from shoal.rpc import ENGINE_SERVICES, Forward
+from shoal.forward import Forward
+from shoal.rpc import ENGINE_SERVICES
 from shoal.tasks import Group, first_of
 
 log = logging.getLogger(__name__)

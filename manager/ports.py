@@ -22,7 +22,8 @@ from manager.dispatcher.rpc import DispatcherService
 from shoal.access import Gate
 from shoal.bound import Bounds
 from shoal.errors import Unavailable
-from shoal.rpc import Forward, listen_locally, new_server
+from shoal.forward import Forward
+from shoal.rpc import listen_locally, new_server
 from shoal.settings import JOIN_PORT_OFFSET, MANAGER_PORT, host_port
 from shoal.tls import Identity, server_credentials
 from shoal.v1 import ca_pb2_grpc, control_pb2_grpc, dispatcher_pb2_grpc, manager_pb2_grpc

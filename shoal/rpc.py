@@ -1,8 +1,8 @@
-"""gRPC plumbing: servers that speak our errors, channels that find their peer, and a relay for whole services.
+"""gRPC plumbing: servers that speak our errors, and channels that find their peer. `forward` relays whole services.
 
 Errors travel as the status code with the message as details; `shoal-error`, `shoal-hint` and `shoal-exit-code`
 in the trailing metadata carry the rest. Keepalive: gRPC 1.85 ignores `grpc.keepalive_timeout_ms`, the option
-that works is `grpc.http2.ping_timeout_ms`.
+that works is `grpc.http2.ping_timeout_ms`. And its streams lose the other end's last word, unless mended (`_write`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
+from grpc._cython import cygrpc
+from grpc.aio._call import _StreamRequestMixin
 
 from shoal import errors
 from shoal.bound import DEFAULT_BOUNDS, MAX_MESSAGE_BYTES, Bounds, ahead, honest, measured
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _SOCKET_MODE = 0o660
 HANG_UP_S = 1.0
+# How long the status of a call that cannot be written to may take to arrive.
+_STATUS_S = 5.0
 Metadata = Sequence[tuple[str, str | bytes]]
 # In the trailing metadata of an answer: for how many seconds the store that it comes from was not heard.
 STALE = "shoal-stale"
@@ -159,6 +163,31 @@ def translated() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise error_of(error) from error
+
+
+async def _write(call: Any, request: Any) -> None:
+    """In place of grpc.aio's own: there, a write that fails because the other end has just ended the call puts
+    "Internal error from Core" over the status that the other end gave (grpc/grpc#36066). Raises AioRpcError with that
+    status, and InvalidStateError once the call has ended."""
+    if call.done() or call._done_writing_flag:
+        raise asyncio.InvalidStateError("the call has ended, or its writing side has")
+    await call.wait_for_connection()
+    encode = call._request_serializer
+    try:
+        await call._cython_call.send_serialized_message(encode(request) if encode else request)
+    except cygrpc.InternalError as error:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STATUS_S):
+                await call.code()
+        if not call.done():
+            call._cython_call.set_internal_error(str(error))
+        await call._raise_for_status()
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+
+
+setattr(_StreamRequestMixin, "_write", _write)  # noqa: B010  # mypy knows nothing of it
 
 
 _KINDS: dict[grpc.StatusCode, type[ShoalError]] = {
@@ -314,103 +343,3 @@ async def _fail(error: Exception, context: Context, method: str) -> None:
     log.error("%s failed", method, exc_info=error)
     told = ShoalError(f"{method} failed: {type(error).__name__}: {error}", hint="the daemon's log has more")
     await abort(context, told)
-
-
-class Requests:
-    """What a client sends in one call, with a look ahead."""
-
-    def __init__(self, stream: AsyncIterator[bytes]) -> None:
-        self._stream = stream
-        self._seen: list[bytes] = []
-
-    async def first(self) -> bytes:
-        """The first message, which stays there; empty where the client sends none. Ask before the rest is taken."""
-        if not self._seen and (message := await anext(self._stream, None)) is not None:
-            self._seen.append(message)
-        return self._seen[0] if self._seen else b""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for message in self._seen:
-            yield message
-        async for message in self._stream:
-            yield message
-
-
-# Told the method and the metadata of a call that is to be passed on, and what its client sends.
-Around = Callable[[str, Metadata, Requests], contextlib.AbstractAsyncContextManager[None]]
-
-
-@contextlib.asynccontextmanager
-async def _nothing_around(_method: str, _metadata: Metadata, _requests: Requests) -> AsyncIterator[None]:
-    yield
-
-
-class Forward(grpc.GenericRpcHandler):
-    """Relays every method of some services, as raw bytes and in both directions, to a channel chosen per call.
-
-    `services` are full names ("shoal.v1.ContainerService"). `choose` gets the method and the call's metadata and
-    may raise ShoalError. Metadata whose key begins with "shoal-" is passed on, both ways. `whom` says whose silence it
-    is when nobody answers at the other end of the channel. `around` is asked before a call is passed on,
-    and sees how it fails.
-    """
-
-    def __init__(
-        self,
-        services: Sequence[str],
-        choose: Callable[[str, Metadata], Awaitable[grpc.aio.Channel]],
-        *,
-        whom: Callable[[Metadata], str],
-        around: Around | None = None,
-    ) -> None:
-        self._services = frozenset(services)
-        self._choose = choose
-        self._whom = whom
-        self._around = around or _nothing_around
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        name = details.method.rsplit("/", 1)[0].lstrip("/")
-        if name not in self._services:
-            return None
-        method, metadata = details.method, details.invocation_metadata
-
-        async def relay(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-            channel = await self._choose(method, metadata)
-            sent = Requests(requests)
-            call: Any = None
-            pump: asyncio.Task[None] | None = None
-            try:
-                async with self._around(method, metadata or (), sent):
-                    call = channel.stream_stream(method)(metadata=_ours(metadata), timeout=_remaining(context))
-                    pump = asyncio.create_task(_pump(sent, call))
-                    async for response in call:
-                        yield response
-                    context.set_trailing_metadata(_ours(await call.trailing_metadata()))
-            except grpc.aio.AioRpcError as error:
-                trailing = tuple(error.trailing_metadata() or ())
-                if error.code() is grpc.StatusCode.UNAVAILABLE and "shoal-error" not in dict(trailing):
-                    why = error.details() or "the connection broke"
-                    raise errors.Unavailable(f"{self._whom(metadata or ())} does not answer: {why}") from error
-                await context.abort(error.code(), error.details() or "", trailing)
-            finally:
-                if call is not None and pump is not None:
-                    pump.cancel()
-                    call.cancel()
-
-        return grpc.stream_stream_rpc_method_handler(relay)
-
-
-def _ours(metadata: Metadata | None) -> list[tuple[str, str | bytes]]:
-    return [(key, value) for key, value in metadata or () if key.startswith("shoal-")]
-
-
-async def _pump(requests: Requests, call: Any) -> None:
-    """Pass the client's messages on; a call that has ended meanwhile ends this quietly."""
-    with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-        async for request in requests:
-            await call.write(request)
-        await call.done_writing()
-
-
-def _remaining(context: Context) -> float | None:
-    left: float | None = context.time_remaining()
-    return left

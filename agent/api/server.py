@@ -14,7 +14,8 @@ import grpc
 import grpc.aio
 
 from agent.trust import Doorkeeper
-from shoal.rpc import Forward, listen_locally, new_server
+from shoal.forward import Forward
+from shoal.rpc import listen_locally, new_server
 from shoal.tls import Identity, server_credentials
 
 # Adds one service to a server.

@@ -18,8 +18,9 @@ from manager.audit.ledger import Ledger
 from manager.store.view import View
 from shoal.access import Call, current
 from shoal.errors import PermissionDenied, ShoalError
+from shoal.forward import Requests
 from shoal.names import printable
-from shoal.rpc import Metadata, Requests, Surround
+from shoal.rpc import Metadata, Surround
 from shoal.tls import caller_of
 
 if TYPE_CHECKING:

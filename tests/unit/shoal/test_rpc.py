@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from shoal import rpc, tls
 from shoal.errors import CommandNotFound, Conflict, NotFound, ShoalError, Unavailable
+from shoal.forward import Forward
 from shoal.model.node import Role
 from shoal.v1 import engine_pb2, engine_pb2_grpc
 
@@ -46,6 +47,8 @@ class Engine(engine_pb2_grpc.ContainerServiceServicer):
 
     async def AttachContainer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
+            if request.stdin == b"enough":
+                raise Conflict("it has heard enough", hint="be brief")
             yield engine_pb2.AttachContainerResponse(stdout=request.stdin)
 
 
@@ -53,7 +56,7 @@ class Engine(engine_pb2_grpc.ContainerServiceServicer):
 async def serving(address: str, *handlers: Any, credentials: Any = None) -> AsyncIterator[int]:
     server = rpc.new_server()
     for handler in handlers:
-        if isinstance(handler, rpc.Forward):
+        if isinstance(handler, Forward):
             server.add_generic_rpc_handlers((handler,))
         else:
             engine_pb2_grpc.add_ContainerServiceServicer_to_server(handler, server)
@@ -139,6 +142,29 @@ async def test_stream_delivers_what_came_before_its_error(tmp_path: Path) -> Non
         assert received == [0, 1, 2]
 
 
+@pytest.mark.parametrize("relayed", [False, True], ids=["straight", "relayed"])
+async def test_why_a_call_ended_is_told_to_a_client_that_still_sends(tmp_path: Path, relayed: bool) -> None:
+    inner, outer = f"unix:{tmp_path}/inner", f"unix:{tmp_path}/outer"
+    async with serving(inner, Engine()), rpc.dial(inner) as channel:
+
+        async def choose(method: str, metadata: rpc.Metadata) -> grpc.aio.Channel:
+            return channel
+
+        async with serving(outer, relaying(choose)), rpc.dial(outer if relayed else inner) as client:
+            for _ in range(30):
+                with pytest.raises(Conflict, match="it has heard enough; be brief"), rpc.translated():
+                    await send_until_it_ends(engine_pb2_grpc.ContainerServiceStub(client).AttachContainer())
+
+
+async def send_until_it_ends(call: Any) -> None:
+    await call.write(engine_pb2.AttachContainerRequest(stdin=b"enough"))
+    with contextlib.suppress(asyncio.InvalidStateError):
+        while True:
+            await call.write(engine_pb2.AttachContainerRequest(stdin=b"and more"))
+    await call.read()
+    await call.code()
+
+
 async def test_mutual_tls_tells_the_peer(authority: Authority) -> None:
     engine, server = Engine(), authority.identity("m1", "manager")
     credentials = tls.server_credentials(lambda: server, require_client=True)
@@ -164,8 +190,8 @@ async def test_renewed_certificate_is_live_at_once(authority: Authority) -> None
         await get(f"127.0.0.1:{port}", "x", identity=client, server_name=tls.node_name("b"))
 
 
-def relaying(choose: Any) -> rpc.Forward:
-    return rpc.Forward(["shoal.v1.ContainerService"], choose, whom=lambda metadata: "node n2")
+def relaying(choose: Any) -> Forward:
+    return Forward(["shoal.v1.ContainerService"], choose, whom=lambda metadata: "node n2")
 
 
 async def test_forward_says_who_does_not_answer(tmp_path: Path) -> None:

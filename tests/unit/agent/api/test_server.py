@@ -21,11 +21,12 @@ from agent.trust import Doorkeeper
 from shoal.access import Call
 from shoal.clock import SystemClock
 from shoal.errors import Conflict, PermissionDenied, ShoalError, Unavailable
+from shoal.forward import Forward
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerState, ContainerStatus
 from shoal.model.node import Availability, Role
 from shoal.model.trust import Revocation, Trust
-from shoal.rpc import Forward, dial, translated
+from shoal.rpc import dial, translated
 from shoal.settings import Paths
 from shoal.tls import Identity, node_name
 from shoal.v1 import (

@@ -16,9 +16,10 @@ from manager.audit.denials import Denials
 from manager.store.base import Put, Txn
 from shoal import codec
 from shoal.errors import InvalidArgument, NotFound, PermissionDenied
+from shoal.forward import Forward
 from shoal.model.audit import AuditEntry
 from shoal.model.user import UserRole
-from shoal.rpc import ENGINE_SERVICES, Forward, dial, new_server, translated
+from shoal.rpc import ENGINE_SERVICES, dial, new_server, translated
 from shoal.tls import Identity, server_credentials
 from shoal.v1 import control_pb2, control_pb2_grpc, engine_pb2, engine_pb2_grpc, types_pb2
 from tests.unit.manager.api.test_permission import SERVICE, control, identity, user
