@@ -154,7 +154,12 @@ class EtcdProcess:
                 hint="see that its other members run and can be reached",
             ) from error
         if self._process.died.is_set():
-            raise ShoalError(f"etcd cannot run: {_told(self._process.last_words())}")
+            await self.failed()
+
+    async def failed(self) -> None:
+        """Wait for its end. Raises ShoalError with what it said, and returns never."""
+        await self._process.died.wait()
+        raise ShoalError(f"etcd cannot run: {_told(self._process.last_words())}")
 
     async def stop(self) -> None:
         """Returns once the process is gone. Its data stay."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import grpc.aio
 
-from agent.standing import ManagerSettings, Said
+from agent.settings import ManagerSettings
+from agent.standing import Said
 from agent.supervise import Supervised
 from shoal.clock import Clock
-from shoal.command import run
 from shoal.errors import Conflict, DeadlineExceeded, Locked, NotFound, ShoalError, Unavailable, Unsupported
 from shoal.files import write_atomic
 from shoal.rpc import dial, translated
@@ -29,7 +28,7 @@ class ManagerProcess:
     """Started by `run`, which lasts until `stop`; it outlives an agent that dies. Others reach it at `address`."""
 
     def __init__(self, settings: ManagerSettings, paths: Paths, *, clock: Clock) -> None:
-        argv = [*_program(), "--data-dir", str(paths.manager_data), "--identity-dir", str(paths.identity)]
+        argv = [*program(), "--data-dir", str(paths.manager_data), "--identity-dir", str(paths.identity)]
         argv += ["--socket", str(paths.manager_socket), *settings.argv(), *_store_words(settings, paths.manager_data)]
         self.address = settings.advertise
         self._process = Supervised(
@@ -137,17 +136,6 @@ class ManagerProcess:
                 )
 
 
-async def recover(words: Sequence[str], paths: Paths, *, secrets: bytes) -> None:
-    """Have the data of this host's manager made (`manager/recovery.py`), while none runs. Raises ShoalError with what
-    it said when that failed: the data are then good for nothing."""
-    argv = [*_program(), *words, "--data-dir", str(paths.manager_data), "--identity-dir", str(paths.identity)]
-    done = await run(argv, stdin=secrets, check=False)
-    (paths.data / "manager.log").open("ab").write(done.stderr)
-    if done.code:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ShoalError((lines[-1] if lines else f"it ended with {done.code}").removeprefix("shoal-manager: "))
-
-
 def _store_words(settings: ManagerSettings, folder: Path) -> list[str]:
     """The arguments that name the store. What is secret, or long, goes into files in `folder`."""
     access = settings.store
@@ -174,8 +162,8 @@ def _store_words(settings: ManagerSettings, folder: Path) -> list[str]:
     return words
 
 
-def _program() -> list[str]:
-    """The script that stands beside this interpreter, or the same without one."""
+def program() -> list[str]:
+    """How a manager's program is called: the script that stands beside this interpreter, or the same without one."""
     beside = Path(sys.executable).with_name("shoal-manager")
     if beside.exists():
         return [str(beside)]

@@ -20,18 +20,19 @@ from agent.address import advertised, check_way, towards
 from agent.certificate import Credentials
 from agent.database import Database
 from agent.join import join, manager_address, parse_token
-from agent.manager import recover
+from agent.manager import ManagerProcess
 from agent.member import Member, Rooms, remember_managers, remembered_managers
 from agent.office import Office, remove_tree
-from agent.restore import Secrets, received
-from agent.standing import NOT_A_MEMBER, Founded, ManagerSettings, Said, Standing, State
+from agent.recovery import Recovery, Secrets
+from agent.settings import ManagerSettings, wanted_settings
+from agent.standing import NOT_A_MEMBER, Founded, Said, Standing, State
 from agent.sweep import sweep
-from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable, Unsupported
+from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable
 from shoal.files import read_optional, write_atomic
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability, Role
-from shoal.settings import AGENT_PORT, ETCD_CLIENT_PORT, MANAGER_PORT, Paths, host_port
+from shoal.settings import AGENT_PORT, MANAGER_PORT, Paths, host_port
 from shoal.tasks import Group
 from shoal.tls import Identity, new_key
 
@@ -51,9 +52,6 @@ _LAST_MANAGER = (
     "erases all current state of the swarm."
 )
 
-_RECOVERING = "The manager of this node is being made the only one of its swarm."
-_MIGRATING = "The swarm's state is being moved to another store; nothing can be read or changed meanwhile."
-
 
 class Membership:
     """`default_address` is the agent's --address. `run` must run for anything else to work."""
@@ -66,6 +64,7 @@ class Membership:
         self._group = Group()
         self._member: Member | None = None
         self._office = Office(paths, database, self._group, clock=rooms.clock)
+        self._recovery = Recovery(paths, self._office)
         self._ready = asyncio.Event()
         self._turn = asyncio.Lock()
         self._leaving: asyncio.Future[None] | None = None
@@ -131,8 +130,10 @@ class Membership:
         await self._ready.wait()
         async with self._turn:
             self._check_outside()
-            settings = _manager_settings(advertise, listen, availability, spec, default=self._default_address)
-            founded = await self._found(msgspec.structs.replace(settings, store=_founding_store(store, settings)))
+            settings = wanted_settings(
+                advertise, listen, default=self._default_address, availability=availability, spec=spec, store=store
+            )
+            founded = await self._found(settings)
             log.info("swarm initialised node=%s address=%s", founded.node_id, settings.advertise)
             return founded
 
@@ -143,22 +144,13 @@ class Membership:
         async with self._turn:
             before, node_id = await self._managing()
             address, _ = host_port(before.advertise, MANAGER_PORT)
-            places = advertise or before.advertise, listen or before.listen
-            wanted = _manager_settings(*places, before.availability, before.spec, default=address)
+            wanted = wanted_settings(advertise or before.advertise, listen or before.listen, default=address)
             settings = msgspec.structs.replace(
                 before, listen=wanted.listen, advertise=wanted.advertise, founds=False, initial_cluster=""
             )
-            async with self._office.paused(_RECOVERING):
-                managed = before.store.managed
-                store = await self._office.start_etcd(settings, alone=True) if managed else before.store
-                secrets = msgspec.json.encode(Secrets(store=store))
-                await recover(["alone", "--node-id", node_id], self._paths, secrets=secrets)
-                await self._office.stop_etcd()
-                await self._office.note(msgspec.structs.replace(settings, store=store))
-                await remember_managers(self._database, [settings.advertise])
-            manager = self._office.process
-            assert manager is not None
-            await manager.ready()
+            await self._recovery.become_alone(node_id, settings=settings)
+            await remember_managers(self._database, [settings.advertise])
+            manager = await self._served()
             self.heed([settings.advertise])
             token, unlock_key = await manager.worker_token(), await manager.unlock_key()
             log.info("the only manager of its cluster node=%s address=%s", node_id, settings.advertise)
@@ -172,19 +164,12 @@ class Membership:
             before, _ = await self._managing()
             if store == before.store or (store.managed and before.store.managed):
                 raise Conflict("the cluster's state is in that store already")
-            after = msgspec.structs.replace(before, store=store, founds=False, initial_cluster="")
             if store.managed and self._member is not None:
                 # Other members reach etcd here by this host's address, which the first certificate does not say.
                 await self._member.renew()
-            async with self._office.paused(_MIGRATING):
-                if store.managed:
-                    after = msgspec.structs.replace(after, store=await self._office.start_etcd(after))
-                secrets = msgspec.json.encode(Secrets(store=after.store, source=before.store))
-                await recover(["migrate"], self._paths, secrets=secrets)
-                await self._office.note(after)
-            manager = self._office.process
-            assert manager is not None
-            await manager.ready()
+            after = msgspec.structs.replace(before, store=store, founds=False, initial_cluster="")
+            await self._recovery.migrate(before.store, settings=after)
+            await self._served()
             log.info("migrated shared=%s", store.shared)
 
     async def _managing(self) -> tuple[ManagerSettings, str]:
@@ -193,6 +178,13 @@ class Membership:
             raise Unavailable(_NO_SWARM if self._member is None else _WORKER)
         return await self._office.settings(), self._member.credentials.current().node_id
 
+    async def _served(self) -> ManagerProcess:
+        """The manager of this host, once it serves again."""
+        manager = self._office.process
+        assert manager is not None
+        await manager.ready()
+        return manager
+
     async def restore(
         self, chunks: AsyncIterator[bytes], secrets: Secrets, *, advertise: str, listen: str, availability: Availability
     ) -> Founded:
@@ -200,22 +192,11 @@ class Membership:
         await self._ready.wait()
         async with self._turn:
             self._check_outside()
-            found = _manager_settings(advertise, listen, availability, ClusterSpec(), default=self._default_address)
-            settings = msgspec.structs.replace(found, founds=False, store=secrets.store)
-            if secrets.store.managed:
-                raise Unsupported(
-                    "a backup is not restored into an etcd that the managers run themselves",
-                    hint="restore it into SQLite, then 'shoal swarm migrate --to etcd'",
-                )
-            async with received(chunks, self._paths.manager_data / "restore.backup") as file:
-
-                async def prepare() -> None:
-                    words = ["restore", "--file", str(file), "--node-name", settings.node_name]
-                    words += ["--availability", settings.availability.name.lower()]
-                    await recover(words, self._paths, secrets=msgspec.json.encode(secrets))
-                    file.unlink()
-
-                founded = await self._found(settings, prepare)
+            wanted = wanted_settings(
+                advertise, listen, default=self._default_address, availability=availability, store=secrets.store
+            )
+            settings = msgspec.structs.replace(wanted, founds=False)
+            founded = await self._found(settings, lambda: self._recovery.restore(chunks, secrets, settings=settings))
             log.info("swarm restored node=%s address=%s", founded.node_id, settings.advertise)
             return founded
 
@@ -359,34 +340,3 @@ class Membership:
 
     def _forget_identity(self) -> None:
         remove_tree(self._paths.identity)
-
-
-def _manager_settings(
-    advertise: str, listen: str, availability: Availability, spec: ClusterSpec, *, default: str
-) -> ManagerSettings:
-    """Raises InvalidArgument for an address that is none."""
-    host, port = _split(advertise, "--advertise-addr") if advertise else ("", 0)
-    listen_host, listen_port = _split(listen or "0.0.0.0", "--listen-addr")
-    return ManagerSettings(
-        listen=f"{listen_host}:{listen_port}",
-        # Without a port of its own, the advertised one is the one that is listened on.
-        advertise=f"{advertised(host, default=default)}:{port or listen_port}",
-        node_name=socket.gethostname(),
-        availability=availability,
-        spec=spec,
-    )
-
-
-def _split(text: str, flag: str) -> tuple[str, int]:
-    try:
-        return host_port(text, MANAGER_PORT)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid {flag} {text!r}: {error}", hint="give ADDR or ADDR:PORT") from error
-
-
-def _founding_store(store: StoreAccess, settings: ManagerSettings) -> StoreAccess:
-    """How the first manager comes to the store."""
-    if not store.managed:
-        return store
-    address, _ = host_port(settings.advertise, MANAGER_PORT)
-    return msgspec.structs.replace(store, endpoints=(f"{address}:{ETCD_CLIENT_PORT}",))

@@ -13,8 +13,9 @@ import contextlib
 import logging
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import msgspec
@@ -25,14 +26,14 @@ from agent.manager import ManagerProcess
 from agent.member import Member
 from agent.promotion import Step, enlist, next_step
 from agent.reach import Reach
-from agent.standing import ManagerSettings, member_settings
+from agent.settings import ManagerSettings, member_settings
 from shoal.backoff import Backoff
 from shoal.clock import Clock
 from shoal.errors import ShoalError, Unavailable
 from shoal.files import write_atomic
 from shoal.model.access import StoreAccess
 from shoal.settings import MANAGER_PORT, Paths
-from shoal.tasks import Group
+from shoal.tasks import Group, first_of
 from shoal.tls import Identity
 
 log = logging.getLogger(__name__)
@@ -105,9 +106,21 @@ class Office:
         await self.stop_etcd()
         member = msgspec.structs.replace(member_settings(settings), alone=alone)
         etcd = self._etcd = EtcdProcess(member, self._paths, clock=self._clock)
-        self._group.spawn("etcd process", self._run_etcd(etcd))
+        self._group.spawn("etcd process", self._run_etcd(etcd, self._paths.identity))
         await etcd.ready(self._identity())
         return msgspec.structs.replace(settings.store, endpoints=(member.endpoint,))
+
+    async def beside_etcd(
+        self, settings: ManagerSettings, work: Callable[[], Coroutine[Any, Any, None]], *, folder: Path
+    ) -> None:
+        """Do `work` while this host's member of etcd runs by `settings`, from when there is an identity in `folder`.
+        Raises what `work` raises, or ShoalError with what etcd said when it dies."""
+        etcd = self._etcd = EtcdProcess(member_settings(settings), self._paths, clock=self._clock)
+        self._group.spawn("etcd process", self._run_etcd(etcd, folder))
+        try:
+            await first_of(work(), etcd.failed())
+        finally:
+            await self.stop_etcd()
 
     async def stop_etcd(self) -> None:
         """Its data stay."""
@@ -232,7 +245,7 @@ class Office:
         process = self._prepare(settings)
         self._group.spawn("manager process", process.run())
         if self._etcd is not None and self._etcd is not before:
-            self._group.spawn("etcd process", self._run_etcd(self._etcd))
+            self._group.spawn("etcd process", self._run_etcd(self._etcd, self._paths.identity))
         return process
 
     def _prepare(self, settings: ManagerSettings) -> ManagerProcess:
@@ -247,12 +260,12 @@ class Office:
         if not settings.store.managed and self._paths.etcd.exists():
             await EtcdProcess(member_settings(settings), self._paths, clock=self._clock).forget()
 
-    async def _run_etcd(self, etcd: EtcdProcess) -> None:
-        """Once this host has an identity, which on the first one its manager makes; that shows later ones at once."""
+    async def _run_etcd(self, etcd: EtcdProcess, folder: Path) -> None:
+        """Once there is an identity in `folder`, which may be yet to be made; it shows later ones at once."""
         shown = None
         running = None
         while self._etcd is etcd:
-            identity = await asyncio.to_thread(Identity.load, self._paths.identity)
+            identity = await asyncio.to_thread(Identity.load, folder)
             if identity is not None and identity != shown:
                 await etcd.show(identity)
                 shown = identity

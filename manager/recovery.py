@@ -22,8 +22,8 @@ import msgspec
 
 from manager.access import SQLITE_FILE, open_store
 from manager.ca import passphrase
-from manager.ca.authority import CA_KEY, Seal
-from manager.founding import SEAL_FILE, first_node
+from manager.ca.authority import Seal
+from manager.founding import SEAL_FILE, first_node, issued, opened
 from manager.store import backup
 from manager.store.base import Guard, Put, Store, Txn
 from manager.store.migrate import migrate
@@ -71,7 +71,8 @@ def main(argv: Sequence[str]) -> None:
     match wanted.verb:
         case "restore":
             availability = Availability[wanted.availability.upper()]
-            work = restore(place, wanted.file, wanted.node_name, availability, clock)
+            own = first_node(wanted.node_name, availability, clock.now_ns())
+            work = restore(place, wanted.file, own=own, address=wanted.address, clock=clock)
         case "alone":
             work = become_alone(place, wanted.node_id, clock)
         case _:
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--identity-dir", type=process.absolute, required=True, help="this node's certificate")
     parser.add_argument("--file", type=process.absolute, help="restore: the backup")
     parser.add_argument("--node-name", default="", help="restore: the hostname of this node")
+    parser.add_argument("--address", default="", help="restore: by which others reach it")
     parser.add_argument(
         "--availability", choices=[each.name.lower() for each in Availability], default="active", help="restore"
     )
@@ -93,20 +95,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def restore(place: Place, file: Path, node_name: str, availability: Availability, clock: Clock) -> None:
-    """Make the store and the seal of a backup, in a data directory that has none.
+async def restore(place: Place, file: Path, *, own: Node, address: str, clock: Clock) -> None:
+    """Make the seal, the identity and the store of a backup, where there are none, with `own` as the only manager,
+    whose host is reached at `address`. The identity is there before the store is needed: an etcd that the managers run
+    begins with it.
 
     Raises InvalidArgument for a backup that is damaged or that the seal does not open, before anything is written.
     """
     header, cluster, nodes = await asyncio.to_thread(_looked_into, file)
-    seal = Seal(await asyncio.to_thread(_key_of, header, place.secrets))
-    seal.unseal(cluster.sealed_ca_key, CA_KEY)
+    roots = opened(cluster, Seal(await asyncio.to_thread(_key_of, header, place.secrets)))
+    write_atomic(place.data_dir / SEAL_FILE, roots.seal.key)
+    issued(roots.authority, cluster, own.meta.id, address, clock.now_ns()).save(place.identity_dir)
     async with _opened(place, place.secrets.store, clock) as store:
         await backup.begin(store, what="a restore")
         await backup.fill(store, _items(file))
         await backup.compare(store, _items(file))
-        write_atomic(place.data_dir / SEAL_FILE, seal.key)
-        own = first_node(node_name, availability, clock.now_ns())
         await backup.finish(store, [_put(node) for node in (own, *alone(nodes, own.meta.id, clock.now_ns()))])
     log.info("restored cluster=%s revision=%d node=%s", cluster.meta.id, header.revision, own.meta.id)
 

@@ -38,6 +38,12 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
         _sync_folder(path.parent)
 
 
+def move(path: Path, target: Path) -> None:
+    """`path` is `target` from now on, whatever moment the power goes (rename(2), fsync(2))."""
+    path.rename(target)
+    _sync_folder(target.parent)
+
+
 def sweep_unfinished(folder: Path) -> None:
     """Remove what `write_atomic` leaves beside its files when the process is killed within it. Only for who alone
     writes into `folder`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
 
-from agent.restore import Secrets
+from agent.recovery import Secrets
 from agent.standing import Founded, Standing
 from shoal.codec import from_wire
 from shoal.errors import InvalidArgument

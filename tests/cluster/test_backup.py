@@ -12,6 +12,8 @@ from tests.cluster.conftest import PROJECT, Lab, eventually, form_cluster, three
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
+RESTORE = "shoal swarm restore --store etcd --passphrase-file /root/pass"
+
 
 @pytest.fixture(scope="module")
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
@@ -61,31 +63,49 @@ def test_the_lost_manager_is_restored_and_what_ran_goes_on(rack: Lab) -> None:
     assert len(rack.running("web")) == 8
 
 
-def test_an_agent_that_dies_in_the_middle_leaves_no_member(rack: Lab) -> None:
-    rack.shoal("n3", "swarm", "leave")
-    backup = rack.on("n1", "base64", "/root/backup").stdout
-    rack.on("n3", "sh", "-c", "base64 -d > /root/backup", stdin=backup)
-    half = "(head -c 1500 /root/backup; sleep 100) | shoal swarm restore -"
-    argv = [PROJECT / "deploy/lab", "exec", "n3", "--", "sh", "-c", half]
+def bring(rack: Lab, host: str) -> None:
+    """What the operator kept, from n1 to a new host."""
+    for name in ("backup", "pass"):
+        content = rack.on("n1", "base64", f"/root/{name}").stdout
+        rack.on(host, "sh", "-c", f"base64 -d > /root/{name}", stdin=content)
+
+
+@pytest.mark.parametrize(
+    ("command", "reached"),
+    [
+        (f"(head -c 1500 /root/backup; sleep 100) | {RESTORE} -", "until [ -e restore.backup ]; do :; done"),
+        (f"{RESTORE} /root/backup", "until pkill -STOP etcd; do :; done"),
+    ],
+)
+def test_an_agent_that_dies_in_the_middle_leaves_no_member(rack: Lab, command: str, reached: str) -> None:
+    rack.on("n3", "shoal", "swarm", "leave")
+    bring(rack, "n3")
+    argv = [PROJECT / "deploy/lab", "exec", "n3", "--", "sh", "-c", command]
     with subprocess.Popen(argv, env={**os.environ, "SHOAL_LAB": rack.name}, stderr=subprocess.DEVNULL) as restoring:
-        eventually(lambda: rack.on("n3", "test", "-e", "/var/lib/shoal/manager/restore.backup").returncode == 0)
+        folder = "/var/lib/shoal/manager"
+        rack.on("n3", "sh", "-c", f"until cd {folder}; do :; done 2>/dev/null; {reached}")
         rack.kill_9("n3", "bin/shoal-agent")
+        rack.on("n3", "pkill", "-CONT", "etcd")
         eventually(lambda: rack.on("n3", "shoal", "ps").returncode == 0, what="the agent is there again")
         restoring.kill()
     assert rack.shoal("n3", "info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
-    assert rack.on("n3", "test", "-e", "/var/lib/shoal/manager").returncode != 0
+    assert not rack.pids("n3", "bin/etcd")
+    assert rack.on("n3", "ls", "-d", folder, "/var/lib/shoal/etcd", "/var/lib/shoal/identity").stdout == ""
 
 
 def test_restored_on_another_host_it_calls_the_nodes_there(rack: Lab) -> None:
     """n3 is no member since the test before; n2 knows the manager at n1 alone, which is off."""
     rack.shoal("n1", "swarm", "backup", "-o", "/root/backup", "--passphrase-file", "/root/pass")
-    for name in ("backup", "pass"):
-        content = rack.on("n1", "base64", f"/root/{name}").stdout
-        rack.on("n3", "sh", "-c", f"base64 -d > /root/{name}", stdin=content)
+    bring(rack, "n3")
     before = processes(rack)["n2"]
     rack("kill", "n1")
-    rack.shoal("n3", "swarm", "restore", "--passphrase-file", "/root/pass", "/root/backup")
-    eventually(lambda: "Ready" in rack.shoal("n3", "node", "ls", "--filter", "name=n2", "--format", "{{.Status}}"))
+    # Into the other kind of store than the one that it is of.
+    assert rack.shoal("n3", *RESTORE.split()[1:], "/root/backup").startswith("Swarm restored")
+    rack.kill_9("n3", "bin/shoal-agent")
+    rack.kill_9("n3", "bin/shoal-manager")
+    rack.kill_9("n3", "bin/etcd")
+    ready = ("shoal", "node", "ls", "--filter", "name=n2", "--format", "{{.Status}}")
+    eventually(lambda: "Ready" in rack.on("n3", *ready).stdout, what="n2 is ready at n3")
     first = ("info", "--format", "{{(index .Swarm.RemoteManagers 0).Addr}}")
     eventually(lambda: rack.shoal("n2", *first) == f"{rack.addresses['n3']}:2377", what="n2 keeps the new address")
     assert before <= processes(rack)["n2"]

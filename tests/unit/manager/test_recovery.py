@@ -17,6 +17,7 @@ import pytest
 from manager import recovery
 from manager.access import open_store
 from manager.ca import passphrase
+from manager.founding import first_node
 from manager.recovery import Place, Secrets, alone, become_alone, move, restore
 from manager.store.backup import packed, take_over
 from manager.store.base import Put, Record, Txn
@@ -28,6 +29,7 @@ from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, ManagerStatus, Node, NodeState, Role
+from shoal.tls import Identity
 from tests import etcd
 from tests.unit.manager.conftest import Parts, node
 
@@ -51,7 +53,8 @@ async def taken(manager: Parts, path: Path, *, sealed: bool = True) -> Path:
 
 
 async def restored(file: Path, **how: Any) -> None:
-    await restore(place(file.parent, **how), file, "n9", Availability.ACTIVE, SystemClock())
+    own = first_node("n9", Availability.ACTIVE, SystemClock().now_ns())
+    await restore(place(file.parent, **how), file, own=own, address="10.9.0.9", clock=SystemClock())
 
 
 def place(folder: Path, **secrets: Any) -> Place:
@@ -82,6 +85,9 @@ async def test_everything_is_there_and_this_host_is_its_manager(manager: Parts, 
     assert (own.spec.role, own.description.hostname) == (Role.MANAGER, "n9")
     nodes = [decode(found[key]) for key in found if key.startswith("/node/")]
     assert [each for each in nodes if isinstance(each, Node) and each.spec.role is Role.MANAGER] == [own]
+    identity = Identity.load(tmp_path / "identity")
+    assert identity is not None
+    assert (identity.node_id, identity.cluster_id, identity.addresses) == (own.meta.id, "c1", ("10.9.0.9",))
 
 
 async def test_the_seal_may_come_by_itself(manager: Parts, tmp_path: Path) -> None:
