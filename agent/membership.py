@@ -23,7 +23,7 @@ from agent.join import join, manager_address, parse_token
 from agent.manager import ManagerProcess
 from agent.member import Member, Rooms, remember_managers, remembered_managers
 from agent.office import Office, remove_tree
-from agent.recovery import Recovery, Secrets
+from agent.recovery import Recovery
 from agent.settings import ManagerSettings, wanted_settings
 from agent.standing import NOT_A_MEMBER, Founded, Said, Standing, State
 from agent.sweep import sweep
@@ -32,6 +32,7 @@ from shoal.files import read_optional, write_atomic
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability, Role
+from shoal.recovery import Secrets
 from shoal.settings import AGENT_PORT, MANAGER_PORT, Paths, host_port
 from shoal.tasks import Group
 from shoal.tls import Identity, new_key

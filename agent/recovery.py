@@ -23,23 +23,11 @@ from shoal.command import run
 from shoal.errors import Exhausted, ShoalError
 from shoal.files import move
 from shoal.model.access import StoreAccess
+from shoal.recovery import Secrets
 from shoal.settings import MANAGER_PORT, Paths, host_port
 
 _RECOVERING = "The manager of this node is being made the only one of its swarm."
 _MIGRATING = "The swarm's state is being moved to another store; nothing can be read or changed meanwhile."
-
-
-class Secrets(msgspec.Struct, frozen=True):
-    """What a recovery is told in secret: what opens a backup, the passphrase of the seal in it or the seal; and how the
-    store is reached that it makes, or takes the state from. No part of it is kept."""
-
-    passphrase: str = ""
-    seal: bytes = b""
-    store: StoreAccess = StoreAccess()
-    source: StoreAccess = StoreAccess()
-
-    def __repr__(self) -> str:
-        return "Secrets(***)"
 
 
 class Recovery:

@@ -36,21 +36,12 @@ from shoal.files import write_atomic
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, ManagerStatus, Node, NodeState, NodeStatus, Role
+from shoal.recovery import Secrets
 
 log = logging.getLogger(__name__)
 
 VERBS = ("restore", "alone", "migrate")
 _PR_SET_PDEATHSIG = 1
-
-
-class Secrets(msgspec.Struct, frozen=True):
-    """What comes in on stdin, as JSON: arguments can be read by everybody on the host (proc(5)). `store` is where the
-    state goes, or is; `source` where a migration takes it from."""
-
-    passphrase: str = ""
-    seal: bytes = b""
-    store: StoreAccess = StoreAccess()
-    source: StoreAccess = StoreAccess()
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
 
-from agent.recovery import Secrets
 from agent.standing import Founded, Standing
 from shoal.codec import from_wire
 from shoal.errors import InvalidArgument
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability
+from shoal.recovery import Secrets
 from shoal.v1 import swarm_pb2 as wire
 from shoal.v1 import types_pb2
 from shoal.v1.swarm_pb2_grpc import SwarmServiceServicer

@@ -18,7 +18,7 @@ from manager import recovery
 from manager.access import open_store
 from manager.ca import passphrase
 from manager.founding import first_node
-from manager.recovery import Place, Secrets, alone, become_alone, move, restore
+from manager.recovery import Place, alone, become_alone, move, restore
 from manager.store.backup import packed, take_over
 from manager.store.base import Put, Record, Txn
 from manager.store.records import decode, encode, key_for
@@ -29,6 +29,7 @@ from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, ManagerStatus, Node, NodeState, Role
+from shoal.recovery import Secrets
 from shoal.tls import Identity
 from tests import etcd
 from tests.unit.manager.conftest import Parts, node
