@@ -11,9 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,10 @@ import msgspec
 
 from agent.runtime import wire
 from agent.runtime.cgroups.usage import Usage
+from agent.runtime.launcher import SPAWN_S, last_words, launch
 from shoal.errors import TREE, ShoalError, Unavailable
 
 SOCKET = "keeper.sock"
-STATE = "keeper"
-_ROOMS = str(Path(__file__).resolve().parents[2])
-_CODE = f"import sys; sys.path.insert(0, {_ROOMS!r}); from agent.runtime.daemon import main; main()"
-_SPAWN_TIMEOUT_S = 20.0
 _ATTACH_TRIES = 3
 _CHUNK = 256 * 1024
 
@@ -228,7 +222,7 @@ class Runtime:
     async def _reconnected(self) -> None:
         """Raises TimeoutError when no keeper comes up."""
         if not self._connected.is_set():
-            async with asyncio.timeout(_SPAWN_TIMEOUT_S):
+            async with asyncio.timeout(SPAWN_S):
                 await self._connected.wait()
 
     async def _connect(self) -> asyncio.StreamReader:
@@ -243,11 +237,8 @@ class Runtime:
             for _ in range(3):
                 with contextlib.suppress(OSError), wire.address(self._run_dir / SOCKET) as name:
                     return await asyncio.open_unix_connection(name)
-                try:
-                    await asyncio.to_thread(_spawn, self._run_dir)
-                except OSError as error:  # the host has no process or no file to spare just now
-                    raise Unavailable(f"a keeper cannot be started: {error}") from error
-            raise Unavailable(f"no keeper answers on {self._run_dir / SOCKET}", hint=_last_words(self._run_dir))
+                await asyncio.to_thread(launch, self._run_dir, self._run_dir / SOCKET)
+            raise Unavailable(f"no keeper answers on {self._run_dir / SOCKET}", hint=last_words(self._run_dir))
 
     async def _stay_connected(self, reader: asyncio.StreamReader) -> None:
         """Deliver answers; when the keeper dies, dial the next one, so that logs go on at once."""
@@ -424,33 +415,3 @@ class Streams:
 
 def _error(fields: Mapping[str, str]) -> ShoalError:
     return TREE.get(fields["kind"], ShoalError)(fields["message"], hint=fields["hint"])
-
-
-def _spawn(run_dir: Path) -> None:
-    """Start a keeper and return when it listens; it leaves this process's session, so only a signal to it ends it."""
-    state = run_dir / STATE
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    environment = {name: os.environ[name] for name in ("SHOAL_EXECUTOR",) if name in os.environ}
-    with (state / "keeper.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-E", "-c", _CODE, str(state.resolve()), str((run_dir / SOCKET).absolute())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=environment,
-        )
-        try:
-            process.wait(_SPAWN_TIMEOUT_S)  # it forks: this one ends when the other listens
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _last_words(run_dir: Path) -> str:
-    """The end of the keeper's log, for the error that tells of its death."""
-    try:
-        lines = (run_dir / STATE / "keeper.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return f"its log ends with: {lines[-1]}" if lines else ""

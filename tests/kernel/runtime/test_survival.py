@@ -6,11 +6,14 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.runtime import launcher
 from agent.runtime.runtime import Exit, Started
 from shoal.errors import ShoalError, Unavailable
 
@@ -78,6 +81,20 @@ async def test_a_host_that_can_start_no_keeper_now_gets_one_later(box: Any) -> N
     (box.run_dir / "aside").rename(state)
     assert await box.runtime.list() == {"c": started}
     running.cancel()
+
+
+async def test_a_keeper_starts_where_a_library_shifts_the_clock(box: Any) -> None:
+    """There time.sleep fails: a keeper could not be started, "[Errno 22] Invalid argument"."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    shifted = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1"}
+    run_dir = box.directory / "shifted"
+    code = f"from agent.runtime.launcher import *; launch(Path({str(run_dir)!r}), Path({str(run_dir / 'socket')!r}))"
+    rooms = Path(launcher.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=rooms, env={**os.environ, **shifted}, check=False)
+    keeper = box.process("agent.runtime.daemon", str(run_dir))
+    os.kill(keeper, signal.SIGTERM)
+    await box.ended(keeper)
+    assert done.returncode == 0
 
 
 async def test_a_container_that_ends_while_no_keeper_runs(box: Any) -> None:
