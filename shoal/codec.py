@@ -114,7 +114,8 @@ def _writer(field: Any) -> Callable[[Message, Any], None]:
         setattr(message, name, _wire_numbers(field, type(value))[value])
 
     def put_scalar(message: Message, value: Any) -> None:
-        setattr(message, name, value)
+        if value is not None:
+            setattr(message, name, value)
 
     if _is_map(field):
         return put_map
@@ -158,7 +159,7 @@ def _reader(field: Any, hint: Any) -> Callable[[Message], Any]:
             raise InvalidArgument(f"{field.full_name} = {number} is not a value that this program knows") from error
 
     def read_scalar(message: Message) -> Any:
-        return getattr(message, name)
+        return _UNSET if field.has_presence and not message.HasField(name) else getattr(message, name)
 
     if _is_map(field):
         return read_map

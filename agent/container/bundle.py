@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 
 from agent.container.capability import capabilities
-from agent.container.isolation import HOST, NONE, UNCONFINED, device_rules, seccomp_profile
+from agent.container.isolation import HOST, UNCONFINED, device_rules, seccomp_profile
+from agent.container.mounts import INIT_PATH, mounts
 from agent.container.user import User
-from shoal.defaults import PATH_ENV, SHM_SIZE_BYTES
-from shoal.model.container import Container, ContainerSpec, Mount, MountType
+from shoal.defaults import PATH_ENV
+from shoal.model.container import Container, ContainerSpec
 
 Config = dict[str, Any]
 
 SECCOMP = "shoal.seccomp"
-INIT_PATH = "/sbin/docker-init"
 _CPU_PERIOD_US = 100_000
 _MASKED = (
     "/proc/acpi",
@@ -37,7 +37,6 @@ _MASKED = (
     "/sys/firmware",
 )
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-_NO = ("nosuid", "noexec", "nodev")
 # Character devices that every container may use: null zero full random urandom tty console ptmx, and its ptys.
 _DEVICE_RULES = (
     (1, 3, "rwm"),
@@ -136,7 +135,7 @@ def bundle(container: Container, facts: Facts) -> Config:
         },
         "root": {"path": "rootfs", "readonly": spec.read_only},
         **({} if spec.uts_mode == HOST else {"hostname": facts.hostname, "domainname": spec.domainname}),
-        "mounts": _mounts(container, facts),
+        "mounts": mounts(container, facts),
         "linux": {
             "namespaces": _namespaces(spec, facts),
             "cgroupsPath": facts.cgroup,
@@ -232,6 +231,8 @@ def resources(container: Container, *, devices: Sequence[Device] = (), throttles
     for name, values in (("cpu", cpu), ("memory", memory), ("blockIO", io)):
         if given := {key: value for key, value in values.items() if value}:
             found[name] = given
+    if tuning.memory_swappiness is not None:
+        found["memory"] = {**found.get("memory", {}), "swappiness": tuning.memory_swappiness}
     if limits.pids > 0:
         found["pids"] = {"limit": limits.pids}
     return found
@@ -291,57 +292,3 @@ def _namespaces(spec: ContainerSpec, facts: Facts) -> list[Config]:
 def _sysctls(container: Container, facts: Facts) -> dict[str, str]:
     own = facts.netns_path and not facts.shares_netns
     return {**(_NET_SYSCTLS if own else {}), **container.spec.sysctls}
-
-
-def _mounts(container: Container, facts: Facts) -> list[Config]:
-    """The defaults that nothing of the user's lies over, the user's from the root down, then the single files."""
-    targets = {each.target for each in container.mounts}
-    defaults = [
-        each
-        for each in _default_mounts(container, facts.shm_path)
-        if each["destination"] not in targets and not ("/dev" in targets and each["destination"].startswith("/dev/"))
-    ]
-    wanted = sorted(zip(container.mounts, facts.sources, strict=True), key=lambda each: each[0].target.count("/"))
-    read_only = ["ro"] if container.spec.read_only else []
-    files = [_bind(source, target, ["rprivate", *read_only]) for target, source in facts.files if target not in targets]
-    init = [_bind(facts.init_path, INIT_PATH, ["rprivate", "ro"])] if container.spec.init else []
-    return [*defaults, *(_mount(mount, source) for mount, source in wanted), *files, *init]
-
-
-def _default_mounts(container: Container, shm_path: str) -> list[Config]:
-    shm_bytes = container.spec.shm_size_bytes or SHM_SIZE_BYTES
-    guard = [] if container.spec.privileged else ["ro"]
-    queue, memory = (
-        _fs("/dev/mqueue", "mqueue", _NO),
-        _fs("/dev/shm", "tmpfs", (*_NO, "mode=1777", f"size={shm_bytes}"), source="shm"),
-    )
-    ipc = [queue, memory]
-    if container.spec.ipc_mode == HOST or shm_path:
-        ipc = [queue, _bind(shm_path or "/dev/shm", "/dev/shm", ["rprivate", *_NO])]
-    elif container.spec.ipc_mode == NONE:
-        ipc = [queue]
-    return [
-        _fs("/proc", "proc", _NO),
-        _fs("/dev", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
-        _fs("/dev/pts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
-        _fs("/sys", "sysfs", (*_NO, *guard)),
-        _fs("/sys/fs/cgroup", "cgroup", (*guard, *_NO)),
-        *ipc,
-    ]
-
-
-def _mount(mount: Mount, source: str) -> Config:
-    guard = ["ro"] if mount.read_only else []
-    if mount.type == MountType.TMPFS:
-        size = [f"size={mount.tmpfs_size_bytes}"] if mount.tmpfs_size_bytes else []
-        mode = f"mode={mount.tmpfs_mode or 0o1777:o}"
-        return _fs(mount.target, "tmpfs", (*_NO, "rprivate", *guard, *size, mode))
-    return _bind(source, mount.target, [mount.propagation or "rprivate", *guard])
-
-
-def _fs(target: str, kind: str, options: Sequence[str], *, source: str = "") -> Config:
-    return {"destination": target, "type": kind, "source": source or kind, "options": list(options)}
-
-
-def _bind(source: str, target: str, options: Sequence[str]) -> Config:
-    return {"destination": target, "type": "bind", "source": source, "options": ["rbind", *options]}

@@ -106,7 +106,9 @@ class Carriage:
         sources = await place.sources(container.mounts, self._room.volumes, user=held.id)
         ordered = sorted(zip(container.mounts, sources, strict=True), key=lambda each: each[0].target.count("/"))
         mounts = tuple(
-            (source, mount.target, mount.read_only) for mount, source in ordered if mount.type != MountType.TMPFS
+            (source, mount.subpath, mount.target, mount.read_only)
+            for mount, source in ordered
+            if mount.type != MountType.TMPFS
         )
         errand = self._beside(held, task)._replace(mounts=mounts, read_only=container.spec.read_only, **fields)
         if task == "write":

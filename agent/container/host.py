@@ -36,6 +36,26 @@ def thermal_files() -> tuple[str, ...]:
     return tuple(sorted(str(each) for each in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")))
 
 
+def enforces_labels() -> bool:
+    """Whether SELinux is in force here."""
+    return Path("/sys/fs/selinux/enforce").exists()
+
+
+def mount_of(path: str) -> tuple[str, frozenset[str]]:
+    """(Where the mount that `path` lies in is mounted, what it shares: "shared", "master", "unbindable")."""
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        about = Path(f"/proc/self/fdinfo/{place}").read_text(encoding="ascii")
+    finally:
+        os.close(place)
+    number = next(line.split()[1] for line in about.splitlines() if line.startswith("mnt_id:"))
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        words = line.split()
+        if words[0] == number:
+            return words[4], frozenset(each.partition(":")[0] for each in words[6 : words.index("-", 6)])
+    raise StartFailed(f"the mount of {path} is not to be found")
+
+
 def init_program() -> str:
     """A static program that reaps and forwards signals as PID 1. Raises Unsupported where there is none."""
     for path in _INIT_PROGRAMS:

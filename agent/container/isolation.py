@@ -63,6 +63,8 @@ def check_tuning(tuning: Tuning, limits: Resources, *, cpus: int) -> None:
             raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
     if limits.memory_bytes and tuning.memory_reservation_bytes > limits.memory_bytes:
         raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if tuning.memory_swappiness is not None and tuning.memory_swappiness > 100:
+        raise InvalidArgument(f"Invalid value: {tuning.memory_swappiness}, valid memory swappiness range is 0-100")
     if tuning.io_weight and not 10 <= tuning.io_weight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
     _check_set(tuning.cpuset_cpus, "CPUs", cpus)

@@ -32,7 +32,7 @@ from agent.network.networks import Networks
 from agent.runtime.runtime import Rootfs, Runtime, Start, Started
 from agent.volume.volumes import Volumes
 from shoal import ids
-from shoal.errors import Conflict, StartFailed
+from shoal.errors import Conflict, StartFailed, Unsupported
 from shoal.model.container import Container, ContainerState
 from shoal.model.network import Address, Port
 
@@ -291,6 +291,11 @@ class Launcher:
     def _start(self, container: Container, facts: Facts, layers: tuple[str, ...]) -> Start:
         folder = self._records.folder(container.meta.id)
         log_max_bytes, log_max_files = log_limits(container.spec.log)
+        program = self._runtimes.program(self._runtimes.chosen(container.spec.runtime))
+        if program and any(each.subpath for each in container.mounts):
+            raise Unsupported(
+                f"runtime {container.spec.runtime} cannot mount a subpath of a volume", hint="leave --runtime out"
+            )
         return Start(
             id=container.meta.id,
             config=bundle(container, facts),
@@ -300,7 +305,7 @@ class Launcher:
                 work=str(folder / "work"),
                 volatile=_is_volatile(container),
             ),
-            runtime=self._runtimes.program(self._runtimes.chosen(container.spec.runtime)),
+            runtime=program,
             log_path=container.log_path,
             log_max_bytes=log_max_bytes,
             log_max_files=log_max_files,

@@ -10,15 +10,21 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.container import host
 from agent.container.seed import seed
 from agent.volume.volumes import Volumes, looks_anonymous
-from shoal.errors import Exhausted, InvalidArgument, NotFound
+from shoal.errors import Conflict, Exhausted, InvalidArgument, NotFound, Unsupported
 from shoal.model.container import Mount, MountType
 
 
 def check_binds(mounts: Sequence[Mount]) -> None:
-    """Raises InvalidArgument for a source that is not there and may not be made."""
+    """Raises InvalidArgument for a source that is not there and may not be made, and Unsupported for labels."""
     for mount in mounts:
+        if mount.relabel and host.enforces_labels():
+            raise Unsupported(
+                f"mount {mount.target}: option {mount.relabel} (SELinux labels) is not supported yet",
+                hint="label the source yourself with chcon, and leave the option out",
+            )
         if mount.type == MountType.BIND and not mount.create_source and not Path(mount.source).exists():
             raise _missing(mount)
 
@@ -36,7 +42,7 @@ async def prepare(
                 anonymous=mount.source in anonymous,
                 durable=durable,
             )
-            if not mount.no_copy:
+            if not mount.no_copy and not mount.subpath:
                 await volumes.fill(mount.source, functools.partial(seed, layers, mount.target))
 
 
@@ -50,6 +56,7 @@ async def _source(mount: Mount, volumes: Volumes, user: str) -> str:
         return ""
     if mount.type == MountType.BIND:
         _make_bind(mount)
+        _check_propagation(mount)
         return mount.source
     try:
         return str(await volumes.use(mount.source, user))
@@ -73,6 +80,20 @@ def _make_bind(mount: Mount) -> None:
             ) from error
     except OSError as error:
         raise InvalidArgument(f"cannot use mount source path '{mount.source}': {error.strerror}") from error
+
+
+def _check_propagation(mount: Mount) -> None:
+    """Raises Conflict, in docker's words, for a source whose mount takes no part in what was asked for."""
+    wanted = mount.propagation.removeprefix("r")
+    if wanted not in ("shared", "slave"):
+        return
+    path, kinds = host.mount_of(mount.source)
+    if "shared" not in kinds and (wanted == "shared" or "master" not in kinds):
+        allowed = "shared" if wanted == "shared" else "shared or slave"
+        raise Conflict(
+            f"path {mount.source} is mounted on {path} but it is not a {allowed} mount",
+            hint=f"run mount --make-shared {path} first",
+        )
 
 
 def _missing(mount: Mount) -> InvalidArgument:

@@ -33,13 +33,14 @@ from agent.kernel import syscalls
 from shoal import tarball
 
 _PR_SET_PDEATHSIG = 1
-_RESOLVE_IN_ROOT = 0x10
+_RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 0x08, 0x10
 
 
 class Errand(NamedTuple):
     """`task` is stat, read, write or layer. The root is that of the process `pid`, whose cgroup must name
-    `container`; or `layers` (top first), below the writable `upper` for a task that writes, with `mounts` (source,
-    target, read-only) on it. For "layer" it is `upper` alone. `name` is what the entries of a tar begin with."""
+    `container`; or `layers` (top first), below the writable `upper` for a task that writes, with `mounts` on it
+    (source, the path beneath it or "", target, read-only). For "layer" it is `upper` alone. `name` is what the
+    entries of a tar begin with."""
 
     task: str
     container: str
@@ -51,7 +52,7 @@ class Errand(NamedTuple):
     upper: str = ""
     work: str = ""
     mount_point: str = ""
-    mounts: tuple[tuple[str, str, bool], ...] = ()
+    mounts: tuple[tuple[str, str, str, bool], ...] = ()
     read_only: bool = False
 
 
@@ -128,17 +129,20 @@ def _assemble(errand: Errand) -> None:
     for each in opened:
         os.close(each)
     root = os.open(errand.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    for source, target, read_only in errand.mounts:
-        _bind(root, source, target, read_only=read_only)
+    for source, beneath, target, read_only in errand.mounts:
+        top = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        place = _open(top, beneath, _RESOLVE_BENEATH) if beneath else top
+        _bind(root, f"/proc/self/fd/{place}", target, read_only=read_only)
+        for each in {top, place}:
+            os.close(each)
     os.close(root)
     os.chroot(errand.mount_point)
 
 
 def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
     """A mount point that is not there yet was never used: what is mounted on it is not either."""
-    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
     try:
-        place = syscalls.call("openat2", root, target.encode(), how, len(how))
+        place = _open(root, target, _RESOLVE_IN_ROOT)
     except OSError:
         return
     where = f"/proc/self/fd/{place}".encode()
@@ -148,11 +152,16 @@ def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
         os.close(place)
     if read_only:
         flags = syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY
-        again = syscalls.call("openat2", root, target.encode(), how, len(how))
+        again = _open(root, target, _RESOLVE_IN_ROOT)
         try:
             syscalls.call("mount", None, f"/proc/self/fd/{again}".encode(), None, flags, None)
         finally:
             os.close(again)
+
+
+def _open(folder: int, path: str, resolve: int) -> int:
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    return syscalls.call("openat2", folder, path.encode(), how, len(how))
 
 
 def run(errand: Errand) -> None:

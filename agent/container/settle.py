@@ -33,6 +33,12 @@ _ULIMITS = frozenset(
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
 )
 _PROPAGATIONS = frozenset(("", "private", "rprivate", "shared", "rshared", "slave", "rslave"))
+_RECURSIONS = frozenset(("", "disabled", "writable", "readonly"))
+# Of mount(8) and tmpfs(5); size and mode have fields of their own, but a size may be given in percent, too.
+_TMPFS_WORDS = frozenset(
+    "ro rw exec noexec suid nosuid dev nodev sync async dirsync atime noatime diratime nodiratime relatime norelatime"
+    " strictatime nostrictatime uid gid nr_inodes nr_blocks mpol huge size".split()
+)
 _HOSTNAME = re.compile(r"[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]{0,62}[a-zA-Z0-9_])?")
 _SYSCTLS = frozenset(
     "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax kernel.shmmni"
@@ -318,9 +324,37 @@ def _mount(mount: Mount, mint: Callable[[], str]) -> Mount:
         raise InvalidArgument(f"invalid mount path: '{target}': /proc may not be covered")
     if mount.propagation not in _PROPAGATIONS:
         raise InvalidArgument(f'invalid mount config for type "{word}": invalid propagation mode: {mount.propagation}')
+    _check_options(mount, word)
     if mount.tmpfs_size_bytes < 0 or mount.tmpfs_mode & ~0o7777:
         raise InvalidArgument(f'invalid mount config for type "{word}": bad size or mode of {target}')
     return msgspec.structs.replace(mount, target=target, source=_source(mount, mint))
+
+
+def _check_options(mount: Mount, word: str) -> None:
+    """Raises InvalidArgument for what does not go with this kind of mount, or with itself."""
+    what = f'invalid mount config for type "{word}"'
+    kinds = {
+        "tmpfs options": (bool(mount.tmpfs_options), MountType.TMPFS),
+        "a subpath": (bool(mount.subpath), MountType.VOLUME),
+        "recursion": (bool(mount.recursion), MountType.BIND),
+    }
+    for name, (given, kind) in kinds.items():
+        if given and mount.type != kind:
+            raise InvalidArgument(f"{what}: {name} goes with type {kind.name.lower()}")
+    for each in mount.tmpfs_options:
+        if each.partition("=")[0] not in _TMPFS_WORDS or "," in each:
+            shown = " ".join(f'"{word}"' for word in each.split("=", 1))
+            raise InvalidArgument(f"invalid tmpfs option [{shown}]")
+    if mount.subpath and (mount.subpath.startswith("/") or ".." in mount.subpath.split("/") or "\0" in mount.subpath):
+        raise InvalidArgument(f"{what}: subpath must be a relative path within the volume: {mount.subpath!r}")
+    if mount.recursion not in _RECURSIONS:
+        raise InvalidArgument(f"{what}: invalid recursion: {mount.recursion!r}")
+    if mount.recursion in ("writable", "readonly") and not mount.read_only:
+        raise InvalidArgument(f"{what}: bind-recursive={mount.recursion} goes with a read-only mount")
+    if mount.recursion == "readonly" and mount.propagation not in ("", "rprivate"):
+        raise InvalidArgument(f"{what}: bind-recursive=readonly requires bind-propagation=rprivate")
+    if mount.relabel not in ("", "z", "Z"):
+        raise InvalidArgument(f"{what}: invalid mode: {mount.relabel}")
 
 
 def _source(mount: Mount, mint: Callable[[], str]) -> str:

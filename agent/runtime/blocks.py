@@ -153,7 +153,7 @@ def _early(mount: Mount, spec: Spec) -> bool:
 
 
 def _dir(mount: Mount, wiring: Wiring) -> bool:
-    return mount.kind != "bind" or mount.source in wiring.directories
+    return mount.kind != "bind" or mount.origin in wiring.directories
 
 
 def _shown(spec: Spec, cgroups: tuple[CgroupMount, ...]) -> tuple[CgroupMount, ...]:

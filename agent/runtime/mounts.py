@@ -103,7 +103,7 @@ def cloned(mount: Mount, source: Fd | None = None) -> list[Op]:
     mount that somebody with more rights has made (`source`)."""
     label, step = f"source of {mount.destination}", f"bind {mount.source} to {mount.destination}"
     flags = sys.OPEN_TREE_CLONE | sys.OPEN_TREE_CLOEXEC | (sys.AT_RECURSIVE if mount.recursive else 0)
-    ops = [] if source else [Op(step, "open_tree", (_HERE, os.fsencode(mount.source), flags), label=label)]
+    ops = [] if source else _taken(mount, step, label, flags)
     place: Fd | Ref = source or Ref(label)
     propagation = mount.propagation or sys.MS_PRIVATE
     deep = mount.deep_propagation or not mount.propagation
@@ -114,6 +114,20 @@ def cloned(mount: Mount, source: Fd | None = None) -> list[Op]:
         if to_set or to_clear:
             ops.append(_attributes(step, place, to_set, to_clear, 0, deep=bool(depth)))
     return ops
+
+
+def _taken(mount: Mount, step: str, label: str, flags: int) -> list[Op]:
+    """Clone the source; of a folder beneath it no link leads out, whoever swaps what meanwhile."""
+    if not mount.beneath:
+        return [Op(step, "open_tree", (_HERE, os.fsencode(mount.source), flags), label=label)]
+    top, place = f"top of {mount.destination}", f"place of {mount.destination}"
+    step = f"bind {mount.beneath} of {mount.source} to {mount.destination}"
+    how = openat2.how(os.O_PATH, openat2.BENEATH | openat2.NO_MAGICLINKS)
+    return [
+        Op(step, "openat", (_HERE, os.fsencode(mount.source), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0), label=top),
+        Op(step, "openat2", (Ref(top), os.fsencode(mount.beneath), how, openat2.HOW_SIZE), label=place),
+        Op(step, "open_tree", (Ref(place), b"", flags | sys.AT_EMPTY_PATH), label=label),
+    ]
 
 
 def made(mount: Mount) -> list[Op]:

@@ -155,9 +155,9 @@ class Starter:
                     root=Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])}),
                     cgroups=group.mounts(),
                     directories=frozenset(
-                        mount.source
+                        mount.origin
                         for mount in config.mounts
-                        if mount.kind == "bind" and os.path.isdir(mount.source)  # noqa: PTH112 - the hot path
+                        if mount.kind == "bind" and os.path.isdir(mount.origin)  # noqa: PTH112 - the hot path
                     ),
                     can_mknod=self._can_mknod,
                 ),

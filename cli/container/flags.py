@@ -114,6 +114,15 @@ class TuningFlags(Flags):
 class OnceFlags(Flags):
     """What is set when a container is made, and not changed later."""
 
+    memory_swappiness: Annotated[
+        int | None,
+        flag(
+            "--memory-swappiness",
+            metavar="int",
+            parse=isolation.swappiness,
+            help="Tune container memory swappiness (0 to 100)",
+        ),
+    ] = None
     oom_kill_disable: Annotated[bool, switch("--oom-kill-disable", help="Disable OOM Killer")] = False
     device_read_bps: Annotated[
         list[str],

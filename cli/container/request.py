@@ -134,6 +134,8 @@ def tuning(flags: TuningFlags) -> Tuning:
 
 def _once(flags: OnceFlags, out: Tuning) -> Tuning:
     out.oom_kill_disable = flags.oom_kill_disable
+    if flags.memory_swappiness is not None:
+        out.memory_swappiness = flags.memory_swappiness
     rates = {
         "read_bps": flags.device_read_bps,
         "write_bps": flags.device_write_bps,

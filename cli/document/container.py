@@ -167,6 +167,7 @@ def _tuning(container: Container) -> dict[str, Any]:
         "MemoryReservation": tuning.memory_reservation_bytes,
         "MemorySwap": tuning.memory_swap_bytes or limits.memory_bytes * 2,
         "BlkioWeight": tuning.io_weight,
+        "MemorySwappiness": tuning.memory_swappiness if tuning.HasField("memory_swappiness") else None,
         "OomKillDisable": tuning.oom_kill_disable,
     }
 
@@ -177,7 +178,8 @@ def _bind(mount: Mount) -> str:
 
 def _tmpfs(mount: Mount) -> str:
     size = [f"size={mount.tmpfs_size_bytes}"] if mount.tmpfs_size_bytes else []
-    return ",".join([*size, *([f"mode={mount.tmpfs_mode:o}"] if mount.tmpfs_mode else [])])
+    mode = [f"mode={mount.tmpfs_mode:o}"] if mount.tmpfs_mode else []
+    return ",".join([*(["ro"] if mount.read_only else []), *size, *mode, *mount.tmpfs_options])
 
 
 def _mount(mount: Mount, places: Mapping[str, str]) -> dict[str, Any]:
@@ -189,7 +191,7 @@ def _mount(mount: Mount, places: Mapping[str, str]) -> dict[str, Any]:
         "Driver": "local" if kind == "volume" else "",
         "Source": places.get(mount.source, mount.source),
         "Destination": mount.target,
-        "Mode": "ro" if mount.read_only else "",
+        "Mode": ",".join(filter(None, ("ro" if mount.read_only else "", mount.relabel))),
         "RW": not mount.read_only,
         "Propagation": mount.propagation or ("rprivate" if kind == "bind" else ""),
     }

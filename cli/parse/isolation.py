@@ -45,6 +45,14 @@ def swap(text: str) -> int:
     return integer(text) if text == "-1" else size(text)
 
 
+def swappiness(text: str) -> int | None:
+    """0 to 100, or -1 for the kernel's own way."""
+    value = integer(text)
+    if not -1 <= value <= 100:
+        raise InvalidArgument(f"invalid value: {value}. Valid memory swappiness range is 0-100")
+    return value if value >= 0 else None
+
+
 def throttles(rates: Mapping[str, Iterable[str]]) -> list[Throttle]:
     """`/dev/x:1mb` by kind of rate. Raises InvalidArgument."""
     found = []

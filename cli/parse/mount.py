@@ -13,8 +13,8 @@ from shoal.v1.types_pb2 import MOUNT_TYPE_BIND, MOUNT_TYPE_TMPFS, MOUNT_TYPE_VOL
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 # How strictly both sides must agree at any moment; on Linux they always do, so each of these holds.
 _CONSISTENCY = frozenset({"consistent", "cached", "delegated", "default"})
-# A tmpfs has these anyway.
-_TMPFS_FLAGS = frozenset({"rw", "noexec", "nosuid", "nodev"})
+_RECURSIONS = {"enabled": "", "disabled": "disabled", "writable": "writable", "readonly": "readonly"}
+_BARE = frozenset({"readonly", "ro", "volume-nocopy", "bind-nonrecursive"})
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 _TYPES = {"bind": MOUNT_TYPE_BIND, "volume": MOUNT_TYPE_VOLUME, "tmpfs": MOUNT_TYPE_TMPFS}
 
@@ -38,7 +38,7 @@ def volume(text: str) -> Mount:
         mount.type = MOUNT_TYPE_VOLUME
         _check_name(source)
     for option in parts[2].split(",") if len(parts) == 3 else []:
-        _option(mount, option, text)
+        _option(mount, option)
     return mount
 
 
@@ -53,7 +53,7 @@ def mount(text: str) -> Mount:
     for field in fields:
         key, equals, value = field.partition("=")
         key = key.lower()
-        if not equals and key not in ("readonly", "ro", "volume-nocopy"):
+        if not equals and key not in _BARE:
             raise InvalidArgument(f"invalid field '{field}' must be a key=value pair")
         _mount_field(out, key, value if equals else "true", field)
         given.append(key)
@@ -74,14 +74,14 @@ def tmpfs(text: str) -> Mount:
     out = Mount(type=MOUNT_TYPE_TMPFS, target=_target(path, text))
     for option in options.split(",") if options else []:
         key, _, value = option.partition("=")
-        if key == "size":
+        if key == "size" and not value.endswith("%"):
             out.tmpfs_size_bytes = size(value)
         elif key == "mode":
             out.tmpfs_mode = _octal(value)
         elif option == "ro":
             out.read_only = True
-        elif option not in _TMPFS_FLAGS:
-            raise Unsupported(f"tmpfs option {option} is not supported yet in '{text}'")
+        elif option:
+            out.tmpfs_options.append(option)
     return out
 
 
@@ -100,6 +100,16 @@ def _mount_field(out: Mount, key: str, value: str, field: str) -> None:
         if value.lower() not in _PROPAGATION:
             raise InvalidArgument(f"invalid propagation mode: {value}")
         out.propagation = value.lower()
+    elif key == "bind-nonrecursive":
+        out.recursion = "disabled" if _boolean(key, value) else ""
+    elif key == "bind-recursive":
+        if value.lower() not in _RECURSIONS:
+            raise InvalidArgument(
+                f'invalid value for bind-recursive: {value} (must be "enabled", "disabled", "writable", or "readonly")'
+            )
+        out.recursion = _RECURSIONS[value.lower()]
+    elif key == "volume-subpath":
+        out.subpath = value
     elif key == "volume-nocopy":
         out.no_copy = _boolean(key, value)
     elif key == "volume-driver":
@@ -144,7 +154,7 @@ def _check_mount(out: Mount, given: list[str], text: str) -> None:
         raise InvalidArgument(f"invalid mount '{text}': a tmpfs has no source")
 
 
-def _option(mount: Mount, option: str, text: str) -> None:
+def _option(mount: Mount, option: str) -> None:
     """One of the words after the second colon of `-v`."""
     bind = mount.type == MOUNT_TYPE_BIND
     if option == "ro":
@@ -154,7 +164,7 @@ def _option(mount: Mount, option: str, text: str) -> None:
     elif option in _PROPAGATION and bind:
         mount.propagation = option
     elif option in ("z", "Z"):
-        raise Unsupported(f"volume option {option} (SELinux labels) is not supported yet in '{text}'")
+        mount.relabel = option
     elif option != "rw" and option not in _CONSISTENCY:
         raise InvalidArgument(f"invalid mode: {option}")
 

@@ -19,8 +19,9 @@ class MountType(enum.IntEnum):
 
 
 class Mount(Value, frozen=True):
-    """`source` is a host path (bind) or a volume's name (empty: anonymous). `create_source` and `propagation`
-    are a bind's, `no_copy` and `volume_*` a volume's (which they make), `tmpfs_*` a tmpfs's."""
+    """`source` is a host path (bind) or a volume's name (empty: anonymous). `create_source`, `propagation` and
+    `recursion` ("", "disabled", "writable", "readonly") are a bind's; `no_copy`, `subpath` and `volume_*` a volume's
+    (which they make), `tmpfs_*` a tmpfs's. `relabel` is SELinux's "z" or "Z"."""
 
     type: MountType = MountType.VOLUME
     source: str = ""
@@ -33,6 +34,10 @@ class Mount(Value, frozen=True):
     tmpfs_mode: int = 0
     volume_options: dict[str, str] = {}
     volume_labels: dict[str, str] = {}
+    tmpfs_options: tuple[str, ...] = ()
+    subpath: str = ""
+    recursion: str = ""
+    relabel: str = ""
 
 
 class Ulimit(Value, frozen=True):
@@ -80,6 +85,7 @@ class Tuning(Value, frozen=True):
     io_weight: int = 0
     throttles: tuple[Throttle, ...] = ()
     oom_kill_disable: bool = False
+    memory_swappiness: int | None = None
 
 
 class ContainerSpec(Value, frozen=True):

@@ -52,6 +52,11 @@ CASES = {
         engine run --rm --mount foo busybox
         engine run --rm --mount foo=bar,dst=/x busybox
         engine run --rm --mount type=bind,src=/tmp,dst=/x,volume-nocopy busybox
+        engine run --rm --mount type=bind,src=/tmp,dst=/x,bind-nonrecursive=true busybox
+        engine run --rm --tmpfs /x:exec,uid=1000,gid=5,size=1m busybox sh -c 'stat -c "%u %g" /x; mount | grep " /x "' \
+            | sed 's/size=[^,]*,//;s/,relatime//;s/,inode64//;s/,mode=1777//'
+        engine run --rm --tmpfs /x:nosuch=1 busybox
+        engine run --rm -v v4:/x:z -v /tmp:/y:ro,Z busybox touch /y/new
         engine run --name web --mount type=volume,src=v3,dst=/x busybox
         engine inspect -f '{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}} {{.Driver}}{{end}}' web
     """,

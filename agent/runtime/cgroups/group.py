@@ -126,6 +126,8 @@ class Groups:
     def _needed(self, limits: Limits) -> set[str]:
         """The v1 hierarchies that these limits need, since v2 does not serve them here."""
         joined: set[str] = set()
+        if limits.swappiness is not None and "memory" in self.layout.v2_controllers:
+            raise Failure("Unsupported", "the kernel keeps no swappiness per container", "it is gone from cgroup v2")
         if limits.oom_kill_disable and "memory" in self.layout.v2_controllers:
             raise Failure("Unsupported", "the kernel cannot disable the OOM killer here", "it is gone from cgroup v2")
         for controller in limits.controllers() - self.layout.v2_controllers:

@@ -140,7 +140,7 @@ def _born(place: Place, record: Record, spec: Spec, group: Group, wish: Wish) ->
             root=Root(path=record.rootfs),
             cgroups=group.mounts(),
             directories=frozenset(
-                mount.source for mount in spec.mounts if mount.kind == "bind" and Path(mount.source).is_dir()
+                mount.origin for mount in spec.mounts if mount.kind == "bind" and Path(mount.origin).is_dir()
             ),
             can_mknod=sys.CLONE_NEWUSER not in spec.namespaces and can_mknod(str(place.path / "node")),
             pivot=wish.pivot,

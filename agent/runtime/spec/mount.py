@@ -53,6 +53,7 @@ _PER_MOUNT = (
     " nostrictatime nosymfollow symfollow"
 ).split()
 _DEEP = {f"r{name}": _FLAGS[name] for name in _PER_MOUNT}
+_BENEATH = "X-mount.subdir="  # libmount's word
 # /proc is trusted by the kernel's own checks: only these files of it may be covered (lxcfs), as runc has it.
 _PROC_FILES = {
     "/proc/cpuinfo",
@@ -92,6 +93,7 @@ class Mount(NamedTuple):
     clear_flags: int = 0
     data: str = ""
     recursive: bool = False  # rbind
+    beneath: str = ""  # the folder of the source that is meant, never followed out of it
     deep_set_flags: int = 0  # rro, rnosuid…: of submounts too
     deep_clear_flags: int = 0
     propagation: int = 0
@@ -101,6 +103,11 @@ class Mount(NamedTuple):
     deep_id_mapped: bool = False
     uids: tuple[IdMapping, ...] = ()  # none: those of the container's user namespace
     gids: tuple[IdMapping, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """The path that is bound."""
+        return f"{self.source}/{self.beneath}" if self.beneath else self.source
 
 
 class _Options:
@@ -127,6 +134,8 @@ class _Options:
             self.fields["copy_up"] = True
         elif option in ("idmap", "ridmap"):
             self.fields["id_mapped"], self.fields["deep_id_mapped"] = True, option == "ridmap"
+        elif option.startswith(_BENEATH):
+            self.fields["beneath"] = option.removeprefix(_BENEATH)
         elif option in ("copy-symlink", "dest-nofollow", "src-nofollow", "remount"):
             raise refuse(f"mount option {option}")
         else:
@@ -173,6 +182,8 @@ def _check(mount: Mount) -> None:
             raise invalid(f"mount {destination}: the source of a bind mount must be an absolute path")
     elif mount.id_mapped or mount.uids:
         raise refuse(f"mount {destination}: an id map of a file system", "ids of bind mounts can be mapped")
+    if mount.beneath and mount.kind != "bind":
+        raise invalid(f"mount {destination}: {_BENEATH} is for a bind mount")
     if bool(mount.uids) != bool(mount.gids):
         raise invalid(f"mount {destination}: uidMappings and gidMappings go together")
     if mount.copy_up and mount.kind != "tmpfs":

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shoal.errors import Conflict, InvalidArgument
+from agent.kernel import syscalls as sys
+from shoal.errors import Conflict, InvalidArgument, StartFailed
 from shoal.model.container import Mount, MountType
 
 pytestmark = pytest.mark.kernel
@@ -102,6 +103,64 @@ async def test_a_tmpfs_has_its_size_and_mode(engine):
     assert code == 0
     assert out.split()[0] == b"700"
     assert b"1024" in out
+
+
+async def test_a_tmpfs_takes_the_words_of_mount(engine):
+    mount = Mount(type=MountType.TMPFS, target="/t", tmpfs_options=("exec", "uid=1000", "gid=5", "nr_inodes=10"))
+    script = "stat -c '%u %g' /t; grep ' /t ' /proc/self/mounts"
+    _, out, _ = await engine.output("sh", "-c", script, mounts=(mount,))
+    owner, line = out.decode().splitlines()
+    words = line.split()[3].split(",")
+    assert owner == "1000 5"
+    assert "nr_inodes=10" in words
+    assert "noexec" not in words
+    assert {"nosuid", "nodev"} <= set(words)
+    with pytest.raises(InvalidArgument, match="invalid tmpfs option"):
+        await engine.run("true", mounts=(Mount(type=MountType.TMPFS, target="/t", tmpfs_options=("nosuch=1",)),))
+
+
+async def test_a_folder_of_a_volume_is_mounted_and_no_link_leads_out_of_it(engine, shell, tmp_path):
+    whole = Mount(source="data", target="/v")
+    await engine.output("sh", "-c", f"mkdir -p /v/a/b; echo x > /v/a/b/file; ln -s {tmp_path} /v/out", mounts=(whole,))
+    (tmp_path / "file").write_text("the host's")
+    part = Mount(source="data", target="/m", subpath="a/b")
+    await engine.run("sleep", "100", name="web", mounts=(part,))
+    await engine.output("sh", "-c", "echo y > /m/more", mounts=(part,))
+    assert sorted(each.name for each in (engine.volumes.path("data") / "a/b").iterdir()) == ["file", "more"]
+    await engine.containers.stop("web", timeout_s=0)
+    assert (await shell("cp", "web:/m/file", "-")).code == 0  # also while it does not run
+    for subpath in ("out", "a/../../..", "nosuch", "/a"):
+        with pytest.raises((InvalidArgument, StartFailed)):
+            await engine.output("cat", "/m/file", mounts=(Mount(source="data", target="/m", subpath=subpath),))
+
+
+@pytest.mark.parametrize(("recursion", "expected"), [("", b"er"), ("writable", b"e"), ("disabled", b"r")])
+async def test_mounts_below_a_read_only_source_are_read_only_too_unless_they_are_not_to_be(
+    engine, tmp_path, recursion, expected
+):
+    (tmp_path / "below").mkdir()
+    sys.call("mount", b"tmpfs", os.fsencode(tmp_path / "below"), b"tmpfs", 0, None)
+    try:
+        (tmp_path / "below/here").touch()
+        script = "test -e /m/below/here && printf e; touch /m/below/x 2>/dev/null || printf r"
+        mount = bind(tmp_path, read_only=True, recursion=recursion)
+        assert (await engine.output("sh", "-c", script, mounts=(mount,)))[1] == expected
+    finally:
+        sys.call("umount2", os.fsencode(tmp_path / "below"), 0)
+
+
+async def test_a_propagation_that_the_sources_mount_has_no_part_in_is_refused(engine, tmp_path):
+    place = os.fsencode(tmp_path)
+    sys.call("mount", place, place, None, sys.MS_BIND, None)
+    sys.call("mount", None, place, None, sys.MS_PRIVATE, None)
+    try:
+        for propagation in ("rshared", "slave"):
+            with pytest.raises(Conflict, match="is not a shared"):
+                await engine.run("true", mounts=(bind(tmp_path, propagation=propagation),))
+        sys.call("mount", None, place, None, sys.MS_SHARED, None)
+        assert (await engine.output("true", mounts=(bind(tmp_path, propagation="rslave"),)))[0] == 0
+    finally:
+        sys.call("umount2", place, sys.MNT_DETACH)
 
 
 async def test_a_creation_that_fails_leaves_no_volume(engine, tmp_path):

@@ -120,7 +120,7 @@ def test_mounts_go_from_the_root_down():
     made = config(mounts=mounts, facts={"sources": ("/vol", "/h", "")})
     order = [each["destination"] for each in made["mounts"]]
     assert order.index("/a") < order.index("/t/t") < order.index("/a/b/c")
-    assert mount_at(made, "/a")["options"] == ["rbind", "rslave", "ro"]
+    assert mount_at(made, "/a")["options"] == ["rbind", "rslave", "rro"]
     assert mount_at(made, "/a/b/c")["source"] == "/vol"
     assert mount_at(made, "/t/t")["options"] == [
         "nosuid",
