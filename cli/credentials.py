@@ -1,71 +1,124 @@
-"""A registry's credentials, from where docker keeps them: ~/.docker/config.json and its helpers."""
+"""A registry's credentials, where docker keeps them: in its file (`dockerconfig`), or with a helper that it names."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-import os
-import subprocess
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cli import dockerconfig
 from shoal.errors import InvalidArgument, ShoalError
 
+if TYPE_CHECKING:
+    from shoal.v1 import engine_pb2
+
+DOCKER_IO = "docker.io"
 _HUB = "https://index.docker.io/v1/"
-_HELPER_TIMEOUT_S = 30
+# Who holds an identity token instead of a password, in docker's files and helpers, and towards the agent.
+TOKEN_USER = "<token>"
 
 
 class Credentials(NamedTuple):
     username: str = ""
     password: str = ""
 
+    def __repr__(self) -> str:
+        return f"Credentials(username={self.username!r}, password=***)"
+
+    def message(self) -> engine_pb2.RegistryCredentials:
+        """For a request."""
+        from shoal.v1 import engine_pb2  # the parser of a command line that needs none does not pay for it
+
+        return engine_pb2.RegistryCredentials(username=self.username, password=self.password)
+
 
 def registry_of(reference: str) -> str:
     """The registry's host of an image: what stands before the first slash when it looks like a host."""
     first, slash, _ = reference.partition("/")
-    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+    return first if slash and ("." in first or ":" in first or first == "localhost") else DOCKER_IO
+
+
+def server_of(registry: str) -> str:
+    """As docker's file calls a registry."""
+    return _HUB if registry in (DOCKER_IO, "index.docker.io", "registry-1.docker.io", "", _HUB) else registry
+
+
+def host_of(address: str) -> str:
+    """The registry that somebody logs in to: an address may be written as a URL."""
+    bare = address.partition("://")[2] or address
+    host = bare.partition("/")[0]
+    return DOCKER_IO if server_of(host) == _HUB else host
 
 
 def find(reference: str) -> Credentials:
-    """The credentials for a reference's registry; empty ones when there are none.
+    """The credentials for an image's registry; empty ones when there are none."""
+    return known(registry_of(reference))
+
+
+def known(registry: str) -> Credentials:
+    """The credentials for a registry; empty ones when there are none.
 
     Raises InvalidArgument for a broken file, ShoalError for a helper that fails.
     """
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")  # noqa: PTH111, PTH118
-    path = f"{folder}/config.json"
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123
-            config = json.load(file)
-    except FileNotFoundError:
-        return Credentials()
-    except (OSError, ValueError) as error:
-        raise InvalidArgument(f"{path} cannot be read: {error}", hint="repair or remove it") from error
-    registry = registry_of(reference)
-    names = [_HUB, "index.docker.io", "docker.io"] if registry == "docker.io" else [registry, f"https://{registry}"]
-    helper = _helper(config, names)
-    if helper:
-        return _ask(helper, names[0])
+    config = dockerconfig.load()
+    server = server_of(registry)
+    if helper := dockerconfig.helper_of(config, server):
+        return _from_helper(helper, server)
+    names = (
+        [server, "index.docker.io", DOCKER_IO] if server == _HUB else [server, f"https://{server}", f"http://{server}"]
+    )
     auths = config.get("auths", {})
-    for name in [*names, *(f"{each}/" for each in names)]:
+    for name in [*names, *(f"{each}/" for each in names), *(f"{each}/v1/" for each in names)]:
         if name in auths:
-            return _decoded(auths[name], path)
+            return _decoded(auths[name])
     return Credentials()
 
 
-def _helper(config: dict[str, Any], names: list[str]) -> str:
-    for name in names:
-        if name in config.get("credHelpers", {}):
-            return str(config["credHelpers"][name])
-    return str(config.get("credsStore", ""))
+def keep(registry: str, username: str, password: str, *, identity_token: str = "") -> bool:
+    """Write credentials down; whether they now lie in the file for everybody who can read it.
+
+    An identity token is kept instead of the password where there is one.
+    """
+    config = dockerconfig.load()
+    server = server_of(registry)
+    auths = config.setdefault("auths", {})
+    if helper := dockerconfig.helper_of(config, server):
+        secret = {
+            "ServerURL": server,
+            "Username": TOKEN_USER if identity_token else username,
+            "Secret": identity_token or password,
+        }
+        dockerconfig.ask(helper, "store", json.dumps(secret))
+        auths[server] = {}
+    else:
+        said = f"{username}:{'' if identity_token else password}"
+        auths[server] = {"auth": base64.b64encode(said.encode()).decode()}
+        if identity_token:
+            auths[server]["identitytoken"] = identity_token
+    dockerconfig.save(config)
+    return not helper
 
 
-def _decoded(entry: dict[str, str], path: str) -> Credentials:
+def forget(registry: str) -> None:
+    """Take credentials away; harmless where there are none."""
+    config = dockerconfig.load()
+    server = server_of(registry)
+    if helper := dockerconfig.helper_of(config, server):
+        dockerconfig.ask(helper, "erase", server)
+    names = {server, f"https://{server}", f"http://{server}"}
+    kept = {name: entry for name, entry in config.get("auths", {}).items() if name.rstrip("/") not in names | {server}}
+    kept.pop(server, None)
+    if kept != config.get("auths"):
+        dockerconfig.save({**config, "auths": kept})
+
+
+def _decoded(entry: dict[str, str]) -> Credentials:
     if entry.get("identitytoken"):
-        raise InvalidArgument(
-            f"{path} holds an identity token, which is not supported yet", hint="log in with a password"
-        )
-    if "auth" not in entry:
+        return Credentials(TOKEN_USER, entry["identitytoken"])
+    if not entry.get("auth"):
         return Credentials(entry.get("username", ""), entry.get("password", ""))
+    path = dockerconfig.path()
     try:
         user, colon, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
@@ -75,23 +128,13 @@ def _decoded(entry: dict[str, str], path: str) -> Credentials:
     return Credentials(user, password.rstrip("\0"))
 
 
-def _ask(helper: str, server: str) -> Credentials:
+def _from_helper(helper: str, server: str) -> Credentials:
     """Docker's protocol for helpers: the server on stdin, JSON on stdout."""
-    program = f"docker-credential-{helper}"
+    said = dockerconfig.ask(helper, "get", server)
+    if said is None:
+        return Credentials()
     try:
-        done = subprocess.run(
-            [program, "get"], input=server.encode(), capture_output=True, timeout=_HELPER_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError as error:
-        raise ShoalError(
-            f"{program} is not installed", hint="install it, or take it out of docker's config.json"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise ShoalError(f"{program} did not answer within {_HELPER_TIMEOUT_S} s") from error
-    said = (done.stdout + done.stderr).decode(errors="replace").strip()
-    if done.returncode:
-        if "credentials not found" in said:
-            return Credentials()
-        raise ShoalError(f"{program} failed: {said}")
-    answer = json.loads(done.stdout)
-    return Credentials(answer["Username"], answer["Secret"])
+        answer: Any = json.loads(said)
+        return Credentials(answer["Username"], answer["Secret"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShoalError(f"docker-credential-{helper} gave an answer that cannot be read: {error}") from error

@@ -1,19 +1,18 @@
-"""Commands on images: `images`, `pull`, `import`, `load`, `tag`, `rmi`."""
+"""Commands on images of this host: `images`, `import`, `load`, `tag`, `rmi`. Those that need a registry are in
+`distribution`."""
 
 import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli import credentials
 from cli.archive import archive, chunks
 from cli.client import Client
 from cli.command import Arguments, command, flag, switch
 from cli.listing import ListFlags
 from cli.output import words
-from cli.output.pulling import Pulling
 from cli.output.table import Row
 from cli.parse import pair
 from shoal.errors import InvalidArgument, NotFound, ShoalError, Unsupported
@@ -25,12 +24,6 @@ _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 _WITH_DIGEST = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
 _HEADERS = {"ID": "IMAGE ID"}
 _NONE = "<none>"
-
-
-def with_tag(reference: str) -> str:
-    """`reference` with the tag that is meant when none is given."""
-    last = reference.rsplit("/", 1)[-1]
-    return reference if ":" in last or "@" in last else f"{reference}:latest"
 
 
 @command("[OPTIONS] [REPOSITORY[:TAG]]", examples=["shoal images", "shoal images --filter dangling=true -q"])
@@ -72,59 +65,6 @@ def rows(image: Image, *, now_ns: int, whole: bool) -> list[Row]:
         }
         for repository, name, digest in names or untagged or [(_NONE, _NONE, _NONE)]
     ]
-
-
-@command("[OPTIONS] NAME[:TAG|@DIGEST]", examples=["shoal pull busybox", "shoal pull localhost:5000/web:1"])
-async def pull(
-    client: Client,
-    reference: Annotated[str, typer.Argument()],
-    quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress verbose output")] = False,
-    platform: Annotated[str, flag("--platform", help="Pull the image for this platform (linux/amd64)")] = "",
-) -> None:
-    """Download an image from a registry"""
-    done = await _pull(client, reference, quiet=quiet, platform=platform, out=sys.stdout)
-    print(done.reference)
-
-
-async def pull_first(client: Client, reference: str, *, quiet: bool, platform: str) -> None:
-    """A pull on the way to something else: all that it says goes to stderr."""
-    await _pull(client, reference, quiet=quiet, platform=platform, out=sys.stderr)
-
-
-async def _pull(client: Client, reference: str, *, quiet: bool, platform: str, out: Any) -> engine_pb2.PullDone:
-    known = credentials.find(reference)
-    request = engine_pb2.PullImageRequest(
-        reference=reference, platform=platform, username=known.username, password=known.password
-    )
-    drawn = Pulling(out)
-    announced = quiet
-    async for response in client.images.PullImage(request):
-        if not announced:  # not before: a reference that cannot be is no repository to pull from
-            _announce(reference, out)
-            announced = True
-        if response.WhichOneof("response") == "done":
-            if not quiet:
-                state = "Image is up to date" if response.done.up_to_date else "Downloaded newer image"
-                print(f"Digest: {response.done.digest}\nStatus: {state} for {with_tag(reference)}", file=out)
-            return response.done
-        if not quiet:
-            drawn.layer(response.layer)
-    raise ShoalError(f"the pull of {reference} ended early", hint="try again; what is there already is kept")
-
-
-def _announce(reference: str, out: Any) -> None:
-    whole = with_tag(reference)
-    if whole != reference:
-        print("Using default tag: latest", file=out)
-    name, at, digest = whole.partition("@")
-    tag = digest if at else name.rpartition(":")[2]
-    repository = name if at else name.rpartition(":")[0]
-    if credentials.registry_of(reference) == "docker.io":
-        path = repository.removeprefix("docker.io/")
-        repository = path if "/" in path else f"library/{path}"
-    else:
-        repository = repository.partition("/")[2]
-    print(f"{tag}: Pulling from {repository}", file=out)
 
 
 @command(

@@ -66,10 +66,11 @@ _CONTAINER = {
     "logs": (COMMON, "Fetch the logs of a container", "logs:logs"),
 }
 _IMAGE = {
-    "pull": (COMMON, "Download an image from a registry", "pull"),
-    "import": (OTHER, "Import the contents from a tarball to create a filesystem image", "import_"),
-    "load": (OTHER, "Load images from a tar archive or STDIN", "load"),
-    "tag": (OTHER, "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "tag"),
+    "pull": (COMMON, "Download an image from a registry", "distribution:pull"),
+    "push": (COMMON, "Upload an image to a registry", "distribution:push"),
+    "import": (OTHER, "Import the contents from a tarball to create a filesystem image", "image:import_"),
+    "load": (OTHER, "Load images from a tar archive or STDIN", "image:load"),
+    "tag": (OTHER, "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image:tag"),
 }
 _BUILD = ("Build an image from a Dockerfile", "cli.build.image:build")
 _VERBS = {
@@ -204,6 +205,9 @@ def _table() -> dict[str, Entry]:
         "images": Entry(COMMON, "List images", "cli.image:ls"),
         "version": Entry(COMMON, "Show the version of client, agent and manager", "cli.system:version"),
         "info": Entry(COMMON, "Display system-wide information", "cli.system:info"),
+        "login": Entry(COMMON, "Authenticate to a registry", "cli.login:login"),
+        "logout": Entry(COMMON, "Log out from a registry", "cli.login:logout"),
+        "search": Entry(COMMON, "Search Docker Hub, or a registry, for images", "cli.distribution:search"),
         "events": Entry(OTHER, "Get real time events from the server", "cli.events:events"),
         "rmi": Entry(OTHER, "Remove one or more images", "cli.image:remove"),
         "inspect": Entry(OTHER, "Return low-level information on any kind of object", "cli.inspect:inspect"),
@@ -215,8 +219,8 @@ def _table() -> dict[str, Entry]:
         table[name] = Entry(section, text, f"cli.container.{function}")
         table[f"container {name}"] = Entry(OTHER, text, f"cli.container.{function}")
     for name, (section, text, function) in _IMAGE.items():
-        table[name] = Entry(section, text, f"cli.image:{function}")
-        table[f"image {name}"] = Entry(OTHER, text, f"cli.image:{function}")
+        table[name] = Entry(section, text, f"cli.{function}")
+        table[f"image {name}"] = Entry(OTHER, text, f"cli.{function}")
     for noun, verbs in _VERBS.items():
         for verb, (text, function) in verbs.items():
             table[f"{noun} {verb}"] = Entry(OTHER, text, function)
@@ -242,9 +246,9 @@ EXAMPLES = {
 
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
-    """compose, config, history, login, logout, plugin, push, save, search, machine kill, machine regenerate-certs,
+    """compose, config, history, plugin, save, machine kill, machine regenerate-certs,
     machine restart, machine start, machine stop,
-    secret, stack, image history, image prune, image push, image save, volume update, system df,
+    secret, stack, image history, image prune, image save, volume update, system df,
     system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
     _LATER,
 )

@@ -1,19 +1,22 @@
-"""ImageService: images of this host over RPC. Pulls stream their progress; imports and loads stream their bytes in."""
+"""ImageService: images of this host over RPC. Pulls and pushes stream their progress; imports and loads stream their
+bytes in."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 
 from agent.image.images import Images
 from agent.image.removal import User
-from agent.image.source import Progress
+from agent.image.source import Progress, Report
 from agent.registry.auth import Credentials
 from shoal import codec
 from shoal.errors import InvalidArgument
+from shoal.reference import DEFAULT_DOMAIN
 from shoal.v1 import engine_pb2 as wire
 from shoal.v1 import types_pb2
 from shoal.v1.engine_pb2_grpc import ImageServiceServicer
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
 # Steps of a download or an unpacking that reach the client, per layer.
 _STEPS = 50
-_COUNTED = ("Downloading", "Extracting")
+_COUNTED = ("Downloading", "Extracting", "Compressing", "Pushing")
+T = TypeVar("T")
 
 
 class ImageService(ImageServiceServicer):
@@ -36,34 +40,65 @@ class ImageService(ImageServiceServicer):
     async def PullImage(
         self, request: wire.PullImageRequest, _context: Context
     ) -> AsyncIterator[wire.PullImageResponse]:
-        credentials = Credentials(request.username, request.password) if request.username else None
-        news: asyncio.Queue[Progress | None] = asyncio.Queue()
-        pull = asyncio.ensure_future(
-            self._images.pull(
-                request.reference, platform=request.platform, credentials=credentials, progress=_Thinned(news).put
-            )
-        )
-        pull.add_done_callback(lambda _: news.put_nowait(None))
-        try:
-            while (step := await news.get()) is not None:
-                yield wire.PullImageResponse(
-                    layer=wire.LayerProgress(
-                        id=step.id,
-                        status=step.status,
-                        current_bytes=step.current_bytes,
-                        total_bytes=step.total_bytes,
+        credentials = _credentials(request.username, request.password)
+        references = [request.reference]
+        if request.all_tags:
+            tags = await self._images.remote.tags(request.reference, credentials)
+            references = [f"{request.reference}:{tag}" for tag in tags]
+        for reference in references:
+            if request.all_tags:
+                yield wire.PullImageResponse(tag=reference.rpartition(":")[2])
+            pull = functools.partial(self._images.pull, reference, platform=request.platform, credentials=credentials)
+            async for step in _followed(lambda report, pull=pull: pull(progress=report)):  # type: ignore[misc]
+                if isinstance(step, Progress):
+                    yield wire.PullImageResponse(layer=_progress(step))
+                else:
+                    yield wire.PullImageResponse(
+                        done=wire.PullDone(
+                            image_id=step.image_id,
+                            reference=step.reference,
+                            digest=step.digest,
+                            up_to_date=step.up_to_date,
+                        )
                     )
+
+    async def PushImage(
+        self, request: wire.PushImageRequest, _context: Context
+    ) -> AsyncIterator[wire.PushImageResponse]:
+        remote = self._images.remote
+        wanted = remote.wanted(request.reference, every_tag=request.all_tags)
+        yield wire.PushImageResponse(repository=wanted[0].name)
+        credentials = _credentials(request.credentials.username, request.credentials.password)
+        for tag in wanted:
+            push = functools.partial(remote.push, tag, credentials=credentials, compression=request.compression)
+            async for step in _followed(lambda report, push=push: push(report=report)):  # type: ignore[misc]
+                if isinstance(step, Progress):
+                    yield wire.PushImageResponse(layer=_progress(step))
+                else:
+                    done = wire.PushDone(tag=step.tag, digest=step.digest, size_bytes=step.size)
+                    yield wire.PushImageResponse(done=done)
+
+    async def ResolveImage(self, request: wire.ResolveImageRequest, _context: Context) -> wire.ResolveImageResponse:
+        credentials = _credentials(request.credentials.username, request.credentials.password)
+        return wire.ResolveImageResponse(digest=await self._images.remote.resolve(request.reference, credentials))
+
+    async def CheckLogin(self, request: wire.CheckLoginRequest, _context: Context) -> wire.CheckLoginResponse:
+        credentials = _credentials(request.credentials.username, request.credentials.password)
+        if credentials is None:
+            raise InvalidArgument("a login needs a user name")
+        token = await self._images.remote.check_login(request.registry or DEFAULT_DOMAIN, credentials)
+        return wire.CheckLoginResponse(identity_token=token)
+
+    async def SearchImages(self, request: wire.SearchImagesRequest, _context: Context) -> wire.SearchImagesResponse:
+        credentials = _credentials(request.credentials.username, request.credentials.password)
+        found = await self._images.remote.search(request.term, limit=request.limit or 25, credentials=credentials)
+        return wire.SearchImagesResponse(
+            images=[
+                wire.FoundImage(
+                    name=each.name, description=each.description or "", stars=each.stars, official=each.official
                 )
-            done = await pull
-        finally:
-            if not pull.done():
-                # The client is gone: what came so far goes too, before this call ends.
-                pull.cancel()
-                await asyncio.wait({pull})
-        yield wire.PullImageResponse(
-            done=wire.PullDone(
-                image_id=done.image_id, reference=done.reference, digest=done.digest, up_to_date=done.up_to_date
-            )
+                for each in found
+            ]
         )
 
     async def ImportImage(
@@ -106,6 +141,32 @@ class ImageService(ImageServiceServicer):
         filters = [(each.key, each.value) for each in request.filters]
         found = await self._images.list(request.reference, filters)
         return wire.ListImagesResponse(images=[codec.to_wire(image, types_pb2.Image) for image in found])
+
+
+def _credentials(username: str, password: str) -> Credentials | None:
+    return Credentials(username, password) if username else None
+
+
+async def _followed(start: Callable[[Report], Coroutine[Any, Any, T]]) -> AsyncIterator[Progress | T]:
+    """The progress of what `start` does, then its result."""
+    news: asyncio.Queue[Progress | None] = asyncio.Queue()
+    work = asyncio.ensure_future(start(_Thinned(news).put))
+    work.add_done_callback(lambda _: news.put_nowait(None))
+    try:
+        while (step := await news.get()) is not None:
+            yield step
+        yield await work
+    finally:
+        if not work.done():
+            # The client is gone: what came so far goes too, before this call ends.
+            work.cancel()
+            await asyncio.wait({work})
+
+
+def _progress(step: Progress) -> wire.LayerProgress:
+    return wire.LayerProgress(
+        id=step.id, status=step.status, current_bytes=step.current_bytes, total_bytes=step.total_bytes
+    )
 
 
 class _Thinned:

@@ -56,14 +56,23 @@ class Layer(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class Compressed(msgspec.Struct, frozen=True):
+    """What a plain layer is on its way out: the blob with this digest and size."""
+
+    digest: str
+    size: int
+
+
 class Catalog(msgspec.Struct, frozen=True):
     """`images` by id; `names` by canonical reference, tagged or by digest (`Reference.key`); `layers` by chain id are
-    those that builds may stand on again, whether an image has them or not."""
+    those that builds may stand on again, whether an image has them or not; `compressed` by "DIGEST KIND" of a plain
+    layer's blob: kept as long as that is."""
 
     schema: int = _SCHEMA
     images: dict[str, Record] = {}
     names: dict[str, Name] = {}
     layers: dict[str, Layer] = {}
+    compressed: dict[str, Compressed] = {}
 
     def names_of(self, image_id: str) -> list[str]:
         """Canonical references of an image, in order."""
@@ -93,6 +102,9 @@ class Catalog(msgspec.Struct, frozen=True):
 
     def with_layers(self, layers: Iterable[Layer]) -> Catalog:
         return msgspec.structs.replace(self, layers={**self.layers, **{each.chain_id: each for each in layers}})
+
+    def with_compressed(self, key: str, found: Compressed) -> Catalog:
+        return msgspec.structs.replace(self, compressed={**self.compressed, key: found})
 
     def without_layers(self, chain_ids: Iterable[str]) -> Catalog:
         gone = set(chain_ids)

@@ -55,8 +55,9 @@ class Collector:
 
 def needed(catalog: Catalog) -> tuple[set[str], set[str]]:
     """Digests of the blobs and names of the layer directories that the images of `catalog` consist of, and the layers
-    that builds may stand on again."""
+    that builds may stand on again, with what plain layers among them are when they leave."""
     records, kept = catalog.images.values(), catalog.layers.values()
     blobs = {digest for record in records for digest in record.blobs} | {layer.digest for layer in kept}
+    blobs |= {each.digest for key, each in catalog.compressed.items() if key.partition(" ")[0] in blobs}
     layers = {name_of(chain_id) for record in records for chain_id in record.chain_ids}
     return blobs, layers | {name_of(layer.chain_id) for layer in kept}

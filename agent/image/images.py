@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 
 from agent.image import archive, catalog, change, filter, incoming, removal
-from agent.image import manifest as manifests
 from agent.image import platform as platforms
 from agent.image.catalog import Catalog, Name
 from agent.image.commit import Commit, Committer
+from agent.image.compressed import Compressor
 from agent.image.content import Content
 from agent.image.download import read_document
 from agent.image.fresh import FreshLayers
@@ -28,6 +28,8 @@ from agent.image.holdings import Holdings
 from agent.image.lookup import Found
 from agent.image.outgoing import Outgoing
 from agent.image.pull import Puller, Target, Wanted, at_hand
+from agent.image.push import Pusher
+from agent.image.remote import Remote
 from agent.image.rootfs import Importer, Rootfs
 from agent.image.snapshot import Snapshots, name_of
 from agent.image.source import BlobSource, Progress, Report, silent
@@ -86,6 +88,15 @@ class Images:
         self._outgoing = Outgoing(content, holdings, threads=threads)
         self.fresh = FreshLayers(content, snapshots, self._puller, threads=threads)
         self.workbench = Workbench(self.fresh, holdings, self._collector)
+        pusher = Pusher(
+            content,
+            holdings,
+            Compressor(content, holdings, threads=threads),
+            self._puller.downloader,
+            threads=threads,
+            clock=clock,
+        )
+        self.remote = Remote(rules, holdings, pusher, working=self.working, clock=clock)
 
     @classmethod
     async def open(
@@ -139,7 +150,7 @@ class Images:
             self.working(),
             places(wanted, rules=self._rules, credentials=credentials, clock=self._clock) as found,
         ):
-            data, media_type = await found.manifest(wanted.digest or wanted.tag, accept=manifests.ACCEPTED)
+            data, media_type = await found.manifest(wanted.digest or wanted.tag)
             target = Target(data, media_type)
             return await self._pull(wanted, target, found.all, platform=platform, report=progress, fetched=False)
 

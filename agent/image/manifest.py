@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from agent.image.platform import Platform
+from agent.registry import media
 from shoal import digest as digests
 from shoal.errors import InvalidArgument, NotFound, Unsupported
 from shoal.model.health import HealthCheck
@@ -22,14 +23,13 @@ MAX_DOCUMENT_BYTES = 4 << 20
 # docker's limit; more would not fit overlayfs' options either.
 MAX_LAYERS = 127
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX, OCI_MANIFEST = media.OCI_INDEX, media.OCI_MANIFEST
+DOCKER_INDEX, DOCKER_MANIFEST = media.DOCKER_INDEX, media.DOCKER_MANIFEST
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-ACCEPTED = (OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP = f"{DOCKER_LAYER}.gzip"
 _CONFIGS = (OCI_CONFIG, DOCKER_CONFIG, "application/octet-stream")
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
@@ -214,7 +214,7 @@ def parse(data: bytes, *, media_type: str = "") -> Index | Manifest:
     """
     found = _decode(data, _Document, "manifest")
     said = media_type.partition(";")[0].strip()
-    if found.media_type and said in ACCEPTED and said != found.media_type:
+    if found.media_type and said in media.ACCEPTED and said != found.media_type:
         raise InvalidArgument(f"the manifest calls itself {found.media_type}, its sender called it {said}")
     if found.fs_layers is not None or found.schema_version == 1:
         raise Unsupported("manifests of schema 1 are not supported", hint="push the image again with a newer tool")

@@ -134,6 +134,7 @@ class Puller:
                 wanted.sources,
                 lambda done: wanted.report(Progress(layer.short, "Downloading", done, layer.size)),
             )
+        wanted.report(Progress(layer.short, "Verifying Checksum"))
         wanted.report(Progress(layer.short, "Download complete"))
         return fresh
 

@@ -4,8 +4,9 @@ mean that the next one is asked."""
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +18,7 @@ from shoal.errors import ShoalError
 from shoal.reference import Reference
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -29,16 +31,22 @@ class Places(msgspec.Struct, frozen=True):
     def all(self) -> tuple[Repository, ...]:
         return (*self.mirrors, self.registry)
 
-    async def manifest(self, tag_or_digest: str, *, accept: Sequence[str]) -> tuple[bytes, str]:
+    async def manifest(self, tag_or_digest: str) -> tuple[bytes, str]:
         """As Repository.manifest."""
+        return await self._first(lambda place: place.manifest(tag_or_digest))
+
+    async def digest(self, tag: str) -> str:
+        """As Repository.digest."""
+        return await self._first(lambda place: place.digest(tag))
+
+    async def _first(self, ask: Callable[[Repository], Awaitable[T]]) -> T:
         for mirror in self.mirrors:
             try:
-                return await mirror.manifest(tag_or_digest, accept=accept)
+                return await ask(mirror)
             except ShoalError as error:
-                log.info(
-                    "mirror %s is passed over for %s: %s", mirror.connection.host, mirror.reference.familiar, error
-                )
-        return await self.registry.manifest(tag_or_digest, accept=accept)
+                name = mirror.reference.familiar
+                log.info("mirror %s is passed over for %s: %s", mirror.connection.host, name, error)
+        return await ask(self.registry)
 
 
 @asynccontextmanager

@@ -6,14 +6,14 @@ where requests may go is `connection`'s. What a registry sends is believed only 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from types import TracebackType
 
 import msgspec
 from yarl import URL
 
-from agent.registry import answer
+from agent.registry import answer, media
 from agent.registry.auth import Credentials
 from agent.registry.connection import Answer, Connection, next_page
 from agent.registry.rules import Rules
@@ -24,6 +24,7 @@ from shoal.reference import Reference
 
 MAX_MANIFEST_BYTES = 4 << 20
 _MOST_TAGS = 100_000
+_MANIFESTS = {"Accept": ", ".join(media.ACCEPTED)}
 
 
 class _Tags(msgspec.Struct):
@@ -64,11 +65,10 @@ class Repository:
     ) -> None:
         await self.connection.__aexit__(kind, error, trace)
 
-    async def manifest(self, tag_or_digest: str, *, accept: Sequence[str]) -> tuple[bytes, str]:
+    async def manifest(self, tag_or_digest: str) -> tuple[bytes, str]:
         """A manifest or index as it is, and its media type. Raises NotFound in docker's words."""
-        async with self.connection.ask(
-            "GET", f"{self.path}/manifests/{tag_or_digest}", headers={"Accept": ", ".join(accept)}
-        ) as response:
+        where = f"{self.path}/manifests/{tag_or_digest}"
+        async with self.connection.ask("GET", where, headers=_MANIFESTS) as response:
             await self.expect(response, 200)
             data = await answer.read(response, "the manifest", MAX_MANIFEST_BYTES)
             said = response.headers.get("Docker-Content-Digest", "")
@@ -78,14 +78,13 @@ class Repository:
             raise InvalidArgument(f"the manifest that registry {self.connection.host} sent is not {wanted}")
         return data, kind
 
-    async def digest(self, tag: str, *, accept: Sequence[str]) -> str:
+    async def digest(self, tag: str) -> str:
         """What a tag stands for just now. Raises NotFound in docker's words."""
-        headers = {"Accept": ", ".join(accept)}
-        async with self.connection.ask("HEAD", f"{self.path}/manifests/{tag}", headers=headers) as response:
+        async with self.connection.ask("HEAD", f"{self.path}/manifests/{tag}", headers=_MANIFESTS) as response:
             said = response.headers.get("Docker-Content-Digest", "")
             if response.status == 200 and digests.is_digest(said):
                 return said
-        data, _ = await self.manifest(tag, accept=accept)
+        data, _ = await self.manifest(tag)
         return digests.of(data)
 
     async def tags(self) -> list[str]:
@@ -108,11 +107,17 @@ class Repository:
         return found
 
     async def open(self, digest: str, offset: int) -> tuple[int, str, AsyncGenerator[bytes, None]]:
-        """A blob from `offset` on (BlobSource)."""
+        """A blob from `offset` on (BlobSource). A manifest, which an index speaks of, is one too, at another place."""
         async with AsyncExitStack() as stack:
             headers = {"Range": f"bytes={offset}-"} if offset else {}
             asking = self.connection.ask("GET", f"{self.path}/blobs/{digests.check(digest)}", headers=headers)
             response = await stack.enter_async_context(asking)
+            if response.status == 404 and not offset:
+                response.release()
+                asking = self.connection.ask("GET", f"{self.path}/manifests/{digest}", headers=_MANIFESTS)
+                response = await stack.enter_async_context(asking)
+            if response.status == 404:
+                raise NotFound(f"registry {self.connection.host} has no such content: {digest}")
             await self.expect(response, 200, 206)
             # A server may ignore the range and begin at the beginning.
             skip = offset if response.status == 200 else 0

@@ -13,7 +13,7 @@ from cli.client import Client
 from cli.command import Arguments, Flags, command, flag, switch
 from cli.container.flags import ContainerFlags
 from cli.container.request import create_request
-from cli.image import pull_first, with_tag
+from cli.distribution import pull_first, with_tag
 from cli.parse.number import integer32
 from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.v1 import engine_pb2

@@ -1,4 +1,5 @@
-"""How a pull looks while it runs: a line per layer, redrawn on a terminal, each change once elsewhere."""
+"""How a pull or a push looks while it runs: a line per layer, redrawn on a terminal; elsewhere each change once, and
+nothing that counts."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from shoal.v1 import engine_pb2
 
 _BAR = 50
 _WIDE = 110
+# What has a bar.
+_COUNTED = ("Downloading", "Extracting", "Compressing", "Pushing")
 
 
 class Pulling:
@@ -27,14 +30,14 @@ class Pulling:
         if self._screen.live:
             wide = shutil.get_terminal_size().columns > _WIDE
             self._screen.draw([line(each, wide=wide) for each in self._layers.values()])
-        elif before is None or before.status != progress.status:
+        elif progress.status not in _COUNTED and (before is None or before.status != progress.status):
             self._screen.say(f"{progress.id}: {progress.status}")
 
 
 def line(progress: engine_pb2.LayerProgress, *, wide: bool) -> str:
     """One layer's line; with a bar while bytes move."""
     text = f"{progress.id}: {progress.status}"
-    if not progress.total_bytes or progress.status not in ("Downloading", "Extracting"):
+    if not progress.total_bytes or progress.status not in _COUNTED:
         return text
     amount = f"{decimal_size(progress.current_bytes, 4):>8}/{decimal_size(progress.total_bytes, 4)}"
     drawn = f" {bar(progress.current_bytes, progress.total_bytes, _BAR)}" if wide else ""

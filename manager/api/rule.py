@@ -130,9 +130,12 @@ _CONTAINER = {
 }
 _IMAGE = {
     **_looks(GetImage="image inspect", ListImages="image ls"),
+    # What makes the node speak to a registry.
+    **_reads(UserRole.DEPLOYER, ResolveImage="image pull", CheckLogin="login", SearchImages="search"),
     **_changes(
         UserRole.DEPLOYER,
         PullImage="image pull",
+        PushImage="image push",
         ImportImage="image import",
         LoadImages="image load",
         TagImage="image tag",

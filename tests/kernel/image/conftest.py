@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
-import socket
 import subprocess
 import tarfile
-import time
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from agent.image.images import Images
+from agent.registry.rules import Rules
+from tests.registry import Registry
 
 
 class Store:
     """An image store in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rules: Rules | None = None) -> None:
         self.folder = folder
+        self.rules = rules
         self.images: Images = None  # type: ignore[assignment]
 
     async def open(self) -> Images:
-        self.images = await Images.open(self.folder)
+        self.images = await Images.open(self.folder, rules=self.rules)
         return self.images
 
     def files(self) -> list[str]:
@@ -90,38 +89,20 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory, layout: Path) -> Iterator[str]:
-    """ "127.0.0.1:PORT" of a registry that has team/app:1."""
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    config = folder / "config.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
+def debian(tmp_path_factory: pytest.TempPathFactory, layout: Path) -> Iterator[Registry]:
+    """A registry that lets everybody in, and has team/app:1."""
+    made = Registry(tmp_path_factory.mktemp("registry")).start()
     try:
-        _until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=1).status == 200)
-        target = f"docker://127.0.0.1:{port}/team/app:1"
-        tool("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}:1", target)
-        yield f"127.0.0.1:{port}"
+        tool("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}:1", f"docker://{made.host}/team/app:1")
+        yield made
     finally:
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(folder)
+        made.kill()
 
 
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            if holds():
-                return
-        except OSError:
-            assert time.monotonic() < deadline
-        time.sleep(0.02)
+@pytest.fixture
+def registry(debian: Registry) -> str:
+    """ "127.0.0.1:PORT" of it."""
+    return debian.host
 
 
 @pytest.fixture

@@ -1,0 +1,201 @@
+"""Commands between this host and registries: `pull`, `push`, `search`."""
+
+import sys
+from typing import Annotated, TextIO
+
+import typer
+
+from cli import credentials
+from cli.client import Client
+from cli.command import command, flag, switch
+from cli.credentials import Credentials
+from cli.listing import ListFlags
+from cli.output.pulling import Pulling
+from cli.parse import pair
+from shoal.errors import InvalidArgument, ShoalError
+from shoal.v1 import engine_pb2
+
+_FOUND = ("Name", "Description", "StarCount", "IsOfficial")
+_HEADERS = {"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL"}
+_DESCRIPTION = 45
+
+
+def with_tag(reference: str) -> str:
+    """`reference` with the tag that is meant when none is given."""
+    last = reference.rsplit("/", 1)[-1]
+    return reference if ":" in last or "@" in last else f"{reference}:latest"
+
+
+@command("[OPTIONS] NAME[:TAG|@DIGEST]", examples=["shoal pull busybox", "shoal pull -a localhost:5000/web"])
+async def pull(
+    client: Client,
+    reference: Annotated[str, typer.Argument()],
+    all_tags: Annotated[bool, switch("-a", "--all-tags", help="Download all tagged images in the repository")] = False,
+    quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress verbose output")] = False,
+    platform: Annotated[str, flag("--platform", help="Pull the image for this platform (linux/amd64)")] = "",
+) -> None:
+    """Download an image from a registry"""
+    if all_tags and with_tag(reference) == reference:
+        raise ShoalError("tag can't be used with --all-tags/-a")
+    known = credentials.find(reference)
+    done = await _pull(client, reference, known, all_tags=all_tags, quiet=quiet, platform=platform, out=sys.stdout)
+    print(done.reference.rpartition(":")[0] if all_tags else done.reference)
+
+
+async def pull_first(client: Client, reference: str, *, quiet: bool, platform: str) -> None:
+    """A pull on the way to something else: all that it says goes to stderr."""
+    known = credentials.find(reference)
+    await _pull(client, reference, known, all_tags=False, quiet=quiet, platform=platform, out=sys.stderr)
+
+
+async def _pull(
+    client: Client,
+    reference: str,
+    known: Credentials,
+    *,
+    all_tags: bool,
+    quiet: bool,
+    platform: str,
+    out: TextIO,
+) -> engine_pb2.PullDone:
+    request = engine_pb2.PullImageRequest(
+        reference=reference,
+        platform=platform,
+        username=known.username,
+        password=known.password,
+        all_tags=all_tags,
+    )
+    shown = _Pull(with_tag(reference), out=None if quiet else out, announced=all_tags)
+    done = engine_pb2.PullDone()
+    async for response in client.images.PullImage(request):
+        shown.take(response)
+        if response.WhichOneof("response") == "done":
+            done = response.done
+    if not done.reference:
+        raise ShoalError(f"the pull of {reference} ended early", hint="try again; what is there already is kept")
+    shown.end(reference if all_tags else with_tag(reference))
+    return done
+
+
+class _Pull:
+    """What a pull says of itself; nothing without `out`. `announced`: the daemon names the tags."""
+
+    def __init__(self, reference: str, *, out: TextIO | None, announced: bool) -> None:
+        self._reference = reference
+        self._out = out
+        self._announced = announced
+        self._drawn = Pulling(out) if out is not None else None
+        self._up_to_date = True
+
+    def take(self, response: engine_pb2.PullImageResponse) -> None:
+        if self._out is None or self._drawn is None:
+            return
+        kind = response.WhichOneof("response")
+        if not self._announced:  # not before: a reference that cannot be is no repository to pull from
+            name, at, digest = self._reference.partition("@")
+            _announce(self._reference, digest if at else name.rpartition(":")[2], self._out)
+            self._announced = True
+        if kind == "tag":
+            self._drawn = Pulling(self._out)
+            _announce(self._reference, response.tag, self._out)
+        elif kind == "layer":
+            self._drawn.layer(response.layer)
+        else:
+            self._up_to_date = self._up_to_date and response.done.up_to_date
+            print(f"Digest: {response.done.digest}", file=self._out)
+
+    def end(self, reference: str) -> None:
+        if self._out is not None:
+            state = "Image is up to date" if self._up_to_date else "Downloaded newer image"
+            print(f"Status: {state} for {reference}", file=self._out)
+
+
+def _announce(reference: str, tag: str, out: TextIO) -> None:
+    name, at, _ = reference.partition("@")
+    repository = name if at else name.rpartition(":")[0]
+    if credentials.registry_of(reference) == credentials.DOCKER_IO:
+        path = repository.removeprefix("docker.io/")
+        repository = path if "/" in path else f"library/{path}"
+    else:
+        repository = repository.partition("/")[2]
+    print(f"{tag}: Pulling from {repository}", file=out)
+
+
+@command("[OPTIONS] NAME[:TAG]", examples=["shoal push localhost:5000/web:1", "shoal push -a localhost:5000/web"])
+async def push(
+    client: Client,
+    reference: Annotated[str, typer.Argument()],
+    all_tags: Annotated[bool, switch("-a", "--all-tags", help="Push all tags of an image to the repository")] = False,
+    quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress verbose output")] = False,
+    compression: Annotated[
+        str, flag("--compression", help="How layers that were made here are compressed: gzip or zstd")
+    ] = "gzip",
+) -> None:
+    """Upload an image to a registry"""
+    if all_tags and with_tag(reference) == reference:
+        raise ShoalError("tag can't be used with --all-tags/-a")
+    if not all_tags and with_tag(reference) != reference and not quiet:
+        print("Using default tag: latest")
+    request = engine_pb2.PushImageRequest(
+        reference=reference,
+        credentials=credentials.find(reference).message(),
+        all_tags=all_tags,
+        compression=compression,
+    )
+    drawn = Pulling(sys.stdout)
+    name = ""
+    async for response in client.images.PushImage(request):
+        kind = response.WhichOneof("response")
+        if kind == "repository":
+            name = response.repository
+            if not quiet:
+                print(f"The push refers to repository [{name}]")
+        elif kind == "layer" and not quiet:
+            drawn.layer(response.layer)
+        elif kind == "done" and not quiet:
+            done = response.done
+            print(f"{done.tag}: digest: {done.digest} size: {done.size_bytes}")
+            drawn = Pulling(sys.stdout)
+    if quiet:
+        print(name if all_tags else f"{name}:{with_tag(reference).rpartition(':')[2]}")
+
+
+@command("[OPTIONS] TERM", examples=["shoal search busybox", "shoal search localhost:5000/web"])
+async def search(
+    client: Client,
+    flags: ListFlags,
+    term: Annotated[str, typer.Argument()],
+    limit: Annotated[int, flag("--limit", metavar="int", help="Max number of search results")] = 25,
+) -> None:
+    """Search Docker Hub, or a registry, for images"""
+    filters = _filters(flags.filter)
+    request = engine_pb2.SearchImagesRequest(term=term, limit=limit, credentials=credentials.find(term).message())
+    answer = await client.images.SearchImages(request)
+    rows = [
+        {
+            "Name": each.name,
+            "Description": each.description if flags.no_trunc else _short(each.description),
+            "StarCount": str(each.stars),
+            "IsOfficial": "[OK]" if each.official else "",
+        }
+        for each in answer.images
+        if each.stars >= filters.get("stars", 0) and each.official == filters.get("is-official", each.official)
+    ]
+    print(flags.draw(rows, columns=_FOUND, key="Name", headers=_HEADERS), end="")
+
+
+def _filters(given: list[str]) -> dict[str, int]:
+    """`stars` as a number, `is-official` as 0 or 1. Raises InvalidArgument."""
+    found = {}
+    for each in pair.filters(given):
+        value = {"true": "1", "false": "0"}.get(each.value, each.value)
+        if each.key not in ("stars", "is-official") or not value.isdecimal():
+            raise InvalidArgument(f"invalid filter '{each.key}={each.value}'", hint="use stars=N or is-official=true")
+        found[each.key] = int(value)
+    return found
+
+
+def _short(text: str) -> str:
+    """One line, as docker shortens it."""
+    line = text.replace("\n", " ")
+    return line if len(line) <= _DESCRIPTION else f"{line[: _DESCRIPTION - 1]}…"
