@@ -15,6 +15,7 @@ from cli.command import command, flag, switch
 from cli.node import parse_availability
 from cli.output import words
 from cli.output.inspection import render
+from cli.parse.secret import secret_in
 from cli.parse.store import StoreFlags
 from shoal.backup import Contents, examined
 from shoal.errors import InvalidArgument, ShoalError
@@ -42,7 +43,7 @@ async def backup(
     if output == "-" and sys.stdout.isatty():
         raise InvalidArgument("cowardly refusing to write a backup to a terminal", hint="use -o or redirect")
     request = control_pb2.BackupClusterRequest(
-        passphrase=passphrase(passphrase_file) if passphrase_file else "", uncompressed=no_compress
+        passphrase=secret_in(passphrase_file, asked="--passphrase-file"), uncompressed=no_compress
     )
     stream = client.control.BackupCluster(request)
     if output == "-":
@@ -54,7 +55,12 @@ async def backup(
     if quiet:
         return
     print(f"Wrote {contents.records} records of revision {contents.header.revision} to {output}.")
-    if contents.header.seal is None:
+    header = contents.header
+    if header.seal is not None:
+        print("To restore it, its passphrase is needed.")
+    elif header.locked_seal:
+        print("To restore it, the unlock key of the swarm as it is now is needed.")
+    else:
         print(
             "It does not hold the cluster's seal: to restore it, the file seal.key of a manager (in "
             "/var/lib/shoal/manager) is needed too. With --passphrase-file, the backup is enough by itself."
@@ -85,23 +91,11 @@ def _new(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
 
 
-def passphrase(path: str) -> str:
-    """The first line of a file, or of stdin for "-"."""
-    try:
-        text = sys.stdin.readline() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise InvalidArgument(f"--passphrase-file {path} cannot be read: {why}") from error
-    line = text.split("\n", 1)[0].rstrip("\r")
-    if not line:
-        raise InvalidArgument(f"--passphrase-file {path} holds no passphrase")
-    return line
-
-
 @command(
     "[OPTIONS] FILE|-",
     examples=[
         "shoal swarm restore --passphrase-file pass cluster.backup",
+        "shoal swarm restore --unlock-key-file key --store etcd cluster.backup",
         "shoal swarm restore --seal-key seal.key --advertise-addr 10.0.0.9 cluster.backup",
     ],
 )
@@ -111,6 +105,9 @@ async def restore(
     file: Annotated[str, typer.Argument()],
     passphrase_file: Annotated[
         str, flag("--passphrase-file", help="Read the passphrase of the backup from this file")
+    ] = "",
+    unlock_key_file: Annotated[
+        str, flag("--unlock-key-file", help="Read the unlock key of the backup, or of --seal-key, from this file")
     ] = "",
     seal_key: Annotated[
         str, flag("--seal-key", help="The file seal.key of one of the cluster's managers, instead of a passphrase")
@@ -126,13 +123,17 @@ async def restore(
     ] = "active",
 ) -> None:
     """Make this host the only manager of the cluster in a backup"""
-    if passphrase_file and seal_key:
-        raise InvalidArgument("--passphrase-file and --seal-key are two ways to the same key", hint="give one")
+    if passphrase_file and (seal_key or unlock_key_file):
+        other = "--seal-key" if seal_key else "--unlock-key-file"
+        raise InvalidArgument(f"--passphrase-file and {other} are two ways to the same key", hint="give one")
+    if [file, passphrase_file, unlock_key_file].count("-") > 1:
+        raise InvalidArgument("only one file can come by stdin", hint="name the others")
     opening = swarm_pb2.RestoreOpen(
         advertise_address=advertise_addr,
         listen_address=listen_addr,
         availability=parse_availability(availability),
-        passphrase=passphrase(passphrase_file) if passphrase_file else "",
+        passphrase=secret_in(passphrase_file, asked="--passphrase-file"),
+        unlock_key=secret_in(unlock_key_file, asked="--unlock-key-file"),
         seal=_content(seal_key) if seal_key else b"",
         store=place.access(),
     )
@@ -181,7 +182,11 @@ def document(file: str, contents: Contents) -> dict[str, object]:
         "Store": header.store,
         "Version": header.version,
         "Compressed": header.compressed,
-        "HoldsSeal": header.seal is not None,
+        "HoldsSeal": header.seal is not None or bool(header.locked_seal),
+        "OpensWith": [
+            *(["passphrase"] if header.seal is not None else []),
+            *(["unlock key"] if header.locked_seal else []),
+        ],
         "Records": contents.records,
         "Kinds": contents.kinds,
         "Size": contents.size_bytes,

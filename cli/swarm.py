@@ -1,5 +1,6 @@
 """Commands on the cluster: making it, joining and leaving it, and what holds for all of it."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from cli.command import Flags, command, flag, switch
 from cli.lock import how_to_unlock
 from cli.node import parse_availability
 from cli.parse.number import natural
+from cli.parse.secret import secret_in
 from cli.parse.store import EtcdFlags, StoreFlags
 from shoal.duration import duration
 from shoal.errors import InvalidArgument
@@ -239,13 +241,27 @@ async def leave(
 
 
 @command("[OPTIONS]", examples=["shoal swarm update --task-history-limit 2"])
-async def update(client: Client, flags: ClusterFlags) -> None:
+async def update(
+    client: Client,
+    flags: ClusterFlags,
+    backup_passphrase_file: Annotated[
+        str | None,
+        flag(
+            "--backup-passphrase-file",
+            help='Have all backups hold the cluster\'s key, sealed by the passphrase in this file; "" is not any more',
+        ),
+    ] = None,
+) -> None:
     """Update the cluster's settings"""
     cluster = (await client.control.GetCluster(control_pb2.GetClusterRequest())).cluster
     flags.change(cluster.spec)
     request = control_pb2.UpdateClusterRequest(version=cluster.meta.version, spec=cluster.spec)
-    await client.control.UpdateCluster(request)
+    if backup_passphrase_file is not None:
+        request.backup_passphrase = secret_in(backup_passphrase_file, asked="--backup-passphrase-file")
+    answer = await client.control.UpdateCluster(request)
     print("Swarm updated.")
+    for warning in answer.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
     if flags.autolock:
         key = (await client.control.GetUnlockKey(control_pb2.GetUnlockKeyRequest())).key
         print(how_to_unlock(key))

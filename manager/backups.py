@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from manager.ca.authority import Seal
+from manager.ca.escrow import carried
 from manager.control.action import change, commit, touched
 from manager.schedule import due_ns
 from manager.store.backup import packed
@@ -38,9 +40,12 @@ _UNFINISHED = ".part"
 class Backups:
     """`leads` says whether this manager, on the node `own_id`, is the one that takes them."""
 
-    def __init__(self, store: Store, mirror: Mirror, *, own_id: str, leads: Callable[[], bool], clock: Clock) -> None:
+    def __init__(
+        self, store: Store, mirror: Mirror, seal: Seal, *, own_id: str, leads: Callable[[], bool], clock: Clock
+    ) -> None:
         self._store = store
         self._mirror = mirror
+        self._seal = seal
         self._own_id = own_id
         self._leads = leads
         self._clock = clock
@@ -74,7 +79,7 @@ class Backups:
             left.unlink(missing_ok=True)
         path = folder / name_of(cluster, now_ns)
         beside = path.with_name(path.name + _UNFINISHED)
-        header = Header(cluster.meta.id, 0, now_ns, self._store.kind, __version__)
+        header = carried(Header(cluster.meta.id, 0, now_ns, self._store.kind, __version__), cluster, self._seal)
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
                 async for data in packed(self._store, header):

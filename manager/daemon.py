@@ -206,7 +206,7 @@ async def manage(
             group.start("leader", leader.run())
             group.start("gate", gate.run())
             group.start("summoner", summoner.run())
-            backups = Backups(store, mirror, own_id=own_id, leads=lambda: leader.leads, clock=clock)
+            backups = Backups(store, mirror, roots.seal, own_id=own_id, leads=lambda: leader.leads, clock=clock)
             group.start("backups", backups.run())
             group.start("lock", keep_following(lock, mirror, roots.seal, clock))
             group.start("denials", denials.run())

@@ -21,8 +21,7 @@ from pathlib import Path
 import msgspec
 
 from manager.access import SQLITE_FILE, open_store
-from manager.ca import passphrase
-from manager.ca.authority import Seal
+from manager.ca import escrow
 from manager.founding import SEAL_FILE, first_node, issued, opened
 from manager.store import backup
 from manager.store.base import Guard, Put, Store, Txn
@@ -94,7 +93,7 @@ async def restore(place: Place, file: Path, *, own: Node, address: str, clock: C
     Raises InvalidArgument for a backup that is damaged or that the seal does not open, before anything is written.
     """
     header, cluster, nodes = await asyncio.to_thread(_looked_into, file)
-    roots = opened(cluster, Seal(await asyncio.to_thread(_key_of, header, place.secrets)))
+    roots = opened(cluster, await asyncio.to_thread(escrow.opened, header, place.secrets))
     write_atomic(place.data_dir / SEAL_FILE, roots.seal.key)
     issued(roots.authority, cluster, own.meta.id, address, clock.now_ns()).save(place.identity_dir)
     async with _opened(place, place.secrets.store, clock) as store:
@@ -179,27 +178,6 @@ def _looked_into(file: Path) -> tuple[Header, Cluster, list[Node]]:
     if len(clusters) != 1:
         raise InvalidArgument(f"backup {file} holds {len(clusters)} clusters", hint="it is none of a swarm")
     return header, clusters[0], [each for each in found if isinstance(each, Node)]
-
-
-def _key_of(header: Header, secrets: Secrets) -> bytes:
-    """The seal's key, from the backup or from what the user gave."""
-    if secrets.seal:
-        if len(secrets.seal) != Seal.KEY_BYTES:
-            raise InvalidArgument(
-                f"the seal has {len(secrets.seal)} bytes, not {Seal.KEY_BYTES}",
-                hint="give the file seal.key of a manager's data directory",
-            )
-        return secrets.seal
-    if header.seal is None:
-        raise InvalidArgument(
-            "the backup does not hold the cluster's seal",
-            hint="give the file seal.key of one of its managers (/var/lib/shoal/manager) with --seal-key",
-        )
-    if not secrets.passphrase:
-        raise InvalidArgument(
-            "the backup's seal is locked with a passphrase", hint="give it with --passphrase-file, or --seal-key"
-        )
-    return passphrase.opened_with(secrets.passphrase, header.seal)
 
 
 def _items(file: Path) -> Iterator[Item]:

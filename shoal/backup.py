@@ -43,7 +43,8 @@ class SealedKey(msgspec.Struct, frozen=True):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """`store` is the kind of store it was taken from, `version` the program's; `seal` is there if it was asked for."""
+    """`store` is the kind of store it was taken from, `version` the program's. The cluster's seal is there as `seal` if
+    it has a passphrase, as `locked_seal` (`manager/ca/lock.py`) if its managers had an unlock key, or not at all."""
 
     cluster_id: str
     revision: int
@@ -52,6 +53,7 @@ class Header(msgspec.Struct, frozen=True):
     version: str
     compressed: bool = True
     seal: SealedKey | None = None
+    locked_seal: bytes = b""
 
 
 class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -101,7 +101,12 @@ class SwarmService(SwarmServiceServicer):
         wanted = first.open
         founded = await self._membership.restore(
             (each.chunk async for each in requests),
-            Secrets(wanted.passphrase, wanted.seal, from_wire(wanted.store, StoreAccess)),
+            Secrets(
+                wanted.passphrase,
+                wanted.seal,
+                from_wire(wanted.store, StoreAccess),
+                unlock_key=wanted.unlock_key,
+            ),
             advertise=wanted.advertise_address,
             listen=wanted.listen_address,
             availability=_availability(wanted.availability),

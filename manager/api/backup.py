@@ -11,6 +11,7 @@ import grpc.aio
 
 from manager.api.room import Room
 from manager.ca import passphrase
+from manager.ca.escrow import carried
 from manager.store.backup import packed
 from shoal import __version__
 from shoal.backup import Header
@@ -30,15 +31,15 @@ class BackupCalls:
     async def BackupCluster(
         self, request: wire.BackupClusterRequest, _context: Context
     ) -> AsyncIterator[wire.BackupClusterResponse]:
-        room = self._room
-        assert room.mirror.cluster is not None  # who serves has one
+        room, cluster = self._room, self._room.mirror.cluster
+        assert cluster is not None  # who serves has one
         await room.note("with the cluster's key, sealed by a passphrase" if request.passphrase else "")
         seal = None
         if request.passphrase:
             passphrase.check(request.passphrase)
             seal = await asyncio.to_thread(passphrase.locked_with, request.passphrase, room.seal.key)
         header = Header(
-            cluster_id=room.mirror.cluster.meta.id,
+            cluster_id=cluster.meta.id,
             revision=0,
             taken_at_ns=room.clock.now_ns(),
             store=room.store.kind,
@@ -47,7 +48,7 @@ class BackupCalls:
             seal=seal,
         )
         try:
-            async for data in packed(room.store, header):
+            async for data in packed(room.store, carried(header, cluster, room.seal)):
                 for at in range(0, len(data), _CHUNK_BYTES):
                     yield wire.BackupClusterResponse(data=data[at : at + _CHUNK_BYTES])
         except Compacted as error:

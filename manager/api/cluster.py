@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
+import msgspec
 
 from manager import schedule
 from manager.api.find import cluster_of
 from manager.api.room import Room, writing
 from manager.ca.authority import Authority
+from manager.ca.escrow import laid
 from manager.ca.lock import relocked, unlock_key_of
 from manager.ca.rotation import begun
 from manager.control.action import touched
@@ -45,9 +48,17 @@ class ClusterCalls:
         await self._room.check_version(self._cluster(), request.version)
         now_ns = self._room.clock.now_ns()
         seal = self._room.seal
-        await self._room.change(lambda: writing(relocked(touched(self._cluster(), now_ns, spec=spec), seal)))
+        escrow = None
+        if request.HasField("backup_passphrase"):
+            escrow = await asyncio.to_thread(laid, seal, request.backup_passphrase)
+
+        def changed() -> Cluster:
+            cluster = relocked(touched(self._cluster(), now_ns, spec=spec), seal)
+            return cluster if escrow is None else msgspec.structs.replace(cluster, escrow=escrow)
+
+        await self._room.change(lambda: writing(changed()), "" if escrow is None else "another passphrase of backups")
         self._room.lock.follow(self._cluster(), seal)
-        return wire.UpdateClusterResponse(cluster=_shown(self._cluster()))
+        return wire.UpdateClusterResponse(cluster=_shown(self._cluster()), warnings=_warnings(self._cluster()))
 
     async def RotateRoot(self, request: wire.RotateRootRequest, _context: Context) -> wire.RotateRootResponse:
         if not 0 < request.within_ns <= _YEAR_NS:
@@ -125,10 +136,20 @@ def check(spec: ClusterSpec) -> None:
         )
 
 
+def _warnings(cluster: Cluster) -> list[str]:
+    if cluster.spec.backup_schedule and not cluster.backups_open:
+        return [
+            "backups do not hold the cluster's key: to restore one, the file seal.key of a manager (in "
+            "/var/lib/shoal/manager) is needed too; keep a copy of it, or give --backup-passphrase-file"
+        ]
+    return []
+
+
 def _shown(cluster: Cluster) -> types_pb2.Cluster:
     """Without what is sealed."""
     shown = to_wire(cluster, types_pb2.Cluster)
     shown.ClearField("sealed_unlock_key")
+    shown.ClearField("escrow")
     for field in ("sealed_ca_key", "sealed_worker_secret", "sealed_manager_secret"):
         shown.ClearField(field)
         if shown.HasField("rotation"):

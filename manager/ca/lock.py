@@ -34,6 +34,7 @@ _MAGIC = b"SHLOCK1\n"
 _NONCE_BYTES = 12
 _WRAPPING = b"shoal seal"
 _UNLOCK_KEY = "unlock key"
+_INVALID = "swarm could not be unlocked: invalid key provided"
 
 
 class UnlockKey(msgspec.Struct, frozen=True):
@@ -75,20 +76,15 @@ class Lock:
     @property
     def locked(self) -> bool:
         """Whether `open` needs the key."""
-        return (read_optional(self._path) or b"").startswith(_MAGIC)
+        return is_wrapped(read_optional(self._path) or b"")
 
     def open(self, unlock_key: UnlockKey | None = None) -> Seal:
         """The seal. Raises NotFound where there is no file, PermissionDenied for a wrong key."""
         if not self.locked:
             return Seal.load(self._path)
-        content = self._path.read_bytes().removeprefix(_MAGIC)
-        nonce, wrapped = content[:_NONCE_BYTES], content[_NONCE_BYTES:]
-        try:
-            if unlock_key is None:
-                raise ValueError
-            seal = Seal(AESGCM(unlock_key.key).decrypt(nonce, wrapped, _WRAPPING))
-        except (InvalidTag, ValueError) as error:
-            raise PermissionDenied("swarm could not be unlocked: invalid key provided") from error
+        if unlock_key is None:
+            raise PermissionDenied(_INVALID)
+        seal = unwrapped(self._path.read_bytes(), unlock_key)
         self._with = unlock_key
         return seal
 
@@ -99,7 +95,7 @@ class Lock:
             return
         if wanted is not None and wanted.same(self._with):
             return
-        write_atomic(self._path, seal.key if wanted is None else _wrapped(seal, wanted))
+        write_atomic(self._path, seal.key if wanted is None else wrapped(seal, wanted))
         self._with = wanted
 
 
@@ -134,6 +130,22 @@ def relocked(cluster: Cluster, seal: Seal, *, rotate: bool = False) -> Cluster:
     return msgspec.structs.replace(cluster, sealed_unlock_key=sealed)
 
 
-def _wrapped(seal: Seal, unlock_key: UnlockKey) -> bytes:
+def is_wrapped(content: bytes) -> bool:
+    """Whether it is a seal that only the unlock key opens."""
+    return content.startswith(_MAGIC)
+
+
+def wrapped(seal: Seal, unlock_key: UnlockKey) -> bytes:
+    """The seal, for who has the key."""
     nonce = os.urandom(_NONCE_BYTES)
     return _MAGIC + nonce + AESGCM(unlock_key.key).encrypt(nonce, seal.key, _WRAPPING)
+
+
+def unwrapped(content: bytes, unlock_key: UnlockKey) -> Seal:
+    """What was wrapped. Raises PermissionDenied for another key, or what was damaged."""
+    content = content.removeprefix(_MAGIC)
+    nonce, sealed = content[:_NONCE_BYTES], content[_NONCE_BYTES:]
+    try:
+        return Seal(AESGCM(unlock_key.key).decrypt(nonce, sealed, _WRAPPING))
+    except (InvalidTag, ValueError) as error:
+        raise PermissionDenied(_INVALID) from error

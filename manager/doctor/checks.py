@@ -218,7 +218,7 @@ def backups(view: View, facts: Facts) -> Iterator[Finding]:
             "backups",
             Verdict.NOTE,
             "none are taken by schedule",
-            "'shoal swarm update --backup-schedule 6h --backup-dir DIR', and keep a copy of a manager's seal.key",
+            "'shoal swarm update --backup-schedule 6h --backup-dir DIR --backup-passphrase-file FILE'",
         )
     elif cluster.backup.error:
         since = _ago(cluster.backup.taken_at_ns, facts.now_ns) if cluster.backup.taken_at_ns else "never"
@@ -234,6 +234,13 @@ def backups(view: View, facts: Facts) -> Iterator[Finding]:
         holder = view.nodes.get(cluster.backup.node_id)
         where = f"{_name(holder)}:{cluster.backup.path}" if holder else cluster.backup.path
         yield Finding("backups", Verdict.OK, f"{_ago(cluster.backup.taken_at_ns, facts.now_ns)}, {where}")
+        if not cluster.backups_open:
+            yield Finding(
+                "backups",
+                Verdict.NOTE,
+                "they do not hold the cluster's key",
+                "'shoal swarm update --backup-passphrase-file FILE', or keep a copy of a manager's seal.key",
+            )
 
 
 def versions(view: View, facts: Facts) -> Iterator[Finding]:

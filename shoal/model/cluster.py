@@ -61,7 +61,8 @@ class FormerRoot(Value, frozen=True):
 
 
 class Cluster(Value, frozen=True):
-    """Sealed fields are encrypted with the key that only manager hosts have (see `manager/ca/authority.py`)."""
+    """Sealed fields are encrypted with the key that only manager hosts have (see `manager/ca/authority.py`); `escrow`
+    is that key, locked with the passphrase of backups (`manager/ca/escrow.py`)."""
 
     meta: Meta = Meta()
     spec: ClusterSpec = ClusterSpec()
@@ -73,3 +74,9 @@ class Cluster(Value, frozen=True):
     former_roots: tuple[FormerRoot, ...] = ()
     sealed_unlock_key: bytes = b""
     backup: BackupStatus = BackupStatus()
+    escrow: bytes = b""
+
+    @property
+    def backups_open(self) -> bool:
+        """Whether its backups open with what their operator knows, without a file of a manager's."""
+        return bool(self.escrow or self.sealed_unlock_key)

@@ -95,7 +95,10 @@ def test_an_agent_that_dies_in_the_middle_leaves_no_member(rack: Lab, command: s
 
 def test_restored_on_another_host_it_calls_the_nodes_there(rack: Lab) -> None:
     """n3 is no member since the test before; n2 knows the manager at n1 alone, which is off."""
-    rack.shoal("n1", "swarm", "backup", "-o", "/root/backup", "--passphrase-file", "/root/pass")
+    schedule = ("--backup-schedule", "1h", "--backup-dir", "/root/kept", "--backup-passphrase-file", "/root/pass")
+    rack.shoal("n1", "swarm", "update", *schedule)
+    taken = eventually(lambda: rack.on("n1", "sh", "-c", "ls /root/kept/*.backup").stdout.strip(), what="a backup")
+    rack.on("n1", "mv", taken, "/root/backup")
     bring(rack, "n3")
     before = processes(rack)["n2"]
     rack("kill", "n1")

@@ -12,10 +12,15 @@ import msgspec
 import pytest
 
 from manager.backups import Backups, name_of, surplus
+from manager.ca.escrow import opened
 from shoal.backup import examined
 from shoal.clock import ManualClock
+from shoal.codec import to_wire
 from shoal.model.base import Meta
 from shoal.model.cluster import Cluster
+from shoal.recovery import Secrets
+from shoal.v1 import control_pb2 as wire
+from shoal.v1 import types_pb2
 from tests.unit.manager.conftest import Parts
 
 CLUSTER = Cluster(Meta("c1c1c1c1c1c1c1"))
@@ -55,7 +60,9 @@ class Place(msgspec.Struct):
 @pytest.fixture
 async def place(manager: Parts, tmp_path: Path) -> AsyncIterator[Place]:
     made = Place(manager, ManualClock(), tmp_path / "backups")
-    backups = Backups(manager.store, manager.mirror, own_id="m1", leads=lambda: made.leads, clock=made.clock)
+    backups = Backups(
+        manager.store, manager.mirror, manager.seal, own_id="m1", leads=lambda: made.leads, clock=made.clock
+    )
     running = asyncio.create_task(backups.run())
     yield made
     assert not running.done()
@@ -79,6 +86,21 @@ async def test_they_are_taken_and_no_more_kept_than_were_asked_for(place: Place)
     assert 1 <= len(kept) <= 3
     assert all(examined(each).kinds["node"] == 2 for each in kept)
     assert (place.folder / "somebody else's").exists()
+
+
+async def test_they_open_with_the_passphrase_that_was_chosen_for_them(place: Place) -> None:
+    assert place.manager.mirror.cluster is not None
+    spec = msgspec.structs.replace(place.manager.mirror.cluster.spec, backup_schedule="1h", backup_keep=2)
+    spec = msgspec.structs.replace(spec, backup_dir=str(place.folder))
+    asked = wire.UpdateClusterRequest(spec=to_wire(spec, types_pb2.ClusterSpec))
+    answer = await place.manager.control.UpdateCluster(asked, None)
+    assert "--backup-passphrase-file" in answer.warnings[0]
+    asked.backup_passphrase = "correct horse battery"
+    answer = await place.manager.control.UpdateCluster(asked, None)
+    assert (list(answer.warnings), answer.cluster.escrow) == ([], b"")
+    await place.until(lambda: place.status.taken_at_ns)
+    newest = examined(Path(place.status.path)).header
+    assert opened(newest, Secrets(passphrase="correct horse battery")).key == place.manager.seal.key
 
 
 async def test_a_failure_is_written_down_and_nothing_half_counts(place: Place) -> None:

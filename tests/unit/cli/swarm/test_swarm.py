@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from shoal.v1 import control_pb2, swarm_pb2, types_pb2
@@ -84,6 +86,16 @@ def test_update_changes_only_what_was_said(shoal: Shell, manager: Manager) -> No
     (asked,) = manager.of(control_pb2.UpdateClusterRequest)
     assert asked.version == 7
     assert asked.spec == types_pb2.ClusterSpec(name="default", task_history=0, heartbeat_ns=2 * SECOND)
+
+
+def test_a_passphrase_for_backups_is_read_set_and_taken_away(shoal: Shell, manager: Manager, tmp_path: Path) -> None:
+    (tmp_path / "pass").write_text("correct horse battery\n")
+    shoal.lines("swarm", "update", "--backup-passphrase-file", str(tmp_path / "pass"))
+    shoal.lines("swarm", "update", "--backup-passphrase-file", "")
+    shoal.lines("swarm", "update", "--backup-keep", "3")
+    asked = manager.of(control_pb2.UpdateClusterRequest)
+    assert [each.backup_passphrase for each in asked] == ["correct horse battery", "", ""]
+    assert [each.HasField("backup_passphrase") for each in asked] == [True, True, False]
 
 
 def test_root_certificate(shoal: Shell) -> None:

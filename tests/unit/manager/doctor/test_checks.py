@@ -32,7 +32,7 @@ class Patient:
     def __init__(self) -> None:
         self.view = View()
         spec = replace(defaults.CLUSTER, backup_schedule="6h", backup_dir="/b")
-        self.view.put(Cluster(Meta("c1"), spec, backup=BackupStatus(NOW - HOUR_NS, "/b/x", 1000, "m1")))
+        self.view.put(Cluster(Meta("c1"), spec, backup=BackupStatus(NOW - HOUR_NS, "/b/x", 1000, "m1"), escrow=b"e"))
         self.view.put(Presence(Meta("m1"), "10.9.0.1:2377"))
         self.store = StoreFacts("sqlite", "", 0.004, 1 << 20)
         self.leader = "m1"
@@ -202,6 +202,15 @@ def test_a_clock_is_only_wrong_beyond_the_doubt(patient: Patient) -> None:
 def test_a_task_that_was_just_created_is_no_finding(patient: Patient) -> None:
     patient.view.put(Task(Meta("t1", created_at_ns=NOW - defaults.SECOND_NS), "s1"))
     assert patient.wrong() == []
+
+
+def test_backups_that_need_a_file_of_a_manager_are_a_note(patient: Patient) -> None:
+    assert patient.view.cluster is not None
+    patient.view.put(replace(patient.view.cluster, escrow=b""))
+    findings = diagnose(patient.view, Facts(NOW, "1.0", patient.leader, patient.store, patient.hosts))
+    (note,) = [each for each in findings if each.verdict is not Verdict.OK]
+    assert (note.check, note.verdict) == ("backups", Verdict.NOTE)
+    assert "seal.key" in note.hint
 
 
 def test_no_schedule_is_a_note(patient: Patient) -> None:
