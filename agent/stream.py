@@ -15,7 +15,7 @@ import grpc.aio
 
 from shoal.clock import Clock
 from shoal.errors import ShoalError, Unavailable
-from shoal.rpc import dial, error_of
+from shoal.rpc import dial, error_of, last_word
 from shoal.tasks import first_of
 from shoal.tls import Identity
 from shoal.v1 import dispatcher_pb2 as wire
@@ -95,7 +95,7 @@ class Stream:
 
         async def greet() -> None:
             nonlocal response
-            with contextlib.suppress(asyncio.InvalidStateError):
+            async with last_word(self._call):
                 await self._call.write(wire.SessionRequest(hello=self.hello))
             response = await self._call.read()
 

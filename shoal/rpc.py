@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 _SOCKET_MODE = 0o660
 HANG_UP_S = 1.0
-# How long the status of a call that cannot be written to may take to arrive.
-_STATUS_S = 5.0
 Metadata = Sequence[tuple[str, str | bytes]]
 # In the trailing metadata of an answer: for how many seconds the store that it comes from was not heard.
 STALE = "shoal-stale"
@@ -167,8 +165,9 @@ def translated() -> Iterator[None]:
 
 async def _write(call: Any, request: Any) -> None:
     """In place of grpc.aio's own: there, a write that fails because the other end has just ended the call puts
-    "Internal error from Core" over the status that the other end gave (grpc/grpc#36066). Raises AioRpcError with that
-    status, and InvalidStateError once the call has ended."""
+    "Internal error from Core" over the status that the other end gave (grpc/grpc#36066). Raises InvalidStateError for
+    a call that has ended, and AioRpcError for one whose status cannot be told yet: it comes after what was sent
+    before it, to whoever reads that (`last_word`)."""
     if call.done() or call._done_writing_flag:
         raise asyncio.InvalidStateError("the call has ended, or its writing side has")
     await call.wait_for_connection()
@@ -176,18 +175,31 @@ async def _write(call: Any, request: Any) -> None:
     try:
         await call._cython_call.send_serialized_message(encode(request) if encode else request)
     except cygrpc.InternalError as error:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STATUS_S):
-                await call.code()
-        if not call.done():
+        if "grpc_call_start_batch" in str(error):  # nothing was begun: this is about us, and no status will come
             call._cython_call.set_internal_error(str(error))
-        await call._raise_for_status()
+            await call._raise_for_status()
+        unknown = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(
+            grpc.StatusCode.UNAVAILABLE, unknown, unknown, details="the other end has ended the call"
+        ) from error
     except asyncio.CancelledError:
         call.cancel()
         raise
 
 
 setattr(_StreamRequestMixin, "_write", _write)  # noqa: B010  # mypy knows nothing of it
+
+
+@contextlib.asynccontextmanager
+async def last_word(call: Any) -> AsyncIterator[None]:
+    """Writes inside that fail since the other end has ended the call raise what it said last, as AioRpcError; what it
+    said before that is passed over. For who writes and reads in turn."""
+    try:
+        yield
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        while await call.read() is not grpc.aio.EOF:  # which raises what the call ended with
+            pass
+        raise
 
 
 _KINDS: dict[grpc.StatusCode, type[ShoalError]] = {

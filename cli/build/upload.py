@@ -14,6 +14,7 @@ from cli.build.progress import Progress
 from cli.build.ssh import Lender
 from cli.calls import Calls
 from shoal.errors import ShoalError, Unavailable
+from shoal.rpc import last_word
 from shoal.v1 import build_pb2
 
 _ENTRIES = 5_000
@@ -47,18 +48,19 @@ class Conversation:
         lender = Lender(self._agents, say)
         try:
             with self._calls.translated():
-                await call.write(build_pb2.BuildImageRequest(open=opening))
-                for entries in _entries(self._context):
-                    await call.write(build_pb2.BuildImageRequest(entries=entries))
-                while True:
-                    response: Any = await call.read()
-                    if response is grpc.aio.EOF:
-                        break
-                    if response.WhichOneof("response") == "tar":
-                        yield response.tar
-                    else:
-                        await self._take(call, response, lender)
-                await call.code()
+                async with last_word(call):
+                    await call.write(build_pb2.BuildImageRequest(open=opening))
+                    for entries in _entries(self._context):
+                        await call.write(build_pb2.BuildImageRequest(entries=entries))
+                    while True:
+                        response: Any = await call.read()
+                        if response is grpc.aio.EOF:
+                            break
+                        if response.WhichOneof("response") == "tar":
+                            yield response.tar
+                        else:
+                            await self._take(call, response, lender)
+                    await call.code()
         finally:
             await lender.close()
             call.cancel()

@@ -92,9 +92,7 @@ async def _ask(call: Any, request: Any, *, done: type[ShoalError] | tuple[()] = 
 
 def _spec(name: str, network: str, *, replicas: int, port: int) -> ServiceSpec:
     # At once: what runs as PID 1 heeds no SIGTERM, and ten seconds would pass.
-    container = ContainerSpec(
-        image="web:1", mounts=[Mount(type=MOUNT_TYPE_VOLUME, target="/v")], stop_signal="SIGKILL"
-    )
+    container = ContainerSpec(image="web:1", mounts=[Mount(type=MOUNT_TYPE_VOLUME, target="/v")], stop_signal="SIGKILL")
     return ServiceSpec(
         name=name,
         mode=SERVICE_MODE_REPLICATED,

@@ -48,6 +48,8 @@ class Engine(engine_pb2_grpc.ContainerServiceServicer):
     async def AttachContainer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
             if request.stdin == b"enough":
+                for _ in range(3):
+                    yield engine_pb2.AttachContainerResponse(stdout=b"so much")
                 raise Conflict("it has heard enough", hint="be brief")
             yield engine_pb2.AttachContainerResponse(stdout=request.stdin)
 
@@ -152,17 +154,24 @@ async def test_why_a_call_ended_is_told_to_a_client_that_still_sends(tmp_path: P
 
         async with serving(outer, relaying(choose)), rpc.dial(outer if relayed else inner) as client:
             for _ in range(30):
+                stub = engine_pb2_grpc.ContainerServiceStub(client)
                 with pytest.raises(Conflict, match="it has heard enough; be brief"), rpc.translated():
-                    await send_until_it_ends(engine_pb2_grpc.ContainerServiceStub(client).AttachContainer())
+                    await send_until_it_ends(stub.AttachContainer())
+                with pytest.raises(Conflict, match="it has heard enough; be brief"), rpc.translated():
+                    async for _ in stub.AttachContainer(words()):
+                        pass
+
+
+async def words() -> AsyncIterator[Any]:
+    yield engine_pb2.AttachContainerRequest(stdin=b"enough")
+    while True:
+        yield engine_pb2.AttachContainerRequest(stdin=b"and more")
 
 
 async def send_until_it_ends(call: Any) -> None:
-    await call.write(engine_pb2.AttachContainerRequest(stdin=b"enough"))
-    with contextlib.suppress(asyncio.InvalidStateError):
-        while True:
-            await call.write(engine_pb2.AttachContainerRequest(stdin=b"and more"))
-    await call.read()
-    await call.code()
+    async with rpc.last_word(call):
+        async for word in words():
+            await call.write(word)
 
 
 async def test_mutual_tls_tells_the_peer(authority: Authority) -> None:
