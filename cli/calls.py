@@ -1,53 +1,59 @@
-"""Stubs whose calls carry the client's metadata and raise ShoalError. `client` decides where they go.
+"""Calls of a daemon's services, as stubs that take and give messages, carry the client's metadata and raise ShoalError.
 
-It stands between a generated stub and its channel, where gRPC's own interceptors would cost each call an extra task.
-Streams in both directions are handed out raw; who uses one reads it inside `translated()`.
+`carrier` says what brings them there; `client` decides which it is. A stub is made of the contract itself, so that
+gRPC's generated ones, which import gRPC, are not needed. Calls with streams in both directions are handed out open.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import grpc
-import grpc.aio
-
-from shoal import rpc
+from cli.carrier import UNAVAILABLE, UNIMPLEMENTED, Carrier, Failure, Stream
+from shoal import errors
 from shoal.errors import ShoalError, Unavailable
-from shoal.v1 import engine_pb2_grpc
+from shoal.v1 import engine_pb2
 
 if TYPE_CHECKING:
-    from shoal.tls import Identity
-    from shoal.v1 import build_pb2_grpc, control_pb2_grpc, swarm_pb2_grpc
+    from shoal.v1.build_pb2_grpc import BuildServiceAsyncStub
+    from shoal.v1.control_pb2_grpc import ControlServiceAsyncStub
+    from shoal.v1.engine_pb2_grpc import (
+        ContainerServiceAsyncStub,
+        ImageServiceAsyncStub,
+        NetworkServiceAsyncStub,
+        SystemServiceAsyncStub,
+        VolumeServiceAsyncStub,
+    )
+    from shoal.v1.swarm_pb2_grpc import SwarmServiceAsyncStub
 
 _NODE = "shoal-node"
 _CONTROL = "/shoal.v1.ControlService/"
+# In the trailing metadata of an answer: for how many seconds the store that it comes from was not heard (`rpc.STALE`).
+_STALE = "shoal-stale"
 # What a process in a container could not be: executed, found.
 _OF_THE_COMMAND = (126, 127)
 
 
 class Calls:
-    """A channel with what every call on it shares. `unreachable` makes the error of a call that found nobody."""
+    """A carrier with what every call on it shares. `unreachable` makes the error of a call that found nobody."""
 
     def __init__(
         self,
-        target: str,
+        carrier: Carrier,
         *,
-        identity: Identity | None,
         metadata: Sequence[tuple[str, str]],
         unreachable: Callable[[str], Unavailable],
     ) -> None:
-        self._channel = rpc.dial(target, identity=identity)
+        self._carrier = carrier
         self._metadata = tuple(metadata)
         self._unreachable = unreachable
         # Shared by the copies that `at` makes.
         self._warned: list[object] = []
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._carrier.close()
 
     def at(self, node: str) -> Calls:
         """The same connection, for calls that the manager relays to `node`."""
@@ -55,98 +61,147 @@ class Calls:
         other._metadata = (*(each for each in self._metadata if each[0] != _NODE), (_NODE, node))
         return other
 
-    def containers(self) -> engine_pb2_grpc.ContainerServiceAsyncStub:
-        return engine_pb2_grpc.ContainerServiceStub(self._as_channel())
+    def containers(self) -> ContainerServiceAsyncStub:
+        return cast("ContainerServiceAsyncStub", _Stub(self, engine_pb2, "ContainerService"))
 
-    def images(self) -> engine_pb2_grpc.ImageServiceAsyncStub:
-        return engine_pb2_grpc.ImageServiceStub(self._as_channel())
+    def images(self) -> ImageServiceAsyncStub:
+        return cast("ImageServiceAsyncStub", _Stub(self, engine_pb2, "ImageService"))
 
-    def builds(self) -> build_pb2_grpc.BuildServiceAsyncStub:
-        from shoal.v1 import build_pb2_grpc  # each of these three costs what most commands do not need
+    def builds(self) -> BuildServiceAsyncStub:
+        from shoal.v1 import build_pb2  # each of these three costs what most commands do not need
 
-        return build_pb2_grpc.BuildServiceStub(self._as_channel())
+        return cast("BuildServiceAsyncStub", _Stub(self, build_pb2, "BuildService"))
 
-    def networks(self) -> engine_pb2_grpc.NetworkServiceAsyncStub:
-        return engine_pb2_grpc.NetworkServiceStub(self._as_channel())
+    def networks(self) -> NetworkServiceAsyncStub:
+        return cast("NetworkServiceAsyncStub", _Stub(self, engine_pb2, "NetworkService"))
 
-    def volumes(self) -> engine_pb2_grpc.VolumeServiceAsyncStub:
-        return engine_pb2_grpc.VolumeServiceStub(self._as_channel())
+    def volumes(self) -> VolumeServiceAsyncStub:
+        return cast("VolumeServiceAsyncStub", _Stub(self, engine_pb2, "VolumeService"))
 
-    def system(self) -> engine_pb2_grpc.SystemServiceAsyncStub:
-        return engine_pb2_grpc.SystemServiceStub(self._as_channel())
+    def system(self) -> SystemServiceAsyncStub:
+        return cast("SystemServiceAsyncStub", _Stub(self, engine_pb2, "SystemService"))
 
-    def swarm(self) -> swarm_pb2_grpc.SwarmServiceAsyncStub:
-        from shoal.v1 import swarm_pb2_grpc
+    def swarm(self) -> SwarmServiceAsyncStub:
+        from shoal.v1 import swarm_pb2
 
-        return swarm_pb2_grpc.SwarmServiceStub(self._as_channel())
+        return cast("SwarmServiceAsyncStub", _Stub(self, swarm_pb2, "SwarmService"))
 
-    def control(self) -> control_pb2_grpc.ControlServiceAsyncStub:
-        from shoal.v1 import control_pb2_grpc
+    def control(self) -> ControlServiceAsyncStub:
+        from shoal.v1 import control_pb2
 
-        return control_pb2_grpc.ControlServiceStub(self._as_channel())
+        return cast("ControlServiceAsyncStub", _Stub(self, control_pb2, "ControlService"))
 
-    def unary_unary(self, method: str, **kwargs: Any) -> Any:
-        inner: Any = self._channel.unary_unary(method, **kwargs)
-
-        async def call(request: Any, timeout: float | None = None) -> Any:
-            with self.translated(method):
-                under_way = inner(request, metadata=self._metadata, timeout=timeout)
-                answer = await under_way
-                self._warn_of_age(await under_way.trailing_metadata())
-                return answer
-
-        return call
-
-    def unary_stream(self, method: str, **kwargs: Any) -> Any:
-        inner: Any = self._channel.unary_stream(method, **kwargs)
-
-        async def call(request: Any) -> AsyncIterator[Any]:
-            with self.translated(method):
-                async for response in inner(request, metadata=self._metadata):
-                    yield response
-
-        return call
-
-    def stream_unary(self, method: str, **kwargs: Any) -> Any:
-        inner: Any = self._channel.stream_unary(method, **kwargs)
-
-        async def call(requests: AsyncIterator[Any]) -> Any:
-            with self.translated(method):
-                return await inner(requests, metadata=self._metadata)
-
-        return call
-
-    def stream_stream(self, method: str, **kwargs: Any) -> Any:
-        inner: Any = self._channel.stream_stream(method, **kwargs)
-        return lambda: inner(metadata=self._metadata)
-
-    @contextlib.contextmanager
-    def translated(self, method: str = "") -> Iterator[None]:
-        """Calls inside raise ShoalError instead of AioRpcError."""
+    def begin(self, method: str, answers: Any, timeout_s: float | None = None) -> Call:
+        """An open call; `answers` is the class of its answers."""
         try:
-            yield
-        except grpc.aio.AioRpcError as error:
-            raise self._error(error, method) from error
+            stream = self._carrier.open(method, self._metadata, timeout_s)
+        except Failure as failure:
+            raise self.error_of(failure, method) from failure
+        return Call(self, stream, method, answers)
 
-    def _warn_of_age(self, trailing: Any) -> None:
+    def warn_of_age(self, trailing: Any) -> None:
         """Say, once, that answers may be old."""
-        if (seconds := dict(trailing or ()).get(rpc.STALE)) and not self._warned:
+        if (seconds := trailing.get(_STALE)) and not self._warned:
             self._warned.append(seconds)
             print(f"Warning: the store was not heard for {seconds} s; what is shown may be old.", file=sys.stderr)
 
-    def _error(self, error: grpc.aio.AioRpcError, method: str) -> ShoalError:
-        raised = dict(error.trailing_metadata() or ()).get("shoal-error")
-        if raised is None and error.code() == grpc.StatusCode.UNAVAILABLE:
-            return self._unreachable(error.details() or "no answer")
-        if raised is None and error.code() == grpc.StatusCode.UNIMPLEMENTED and method.startswith(_CONTROL):
+    def error_of(self, failure: Failure, method: str) -> ShoalError:
+        said = "shoal-error" in failure.trailing
+        if not said and failure.code == UNAVAILABLE:
+            return self._unreachable(failure.message or "no answer")
+        if not said and failure.code == UNIMPLEMENTED and method.startswith(_CONTROL):
             return Unavailable(
                 "This node is not a swarm manager",
                 hint="run it on one; 'shoal swarm init' or 'shoal swarm join' make this node part of a cluster",
             )
-        raised = rpc.error_of(error)
+        raised = errors.of_status(failure.code, failure.message, failure.trailing)
         if raised.exit_code not in _OF_THE_COMMAND:
             raised.exit_code = 1  # 125 is for what is wrong with the command line itself, and for `run`
         return raised
 
-    def _as_channel(self) -> grpc.aio.Channel:
-        return cast("grpc.aio.Channel", self)
+
+class Call:
+    """One call under way, for who writes and reads by turns or at once."""
+
+    def __init__(self, calls: Calls, stream: Stream, method: str, answers: Any) -> None:
+        self._calls = calls
+        self._stream = stream
+        self._method = method
+        self._answers = answers
+
+    async def write(self, message: Any) -> bool:
+        """Whether more may be sent; of a call that is over, nothing is. One writer at a time."""
+        return await self._stream.write(message.SerializeToString())
+
+    async def done_writing(self) -> None:
+        await self._stream.done_writing()
+
+    async def read(self) -> Any:
+        """The next answer; None after the last. Raises ShoalError."""
+        try:
+            data = await self._stream.read()
+        except Failure as failure:
+            raise self._calls.error_of(failure, self._method) from failure
+        if data is None:
+            self._calls.warn_of_age(self._stream.trailing)
+            return None
+        return self._answers.FromString(data)
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+
+class _Stub:
+    """The methods of one service, each in the shape that the contract gives it."""
+
+    def __init__(self, calls: Calls, contract: Any, service: str) -> None:
+        self._calls = calls
+        self._service = contract.DESCRIPTOR.services_by_name[service]
+
+    def __getattr__(self, name: str) -> Any:
+        method = self._service.methods_by_name.get(name)
+        if method is None:
+            raise AttributeError(f"{self._service.full_name} has no {name}")
+        path = f"/{self._service.full_name}/{name}"
+        answers = method.output_type._concrete_class
+
+        def begin(timeout: float | None = None) -> Call:
+            return self._calls.begin(path, answers, timeout)
+
+        if method.client_streaming and method.server_streaming:
+            return begin
+        if method.server_streaming:
+            return lambda request: _many(begin(), request)
+        if method.client_streaming:
+            return lambda requests: _one(begin(), requests)
+        return lambda request, timeout=None: _one(begin(timeout), _alone(request))
+
+
+async def _alone(request: Any) -> AsyncIterator[Any]:
+    yield request
+
+
+async def _one(call: Call, requests: AsyncIterator[Any]) -> Any:
+    """The answer to all of `requests`."""
+    try:
+        async for request in requests:
+            if not await call.write(request):
+                break
+        await call.done_writing()
+        answer = await call.read()
+        if answer is None:
+            raise Unavailable("the daemon said nothing", hint="see its log")
+        await call.read()  # how it went comes after the answer
+        return answer
+    finally:
+        call.cancel()
+
+
+async def _many(call: Call, request: Any) -> AsyncIterator[Any]:
+    try:
+        await call.write(request)
+        await call.done_writing()
+        while (answer := await call.read()) is not None:
+            yield answer
+    finally:
+        call.cancel()

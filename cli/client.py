@@ -1,7 +1,8 @@
 """The connection to one daemon: dial what was chosen, speak RPC, explain what goes wrong with the link.
 
-gRPC is imported when a connection is made (`calls` has it), and TLS only for `host:2377`: they are most of a
-client's start. A local socket is tried first by hand, because its errno says more than gRPC does.
+An agent on this host is called on lanes (`cli/lane.py`); gRPC is imported for all others (`cli/channel.py`) and for an
+agent that has no lanes, TLS only for `host:2377`: they are most of a client's start. A local socket is tried first by
+hand, because its errno says more than gRPC does.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from cli.endpoint import Endpoint, Selection, choose
 from shoal.errors import InvalidArgument, PermissionDenied, Unavailable
+from shoal.lane import beside
 
 if TYPE_CHECKING:
     from cli.calls import Calls
+    from cli.carrier import Carrier
     from cli.tunnel import Tunnel
     from shoal.tls import Identity
     from shoal.v1.build_pb2_grpc import BuildServiceAsyncStub
@@ -43,6 +46,13 @@ class Client:
     async def __aenter__(self) -> Client:
         endpoint = self.endpoint = choose(self.selection)
         metadata = [("shoal-node", self.selection.node)] if self.selection.node else []
+        carrier = lanes(endpoint) if endpoint.kind == "unix" else None
+        from cli.calls import Calls
+
+        self._calls = Calls(carrier or await self._channel(endpoint), metadata=metadata, unreachable=self._unreachable)
+        return self
+
+    async def _channel(self, endpoint: Endpoint) -> Carrier:
         if endpoint.kind == "ssh":
             from cli.tunnel import Tunnel  # asyncio's subprocesses are for ssh alone
 
@@ -54,10 +64,9 @@ class Client:
         else:
             target = await _target(endpoint)
         identity = _identity(endpoint) if endpoint.kind == "tcp" else None
-        from cli.calls import Calls
+        from cli.channel import Channel
 
-        self._calls = Calls(target, identity=identity, metadata=metadata, unreachable=self._unreachable)
-        return self
+        return Channel(target, identity)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,7 +120,7 @@ class Client:
         return self._calls
 
     def _unreachable(self, why: str) -> Unavailable:
-        """The error of a call that found nobody; `why` is gRPC's."""
+        """The error of a call that found nobody; `why` is the carrier's."""
         assert self.endpoint is not None
         if self._tunnel is not None and self._tunnel.said():
             why = self._tunnel.said()
@@ -127,6 +136,16 @@ def unreachable(endpoint: Endpoint, why: str) -> Unavailable:
         )
     whom = "Shoal agent" if endpoint.kind == "ssh" else "Shoal manager"
     return Unavailable(f"Cannot connect to the {whom} at {endpoint.host}: {why}", hint="see that it runs there")
+
+
+def lanes(endpoint: Endpoint) -> Carrier | None:
+    """The lanes of the agent at a local socket; None where it has none, or none for us."""
+    from cli.lane import Lanes
+
+    try:
+        return Lanes(beside(endpoint.path))
+    except OSError:  # whatever it is, `knock` finds out what is wrong with the socket itself
+        return None
 
 
 def knock(endpoint: Endpoint) -> None:

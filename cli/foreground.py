@@ -1,7 +1,7 @@
 """A process of a container in the foreground: its bytes here, our keys, signals and window size there.
 
-`run`, `start -a`, `attach` and `exec` hand over an open call and its first message; both kinds of stream have the
-same shape. What is typed is read by a thread, because a file or /dev/null at stdin cannot be polled.
+`run`, `start -a`, `attach` and `exec` hand over an open call (`calls.Call`) and its first message; both kinds of stream
+have the same shape. What is typed is read by a thread, because a file or /dev/null at stdin cannot be polled.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
-import grpc.aio
-
 from cli import terminal
-from cli.client import Client
 from cli.output.screen import write_stderr, write_stdout
 from shoal.errors import Conflict, Unavailable
 from shoal.v1 import engine_pb2
@@ -52,14 +49,14 @@ class Ended(NamedTuple):
     code: int | None
 
 
-async def follow(client: Client, call: Any, opening: Any, manners: Manners) -> Ended:
+async def follow(call: Any, opening: Any, manners: Manners) -> Ended:
     """Send `opening`, then carry bytes both ways until the process ends or the user detaches.
 
     Raises ShoalError for what the daemon refuses (with its exit code), and Unavailable when the link breaks.
     """
     conversation = _Conversation(call, type(opening))
     takes_terminal = manners.tty and manners.stdin and terminal.is_terminal(terminal.STDIN)
-    with contextlib.ExitStack() as stack, client.calls.translated():
+    with contextlib.ExitStack() as stack:
         if takes_terminal:
             stack.enter_context(terminal.raw(terminal.STDIN))
         stack.enter_context(_signals(conversation, manners))
@@ -75,10 +72,11 @@ async def follow(client: Client, call: Any, opening: Any, manners: Manners) -> E
                 return Ended(await listening)
             return Ended(None)
         finally:
-            listening.cancel()
-            if typing is not None:
-                typing.cancel()
-            await conversation.leave()
+            under_way = {each for each in (listening, typing) if each is not None}
+            for each in under_way:
+                each.cancel()
+            await asyncio.wait(under_way)
+            call.cancel()  # the process goes on: only its end, or who kills it, ends it
 
 
 class _Conversation:
@@ -95,20 +93,15 @@ class _Conversation:
 
     def send_soon(self, **fields: Any) -> None:
         """From a signal handler. A call that has ended meanwhile does not mind."""
-        task = asyncio.get_running_loop().create_task(self._send_quietly(self._make(**fields)))
+        task = asyncio.get_running_loop().create_task(self.send(self._make(**fields)))
         self._later.add(task)
         task.add_done_callback(self._later.discard)
-
-    async def _send_quietly(self, message: Any) -> None:
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-            await self.send(message)
 
     async def listen(self, *, until_started: bool) -> int | None:
         """Write what comes until the exit code does; None when `until_started` ended it."""
         while True:
             response = await self._call.read()
-            if response is grpc.aio.EOF:
-                await self._call.code()
+            if response is None:
                 raise Unavailable("the stream ended without an exit code", hint="see 'shoal ps' for what still runs")
             kind = response.WhichOneof("response")
             if kind == "stdout":
@@ -128,17 +121,11 @@ class _Conversation:
         async for data in _stdin():
             passed, done = keys.feed(data)
             if passed:
-                await self._send_quietly(self._make(stdin=passed))
+                await self.send(self._make(stdin=passed))
             if done:
                 self.detached.set()
                 return
-        await self._send_quietly(self._make(stdin_close=True))
-
-    async def leave(self) -> None:
-        """Half-close, which is how the daemon knows a detach from a fault."""
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-            await self._call.done_writing()
-        self._call.cancel()
+        await self.send(self._make(stdin_close=True))
 
 
 async def _stdin() -> AsyncIterator[bytes]:

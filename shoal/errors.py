@@ -16,13 +16,15 @@ which value, and the hint says what to do instead.
         └── CommandNotFound      127
     Compacted                        store: the revision asked for is gone; read again
 
-On the wire an error travels as the status code, the message as details, and `shoal-error`, `shoal-hint` and
-`shoal-exit-code` in the trailing metadata (`shoal.rpc`).
+On the wire an error travels as the status code, the message as details, and `shoal-error`, `shoal-hint-bin` and
+`shoal-exit-code` in the trailing metadata: `trailing_of` and `of_status`, whatever carries it (`shoal.rpc`,
+`shoal.lane`).
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 
 class Code(enum.Enum):
@@ -149,3 +151,38 @@ TREE: dict[str, type[ShoalError]] = {
         CommandNotFound,
     )
 }
+
+# What a status comes to that says nothing more; 1 is CANCELLED, 16 UNAUTHENTICATED.
+_KINDS: dict[int, type[ShoalError]] = {
+    1: Unavailable,
+    Code.INVALID_ARGUMENT.value: InvalidArgument,
+    Code.NOT_FOUND.value: NotFound,
+    Code.FAILED_PRECONDITION.value: Conflict,
+    Code.ALREADY_EXISTS.value: Conflict,
+    Code.PERMISSION_DENIED.value: PermissionDenied,
+    16: PermissionDenied,
+    Code.UNAVAILABLE.value: Unavailable,
+    Code.UNIMPLEMENTED.value: Unsupported,
+    Code.RESOURCE_EXHAUSTED.value: Exhausted,
+    Code.DEADLINE_EXCEEDED.value: DeadlineExceeded,
+}
+
+
+def trailing_of(error: ShoalError) -> tuple[tuple[str, str | bytes], ...]:
+    """What travels beside the status of an error."""
+    return (
+        ("shoal-error", type(error).__name__),
+        ("shoal-hint-bin", error.hint.encode()),
+        ("shoal-exit-code", str(error.exit_code)),
+    )
+
+
+def of_status(code: int, message: str, trailing: Mapping[str, str | bytes]) -> ShoalError:
+    """The error that a server raised, or what the failure of the call itself comes to."""
+    kind = TREE.get(str(trailing.get("shoal-error", "")), _KINDS.get(code, ShoalError))
+    hint = trailing.get("shoal-hint-bin", b"")
+    raised = kind(message, hint=hint.decode(errors="replace") if isinstance(hint, bytes) else hint)
+    exit_code = str(trailing.get("shoal-exit-code", ""))
+    if exit_code.isascii() and exit_code.isdigit():
+        raised.exit_code = int(exit_code)
+    return raised

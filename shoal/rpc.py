@@ -122,7 +122,7 @@ def new_server(
         ("grpc.http2.ping_timeout_ms", int(ping_timeout_s * 1000)),
     ]
     return grpc.aio.server(
-        interceptors=[_Translation(bounds), *interceptors],
+        interceptors=[Translation(bounds), *interceptors],
         options=options,
         maximum_concurrent_rpcs=bounds.calls,
     )
@@ -130,10 +130,18 @@ def new_server(
 
 def listen_locally(server: grpc.aio.Server, path: Path) -> None:
     """Let `server` listen on a unix socket that only root, and whom root gives its group, can open."""
-    # gRPC makes the socket with the process's umask: nobody else may come in between bind and chmod.
+    with opened_by_root(path):
+        server.add_insecure_port(f"unix:{path}")
+
+
+@contextlib.contextmanager
+def opened_by_root(path: Path) -> Iterator[None]:
+    """The unix socket that is made inside can be opened by root alone, and whom root gives its group. Nothing in the
+    block may wait."""
+    # A socket is made with the process's umask: nobody else may come in between bind and chmod.
     before = os.umask(0o177)
     try:
-        server.add_insecure_port(f"unix:{path}")
+        yield
     finally:
         os.umask(before)
     path.chmod(_SOCKET_MODE)
@@ -141,17 +149,8 @@ def listen_locally(server: grpc.aio.Server, path: Path) -> None:
 
 def error_of(error: grpc.aio.AioRpcError) -> ShoalError:
     """The error that the server raised, or what the failure of the call itself comes to."""
-    trailing = dict(error.trailing_metadata() or ())
-    kind = errors.TREE.get(str(trailing.get("shoal-error", "")))
     details = error.details() or error.code().name
-    if kind is None:
-        kind = _KINDS.get(error.code(), ShoalError)
-    hint = trailing.get("shoal-hint-bin", b"")
-    raised = kind(details, hint=hint.decode(errors="replace") if isinstance(hint, bytes) else hint)
-    exit_code = str(trailing.get("shoal-exit-code", ""))
-    if exit_code.isdigit():
-        raised.exit_code = int(exit_code)
-    return raised
+    return errors.of_status(error.code().value[0], details, dict(error.trailing_metadata() or ()))
 
 
 @contextlib.contextmanager
@@ -202,30 +201,12 @@ async def last_word(call: Any) -> AsyncIterator[None]:
         raise
 
 
-_KINDS: dict[grpc.StatusCode, type[ShoalError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgument,
-    grpc.StatusCode.NOT_FOUND: errors.NotFound,
-    grpc.StatusCode.FAILED_PRECONDITION: errors.Conflict,
-    grpc.StatusCode.ALREADY_EXISTS: errors.Conflict,
-    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
-    grpc.StatusCode.UNAUTHENTICATED: errors.PermissionDenied,
-    grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
-    grpc.StatusCode.CANCELLED: errors.Unavailable,
-    grpc.StatusCode.UNIMPLEMENTED: errors.Unsupported,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Exhausted,
-    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
-}
 _STATUSES = {code: grpc.StatusCode[code.name] for code in Code}
 
 
 async def abort(context: Context, error: ShoalError) -> NoReturn:
     """End a call with `error`."""
-    trailing = (
-        ("shoal-error", type(error).__name__),
-        ("shoal-hint-bin", error.hint.encode()),
-        ("shoal-exit-code", str(error.exit_code)),
-    )
-    await context.abort(_STATUSES[error.code], error.message, trailing)
+    await context.abort(_STATUSES[error.code], error.message, errors.trailing_of(error))
     raise AssertionError("abort returned")
 
 
@@ -295,7 +276,7 @@ class Surround(grpc.aio.ServerInterceptor, abc.ABC):
         return make_handler(handler, many if handler.response_streaming else one)
 
 
-class _Translation(grpc.aio.ServerInterceptor):
+class Translation(grpc.aio.ServerInterceptor):
     """Wraps every handler so that what it raises reaches the client as what it is, and what it gets is within
     bounds."""
 

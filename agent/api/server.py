@@ -6,15 +6,18 @@ cluster, and what one host does, for managers, which relay users' calls to the n
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 
+from agent.api.lane import Handlers, Lanes
 from agent.trust import Doorkeeper
 from shoal.forward import Forward
+from shoal.lane import beside
 from shoal.rpc import listen_locally, new_server
 from shoal.tls import Identity, server_credentials
 
@@ -22,20 +25,37 @@ from shoal.tls import Identity, server_credentials
 Service = Callable[[grpc.aio.Server], None]
 
 
+class Local:
+    """What serves this host: gRPC for who comes from afar (ssh), a lane for each call of its own commands."""
+
+    def __init__(self, server: grpc.aio.Server, lanes: Lanes) -> None:
+        self._server = server
+        self._lanes = lanes
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Take no more calls; those under way are cancelled after the grace."""
+        await asyncio.gather(self._server.stop(grace_s), self._lanes.stop(grace_s))
+
+
 async def serve_local(
     path: Path, services: Sequence[Service], relay: grpc.GenericRpcHandler, *, elsewhere: Elsewhere | None = None
-) -> grpc.aio.Server:
-    """Serve on a unix socket that only root, and whom root gives its group, can open."""
+) -> Local:
+    """Serve on a unix socket, and a lane beside it, that only root, and whom root gives its group, can open."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
     # What a killed agent left; that none lives is known by its lock.
     path.unlink(missing_ok=True)
-    server = new_server(interceptors=(elsewhere,) if elsewhere else ())
+    interceptors = (elsewhere,) if elsewhere else ()
+    server, handlers = new_server(interceptors=interceptors), Handlers(interceptors)
     for add in services:
         add(server)
+        add(cast("grpc.aio.Server", handlers))
     server.add_generic_rpc_handlers((relay,))
+    handlers.add_generic_rpc_handlers((relay,))
     listen_locally(server, path)
     await server.start()
-    return server
+    lanes = Lanes(handlers)
+    await lanes.listen(Path(beside(str(path))))
+    return Local(server, lanes)
 
 
 async def serve_peers(

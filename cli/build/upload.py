@@ -6,15 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-import grpc.aio
-
 from cli import credentials
 from cli.build.context import Context
 from cli.build.progress import Progress
 from cli.build.ssh import Lender
 from cli.calls import Calls
 from shoal.errors import ShoalError, Unavailable
-from shoal.rpc import last_word
 from shoal.v1 import build_pb2
 
 _ENTRIES = 5_000
@@ -40,27 +37,21 @@ class Conversation:
 
         Raises what the agent says. Who stops reading ends the build.
         """
-        call = self._calls.builds().BuildImage()
+        call: Any = self._calls.builds().BuildImage()
 
         async def say(number: int, data: bytes) -> None:
             await self._write(call, ssh=build_pb2.SshData(number=number, data=data))
 
         lender = Lender(self._agents, say)
         try:
-            with self._calls.translated():
-                async with last_word(call):
-                    await call.write(build_pb2.BuildImageRequest(open=opening))
-                    for entries in _entries(self._context):
-                        await call.write(build_pb2.BuildImageRequest(entries=entries))
-                    while True:
-                        response: Any = await call.read()
-                        if response is grpc.aio.EOF:
-                            break
-                        if response.WhichOneof("response") == "tar":
-                            yield response.tar
-                        else:
-                            await self._take(call, response, lender)
-                    await call.code()
+            await call.write(build_pb2.BuildImageRequest(open=opening))
+            for entries in _entries(self._context):
+                await call.write(build_pb2.BuildImageRequest(entries=entries))
+            while (response := await call.read()) is not None:
+                if response.WhichOneof("response") == "tar":
+                    yield response.tar
+                else:
+                    await self._take(call, response, lender)
         finally:
             await lender.close()
             call.cancel()
@@ -109,7 +100,8 @@ class Conversation:
                     while True:
                         following = file.read(_CHUNK) if len(piece) == _CHUNK else b""
                         sent = build_pb2.ContextFile(digest=digest, data=piece, last=not following)
-                        await call.write(build_pb2.BuildImageRequest(file=sent))
+                        if not await call.write(build_pb2.BuildImageRequest(file=sent)):
+                            return  # why it ended is read next
                         if not following:
                             break
                         piece = following

@@ -66,7 +66,7 @@ async def execute(
         until_started=flags.detach,
     )
     call = client.containers.ExecContainer()
-    ended = await follow(client, call, engine_pb2.ExecContainerRequest(open=opening), manners)
+    ended = await follow(call, engine_pb2.ExecContainerRequest(open=opening), manners)
     if ended.code is None and not flags.detach:
         print(DETACHED, file=sys.stderr)
     return ended.code or 0

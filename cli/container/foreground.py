@@ -149,7 +149,7 @@ async def attached(
         size=window() if manners.tty else None,
     )
     call = client.containers.AttachContainer()
-    return await follow(client, call, engine_pb2.AttachContainerRequest(open=opening), manners)
+    return await follow(call, engine_pb2.AttachContainerRequest(open=opening), manners)
 
 
 def _manners(flags: ForegroundFlags, *, stdin: bool, tty: bool) -> Manners:

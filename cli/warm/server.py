@@ -32,7 +32,7 @@ _MAX_BYTES = 8 << 20
 _AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GRPC_", "SSL_", "OPENSSL_")
 _IN_STATUS = ("Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp", "Cpus_allowed:")
 _F_SETSIG = 10  # fcntl(2); the module has no name for it
-_MODULES = ("cli.app", "cli.calls", "shoal.v1.build_pb2_grpc")
+_MODULES = ("cli.app", "cli.calls", "cli.lane", "cli.channel")
 
 
 class Command(NamedTuple):
