@@ -1,7 +1,8 @@
 """Daemon: the agent's process. Arguments, one place where all is wired, and the end.
 
 In the foreground, until SIGTERM or SIGINT; then it stops serving, and the containers, the keeper and the manager
-process go on. A part that dies takes the process down: whoever started it starts it again, and it adopts what runs.
+process go on. SIGUSR1 says that it is started again at once, which its manager hears of. A part that dies takes the
+process down: whoever started it starts it again, and it adopts what runs.
 """
 
 from __future__ import annotations
@@ -204,6 +205,8 @@ async def serve(settings: Settings) -> None:
             await ending.wait()
             log.info("ending; containers go on")
             process.notify("STOPPING=1")
+            if ending.for_a_restart:
+                await membership.step_out()
             await server.stop(STOP_SERVING_S)
             paths.agent_socket.unlink(missing_ok=True)
 

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # Stopping a task takes its grace, 10 s unless it says otherwise; what takes longer is swept by the next agent.
 END_S = 120.0
+# An agent starts in two seconds, on a machine that is busy with other things in twenty.
+ABSENCE_S = 60.0
 STOP_SERVING_S = 2.0
 
 
@@ -133,6 +135,11 @@ class Member:
             group.start("session", self._session.run())
             group.start("renewal", self._renewal.run())
             await self._over.wait()
+
+    async def step_out(self) -> None:
+        """Have the manager wait for the next agent of this host rather than call the host dead, whose tasks go on."""
+        if self._restored.is_set():
+            await self._session.goodbye(back_within_s=ABSENCE_S)
 
     async def leave(self, *, forget: Callable[[], None]) -> None:
         """Say goodbye, `forget` who we are, stop and remove every task, take the cluster's networks away. After

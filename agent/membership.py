@@ -271,6 +271,11 @@ class Membership:
         self._leaving = asyncio.ensure_future(self._leave(force))
         await asyncio.shield(self._leaving)
 
+    async def step_out(self) -> None:
+        """This agent ends and is started again: the cluster waits for it."""
+        if self._member is not None:
+            await self._member.step_out()
+
     async def _leave(self, force: bool) -> None:
         await self._step_down(force)
         async with self._turn:

@@ -136,6 +136,7 @@ class Session:
         self._channel: grpc.aio.Channel | None = None
         self._summoned = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._goodbye = wire.Goodbye()
         self._left = asyncio.Event()
 
     @property
@@ -173,8 +174,10 @@ class Session:
             self._roster.summoned(managers)
             self._summoned.set()
 
-    async def goodbye(self) -> None:
-        """Tell the manager that this node leaves, if one can be reached at all; no new stream is made. At most 2 s."""
+    async def goodbye(self, *, back_within_s: float = 0.0) -> None:
+        """Tell the manager that this node leaves, or that its agent is back within a time, if one can be reached at
+        all; no new stream is made. At most 2 s."""
+        self._goodbye = wire.Goodbye(back_within_ns=int(back_within_s * 1e9))
         self._leaving.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
@@ -348,7 +351,7 @@ class Session:
     async def _say_goodbye(self, stream: Stream) -> None:
         """Once this node leaves; the manager then ends the stream."""
         await self._leaving.wait()
-        await stream.say(goodbye=wire.Goodbye())
+        await stream.say(goodbye=self._goodbye)
         await stream.fall_silent()
         await asyncio.Event().wait()
 

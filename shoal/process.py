@@ -57,11 +57,27 @@ def allow_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def asked_to_end() -> asyncio.Event:
-    """Set once SIGTERM or SIGINT came."""
-    ending = asyncio.Event()
+class Ending(asyncio.Event):
+    """Set once this process was asked to end. `for_a_restart`: whoever asked starts it again at once."""
+
+    for_a_restart = False
+
+
+RESTART_SIGNAL = signal.SIGUSR1
+
+
+def asked_to_end() -> Ending:
+    """By SIGTERM or SIGINT, or for a restart by SIGUSR1."""
+    ending = Ending()
+
+    def restart() -> None:
+        ending.for_a_restart = True
+        ending.set()
+
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+        loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(RESTART_SIGNAL, restart)
     return ending
 
 

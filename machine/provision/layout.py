@@ -18,6 +18,7 @@ LINK = "/usr/local/bin/shoal"
 
 UNIT_PATH = "/etc/systemd/system/shoal-agent.service"
 # KillMode: the keeper, the manager and every container are the agent's children, and outlive it.
+# RestartKillSignal: an agent that is restarted says so to its manager, which waits for the next one.
 # Delegate: containers' cgroups are the agent's own (systemd.resource-control(5)).
 UNIT = f"""\
 [Unit]
@@ -32,6 +33,7 @@ ExecStart={CURRENT}/bin/shoal-agent
 Restart=always
 RestartSec=1
 KillMode=process
+RestartKillSignal=SIGUSR1
 Delegate=yes
 TasksMax=infinity
 LimitNOFILE=1048576
@@ -42,7 +44,8 @@ WantedBy=multi-user.target
 """
 
 SCRIPT_PATH = "/etc/init.d/shoal-agent"
-# For hosts without systemd. The loop is the supervisor; `stop` ends it first, then the agent alone.
+# For hosts without systemd. The loop is the supervisor; `stop` ends it first, then the agent alone; `restart` tells the
+# agent, as the unit does.
 SCRIPT = f"""\
 #!/bin/sh
 ### BEGIN INIT INFO
@@ -77,12 +80,12 @@ start)
 stop)
     lives || exit 0
     kill $loop
-    kill $agent 2>/dev/null
+    kill -s ${{2:-TERM}} $agent 2>/dev/null
     while kill -0 $agent 2>/dev/null; do sleep 0.1; done
     rm -f $pids
     ;;
 restart)
-    "$0" stop
+    "$0" stop USR1
     exec "$0" start
     ;;
 status)

@@ -111,7 +111,7 @@ class Connection:
                     channel.exec_command(f"exec sh -c {shlex.quote(text)}")
                 yield channel
             except (OSError, EOFError, paramiko.SSHException) as error:
-                raise Unavailable(f"the connection to {self.hop.shown} broke: {error or 'it ended'}") from error
+                raise Unavailable(f"the connection to {self.hop.shown} broke: {why(error)}") from error
             finally:
                 channel.close()
 
@@ -135,7 +135,7 @@ class Connection:
         try:
             channel = self._transports[-1].open_session(timeout=15)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise Unavailable(f"{self.hop.shown} opens no session: {error or 'the connection ended'}") from error
+            raise Unavailable(f"{self.hop.shown} opens no session: {why(error)}") from error
         channel.settimeout(60)
         return channel
 
@@ -150,14 +150,21 @@ class Connection:
         while ready.encode() not in said:
             data = channel.recv_stderr(4096)
             if not data:
-                why = said.decode(errors="replace").replace(prompt, "").strip()
-                raise PermissionDenied(f"{self.hop.user} cannot be root on {self.hop.address}: {why}")
+                reason = said.decode(errors="replace").replace(prompt, "").strip()
+                raise PermissionDenied(f"{self.hop.user} cannot be root on {self.hop.address}: {reason}")
             said += data
             if said.count(prompt.encode()) > asked:
                 asked += 1
                 if asked > 1:
                     raise PermissionDenied(f"the sudo password of {self.hop.user} on {self.hop.address} is wrong")
                 channel.sendall(f"{self._credentials.sudo_password(self.hop)}\n".encode())
+
+
+def why(error: Exception) -> str:
+    """Of a link that broke: sockets and paramiko often say nothing but a class."""
+    return str(error) or {"EOFError": "the other end hung up", "TimeoutError": "it did not answer in time"}.get(
+        type(error).__name__, type(error).__name__
+    )
 
 
 class Said:
@@ -241,7 +248,7 @@ def _log_in(hop: Hop, link: socket.socket | paramiko.Channel, rules: Rules) -> p
         transport.set_keepalive(15)
     except (OSError, EOFError, paramiko.SSHException) as error:
         transport.close()
-        raise Unavailable(f"{hop.shown} does not speak SSH: {error or 'it hung up'}") from error
+        raise Unavailable(f"{hop.shown} does not speak SSH: {why(error)}") from error
     except BaseException:
         transport.close()
         raise

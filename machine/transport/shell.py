@@ -17,7 +17,7 @@ import paramiko
 
 from machine.provision.layout import LOCK
 from machine.provision.step import Command
-from machine.transport.connection import Connection, streams
+from machine.transport.connection import Connection, streams, why
 from shoal.errors import Conflict, DeadlineExceeded, ShoalError, Unavailable
 
 # A run that was killed leaves the command that it was at: its end is worth waiting for.
@@ -97,7 +97,7 @@ class Shell:
             self._owed = self._count
             raise
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise Unavailable(f"the connection to {self._connection.hop.shown} broke: {error}") from error
+            raise Unavailable(f"the connection to {self._connection.hop.shown} broke: {why(error)}") from error
         if self._owed:
             before = f"{self._secret}-{self._owed}."
             stdout, stderr = (text.partition(before)[2].partition("\n")[2] for text in (stdout, stderr))

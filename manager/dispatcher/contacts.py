@@ -31,10 +31,10 @@ class Contacts:
         self.forget(node_id)
         self._whole[node_id] = Contact(now)
 
-    def broke(self, node_id: str, now: float) -> None:
-        """The stream of a node that is known ended."""
+    def broke(self, node_id: str, now: float, *, back_by: float | None = None) -> None:
+        """The stream of a node that is known ended; its agent may have said that it is back by a certain time."""
         if (contact := self._whole.pop(node_id, None)) is not None:
-            self._broken[node_id] = Contact(contact.heard_at, now)
+            self._broken[node_id] = Contact(contact.heard_at, now, back_by)
 
     def forget(self, node_id: str) -> None:
         self._whole.pop(node_id, None)
@@ -57,6 +57,9 @@ class Contacts:
     def postpone(self, seconds: float) -> None:
         """Everything happened that much later."""
         self._whole = {id: Contact(each.heard_at + seconds) for id, each in self._whole.items()}
-        self._broken = {
-            id: Contact(each.heard_at + seconds, (each.broken_at or 0.0) + seconds) for id, each in self._broken.items()
-        }
+        self._broken = {id: _later(each, seconds) for id, each in self._broken.items()}
+
+
+def _later(contact: Contact, seconds: float) -> Contact:
+    broken_at, back_by = (None if at is None else at + seconds for at in (contact.broken_at, contact.back_by))
+    return Contact(contact.heard_at + seconds, broken_at, back_by)

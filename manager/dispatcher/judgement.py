@@ -15,6 +15,8 @@ from shoal.model.node import Node, NodeState
 GRACE_TIMEOUTS = 2
 # Of the timeout, what is left to an agent whose stream broke off.
 BROKEN_STREAM_SHARE = 2 / 3
+# An agent that ends to be started again has as long as it asks for, but not longer.
+ABSENCE_AT_MOST_S = 120.0
 # More signs of life than this in a second cost a manager too much: its nodes then give them less often, and whether
 # their hosts live is left to the pings of their connections.
 BEATS_PER_S = 250
@@ -25,10 +27,12 @@ RETURNS_PER_S = 100
 
 
 class Contact(msgspec.Struct, frozen=True, gc=False):
-    """The session that a manager has, or had, with a node. Times are monotonic seconds of that manager."""
+    """The session that a manager has, or had, with a node. Times are monotonic seconds of that manager. `back_by`: an
+    agent that ended in good order said when it would be back."""
 
     heard_at: float
     broken_at: float | None = None
+    back_by: float | None = None
 
 
 class Judge(msgspec.Struct, frozen=True, gc=False):
@@ -72,6 +76,8 @@ def deadline_of(
     if holder == judge.node_id:
         if contact is None or contact.heard_at < judge.since:
             return grace
+        if contact.back_by is not None:
+            return contact.back_by
         silent = contact.heard_at + max(judge.timeout_s, judge.patience_s)
         return silent if contact.broken_at is None else min(silent, contact.broken_at + soon)
     if not judge.leads:

@@ -17,7 +17,15 @@ import msgspec
 from manager.control.action import change, commit, touched
 from manager.control.tenure import Tenure
 from manager.dispatcher.contacts import Contacts
-from manager.dispatcher.judgement import BEATS_MISSED, RETURNS_PER_S, Judge, deadline_of, heartbeat_s, is_elsewhere
+from manager.dispatcher.judgement import (
+    ABSENCE_AT_MOST_S,
+    BEATS_MISSED,
+    RETURNS_PER_S,
+    Judge,
+    deadline_of,
+    heartbeat_s,
+    is_elsewhere,
+)
 from manager.store.base import Store
 from manager.store.mirror import Mirror
 from shoal import defaults
@@ -110,12 +118,16 @@ class Liveness:
         """Another manager holds the node's session now."""
         self._contacts.forget(node_id)
 
-    async def left(self, node_id: str) -> None:
-        """The agent said goodbye."""
-        self.moved(node_id)
-        await self._settle(
-            node_id, NodeState.DOWN, "its agent said goodbye", unless=lambda: self._is_elsewhere(node_id)
-        )
+    async def left(self, node_id: str, *, back_within_s: float = 0.0) -> None:
+        """The agent said goodbye, for good or for a while."""
+        state, message = NodeState.DOWN, "its agent said goodbye"
+        if back_within_s > 0:
+            now = self._clock.monotonic()
+            self._contacts.broke(node_id, now, back_by=now + min(back_within_s, ABSENCE_AT_MOST_S))
+            state, message = NodeState.UNKNOWN, "its agent is being started again"
+        else:
+            self.moved(node_id)
+        await self._settle(node_id, state, message, unless=lambda: self._is_elsewhere(node_id))
 
     async def run(self) -> None:
         """Find the dead, for as long as the manager lives."""

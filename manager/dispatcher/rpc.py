@@ -270,7 +270,7 @@ class DispatcherService(DispatcherServiceServicer):
             case "goodbye":
                 session.said_goodbye = True
                 await self._status.flush()
-                await self._liveness.left(node_id)
+                await self._liveness.left(node_id, back_within_s=request.goodbye.back_within_ns / 1e9)
             case other:
                 raise InvalidArgument(f"a session does not take {other or 'an empty message'} here")
 

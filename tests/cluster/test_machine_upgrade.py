@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,30 +44,31 @@ class Visitor:
     """Asks the published port of every host over and over, and notes what is not answered."""
 
     def __init__(self, desk: Desk) -> None:
-        self._desk = desk
         self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
+        self._threads = [threading.Thread(target=self._ask, args=(each,)) for each in desk.lab.addresses.values()]
         self.asked = 0
-        # curl's exit codes.
-        self.failed: list[int] = []
+        self.failed: list[str] = []
 
     def __enter__(self) -> Visitor:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._enough.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _ask(self) -> None:
-        while not self._enough.is_set():
-            for address in self._desk.lab.addresses.values():
+    def _ask(self, address: str) -> None:
+        # Some hundred connections in a second find what takes milliseconds.
+        while not self._enough.wait(0.005):
+            self.asked += 1
+            try:
                 # On a busy machine an answer may take seconds; one that never comes, or is refused, has failed.
-                argv = ["curl", "-s", "-f", "-m", "20", f"http://{address}:{PORT}/"]
-                code = subprocess.run(argv, capture_output=True).returncode
-                self.asked += 1
-                if code:
-                    self.failed.append(code)
+                with urllib.request.urlopen(f"http://{address}:{PORT}/", timeout=20) as answer:
+                    answer.read()
+            except OSError as error:
+                self.failed.append(f"{address}: {error}")
 
 
 def containers(desk: Desk) -> dict[str, str]:
@@ -104,8 +105,7 @@ def test_containers_and_traffic_go_on_through_an_upgrade_and_the_way_back(nodes:
     assert containers(nodes) == running
     assert agents(nodes) != before
     assert visitor.asked > 20
-    # Single connections are refused within the moment in which an agent starts; a restart's length of them never.
-    assert len(visitor.failed) < visitor.asked / 100, f"{visitor.failed} of {visitor.asked}"
+    assert not visitor.failed, f"{len(visitor.failed)} of {visitor.asked}: {visitor.failed[:9]}"
     available = nodes.lab.shoal("n1", "node", "ls", "--format", "{{.Availability}}")
     assert set(available.splitlines()) == {"Active"}
 

@@ -397,6 +397,13 @@ async def test_says_goodbye_and_does_not_come_back(connect: Connect, manager: Ma
     assert manager.streams.empty()
 
 
+async def test_says_when_its_agent_will_be_back(connect: Connect, manager: Manager) -> None:
+    agent = connect()
+    stream = await manager.session()
+    await agent.session.goodbye(back_within_s=60)
+    assert (await stream.next("goodbye")).back_within_ns == 60_000_000_000
+
+
 async def test_goodbye_without_a_manager_returns_at_once(connect: Connect) -> None:
     agent = connect("127.0.0.1:1")
     async with asyncio.timeout(1):

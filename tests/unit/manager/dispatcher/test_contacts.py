@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from manager.dispatcher.contacts import Contacts
 from manager.dispatcher.judgement import Contact
 
 NODES = ("a", "b", "c", "d")
-EVENTS = st.tuples(st.sampled_from(("heard", "broke", "forget", "postpone", "keep")), st.sampled_from(NODES))
+EVENTS = st.tuples(st.sampled_from(("heard", "broke", "away", "forget", "postpone", "keep")), st.sampled_from(NODES))
 
 
 def after(events: list[tuple[str, str]]) -> tuple[Contacts, dict[str, Contact]]:
@@ -24,13 +25,17 @@ def after(events: list[tuple[str, str]]) -> tuple[Contacts, dict[str, Contact]]:
                 contacts.broke(id, now)
                 if id in plain and plain[id].broken_at is None:
                     plain[id] = Contact(plain[id].heard_at, now)
+            case "away":
+                contacts.broke(id, now, back_by=now + 9)
+                if id in plain and plain[id].broken_at is None:
+                    plain[id] = Contact(plain[id].heard_at, now, now + 9)
             case "forget":
                 contacts.forget(id)
                 plain.pop(id, None)
             case "postpone":
                 contacts.postpone(0.5)
                 plain = {
-                    each: Contact(was.heard_at + 0.5, None if was.broken_at is None else was.broken_at + 0.5)
+                    each: Contact(*(None if at is None else at + 0.5 for at in msgspec.structs.astuple(was)))
                     for each, was in plain.items()
                 }
             case "keep":

@@ -12,7 +12,7 @@ import pytest
 
 from manager.control.action import change, commit, create, touched
 from manager.control.tenure import LEASE_S, Tenure
-from manager.dispatcher.judgement import GRACE_TIMEOUTS
+from manager.dispatcher.judgement import ABSENCE_AT_MOST_S, GRACE_TIMEOUTS
 from manager.dispatcher.liveness import Liveness
 from manager.store.base import Conflict, Put, Txn
 from manager.store.mirror import Mirror
@@ -213,6 +213,33 @@ async def test_a_goodbye_is_an_end_at_once(watch: Watch) -> None:
     await watch.liveness.connected("w1", DESCRIPTION)
     await watch.liveness.left("w1")
     assert (watch.state(), watch.gone) == (NodeState.DOWN, [])
+
+
+async def test_an_agent_that_is_started_again_has_as_long_as_it_asked_for(watch: Watch) -> None:
+    await watch.liveness.connected("w1", DESCRIPTION)
+    await watch.liveness.left("w1", back_within_s=60)
+    assert (watch.state(), watch.holder()) == (NodeState.UNKNOWN, "m1")
+    await watch.advance(59)
+    assert watch.state() is NodeState.UNKNOWN
+    await watch.advance(2)
+    assert watch.state() is NodeState.DOWN
+
+
+async def test_an_agent_that_is_started_again_is_ready_once_it_calls(watch: Watch) -> None:
+    await watch.liveness.connected("w1", DESCRIPTION)
+    await watch.liveness.left("w1", back_within_s=60)
+    await watch.liveness.connected("w1", DESCRIPTION)
+    assert watch.state() is NodeState.READY
+    watch.liveness.broken("w1")
+    await watch.advance(TIMEOUT_S)
+    assert watch.state() is NodeState.DOWN
+
+
+async def test_nobody_is_waited_for_without_end(watch: Watch) -> None:
+    await watch.liveness.connected("w1", DESCRIPTION)
+    await watch.liveness.left("w1", back_within_s=1e6)
+    await watch.advance(ABSENCE_AT_MOST_S + 1)
+    assert watch.state() is NodeState.DOWN
 
 
 async def test_a_full_disk_delays_the_news_and_ends_nothing(watch: Watch) -> None:
