@@ -27,6 +27,7 @@ from agent.api.server import Elsewhere, Service, serve_local, serve_peers
 from agent.api.summon import SummonService
 from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
+from agent.api.usage import Usage
 from agent.api.volume import VolumeService
 from agent.build.builder import Builder
 from agent.certificate import Credentials
@@ -177,7 +178,8 @@ async def serve(settings: Settings) -> None:
             containers=containers, images=images, networks=networks, serve=for_peers, dial=peer_sources, clock=clock
         )
         membership = Membership(paths, database, rooms, default_address=settings.address)
-        servicer = SystemService(System(paths, containers, images, membership, chronicle, settings.runtimes))
+        usage = Usage(images, containers, volumes, builder)
+        servicer = SystemService(System(paths, containers, images, membership, chronicle, usage, settings.runtimes))
         system.append(lambda server: engine_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server))
         swarm = SwarmService(membership)
 

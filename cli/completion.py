@@ -107,7 +107,9 @@ def _noun(path: str) -> str:
     """What the arguments of a command are."""
     module = COMMANDS[path].function.partition(":")[0].removeprefix("cli.")
     verb = path.rpartition(" ")[2]
-    if verb in ("run", "create", "rmi", "tag", "pull") and not path.startswith(("network", "volume", "service")):
+    if verb in ("run", "create", "rmi", "tag", "pull", "save", "history") and not path.startswith(
+        ("network", "volume", "service")
+    ):
         return "image"
     noun = path.partition(" ")[0]
     return noun if noun in _LISTS else module.partition(".")[0]

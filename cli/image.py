@@ -1,4 +1,4 @@
-"""Commands on images of this host: `images`, `import`, `load`, `tag`, `rmi`. Those that need a registry are in
+"""Commands on images of this host: `images`, `import`, `load`, `save`, `tag`, `rmi`. Those that need a registry are in
 `distribution`."""
 
 import sys
@@ -8,14 +8,15 @@ from typing import Annotated
 
 import typer
 
-from cli.archive import archive, chunks
+from cli.archive import archive, chunks, save_to
 from cli.client import Client
 from cli.command import Arguments, command, flag, switch
 from cli.listing import ListFlags
 from cli.output import words
+from cli.output.sending import Sending
 from cli.output.table import Row
 from cli.parse import pair
-from shoal.errors import InvalidArgument, NotFound, ShoalError, Unsupported
+from shoal.errors import InvalidArgument, NotFound, ShoalError
 from shoal.ids import short
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import Image
@@ -82,8 +83,6 @@ async def import_(
     platform: Annotated[str, flag("--platform", help="Set the platform of the image (linux/amd64)")] = "",
 ) -> None:
     """Import the contents from a tarball to create a filesystem image"""
-    if "://" in file:
-        raise Unsupported(f"import from a URL is not supported yet: {file}", hint=f"curl -L {file} | shoal import -")
     opening = engine_pb2.ImportOpen(
         reference=reference, message=message or f"Imported from {file}", changes=change, platform=platform
     )
@@ -102,21 +101,35 @@ async def import_(
 async def load(
     client: Client,
     input: Annotated[str, flag("-i", "--input", help="Read from tar archive file, instead of STDIN")] = "-",
-    quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress the load output")] = False,
+    quiet: Annotated[bool, switch("-q", "--quiet", help="Do not draw how far the load is")] = False,
 ) -> None:
     """Load images from a tar archive or STDIN"""
     if input == "-" and sys.stdin.isatty():
         raise InvalidArgument("requested load from stdin, but stdin is empty", hint="give a file with -i")
     with archive(input) as source:
+        sending = None if quiet else Sending(sys.stdout, source, label="Loading")
 
         async def requests() -> AsyncIterator[engine_pb2.LoadImagesRequest]:
             async for chunk in chunks(source):
+                if sending is not None:
+                    sending.went(len(chunk))
                 yield engine_pb2.LoadImagesRequest(chunk=chunk)
 
         answer = await client.images.LoadImages(requests())
-    if not quiet:
-        for each in answer.images:
-            print(f"Loaded image: {each.reference}" if each.reference else f"Loaded image ID: {each.image_id}")
+    for each in answer.images:
+        print(f"Loaded image: {each.reference}" if each.reference else f"Loaded image ID: {each.image_id}")
+
+
+@command("[OPTIONS] IMAGE [IMAGE...]", examples=["shoal save -o web.tar web:1", "shoal save web | gzip > web.tar.gz"])
+async def save(
+    client: Client,
+    images: Arguments,
+    output: Annotated[str, flag("-o", "--output", help="Write to a file, instead of STDOUT")] = "",
+) -> None:
+    """Save one or more images to a tar archive (streamed to STDOUT by default)"""
+    await save_to(
+        output, (each.chunk async for each in client.images.SaveImages(engine_pb2.SaveImagesRequest(references=images)))
+    )
 
 
 @command("SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", examples=["shoal tag web:1 registry.local/web:1"])

@@ -15,6 +15,8 @@ from shoal.v1 import engine_pb2
 
 # Docker's filter for what became its flag.
 _ALL = ("all=1", "all=true")
+_NOT_DANGLING = {"dangling=false", "dangling=0"}
+_DANGLING = {"dangling=true", "dangling=1", *_NOT_DANGLING}
 
 
 class PruneFlags(Flags):
@@ -56,8 +58,31 @@ async def networks(client: Client, flags: PruneFlags) -> None:
     """Remove all unused networks"""
     confirm("This will remove all custom networks not used by at least one container.", flags)
     request = engine_pb2.PruneLocalNetworksRequest(filters=filters(flags.filter))
-    if names := (await client.networks.PruneLocalNetworks(request)).networks:
-        print("\n".join(["Deleted Networks:", *names, ""]))
+    announce("Deleted Networks:", (await client.networks.PruneLocalNetworks(request)).networks)
+
+
+@command("[OPTIONS]", examples=["shoal image prune", "shoal image prune -a -f --filter until=24h"])
+async def images(
+    client: Client,
+    flags: PruneFlags,
+    all: Annotated[bool, switch("-a", "--all", help="Remove all unused images, not just dangling ones")] = False,
+) -> None:
+    """Remove unused images"""
+    texts = [each for each in flags.filter if each not in _DANGLING]
+    all = all or _NOT_DANGLING.intersection(flags.filter) != set()
+    which = "all images without at least one container associated to them" if all else "all dangling images"
+    confirm(f"This will remove {which}.", flags)
+    answer = await client.images.PruneImages(engine_pb2.PruneImagesRequest(all=all, filters=filters(texts)))
+    tell("Deleted Images:", gone(answer), answer.reclaimed_bytes)
+
+
+def gone(answer: engine_pb2.PruneImagesResponse) -> list[str]:
+    """In docker's words, image by image."""
+    return [
+        line
+        for image in answer.images
+        for line in (*(f"untagged: {each}" for each in image.untagged), *(f"deleted: {each}" for each in image.deleted))
+    ]
 
 
 def confirm(warning: str, flags: PruneFlags) -> None:
@@ -81,7 +106,14 @@ def filters(texts: Iterable[str]) -> list[engine_pb2.Filter]:
 
 def tell(title: str, removed: Iterable[str], freed_bytes: int) -> None:
     """In docker's layout."""
-    names = list(removed)
-    if names:
+    announce(title, removed)
+    total(freed_bytes)
+
+
+def announce(title: str, removed: Iterable[str]) -> None:
+    if names := list(removed):
         print("\n".join([title, *names, ""]))
+
+
+def total(freed_bytes: int) -> None:
     print(f"Total reclaimed space: {words.decimal_size(freed_bytes, 4)}")

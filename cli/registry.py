@@ -68,6 +68,8 @@ _CONTAINER = {
 _IMAGE = {
     "pull": (COMMON, "Download an image from a registry", "distribution:pull"),
     "push": (COMMON, "Upload an image to a registry", "distribution:push"),
+    "history": (OTHER, "Show the history of an image", "history:history"),
+    "save": (OTHER, "Save one or more images to a tar archive (streamed to STDOUT by default)", "image:save"),
     "import": (OTHER, "Import the contents from a tarball to create a filesystem image", "image:import_"),
     "load": (OTHER, "Load images from a tar archive or STDIN", "image:load"),
     "tag": (OTHER, "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image:tag"),
@@ -86,6 +88,7 @@ _VERBS = {
         "ls": ("List images", "cli.image:ls"),
         "rm": ("Remove one or more images", "cli.image:remove"),
         "inspect": ("Display detailed information on one or more images", "cli.inspect:image"),
+        "prune": ("Remove unused images", "cli.prune:images"),
     },
     "machine": {
         "apply": ("Make hosts nodes of one cluster, as an inventory says", "cli.machine.apply:apply"),
@@ -182,7 +185,9 @@ _VERBS = {
         "rm": ("Revoke one or more join tokens; nodes that joined with them stay", "cli.token:remove"),
     },
     "system": {
+        "df": ("Show disk usage", "cli.disk:df"),
         "info": ("Display system-wide information", "cli.system:info"),
+        "prune": ("Remove unused data", "cli.tidying:prune"),
         "events": ("Get real time events from the server", "cli.events:events"),
     },
     "context": {
@@ -246,9 +251,10 @@ EXAMPLES = {
 
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
-    """compose, config, history, plugin, save, machine kill, machine regenerate-certs,
-    machine restart, machine start, machine stop,
-    secret, stack, image history, image prune, image save, volume update, system df,
-    system prune, context export, context import, context update""".replace("\n   ", "").split(", "),
+    (
+        "compose", "config", "context export", "context import", "context update", "machine kill",
+        "machine regenerate-certs", "machine restart", "machine start", "machine stop", "plugin", "secret", "stack",
+        "volume update",
+    ),
     _LATER,
-)
+)  # fmt: skip

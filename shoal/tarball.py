@@ -93,6 +93,18 @@ def marker(name: str) -> bytes:
     return _bytes(info)
 
 
+def file_header(name: str, size_bytes: int) -> bytes:
+    """Before a file of nobody's in particular and of no time; so many bytes follow, then `padding`."""
+    info = tarfile.TarInfo(name)
+    info.size = size_bytes
+    return _bytes(info)
+
+
+def padding(size_bytes: int) -> bytes:
+    """Behind a file of that size."""
+    return bytes(-size_bytes % _BLOCK)
+
+
 def _file(path: str, info: tarfile.TarInfo) -> Iterator[bytes]:
     """As many bytes as the header says, whatever becomes of the file meanwhile."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -111,8 +123,7 @@ def _file(path: str, info: tarfile.TarInfo) -> Iterator[bytes]:
             yield piece
     finally:
         os.close(descriptor)
-    if info.size % _BLOCK:
-        yield bytes(_BLOCK - info.size % _BLOCK)
+    yield padding(info.size)
 
 
 def _xattrs(path: str) -> dict[str, str]:

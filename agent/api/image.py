@@ -4,18 +4,22 @@ bytes in."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 
+from agent.api.upload import heard_out
+from agent.container.prune import chooser
 from agent.image.images import Images
 from agent.image.removal import User
 from agent.image.source import Progress, Report
 from agent.registry.auth import Credentials
 from shoal import codec
 from shoal.errors import InvalidArgument
+from shoal.model.image import Image
 from shoal.reference import DEFAULT_DOMAIN
 from shoal.v1 import engine_pb2 as wire
 from shoal.v1 import types_pb2
@@ -108,19 +112,21 @@ class ImageService(ImageServiceServicer):
         if first is None or first.WhichOneof("request") != "open":
             raise InvalidArgument("an import begins with what is to be imported (`open`)")
         wanted = first.open
-        image_id = await self._images.import_image(
-            _import_chunks(requests),
-            reference=wanted.reference,
-            message=wanted.message,
-            changes=list(wanted.changes),
-            platform=wanted.platform,
-        )
+        async with heard_out(requests):
+            image_id = await self._images.import_image(
+                _import_chunks(requests),
+                reference=wanted.reference,
+                message=wanted.message,
+                changes=list(wanted.changes),
+                platform=wanted.platform,
+            )
         return wire.ImportImageResponse(image_id=image_id)
 
     async def LoadImages(
         self, requests: AsyncIterator[wire.LoadImagesRequest], _context: Context
     ) -> wire.LoadImagesResponse:
-        loaded = await self._images.load(_load_chunks(requests))
+        async with heard_out(requests):
+            loaded = await self._images.load(_load_chunks(requests))
         return wire.LoadImagesResponse(
             images=[wire.LoadedImage(reference=reference, image_id=image_id) for reference, image_id in loaded]
         )
@@ -130,8 +136,33 @@ class ImageService(ImageServiceServicer):
         return wire.TagImageResponse()
 
     async def RemoveImage(self, request: wire.RemoveImageRequest, _context: Context) -> wire.RemoveImageResponse:
-        untagged, deleted = await self._images.remove(request.reference, force=request.force, users=self._users)
-        return wire.RemoveImageResponse(untagged=untagged, deleted=deleted)
+        removed = await self._images.remove(request.reference, force=request.force, users=self._users)
+        return wire.RemoveImageResponse(untagged=removed.untagged, deleted=removed.deleted)
+
+    async def PruneImages(self, request: wire.PruneImagesRequest, _context: Context) -> wire.PruneImagesResponse:
+        named = chooser([(each.key, each.value) for each in request.filters])
+
+        def chosen(image: Image) -> bool:
+            return named(image.config.labels, image.meta.created_at_ns)
+
+        removed = await self._images.prune(all=request.all, chosen=chosen, users=self._users)
+        return wire.PruneImagesResponse(
+            images=[wire.RemoveImageResponse(untagged=each.untagged, deleted=each.deleted) for each in removed],
+            reclaimed_bytes=sum(each.freed_bytes for each in removed),
+        )
+
+    async def SaveImages(
+        self, request: wire.SaveImagesRequest, _context: Context
+    ) -> AsyncIterator[wire.SaveImagesResponse]:
+        async with contextlib.aclosing(self._images.save(request.references)) as pieces:
+            async for piece in pieces:
+                yield wire.SaveImagesResponse(chunk=piece)
+
+    async def GetImageHistory(
+        self, request: wire.GetImageHistoryRequest, _context: Context
+    ) -> wire.GetImageHistoryResponse:
+        lines = self._images.history(request.reference)
+        return wire.GetImageHistoryResponse(lines=[codec.to_wire(each, wire.HistoryLine) for each in lines])
 
     async def GetImage(self, request: wire.GetImageRequest, _context: Context) -> wire.GetImageResponse:
         image = await self._images.get(request.reference)

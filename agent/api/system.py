@@ -51,6 +51,10 @@ class Events(Protocol):
     ) -> AsyncIterator[Sequence[Event]]: ...
 
 
+class DiskUsage(Protocol):
+    async def measured(self) -> wire.GetDiskUsageResponse: ...
+
+
 class System(msgspec.Struct, frozen=True):
     """What the service asks."""
 
@@ -59,6 +63,7 @@ class System(msgspec.Struct, frozen=True):
     images: ImageRoom
     membership: MembershipRoom
     events: Events
+    usage: DiskUsage
     runtimes: Runtimes = Runtimes()
 
 
@@ -99,6 +104,9 @@ class SystemService(SystemServiceServicer):
             runtimes=sorted(self._system.runtimes.programs),
             default_runtime=self._system.runtimes.default,
         )
+
+    async def GetDiskUsage(self, _request: wire.GetDiskUsageRequest, _context: Context) -> wire.GetDiskUsageResponse:
+        return await self._system.usage.measured()
 
     async def WatchEvents(
         self, request: wire.WatchEventsRequest, _context: Context

@@ -37,6 +37,7 @@ from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime
 from shoal.clock import Clock
 from shoal.errors import TREE, InvalidArgument, ShoalError
+from shoal.model.base import Value
 from shoal.model.health import HealthCheck
 from shoal.settings import Paths
 
@@ -48,6 +49,17 @@ class Pruned(msgspec.Struct, frozen=True):
 
     titles: tuple[str, ...]
     freed_bytes: int
+
+
+class Kept(Value, frozen=True):
+    """What a step left, by its key. `shared`: an image has that layer too."""
+
+    id: str
+    title: str
+    size_bytes: int
+    made_at_ns: int
+    used_at_ns: int
+    shared: bool
 
 
 class Builder:
@@ -164,6 +176,22 @@ class Builder:
             layers=solved.layers,
             made=solved.made,
         )
+
+    def usage(self) -> list[Kept]:
+        """What steps left, the last used first."""
+        cache, images = self._tools.cache, self._tools.images
+        kept = [
+            Kept(
+                id=key,
+                title=each.title,
+                size_bytes=each.layer.size_bytes,
+                made_at_ns=each.made_at_ns,
+                used_at_ns=each.used_at_ns,
+                shared=images.workbench.in_image(each.layer),
+            )
+            for key, each in cache.entries().items()
+        ]
+        return sorted(kept, key=lambda each: -each.used_at_ns)
 
     async def prune(self, *, unused_s: int) -> Pruned:
         """Forget the steps that were not used for so long, files of contexts and what cache mounts keep. What builds

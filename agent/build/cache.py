@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -62,6 +62,10 @@ class Cache:
             return None
         found = self._entries[key] = msgspec.structs.replace(found, used_at_ns=now_ns)
         return found
+
+    def entries(self) -> Mapping[str, Entry]:
+        """By key, whose layers are still here."""
+        return {key: each for key, each in self._entries.items() if self._images.workbench.has(each.layer)}
 
     def put(self, key: str, entry: Entry) -> None:
         self._entries[key] = entry

@@ -16,6 +16,7 @@ from agent.image import manifest as manifests
 from agent.image import tar
 from agent.image.compression import ChunkReader, Compression, decompress, detect
 from agent.image.content import Content
+from agent.image.contents import CONTAINERD_NAME, OCI_NAME
 from agent.image.manifest import Descriptor
 from agent.image.pull import Target
 from shoal import reference as references
@@ -24,8 +25,6 @@ from shoal.reference import Reference
 
 _MAX_MEMBERS = 20_000
 _MAX_LINKS = 20
-_CONTAINERD_NAME = "io.containerd.image.name"
-_OCI_NAME = "org.opencontainers.image.ref.name"
 _SUFFIX = {Compression.GZIP: "+gzip", Compression.ZSTD: "+zstd"}
 
 
@@ -177,7 +176,7 @@ def _oci(members: Members) -> list[Saved]:
 
 def _names(annotations: dict[str, str]) -> tuple[Reference, ...]:
     """containerd's annotation is a full name; OCI's may be, or a tag alone, which names nothing."""
-    name = annotations.get(_CONTAINERD_NAME) or annotations.get(_OCI_NAME, "")
+    name = annotations.get(CONTAINERD_NAME) or annotations.get(OCI_NAME, "")
     if "/" not in name and ":" not in name:
         return ()
     return (references.parse(name).with_default_tag(),)

@@ -38,7 +38,7 @@ class Committer:
     async def bring(self, chunks: AsyncIterator[bytes], base: Record, document: Document, commit: Commit) -> Record:
         """The image of `base`, whose configuration is `document`, with one more layer: the gzipped tar that `chunks`
         stream. Complete on disk and not yet in the catalog. Raises ShoalError."""
-        below = await self._puller.manifest(base, document)
+        below, _ = await self._puller.manifest(base, document)
         blob = await incoming.store(chunks, self._content, self._threads)
         stop = threading.Event()
         diff_id = await self._threads.run(lambda: self._diff_id(blob, stop), stop=stop.set)

@@ -46,7 +46,7 @@ class FreshLayers:
 
     async def of(self, record: Record, document: Document) -> tuple[Layer, ...]:
         """The layers of an image that is here, bottom first."""
-        manifest = await self._puller.manifest(record, document)
+        manifest, _ = await self._puller.manifest(record, document)
         told = zip(manifest.layers, record.diff_ids, record.chain_ids, record.layer_sizes, strict=True)
         return tuple(
             Layer(diff_id, chain_id, each.digest, each.media_type, each.size, size_bytes)

@@ -15,23 +15,24 @@ from pathlib import Path
 
 import msgspec
 
-from agent.image import archive, catalog, change, filter, incoming, removal
+from agent.image import archive, catalog, change, contents, filter, incoming, lookup, removal
 from agent.image import platform as platforms
-from agent.image.catalog import Catalog, Name
+from agent.image.catalog import Catalog, Name, Record
 from agent.image.commit import Commit, Committer
 from agent.image.compressed import Compressor
 from agent.image.content import Content
 from agent.image.download import read_document
 from agent.image.fresh import FreshLayers
-from agent.image.gc import Collector, needed
+from agent.image.gc import Collector
 from agent.image.holdings import Holdings
 from agent.image.lookup import Found
 from agent.image.outgoing import Outgoing
 from agent.image.pull import Puller, Target, Wanted, at_hand
 from agent.image.push import Pusher
 from agent.image.remote import Remote
+from agent.image.removal import Removal, Removed, Users, nobody
 from agent.image.rootfs import Importer, Rootfs
-from agent.image.snapshot import Snapshots, name_of
+from agent.image.snapshot import Snapshots
 from agent.image.source import BlobSource, Progress, Report, silent
 from agent.image.threads import Threads
 from agent.image.workbench import Workbench
@@ -44,7 +45,7 @@ from shoal.clock import Clock, SystemClock
 from shoal.errors import InvalidArgument, NotFound
 from shoal.files import sweep_unfinished
 from shoal.model.event import Tell, to_nobody
-from shoal.model.image import Image, ImageConfig
+from shoal.model.image import HistoryLine, Image, ImageConfig, ImageUsage
 from shoal.reference import Reference
 
 __all__ = ["BlobSource", "Commit", "Credentials", "Images", "Progress", "Pulled"]
@@ -85,7 +86,7 @@ class Images:
         self._puller = Puller(content, snapshots, threads=threads, clock=clock)
         self._importer = Importer(content, snapshots, self._puller, threads=threads, clock=clock)
         self._committer = Committer(content, self._puller, threads=threads, clock=clock)
-        self._outgoing = Outgoing(content, holdings, threads=threads)
+        self._outgoing = Outgoing(content, holdings, self._puller, threads=threads)
         self.fresh = FreshLayers(content, snapshots, self._puller, threads=threads)
         self.workbench = Workbench(self.fresh, holdings, self._collector)
         pusher = Pusher(
@@ -238,35 +239,35 @@ class Images:
         await self._holdings.enter([], {name.key: Name(found.record.id, found.digest)})
         self._holdings.happened("tag", found.record.id, name.familiar)
 
-    async def remove(
-        self,
-        reference: str,
-        *,
-        force: bool = False,
-        users: Callable[[str], Sequence[removal.User]] = lambda _: [],
-    ) -> tuple[list[str], list[str]]:
-        """Take a name or an image away, by docker's rules: (untagged, deleted). `users` tells the containers made from
-        an image id."""
+    async def remove(self, reference: str, *, force: bool = False, users: Users = nobody) -> Removed:
+        """Take a name or an image away, by docker's rules. `users` tells the containers made from an image id."""
         async with self._holdings.changing:
             found = self._holdings.find(reference)
-            record = found.record
-            decided = removal.decide(
-                self._holdings.catalog, record, named=found.name, force=force, users=users(record.id)
-            )
-            after = self._holdings.catalog.without_names(decided.untag)
-            if decided.delete:
-                after = after.without_image(record.id)
-            await self._holdings.save(after)
+            catalog, record = self._holdings.catalog, found.record
+            decided = removal.decide(catalog, record, named=found.name, force=force, users=users(record.id))
+            removed = await self._remove(record, decided)
         await self._collector.sweep()
-        untagged = [references.parse(name).familiar for name in decided.untag]
-        for name in untagged:
+        return removed
+
+    async def prune(self, *, all: bool, chosen: Callable[[Image], bool], users: Users) -> list[Removed]:
+        """Take away what `chosen` picks of the images that nobody uses: those without a tag, or `all`."""
+        removed = []
+        async with self._holdings.changing:
+            for record, decided in removal.unused(self._holdings.catalog, all=all, users=users):
+                if chosen(self._holdings.shown(Found(record, record.digest))):
+                    removed.append(await self._remove(record, decided))
+        await self._collector.sweep()
+        return removed
+
+    async def _remove(self, record: Record, decided: Removal) -> Removed:
+        after = removal.applied(self._holdings.catalog, record, decided)
+        await self._holdings.save(after)
+        removed = removal.outcome(record, decided, after)
+        for name in removed.untagged:
             self._holdings.happened("untag", record.id, name)
         if decided.delete:
             self._holdings.happened("delete", record.id)
-        if not decided.delete:
-            return untagged, []
-        kept = needed(after)[1]
-        return untagged, [record.id, *(each for each in reversed(record.chain_ids) if name_of(each) not in kept)]
+        return removed
 
     # ---- looking ------------------------------------------------------------------------------------
 
@@ -284,12 +285,27 @@ class Images:
             images, reference, filters, find=lambda value: self._holdings.shown(self._holdings.find(value))
         )
 
+    def history(self, reference: str) -> Sequence[HistoryLine]:
+        """How an image came about, the last instruction first. Raises NotFound."""
+        found = self._holdings.find(reference)
+        return lookup.history(self._holdings.shown(found), found.record, self._holdings.document(found.record.id))
+
+    def usage(self) -> tuple[Sequence[ImageUsage], int]:
+        """What each image takes of the disk, newest first, and what all together take."""
+        return lookup.usage(self._holdings.catalog, self._holdings.shown)
+
     def layers(self, image_id: str) -> tuple[str, ...]:
         """The unpacked directories of an image, top first: overlayfs' lowerdirs."""
         record = self._holdings.catalog.images.get(image_id)
         if record is None:
             raise NotFound(f"No such image: {image_id}")
         return tuple(self._snapshots.path(chain_id) for chain_id in reversed(record.chain_ids))
+
+    async def save(self, asked: Sequence[str]) -> AsyncGenerator[bytes, None]:
+        """An archive of the images that are `asked` for, with their names. Raises NotFound."""
+        async with self.working():
+            async for piece in self._outgoing.save(contents.asked(self._holdings.catalog, asked)):
+                yield piece
 
     # ---- for other nodes ----------------------------------------------------------------------------
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 
 from agent.image.catalog import Catalog, Record
-from agent.image.manifest import Document
+from agent.image.manifest import Document, parse_time
 from shoal import ids
 from shoal import reference as references
 from shoal.errors import InvalidArgument, NotFound
 from shoal.model.base import Meta
-from shoal.model.image import Image
+from shoal.model.image import HistoryLine, Image, ImageUsage
 from shoal.reference import Reference
 
 _ID = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
@@ -77,3 +79,36 @@ def image_of(catalog: Catalog, record: Record, document: Document, *, digest: st
         config=document.image_config(),
         diff_ids=record.diff_ids,
     )
+
+
+def history(image: Image, record: Record, document: Document) -> list[HistoryLine]:
+    """How an image came about, the last instruction first. Which images lie below, nobody knows."""
+    sizes = iter(record.layer_sizes)
+    lines = [
+        HistoryLine(
+            created_at_ns=parse_time(step.created or ""),
+            created_by=step.created_by or "",
+            size_bytes=0 if step.empty_layer else next(sizes, 0),
+            comment=step.comment or "",
+        )
+        for step in document.history or ()
+    ]
+    lines.reverse()
+    if lines:
+        lines[0] = msgspec.structs.replace(lines[0], image_id=image.meta.id, tags=image.tags)
+    return lines
+
+
+def usage(catalog: Catalog, shown: Callable[[Found], Image]) -> tuple[list[ImageUsage], int]:
+    """What each image takes of the disk, newest first, and what all together take; how many containers it has, is for
+    others to say."""
+    holders = Counter(chain_id for record in catalog.images.values() for chain_id in record.chain_ids)
+    sizes: dict[str, int] = {}
+    found = []
+    for record in catalog.images.values():
+        layers = dict(zip(record.chain_ids, record.layer_sizes, strict=True))
+        sizes.update(layers)
+        shared = sum(size_bytes for chain_id, size_bytes in layers.items() if holders[chain_id] > 1)
+        found.append(ImageUsage(shown(Found(record, record.digest)), shared))
+    found.sort(key=lambda each: (-each.image.meta.created_at_ns, each.image.meta.id))
+    return found, sum(sizes.values())

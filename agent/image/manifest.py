@@ -231,6 +231,11 @@ def parse(data: bytes, *, media_type: str = "") -> Index | Manifest:
     return Manifest(found.config, tuple(found.layers))
 
 
+def media_type_of(data: bytes) -> str:
+    """What a manifest calls itself, if it does."""
+    return _decode(data, _Document, "manifest").media_type or ""
+
+
 def parse_document(data: bytes) -> Document:
     """An image's configuration. Raises InvalidArgument."""
     found = _decode(data, Document, "image configuration")

@@ -1,21 +1,28 @@
-"""Images on their way out: what other nodes can have from here, blob by blob. The other way is `incoming`."""
+"""Images on their way out: blob by blob to other nodes, or together in an archive. The other way is `incoming`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from agent.image import contents
+from agent.image.compression import Compression, detect
 from agent.image.content import Content
+from agent.image.contents import Asked, Packed
 from agent.image.holdings import Holdings
+from agent.image.manifest import Descriptor
+from agent.image.pull import Puller
 from agent.image.threads import Threads
+from shoal import tarball
 from shoal.errors import InvalidArgument, NotFound
 
 _READ = 1 << 18
 
 
 class Outgoing:
-    def __init__(self, content: Content, holdings: Holdings, *, threads: Threads) -> None:
+    def __init__(self, content: Content, holdings: Holdings, puller: Puller, *, threads: Threads) -> None:
         self._content = content
         self._holdings = holdings
+        self._puller = puller
         self._threads = threads
 
     def held(self) -> Sequence[tuple[str, str]]:
@@ -35,6 +42,34 @@ class Outgoing:
         if not 0 <= offset <= size:
             raise InvalidArgument(f"content {digest} has {size} bytes, there is nothing at {offset}")
         return size, kind, self._stream(digest, offset)
+
+    async def save(self, asked: Sequence[Asked]) -> AsyncGenerator[bytes, None]:
+        """An archive of these images, always the same bytes for the same ones. Only while `Images.working`."""
+        images = [await self._packed(each) for each in asked]
+        documents, blobs = contents.documents(images), contents.blobs(images)
+        members: dict[str, bytes | Descriptor] = {**documents}
+        members.update({contents.path(each.digest): each for each in blobs})
+        for name, member in sorted(members.items()):
+            if isinstance(member, bytes):
+                yield tarball.file_header(name, len(member)) + member + tarball.padding(len(member))
+                continue
+            yield tarball.file_header(name, member.size)
+            async for piece in self._stream(member.digest, 0):
+                yield piece
+            yield tarball.padding(member.size)
+        yield tarball.END
+
+    async def _packed(self, asked: Asked) -> Packed:
+        manifest, data = await self._puller.manifest(asked.record, self._holdings.document(asked.record.id))
+
+        def compressions() -> list[Compression]:
+            found = []
+            for layer in manifest.layers:
+                with self._content.open(layer.digest) as blob:
+                    found.append(detect(blob.read(6)))
+            return found
+
+        return contents.packed(manifest, data, await self._threads.run(compressions), asked.names)
 
     async def _stream(self, digest: str, offset: int) -> AsyncGenerator[bytes, None]:
         blob = await self._threads.run(lambda: self._content.open(digest))

@@ -68,8 +68,8 @@ class Puller:
             raise InvalidArgument(f"the image {digest} is an index inside an index")
         return await self._manifest(found, wanted, digest, blobs)
 
-    async def manifest(self, record: Record, document: Document) -> Manifest:
-        """By which an image that is here came; of several platforms, the one that it is of."""
+    async def manifest(self, record: Record, document: Document) -> tuple[Manifest, bytes]:
+        """By which an image that is here came, read and as it is; of several platforms, the one that it is of."""
         digest, media_type = record.digest, record.blobs.get(record.digest, "")
         for _ in range(2):
             data = await self._threads.run(
@@ -77,7 +77,7 @@ class Puller:
             )
             found = manifests.parse(data, media_type=media_type)
             if not isinstance(found, Index):
-                return found
+                return found, data
             chosen = manifests.choose(found, document.platform)
             digest, media_type = chosen.digest, chosen.media_type
         raise InvalidArgument(f"the image {record.id} is an index inside an index")

@@ -1,4 +1,4 @@
-"""What `rmi` does: docker's rules, decided apart from doing.
+"""What `rmi` and `image prune` do: docker's rules, decided apart from doing.
 
 A name given: that name goes, and with the last name the image. An id given: all names go, if they belong to one
 repository. A container that uses the image holds it: a stopped one until `-f`, a running one always; what a
@@ -7,17 +7,25 @@ container still uses stays on disk as a nameless image, so that the container ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from agent.image.catalog import Catalog, Record
+from agent.image.gc import needed
+from agent.image.snapshot import name_of
 from shoal import ids
 from shoal import reference as references
 from shoal.errors import Conflict
 
 # (container id, name, running)
 User = tuple[str, str, bool]
+# Those that were made from an image id.
+Users = Callable[[str], Sequence[User]]
+
+
+def nobody(_: str) -> Sequence[User]:
+    return ()
 
 
 class Removal(msgspec.Struct, frozen=True):
@@ -25,6 +33,45 @@ class Removal(msgspec.Struct, frozen=True):
 
     untag: tuple[str, ...] = ()
     delete: bool = False
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What went: names as people write them, then the image's id and the chain ids of layers that nothing needs any
+    more; and how much disk that frees."""
+
+    untagged: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    freed_bytes: int = 0
+
+
+def outcome(record: Record, decided: Removal, after: Catalog) -> Removed:
+    """What it comes to that `decided` was done, and the catalog is `after`."""
+    untagged = tuple(references.parse(name).familiar for name in decided.untag)
+    if not decided.delete:
+        return Removed(untagged)
+    kept = needed(after)[1]
+    gone = {
+        chain_id: size_bytes
+        for chain_id, size_bytes in zip(reversed(record.chain_ids), reversed(record.layer_sizes), strict=True)
+        if name_of(chain_id) not in kept
+    }
+    return Removed(untagged, (record.id, *gone), sum(gone.values()))
+
+
+def applied(catalog: Catalog, record: Record, decided: Removal) -> Catalog:
+    after = catalog.without_names(decided.untag)
+    return after.without_image(record.id) if decided.delete else after
+
+
+def unused(catalog: Catalog, *, all: bool, users: Users) -> list[tuple[Record, Removal]]:
+    """Images that no container was made from: those without a tag, or with `all` whatever they are called."""
+    found = []
+    for record in catalog.images.values():
+        names = catalog.names_of(record.id)
+        tagged = any(not references.parse(name).digest for name in names)
+        if (all or not tagged) and not users(record.id):
+            found.append((record, Removal(tuple(names), delete=True)))
+    return found
 
 
 def decide(catalog: Catalog, record: Record, *, named: str, force: bool, users: Sequence[User]) -> Removal:

@@ -41,6 +41,10 @@ class Workbench:
         """Whether a layer is still here."""
         return self._holdings.has(layer)
 
+    def in_image(self, layer: Layer) -> bool:
+        """Whether an image has this layer."""
+        return any(layer.chain_id in record.chain_ids for record in self._holdings.catalog.images.values())
+
     async def keep(self, layers: Collection[Layer]) -> None:
         """They stay, whether an image has them or not, until `drop`."""
         async with self._holdings.changing:

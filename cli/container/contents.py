@@ -1,15 +1,12 @@
 """`diff`, `export`, `commit`: what a container has become, as a list, a tar or an image."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from cli.archive import saving
+from cli.archive import save_to
 from cli.client import Client
 from cli.command import Flags, command, flag, switch
-from cli.output.screen import write_stdout
-from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2
 
 _LETTERS = {
@@ -33,16 +30,8 @@ async def export(
     output: Annotated[str, flag("-o", "--output", help="Write to a file, instead of STDOUT")] = "",
 ) -> None:
     """Export a container's filesystem as a tar archive"""
-    if not output and sys.stdout.isatty():
-        raise ShoalError("cowardly refusing to save to a terminal", hint="use the -o flag or redirect")
-    pieces = client.containers.ExportContainer(engine_pb2.ExportContainerRequest(container=container))
-    if not output:
-        async for each in pieces:
-            write_stdout(each.chunk)
-        return
-    with saving(output) as file:
-        async for each in pieces:
-            file.write(each.chunk)
+    request = engine_pb2.ExportContainerRequest(container=container)
+    await save_to(output, (each.chunk async for each in client.containers.ExportContainer(request)))
 
 
 class CommitFlags(Flags):

@@ -129,7 +129,7 @@ _CONTAINER = {
     ),
 }
 _IMAGE = {
-    **_looks(GetImage="image inspect", ListImages="image ls"),
+    **_looks(GetImage="image inspect", ListImages="image ls", GetImageHistory="image history"),
     # What makes the node speak to a registry.
     **_reads(UserRole.DEPLOYER, ResolveImage="image pull", CheckLogin="login", SearchImages="search"),
     **_changes(
@@ -140,7 +140,7 @@ _IMAGE = {
         LoadImages="image load",
         TagImage="image tag",
     ),
-    **_changes(UserRole.OPERATOR, RemoveImage="image rm"),
+    **_changes(UserRole.OPERATOR, RemoveImage="image rm", PruneImages="image prune", SaveImages="image save"),
 }
 # A command of a build is as free as a container's, and may be on the host's network.
 _BUILD = _changes(UserRole.OPERATOR, BuildImage="image build", PruneBuilds="builder prune")
@@ -157,7 +157,7 @@ _VOLUME = {
     **_looks(GetVolume="volume inspect", ListVolumes="volume ls"),
     **_changes(UserRole.OPERATOR, CreateVolume="volume create", RemoveVolume="volume rm", PruneVolumes="volume prune"),
 }
-_SYSTEM = _looks(GetInfo="system info", WatchEvents="system events")
+_SYSTEM = _looks(GetInfo="system info", WatchEvents="system events", GetDiskUsage="system df")
 
 RULES: dict[str, Rule] = {
     f"/shoal.v1.{service}Service/{call}": rule

@@ -39,3 +39,22 @@ class Image(Value, frozen=True):
     size_bytes: int = 0
     config: ImageConfig = ImageConfig()
     diff_ids: tuple[str, ...] = ()
+
+
+class HistoryLine(Value, frozen=True):
+    """What one instruction made. `image_id` and `tags` are those of the image that ends there, where it is known."""
+
+    image_id: str = ""
+    tags: tuple[str, ...] = ()
+    created_at_ns: int = 0
+    created_by: str = ""
+    size_bytes: int = 0
+    comment: str = ""
+
+
+class ImageUsage(Value, frozen=True):
+    """What an image takes of the disk, `shared_bytes` of it together with others; and how many containers have it."""
+
+    image: Image = Image()
+    shared_bytes: int = 0
+    containers: int = 0

@@ -73,7 +73,7 @@ NEWER = (
         r"You cannot remove a running container <id>\. Stop .*",
         'cannot remove container ".*": container is running: stop the container before removing or force remove',
     ),
-    (r'"(shoal \w+)" (requires|accepts) (.*)\.', r"'\1' \2 \3"),
+    (r'"(shoal [\w ]+)" (requires|accepts) (?:exactly )?(.*)\.', r"'\1' \2 \3"),
     (r"Conflicting options: --restart and --rm\.?", "conflicting options: cannot specify both --restart and --rm"),
     (r"No such container:path: (\w+):(.*)", r"Could not find the file \2 in container \1"),
     (r"(?m)^No such volume: (\w+)", r"get \1: no such volume"),
@@ -87,6 +87,9 @@ NEWER = (
     (r'create (.*): "\1" includes invalid .*', r"volume name '\1' includes invalid characters"),
     (r"invalid mount config for type \"volume\": invalid specification: destination", "destination"),
     (r"create \w+: (invalid option)", r"\1"),
+    (r'Error parsing reference: ".*" is not a valid repository/tag: ', ""),
+    (r"repository name must be lowercase", r"repository name \(.*\) must be lowercase"),
+    (r"(?m)^run is not a valid change command", "RUN is not a valid change command"),
     # We publish at the host's IPv4 addresses.
     (r", :::\d+(-\d+)?->[\d/-]+\w+", ""),
     (r"(?m)^(\d+/\w+ -> )?:::(\d+|<port>)\n", ""),

@@ -23,6 +23,7 @@ import pytest
 
 from agent.annals import Annals
 from agent.api.system import System, SystemService
+from agent.api.usage import Usage
 from agent.build.builder import Builder
 from agent.chronicle import REMEMBERED, Chronicle
 from agent.container.containers import Containers
@@ -181,7 +182,8 @@ class NoCluster:
 @pytest.fixture
 async def shell(engine: Engine, tmp_path: Path) -> AsyncIterator[Shell]:
     server = rpc.new_server()
-    system = System(engine.paths, engine.containers, engine.images, NoCluster(), engine.chronicle, of_host())
+    usage = Usage(engine.images, engine.containers, engine.volumes, engine.builder)
+    system = System(engine.paths, engine.containers, engine.images, NoCluster(), engine.chronicle, usage, of_host())
     add_SystemServiceServicer_to_server(SystemService(system), server)
     for add in engine_services(engine.containers, engine.images, engine.builder, engine.networks, engine.volumes):
         add(server)

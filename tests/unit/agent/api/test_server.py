@@ -100,6 +100,11 @@ class Images:
         return []
 
 
+class Usage:
+    async def measured(self) -> engine_pb2.GetDiskUsageResponse:
+        return engine_pb2.GetDiskUsageResponse()
+
+
 @pytest.fixture
 def membership() -> Membership:
     return Membership()
@@ -108,7 +113,7 @@ def membership() -> Membership:
 @pytest.fixture
 def system(tmp_path: Path, membership: Membership) -> SystemService:
     return SystemService(
-        System(Paths(tmp_path, tmp_path), Containers(), Images(), membership, Chronicle(SystemClock()))
+        System(Paths(tmp_path, tmp_path), Containers(), Images(), membership, Chronicle(SystemClock()), Usage())
     )
 
 
