@@ -78,7 +78,9 @@ async def refusal(response: aiohttp.ClientResponse, host: str, reference: Refere
             hint=hint,
         )
     if status == 429:
-        return Exhausted(f"registry {host} refuses for now: {said or 'too many requests'}", hint="try later")
+        later = response.headers.get("Retry-After", "")
+        hint = f"try again in {later} s" if later.isdecimal() else "try later"
+        return Exhausted(f"registry {host} refuses for now: {said or 'too many requests'}", hint=hint)
     if status in (400, 405) and deed == "push":
         return InvalidArgument(f"registry {host} refuses the push: {said or response.reason or status}")
     return Unavailable(f"registry {host} answered {status}: {said or response.reason or 'no reason'}")

@@ -96,8 +96,7 @@ def token_request(
             hint=f"check the registry's address, or log out of {registry}",
         )
     service = challenge.parameters.get("service", "")
-    wanted = [*scopes, *challenge.parameters.get("scope", "").split(" ")]
-    scopes = list(dict.fromkeys(each for each in wanted if each))
+    scopes = merged([*scopes, *challenge.parameters.get("scope", "").split(" ")])
     if credentials is not None and credentials.username == TOKEN_USER:
         form = {
             "grant_type": "refresh_token",
@@ -127,6 +126,16 @@ def token_of(answer: bytes, *, realm: str) -> Token:
     if not token:
         raise Unavailable(f"the token service {realm} gave no token")
     return Token(f"Bearer {token}", found.refresh_token)
+
+
+def merged(scopes: Sequence[str]) -> list[str]:
+    """Scopes (`TYPE:NAME:ACTION,…`) with one for each thing, in order."""
+    found: dict[str, dict[str, None]] = {}
+    for scope in scopes:
+        thing, colon, actions = scope.rpartition(":")
+        if colon:
+            found.setdefault(thing, {}).update(dict.fromkeys(actions.split(",")))
+    return [f"{thing}:{','.join(actions)}" for thing, actions in found.items()]
 
 
 def _related(first: str, second: str) -> bool:
