@@ -6,7 +6,7 @@ from __future__ import annotations
 _RUN = """
     --blkio-weight-device --cpu-rt-period --cpu-rt-runtime
     --disable-content-trust --gpus --ip6 --isolation --kernel-memory --link-local-ip
-    --storage-opt --userns
+    --storage-opt
 """
 _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
 _SERVICE = """

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from agent.container.capability import capabilities
+from agent.container.idrange import SIZE
 from agent.container.isolation import HOST, UNCONFINED, device_rules, seccomp_profile
 from agent.container.mounts import INIT_PATH, mounts
 from agent.container.user import User
@@ -86,7 +87,8 @@ class Facts(msgspec.Struct, frozen=True):
     `sources` are the host paths of the container's mounts, in its order (tmpfs: empty); `files` what lies over
     single paths, target → source; `linked` the variables of its links. `pidns_path` and `ipcns_path` are another
     container's, `shm_path` is a /dev/shm that several share, `init_path` the init program on the host,
-    `cpu_throttles` its thermal files."""
+    `cpu_throttles` its thermal files. `userns_path` is the container's user
+    namespace, empty for the host's."""
 
     cgroup: str
     hostname: str
@@ -106,6 +108,7 @@ class Facts(msgspec.Struct, frozen=True):
     shm_path: str = ""
     throttles: tuple[Limit, ...] = ()
     linked: tuple[str, ...] = ()
+    userns_path: str = ""
 
 
 def bundle(container: Container, facts: Facts) -> Config:
@@ -138,6 +141,7 @@ def bundle(container: Container, facts: Facts) -> Config:
         "mounts": mounts(container, facts),
         "linux": {
             "namespaces": _namespaces(spec, facts),
+            **_id_mappings(container.first_id),
             "cgroupsPath": facts.cgroup,
             "resources": resources(container, devices=facts.devices, throttles=facts.throttles),
             "devices": _devices(facts.devices),
@@ -286,7 +290,16 @@ def _namespaces(spec: ContainerSpec, facts: Facts) -> list[Config]:
     made: list[Config] = [{"type": "mount"}, *({"type": name} for name, is_shared in shared.items() if not is_shared)]
     joined = {"pid": facts.pidns_path, "ipc": facts.ipcns_path}
     made = [{**each, "path": path} if (path := joined.get(each["type"])) else each for each in made]
+    if facts.userns_path:
+        made.append({"type": "user", "path": facts.userns_path})
     return [*made, {"type": "network", "path": facts.netns_path}] if facts.netns_path else made
+
+
+def _id_mappings(first_id: int) -> Config:
+    if not first_id:
+        return {}
+    mapping = [{"containerID": 0, "hostID": first_id, "size": SIZE}]
+    return {"uidMappings": mapping, "gidMappings": mapping}
 
 
 def _sysctls(container: Container, facts: Facts) -> dict[str, str]:

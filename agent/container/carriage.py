@@ -100,7 +100,8 @@ class Carriage:
 
     async def _errand(self, held: Held, task: str, **fields: Any) -> Errand:
         if held.alive:
-            return Errand(task, held.id, pid=held.state.status.pid, **fields)
+            own = bool(held.record.container.first_id)
+            return Errand(task, held.id, pid=held.state.status.pid, own_ids=own, **fields)
         container = held.record.container
         # A volume that had to be mounted stays so until the container has run again, or goes.
         sources = await place.sources(container.mounts, self._room.volumes, user=held.id)

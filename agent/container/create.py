@@ -14,6 +14,8 @@ import msgspec
 
 from agent.container import link, place
 from agent.container.held import Held
+from agent.container.idrange import free_range
+from agent.container.isolation import AUTO
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.record import Record, State
 from agent.container.settle import CONTAINER_MODE, settled
@@ -33,6 +35,7 @@ class Creator:
         self._images = images
         self._lifecycle = lifecycle
         self._cpus = os.cpu_count() or 1
+        self._claimed: set[int] = set()  # ranges of ids of containers that are being made
 
     async def create(self, wanted: Container, *, publish_all: bool) -> Container:
         image = await self._images.get(wanted.spec.image)
@@ -40,11 +43,12 @@ class Creator:
         container_id = ids.new_container_id()
         name = wanted.name.removeprefix("/") or random_name(register.names, self._room.chance)
         check_name(name, "container")
-        register.reserve(name, container_id)
+        first_id = self._first_id(wanted.spec.userns_mode)
         try:
+            register.reserve(name, container_id)
             minted: set[str] = set()
             container = settled(
-                self._identified(wanted, container_id, name),
+                msgspec.structs.replace(self._identified(wanted, container_id, name), first_id=first_id),
                 image.meta.id,
                 image.config,
                 cpus=self._cpus,
@@ -57,6 +61,8 @@ class Creator:
         except BaseException:
             register.release(name, container_id)
             raise
+        finally:
+            self._claimed.discard(first_id)
         register.add(held)
         self._lifecycle.publish(held, "create")
         return held.container
@@ -76,6 +82,14 @@ class Creator:
             log_path=str(folder / f"{container_id}-json.log"),
             status=ContainerStatus(),
         )
+
+    def _first_id(self, mode: str) -> int:
+        """Of a range of ids that no other container has, claimed until its record stands; 0 where none is wanted."""
+        if mode != AUTO:
+            return 0
+        claimed = free_range(self._claimed | {held.record.container.first_id for held in self._room.register})
+        self._claimed.add(claimed)
+        return claimed
 
     def _linked(self, text: str) -> str:
         name, alias = link.parsed(text)

@@ -16,6 +16,7 @@ from shoal.model.container import Container, ContainerSpec, LogConfig, Tuning
 
 HOST, PRIVATE, NONE, CONTAINER_MODE = "host", "private", "none", "container:"
 SHAREABLE = "shareable"
+AUTO = "auto"
 UNCONFINED = "unconfined"
 NO_LOG = "none"
 _RULE = re.compile(r"([acb]) ((?:\d+|\*)):((?:\d+|\*)) ([rwm]{1,3})")
@@ -140,6 +141,13 @@ def _check_modes(spec: ContainerSpec) -> None:
         raise InvalidArgument(f"--uts: invalid UTS mode: {spec.uts_mode}")
     if spec.uts_mode == HOST and (spec.hostname or spec.domainname):
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    if spec.userns_mode not in ("", HOST, AUTO):
+        raise InvalidArgument("--userns: invalid USER mode", hint=f"there are {HOST} and {AUTO}")
+    if spec.userns_mode == AUTO and spec.privileged:
+        raise InvalidArgument(
+            "privileged mode is incompatible with user namespaces",
+            hint="run it in the host's with --userns=host when it has to be privileged",
+        )
     if spec.cgroupns_mode not in ("", PRIVATE, HOST):
         raise InvalidArgument(f"--cgroupns: invalid CGROUP mode: {spec.cgroupns_mode}")
 

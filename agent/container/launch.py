@@ -21,6 +21,7 @@ from agent.container import host, link, place, sharedmemory
 from agent.container.bundle import Facts, bundle
 from agent.container.held import Held
 from agent.container.hostfiles import PATHS, replace_host, source_of, write_host_files
+from agent.container.idrange import SIZE
 from agent.container.isolation import SHAREABLE, log_limits
 from agent.container.record import Records
 from agent.container.rootview import RootView
@@ -28,6 +29,8 @@ from agent.container.runtimes import Runtimes
 from agent.container.settle import CONTAINER_MODE, HOST
 from agent.container.user import GROUP, PASSWD, User, user_of
 from agent.image.images import Images
+from agent.kernel import userns
+from agent.kernel.userns import UserNamespace
 from agent.network.networks import Networks
 from agent.runtime.runtime import Rootfs, Runtime, Start, Started
 from agent.volume.volumes import Volumes
@@ -108,6 +111,19 @@ class Launcher:
             ) from error
 
     async def _launch(self, held: Held, size: Size, note: Note) -> Started:
+        with contextlib.ExitStack() as opened:
+            own = await self._user_namespace(held.container, opened)
+            return await self._launch_in(own, held, size, note)
+
+    async def _user_namespace(self, container: Container, opened: contextlib.ExitStack) -> UserNamespace | None:
+        """Held until `opened` is left: by then the container's process does, or nobody."""
+        if not container.first_id:
+            return None
+        made = await asyncio.to_thread(userns.create, container.first_id, SIZE)
+        opened.callback(made.close)
+        return made
+
+    async def _launch_in(self, own: UserNamespace | None, held: Held, size: Size, note: Note) -> Started:
         container = held.container
         first = not held.state.boot_id
         layers = self.layers(container)
@@ -115,8 +131,10 @@ class Launcher:
         sources = await place.sources(container.mounts, self._volumes, user=held.id)
         self.renew(held)
         try:
-            joined = await self._join(container)
+            joined = await self._join(container, own)
             facts = self._facts(container, joined, user=user, sources=sources, size=size)
+            if own is not None:
+                facts = msgspec.structs.replace(facts, userns_path=own.path)
             if links := await self.links(container):
                 facts = msgspec.structs.replace(facts, linked=tuple(link.environment(container.name, links)))
             await note(joined.addresses, joined.ports)
@@ -192,7 +210,7 @@ class Launcher:
         """The folders below its own, top first."""
         return (*self._images.layers(container.image_id), self._base_layer)
 
-    async def _join(self, container: Container) -> _Joined:
+    async def _join(self, container: Container, own: UserNamespace | None) -> _Joined:
         network = container.networks[0].network
         folder = self._records.folder(container.meta.id)
         if network.startswith(CONTAINER_MODE):
@@ -205,6 +223,7 @@ class Launcher:
             hostname=hostname,
             attachments=container.networks,
             ports=container.ports,
+            namespace=own.network if own is not None else None,
         )
         links = await self.links(container)
         write_host_files(folder, container, hostname, connection, [link.hosts_line(each) for each in links])
@@ -296,6 +315,8 @@ class Launcher:
             raise Unsupported(
                 f"runtime {container.spec.runtime} cannot mount a subpath of a volume", hint="leave --runtime out"
             )
+        if program and container.first_id:
+            raise Unsupported(f"--userns=auto is not supported yet with runtime {container.spec.runtime}")
         return Start(
             id=container.meta.id,
             config=bundle(container, facts),

@@ -41,11 +41,11 @@ def mounts(container: Container, places: Places) -> list[Config]:
         if each["destination"] not in targets and not ("/dev" in targets and each["destination"].startswith("/dev/"))
     ]
     wanted = sorted(zip(container.mounts, places.sources, strict=True), key=lambda each: each[0].target.count("/"))
-    read_only = ["ro"] if container.spec.read_only else []
+    read_only = [*(["ro"] if container.spec.read_only else []), *_mapped(container)]
     free = [(source, target) for target, source in places.files if target not in targets]
     files = [_bind(source, target, ["rprivate", *read_only]) for source, target in free]
     init = [_bind(places.init_path, INIT_PATH, ["rprivate", "ro"])] if container.spec.init else []
-    return [*defaults, *(_mount(mount, source) for mount, source in wanted), *files, *init]
+    return [*defaults, *(_mount(mount, source, _mapped(container)) for mount, source in wanted), *files, *init]
 
 
 def _default_mounts(container: Container, shm_path: str) -> list[Config]:
@@ -70,7 +70,12 @@ def _default_mounts(container: Container, shm_path: str) -> list[Config]:
     ]
 
 
-def _mount(mount: Mount, source: str) -> Config:
+def _mapped(container: Container) -> list[str]:
+    """In a user namespace, what is ours shows the container's ids; a folder of the host's keeps its owners."""
+    return ["idmap"] if container.first_id else []
+
+
+def _mount(mount: Mount, source: str, mapped: Sequence[str]) -> Config:
     guard = ["ro"] if mount.read_only else []
     if mount.type == MountType.TMPFS:
         size = [f"size={mount.tmpfs_size_bytes}"] if mount.tmpfs_size_bytes else []
@@ -79,7 +84,8 @@ def _mount(mount: Mount, source: str) -> Config:
     if guard and mount.recursion != "writable":
         guard = ["rro"]  # also what is mounted below the source
     beneath = [f"{BENEATH}{mount.subpath}"] if mount.subpath else []
-    made = _bind(source, mount.target, [mount.propagation or "rprivate", *guard, *beneath])
+    own = mapped if mount.type == MountType.VOLUME else ()
+    made = _bind(source, mount.target, [mount.propagation or "rprivate", *guard, *beneath, *own])
     return {**made, "options": ["bind", *made["options"][1:]]} if mount.recursion == "disabled" else made
 
 

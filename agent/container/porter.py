@@ -38,9 +38,9 @@ _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 0x08, 0x10
 
 class Errand(NamedTuple):
     """`task` is stat, read, write or layer. The root is that of the process `pid`, whose cgroup must name
-    `container`; or `layers` (top first), below the writable `upper` for a task that writes, with `mounts` on it
-    (source, the path beneath it or "", target, read-only). For "layer" it is `upper` alone. `name` is what the
-    entries of a tar begin with."""
+    `container`, seen with its own ids where `own_ids`; or `layers` (top first), below the writable `upper` for a task
+    that writes, with `mounts` on it (source, the path beneath it or "", target, read-only). For "layer" it is `upper`
+    alone. `name` is what the entries of a tar begin with."""
 
     task: str
     container: str
@@ -48,6 +48,7 @@ class Errand(NamedTuple):
     name: str = ""
     keep_owner: bool = False
     pid: int = 0
+    own_ids: bool = False
     layers: tuple[str, ...] = ()
     upper: str = ""
     work: str = ""
@@ -107,9 +108,15 @@ def _join(errand: Errand) -> None:
     with open(f"/proc/{errand.pid}/cgroup", encoding="ascii") as file:  # noqa: PTH123 - strings all around
         if errand.container not in file.read():  # the pid is somebody else's by now
             raise Missing(f"container {errand.container} is not running")
+    user = os.open(f"/proc/{errand.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if errand.own_ids else -1
     syscalls.setns(namespace, syscalls.CLONE_NEWNS)
     os.fchdir(root)
     os.chroot(".")
+    if user >= 0:
+        syscalls.setns(user, syscalls.CLONE_NEWUSER)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        os.close(user)
     os.close(namespace)
     os.close(root)
 

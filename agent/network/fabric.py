@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from agent.kernel import netlink as raw
+from agent.kernel import netns
 from agent.kernel.nft import Nft
 from agent.network import balance, bridge, overlay, sysctl
 from agent.network.balance import Balance
@@ -86,10 +87,12 @@ class Fabric:
 
     # -- containers -------------------------------------------------------------------------------
 
-    def plug_in(self, record: Record, segments: tuple[Segment, ...]) -> Sandbox:
+    def plug_in(
+        self, record: Record, segments: tuple[Segment, ...], namespace: netns.Namespace | None = None
+    ) -> Sandbox:
         """Record, namespace, addresses, ports, in this order. On failure only the record remains."""
         self._records.save(record)
-        sandbox = self._sandboxes.make(segments)
+        sandbox = self._sandboxes.make(segments, namespace)
         try:
             sandbox.configure(
                 [IPv4Address(attached.address) for attached in record.attached],
@@ -128,9 +131,9 @@ class Fabric:
             self._conntrack.forget([IPv4Address(record.reached)])
         self._records.remove(record.container_id)
 
-    def lone(self) -> Sandbox:
+    def lone(self, namespace: netns.Namespace | None = None) -> Sandbox:
         """A namespace with nothing but lo."""
-        sandbox = self._sandboxes.make(())
+        sandbox = self._sandboxes.make((), namespace)
         try:
             sandbox.configure(())
         except BaseException:

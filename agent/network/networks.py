@@ -25,6 +25,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
+from agent.kernel.netns import Namespace
 from agent.network import balance, bridge, connection, hosts, port
 from agent.network.allotment import Allotments
 from agent.network.connection import Connection
@@ -146,12 +147,13 @@ class Networks:
         attachments: Sequence[NetworkAttachment] = (),
         ports: Sequence[Port] = (),
         aliases: Sequence[str] = (),
+        namespace: Namespace | None = None,
     ) -> Connection:
         """A namespace with an address on each network asked for, ports published, names known.
 
-        No attachment means the default bridge network. `aliases` count on every network that has names. On the
-        host's network, or on none, ports are not published. Raises NotFound for a network, Exhausted for a busy
-        port or a full network; nothing is left behind then, or when cancelled.
+        No attachment means the default bridge network; `namespace` is one made before. `aliases` count on every
+        network that has names. On the host's network, or on none, ports are not published. Raises NotFound for a
+        network, Exhausted for a busy port or a full network; nothing is left behind then, or when cancelled.
         """
         await self.disconnect(container_id)
         wanted = tuple(attachments) or (_BRIDGE,)
@@ -162,14 +164,14 @@ class Networks:
         if apart == "host":
             return connection.on_host(own, reachable)
         if apart == "none":
-            sandbox = await self._keep(container_id, self._fabric.lone)
+            sandbox = await self._keep(container_id, lambda: self._fabric.lone(namespace))
             return connection.on_none(sandbox.path, own, reachable)
         segments = self._segments_of(wanted)
         record = self._allotments.take(
             container_id, list(zip(segments, wanted, strict=True)), name=name, aliases=aliases, ports=ports
         )
         try:
-            sandbox = await self._keep(container_id, lambda: self._fabric.plug_in(record, segments))
+            sandbox = await self._keep(container_id, lambda: self._fabric.plug_in(record, segments, namespace))
             await self._directory.touch(segment.network_id for segment in segments)
         except BaseException:
             await asyncio.shield(self.disconnect(container_id))

@@ -57,13 +57,14 @@ class Sandboxes:
         self._chance = chance
         self._ready: list[Sandbox] = []
 
-    def make(self, segments: tuple[Segment, ...]) -> Sandbox:
-        """A ready one where there is one, else a new one. Nothing stays behind on failure."""
+    def make(self, segments: tuple[Segment, ...], namespace: netns.Namespace | None = None) -> Sandbox:
+        """A ready one where there is one, else a new one; of `namespace`, which is then the sandbox's, where there is
+        one. Nothing stays behind on failure."""
         for sandbox in self._ready:
-            if sandbox.segments == segments:
+            if namespace is None and sandbox.segments == segments:
                 self._ready.remove(sandbox)
                 return sandbox
-        return self._new(segments)
+        return self._new(segments, namespace)
 
     def refill(self, segments: tuple[Segment, ...]) -> None:
         """Make one ready for `segments`, unless there are enough; those for other segments are let go."""
@@ -78,8 +79,8 @@ class Sandboxes:
             sandbox.close()
         self._ready.clear()
 
-    def _new(self, segments: tuple[Segment, ...]) -> Sandbox:
-        namespace = netns.create()
+    def _new(self, segments: tuple[Segment, ...], namespace: netns.Namespace | None = None) -> Sandbox:
+        namespace = namespace or netns.create()
         try:
             for number, segment in enumerate(segments):
                 self._cable(segment, namespace, _name(number))

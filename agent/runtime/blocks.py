@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Block, Fd, Op, Program, Ref
-from agent.runtime import confine, console, mounts, root
+from agent.runtime import confine, console, ids, mounts, root
 from agent.runtime.cgroups.group import CgroupMount
 from agent.runtime.confine import Bounds
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
+from agent.runtime.ids import Ids
 from agent.runtime.root import Root
 from agent.runtime.seccomp import Filter
 from agent.runtime.spec.config import Spec
@@ -52,6 +53,7 @@ class Wiring(NamedTuple):
     pivot: bool = True
     sources: Mapping[str, int] = {}  # detached mounts made beforehand, by the destination that they are for
     stops: Stops | None = None
+    own: Ids = Ids()  # a user namespace that is entered last of all
 
 
 class Stops(NamedTuple):
@@ -102,7 +104,9 @@ def start(spec: Spec, wiring: Wiring) -> Program:
         blocks.append(mounts.devices(nodes))
     if spec.masked or spec.readonly:
         blocks.append(mounts.hidden(spec.masked, spec.readonly))
-    after = _streams(spec.process, wiring, device=own_dev is not None and own_dev.kind != "bind")
+    after = _streams(
+        spec.process, wiring, first=wiring.own.first, device=own_dev is not None and own_dev.kind != "bind"
+    )
     after += confine.working_directory(spec.process, make=True)
     if spec.personality is not None:
         after.append(Op("set the personality", "personality", (spec.personality,)))
@@ -113,6 +117,8 @@ def start(spec: Spec, wiring: Wiring) -> Program:
         blocks.append(root.propagated(spec.propagation, deep=spec.deep_propagation))
     if wiring.stops is not None:
         blocks.append(Block([*confine.found(spec.process), *_gate(wiring.stops)]))
+    if wiring.own:
+        blocks.append(Block(ids.entered(wiring.own.user)))
     blocks += [_confined(spec.process, wiring), Block(confine.command(spec.process))]
     return Program(tuple(blocks))
 
@@ -131,20 +137,19 @@ def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[Cg
     if sys.CLONE_NEWUSER in spec.namespaces and wiring.stops is not None:
         ops += _stop(wiring.stops, MAPPED)
     ops += [*_namespaces(spec, wiring), *_settings(spec)]
+    if wiring.own:
+        ops += ids.acting(wiring.own)
     for mount in entries:
         if mount.kind == "bind" or mount.destination in sources:
-            ops += mounts.cloned(mount, sources.get(mount.destination))
+            ops += mounts.cloned(mount, sources.get(mount.destination), wiring.own)
         elif _early(mount, spec):
             ops += mounts.made(mount)
         elif mount.kind == "cgroup":
             ops += [op for entry in cgroups if entry.kind == "bind" for op in mounts.cloned(mounts.shown(mount, entry))]
-    ops += [root.tree(spec.propagation), *root.mounted(wiring.root, wiring.mount_point, spec.propagation)]
+    ops += [root.tree(spec.propagation), *root.mounted(wiring.root, wiring.mount_point, spec.propagation, wiring.own)]
     if sys.CLONE_NEWUSER in spec.namespaces:
         # Not before: the host's directories need not be open to the container's root.
-        ops += [
-            Op("become the namespace's root group", "setresgid", (0, 0, 0)),
-            Op("become the namespace's root", "setresuid", (0, 0, 0)),
-        ]
+        ops += ids.become_root()
     return ops
 
 
@@ -193,6 +198,7 @@ def execute(process: Process, wiring: Wiring) -> Program:
         *_oom_score(process),
         *_labels(process),
         *(Op("enter the container", "setns", (Fd(fd), kinds)) for fd, kinds in wiring.joins),
+        *(ids.entered(wiring.own.user) if wiring.own else []),
         Op("clear the umask", "umask", (0,)),
         Op("start a session", "setsid", ()),
         *_streams(process, wiring, device=False),
@@ -282,9 +288,9 @@ def _labels(process: Process) -> list[Op]:
     return ops
 
 
-def _streams(process: Process, wiring: Wiring, *, device: bool) -> list[Op]:
+def _streams(process: Process, wiring: Wiring, *, device: bool, first: int = 0) -> list[Op]:
     if wiring.console is not None:
-        return console.ops(wiring.console, process.uid, device=device)
+        return console.ops(wiring.console, first + process.uid, device=device)
     if wiring.stdio is None:
         raise ValueError("a process needs stdio or a console")
     return confine.standard_streams(*wiring.stdio)

@@ -17,12 +17,15 @@ from functools import lru_cache
 from agent.kernel import openat2
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Block, Fd, Op, Ref
+from agent.runtime import ids
 from agent.runtime.cgroups.group import CgroupMount
+from agent.runtime.ids import Ids
 from agent.runtime.root import read_only
 from agent.runtime.spec.config import Device
 from agent.runtime.spec.mount import Mount
 
 _HERE = sys.AT_FDCWD
+_HOSTS = Ids()
 _TRUSTED = ("proc", "sysfs", "devpts", "mqueue", "cgroup")
 # Not IN_ROOT: with AT_FDCWD that would take the working directory for the root. After the pivot / is the container's.
 _INSIDE = openat2.NO_MAGICLINKS
@@ -98,13 +101,15 @@ def _made(path: str, *, resolve: int, is_file: bool) -> list[Op]:
     return [probe._replace(ignore=(errno.ENOENT,), then=len(made)), *made]
 
 
-def cloned(mount: Mount, source: Fd | None = None) -> list[Op]:
+def cloned(mount: Mount, source: Fd | None = None, own: Ids = _HOSTS) -> list[Op]:
     """Before the pivot: clone the source of a bind mount and set its flags while nobody sees it; or take the detached
-    mount that somebody with more rights has made (`source`)."""
+    mount that somebody with more rights has made (`source`). `own` are the container's ids, where it has some."""
     label, step = f"source of {mount.destination}", f"bind {mount.source} to {mount.destination}"
     flags = sys.OPEN_TREE_CLONE | sys.OPEN_TREE_CLOEXEC | (sys.AT_RECURSIVE if mount.recursive else 0)
     ops = [] if source else _taken(mount, step, label, flags)
     place: Fd | Ref = source or Ref(label)
+    if own and mount.id_mapped:
+        ops.append(ids.mapped(Ref(label), own, step))
     propagation = mount.propagation or sys.MS_PRIVATE
     deep = mount.deep_propagation or not mount.propagation
     ops.append(_attributes(step, place, 0, 0, propagation, deep=deep))

@@ -13,9 +13,12 @@ from typing import NamedTuple
 
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Block, Op, Ref
+from agent.runtime import ids
 from agent.runtime.failure import Failure
+from agent.runtime.ids import Ids
 
 _HERE = sys.AT_FDCWD
+_HOSTS = Ids()
 _PAGE = 4095  # mount(2) takes one page of options
 
 
@@ -38,8 +41,9 @@ def tree(propagation: int) -> Op:
     return Op("make the mount tree private", "mount", (0, b"/", 0, sys.MS_REC | kind, 0))
 
 
-def mounted(where: Root, mount_point: str, propagation: int = 0) -> list[Op]:
-    """Mount the container's root on `mount_point` and make that the working directory."""
+def mounted(where: Root, mount_point: str, propagation: int = 0, own: Ids = _HOSTS) -> list[Op]:
+    """Mount the container's root on `mount_point` and make that the working directory; with `own` ids, where it has
+    some."""
     step = "mount the container's root"
     here = [Op("enter the container's root", "chdir", (os.fsencode(mount_point),))]
     if where.path or (not where.upper and len(where.lower) == 1):
@@ -54,6 +58,8 @@ def mounted(where: Root, mount_point: str, propagation: int = 0) -> list[Op]:
         return ops + here
     if not where.lower:
         raise Failure("InvalidArgument", "rootfs: no layers and no path")
+    if own:
+        return [*_with_ids(where, mount_point, own), *here]
     options = _overlay_options(where, where.lower)
     if len(options) > _PAGE and len(where.lower) > 1:
         common = os.path.commonpath(where.lower)
@@ -63,6 +69,20 @@ def mounted(where: Root, mount_point: str, propagation: int = 0) -> list[Op]:
             return _long_overlay(where, mount_point) + here[1:]
         return [here[0], _overlay(mount_point, relative), here[1]]
     return [_overlay(mount_point, options), *here]
+
+
+def _with_ids(where: Root, mount_point: str, own: Ids) -> list[Op]:
+    """Upper and work folder have to be below one mount: that of the folder that both are in."""
+    above, _, upper = where.upper.rpartition("/")
+    beside, _, work = where.work.rpartition("/")
+    if not above or beside != above:
+        raise Failure("InvalidArgument", "rootfs: mapped ids need upper and work in one folder")
+    names = [str(number) for number in range(len(where.lower))]
+    inside = where._replace(upper=f"own/{upper}", work=f"own/{work}")
+    return [
+        *ids.placed([*zip(where.lower, names, strict=True), (above, "own")], own, mount_point),
+        _overlay(mount_point, _overlay_options(inside, names)),
+    ]
 
 
 def _overlay(mount_point: str, options: bytes) -> Op:

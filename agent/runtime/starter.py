@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 from agent.kernel import pidfd as pidfds
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Executor, Failed, Process, Program
-from agent.runtime import blocks, console, lsm, seccomp
+from agent.runtime import blocks, console, ids, lsm, seccomp
 from agent.runtime.blocks import Wiring
 from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.foreign import Foreign
+from agent.runtime.ids import Ids
 from agent.runtime.means import bounds, can_mknod, compiled
 from agent.runtime.outcome import failure, translated
 from agent.runtime.record import RUNNING, STARTING, Record, Records, boot_id
@@ -120,7 +121,8 @@ class Starter:
             for fd in (cgroup_fd, *tasks):
                 if fd >= 0:
                     opened.callback(os.close, fd)
-            joins, pid_namespace = [], -1
+            joins, pid_namespace, own = [], -1, Ids()
+            owner = ids.owner(config.process, config)
             if config.namespaces.get(sys.CLONE_NEWNET) == "" and sys.CLONE_NEWUSER not in config.namespaces:
                 fd = self._spare.take()
                 opened.callback(os.close, fd)
@@ -131,6 +133,8 @@ class Starter:
                     opened.callback(os.close, fd)
                     if kind == sys.CLONE_NEWPID:
                         pid_namespace = fd
+                    elif kind == sys.CLONE_NEWUSER:
+                        own = Ids(fd, ids.first_of(config))
                     else:
                         joins.append((fd, kind))
             terminal: Console | None = None
@@ -140,10 +144,10 @@ class Starter:
                 terminal = console.new(request["rows"], request["columns"])
                 opened.callback(terminal.close)
             else:
-                stdio, streams = self._fifos(record.id, config, opened, wants_stdin=request["stdin"])
+                stdio, streams = self._fifos(record.id, owner, opened, wants_stdin=request["stdin"])
                 undo.callback(streams.close)
             program = blocks.start(
-                config,
+                ids.outside(config),
                 Wiring(
                     bounds=self._bounds,
                     filter=filter_,
@@ -160,6 +164,7 @@ class Starter:
                         if mount.kind == "bind" and os.path.isdir(mount.origin)  # noqa: PTH112 - the hot path
                     ),
                     can_mknod=self._can_mknod,
+                    own=own,
                 ),
             )
             process = self._execute(
@@ -188,7 +193,8 @@ class Starter:
             stdio: tuple[int, int, int] | None = None
             streams = Streams({}, -1, -1)
             if not record.terminal:
-                stdio, streams = self._fifos(container, config, opened, wants_stdin=request["stdin"])
+                owner = ids.owner(config.process, config)
+                stdio, streams = self._fifos(container, owner, opened, wants_stdin=request["stdin"])
                 undo.callback(streams.close)
             self._foreign.write(container, request["config"], config, record.cgroup, self._bounds)
             root = Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])})
@@ -218,7 +224,7 @@ class Starter:
             stdio: tuple[int, int, int] | None = None
             streams = Streams({}, -1, -1)
             if not request["tty"]:
-                stdio, streams = self._pipes(process, opened, wants_stdin=request["stdin"])
+                stdio, streams = self._pipes((process.uid, process.gid), opened, wants_stdin=request["stdin"])
                 undo.callback(streams.close)
             else:
                 merged["consoleSize"] = {"height": request["rows"], "width": request["columns"]}
@@ -250,7 +256,8 @@ class Starter:
                     terminal = console.new(request["rows"], request["columns"])
                     opened.callback(terminal.close)
                 else:
-                    stdio, streams = self._pipes(process, opened, wants_stdin=request["stdin"])
+                    owner = ids.owner(process, config)
+                    stdio, streams = self._pipes(owner, opened, wants_stdin=request["stdin"])
                     undo.callback(streams.close)
                 kinds = sum(kind for kind in config.namespaces if kind & _ENTERED)
                 program = blocks.execute(
@@ -262,6 +269,7 @@ class Starter:
                         stdio=stdio,
                         console=terminal,
                         joins=((pidfd, kinds),),
+                        own=Ids(pidfd) if sys.CLONE_NEWUSER in config.namespaces else Ids(),
                     ),
                 )
                 own_pids = sys.CLONE_NEWPID in config.namespaces
@@ -304,19 +312,18 @@ class Starter:
             raise translated(error, process) from error
 
     def _fifos(
-        self, container: str, config: Spec, opened: contextlib.ExitStack, *, wants_stdin: bool
+        self, container: str, owner: tuple[int, int], opened: contextlib.ExitStack, *, wants_stdin: bool
     ) -> tuple[tuple[int, int, int], Streams]:
         """(the container's ends, ours). The container's output ends are read-write: without a keeper it blocks, when
         the FIFO is full, but never gets SIGPIPE."""
         theirs, sources = [self._null], dict[int, int]()
         stdin = -1
-        process = config.process
         for stream, name in ((1, "stdout"), (2, "stderr")):
             path = self._records.path(container, name)
             os.mkfifo(path, 0o600)
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             opened.callback(os.close, fd)
-            os.fchown(fd, process.uid, process.gid)  # so that it may open /dev/stdout again
+            os.fchown(fd, *owner)  # so that it may open /dev/stdout again
             theirs.append(fd)
             sources[os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)] = stream
         if wants_stdin:
@@ -324,28 +331,28 @@ class Starter:
             os.mkfifo(path, 0o600)
             both = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             opened.callback(os.close, both)
-            os.fchown(both, process.uid, process.gid)
+            os.fchown(both, *owner)
             theirs[0] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             opened.callback(os.close, theirs[0])
             stdin = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         return (theirs[0], theirs[1], theirs[2]), Streams(sources, stdin, -1)
 
     def _pipes(
-        self, process: OciProcess, opened: contextlib.ExitStack, *, wants_stdin: bool
+        self, owner: tuple[int, int], opened: contextlib.ExitStack, *, wants_stdin: bool
     ) -> tuple[tuple[int, int, int], Streams]:
         theirs, sources = [self._null], dict[int, int]()
         stdin = -1
         for stream in (1, 2):
             reader, writer = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(reader, False)
-            os.fchown(writer, process.uid, process.gid)
+            os.fchown(writer, *owner)
             opened.callback(os.close, writer)
             theirs.append(writer)
             sources[reader] = stream
         if wants_stdin:
             theirs[0], stdin = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(stdin, False)
-            os.fchown(theirs[0], process.uid, process.gid)
+            os.fchown(theirs[0], *owner)
             opened.callback(os.close, theirs[0])
         return (theirs[0], theirs[1], theirs[2]), Streams(sources, stdin, -1)
 

@@ -64,6 +64,7 @@ class IsolationFlags(Flags):
     ] = ""
     uts: Annotated[str, flag("--uts", help='UTS namespace to use ("host")')] = ""
     cgroupns: Annotated[str, flag("--cgroupns", help='Cgroup namespace to use ("private", "host")')] = ""
+    userns: Annotated[str, flag("--userns", help='User namespace to use ("host", "auto")')] = ""
     runtime: Annotated[str, flag("--runtime", help="Runtime to use for this container")] = ""
     device: Annotated[
         list[DeviceMapping],

@@ -104,6 +104,7 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
         ipc_mode=flags.ipc,
         uts_mode=flags.uts,
         cgroupns_mode=flags.cgroupns,
+        userns_mode=flags.userns,
         runtime=flags.runtime,
         devices=flags.device,
         device_rules=flags.device_cgroup_rule,

@@ -109,8 +109,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "Privileged": spec.privileged,
         "Annotations": by_key(spec.annotations),
         "CgroupParent": spec.cgroup_parent,
-        # What nobody can change here yet, as scripts ask for it.
-        "UsernsMode": "",
+        "UsernsMode": spec.userns_mode,
         "Runtime": spec.runtime,
         "CgroupnsMode": spec.cgroupns_mode or "private",
         "DeviceCgroupRules": list(spec.device_rules) or None,

@@ -137,6 +137,7 @@ class ContainerSpec(Value, frozen=True):
     annotations: dict[str, str] = {}
     cgroup_parent: str = ""
     runtime: str = ""
+    userns_mode: str = ""
 
 
 class RestartCondition(enum.IntEnum):
@@ -182,7 +183,7 @@ class ContainerStatus(Value, frozen=True):
 
 class Container(Value, frozen=True):
     """`argv`, `env`, `workdir`, `user`, `image_id`, `mounts`, `health`, `links` are what `spec` came to with its image
-    and this host."""
+    and this host. With a user namespace its ids are the host's from `first_id` on."""
 
     meta: Meta = Meta()
     name: str = ""
@@ -204,3 +205,4 @@ class Container(Value, frozen=True):
     health: HealthCheck = HealthCheck()
     tuning: Tuning = Tuning()
     links: tuple[str, ...] = ()
+    first_id: int = 0

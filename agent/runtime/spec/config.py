@@ -78,16 +78,19 @@ def parse(config: Mapping[str, Any]) -> Spec:
 
 def unattended(spec: Spec) -> Spec:
     """The same, for a start in which nobody can take a step while the process waits. Raises Failure for the rest."""
-    for kind, name in ((sys.CLONE_NEWUSER, "a user namespace"), (sys.CLONE_NEWTIME, "a time namespace")):
-        if kind in spec.namespaces:
-            raise refuse(name)
+    if spec.namespaces.get(sys.CLONE_NEWUSER) == "":
+        raise refuse("a new user namespace", "one that exists can be joined by its path")
+    if sys.CLONE_NEWTIME in spec.namespaces:
+        raise refuse("a time namespace")
     if spec.namespaces[sys.CLONE_NEWNS]:
         raise refuse("a shared mount namespace", "every container has a mount namespace of its own")
     if spec.hooks:
         raise refuse("hooks")
     for mount in spec.mounts:
-        if mount.id_mapped or mount.copy_up:
-            raise refuse(f"mount {mount.destination}: {'an id map' if mount.id_mapped else 'tmpcopyup'}")
+        if mount.uids or (mount.id_mapped and sys.CLONE_NEWUSER not in spec.namespaces):
+            raise refuse(f"mount {mount.destination}: an id map of its own")
+        if mount.copy_up:
+            raise refuse(f"mount {mount.destination}: tmpcopyup")
     return spec
 
 
