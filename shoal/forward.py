@@ -12,10 +12,13 @@ import grpc
 import grpc.aio
 
 from shoal.errors import Unavailable
-from shoal.rpc import Metadata
+from shoal.rpc import Metadata, error_of
 
 if TYPE_CHECKING:
     from shoal.rpc import Context
+
+
+_SILENCE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 class Requests:
@@ -89,8 +92,8 @@ class Forward(grpc.GenericRpcHandler):
                     context.set_trailing_metadata(_ours(await call.trailing_metadata()))
             except grpc.aio.AioRpcError as error:
                 trailing = tuple(error.trailing_metadata() or ())
-                if error.code() is grpc.StatusCode.UNAVAILABLE and "shoal-error" not in dict(trailing):
-                    why = error.details() or "the connection broke"
+                if error.code() in _SILENCE and "shoal-error" not in dict(trailing):
+                    why = error_of(error).message
                     raise Unavailable(f"{self._whom(metadata or ())} does not answer: {why}") from error
                 await context.abort(error.code(), error.details() or "", trailing)
             finally:

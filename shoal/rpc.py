@@ -150,6 +150,8 @@ def opened_by_root(path: Path) -> Iterator[None]:
 def error_of(error: grpc.aio.AioRpcError) -> ShoalError:
     """The error that the server raised, or what the failure of the call itself comes to."""
     details = error.details() or error.code().name
+    if details == grpc.StatusCode.CANCELLED.name:  # gRPC's word for a handler that was ended from outside
+        details = "the other end has cut the call off"
     return errors.of_status(error.code().value[0], details, dict(error.trailing_metadata() or ()))
 
 
