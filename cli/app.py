@@ -5,18 +5,13 @@
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
-import typer
-from typer.exceptions import TyperException
-from typer.main import get_group
-
-from cli.command import flag, switch
+from cli.command import Flags, flag, switch
 from cli.endpoint import Selection, Tls
 from cli.grammar import UnknownFlag, UsageError
-from cli.group import PROGRAM, LazyGroup
+from cli.group import PROGRAM, Group
 from shoal import __version__
 from shoal.errors import ShoalError
 
@@ -36,32 +31,51 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-def run(argv: Sequence[str], commands: LazyGroup | None = None) -> int:
-    """Run one command line; prints to stdout and stderr and returns the exit code. `commands` is what `root` made."""
+class GlobalFlags(Flags):
+    """What stands before the command."""
+
+    host: Annotated[
+        str,
+        flag(
+            "-H",
+            "--host",
+            help="Daemon to connect to: unix:///path, ssh://user@host or host:2377[,host:2377…] [$SHOAL_HOST]",
+        ),
+    ] = ""
+    context: Annotated[
+        str, flag("-c", "--context", help="Context to use instead of the current one [$SHOAL_CONTEXT]")
+    ] = ""
+    node: Annotated[str, flag("--node", help="Node of the cluster to speak to, through the manager")] = ""
+    tlscacert: Annotated[str, flag("--tlscacert", help="Trust the cluster whose root certificate is in this file")] = ""
+    tlscert: Annotated[str, flag("--tlscert", help="File of the client's certificate")] = ""
+    tlskey: Annotated[str, flag("--tlskey", help="File of the client's key")] = ""
+    debug: Annotated[bool, switch("-D", "--debug", help="Show where an error came from [$SHOAL_DEBUG]")] = False
+    version: Annotated[bool, switch("-v", "--version", help="Print version information and quit")] = False
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; prints to stdout and stderr and returns the exit code."""
     try:
-        result = (commands or root()).main(list(argv), prog_name=PROGRAM, standalone_mode=False)
+        result = _run(argv)
     except UsageError as error:
         return _refuse(error)
     except ShoalError as error:
         print(f"Error: {error}", file=sys.stderr)
         if _debugging(argv):
-            traceback.print_exc()
+            _explain()
         return error.exit_code
-    except TyperException as error:
-        print(f"Error: {error.format_message()}", file=sys.stderr)
-        return UsageError.exit_code
-    except (typer.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         return INTERRUPTED
     except UnicodeEncodeError as error:  # bytes of the command line or of a variable that no message can hold
         print(f"Error: {error.object!r} is not UTF-8, and goes to another host only as that", file=sys.stderr)
         return UsageError.exit_code
-    except (BrokenPipeError, SystemExit):  # typer exits by itself where nobody reads any more
+    except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (so that the flush at exit has where to go)
         return BROKEN_PIPE
     except Exception as error:  # the boundary: a person sees a sentence, not a traceback
         print(f"Error: {type(error).__name__}: {error}; this is a fault in shoal itself", file=sys.stderr)
         if _debugging(argv):
-            traceback.print_exc()
+            _explain()
         else:
             print("Run it again with SHOAL_DEBUG=1 for the details.", file=sys.stderr)
         return 1
@@ -78,52 +92,15 @@ def flushed(code: int) -> int:
     return code
 
 
-def root() -> LazyGroup:
-    """The group of all commands."""
-    app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.callback(
-        help="Containers on one host or many, from one tool",
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )(_root)
-    group = get_group(app)
-    assert isinstance(group, LazyGroup)
-    return group
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
+def _run(argv: Sequence[str]) -> object:
+    root = Group("", "Containers on one host or many, from one tool", GlobalFlags)
+    line = root.line(argv)
+    flags = root.reader.values(line)
+    if flags["version"]:
         print(f"Shoal version {__version__}")
-        raise typer.Exit
-
-
-def _root(
-    ctx: typer.Context,
-    host: Annotated[
-        str,
-        flag(
-            "-H",
-            "--host",
-            help="Daemon to connect to: unix:///path, ssh://user@host or host:2377[,host:2377…] [$SHOAL_HOST]",
-        ),
-    ] = "",
-    context: Annotated[
-        str, flag("-c", "--context", help="Context to use instead of the current one [$SHOAL_CONTEXT]")
-    ] = "",
-    node: Annotated[str, flag("--node", help="Node of the cluster to speak to, through the manager")] = "",
-    tlscacert: Annotated[
-        str, flag("--tlscacert", help="Trust the cluster whose root certificate is in this file")
-    ] = "",
-    tlscert: Annotated[str, flag("--tlscert", help="File of the client's certificate")] = "",
-    tlskey: Annotated[str, flag("--tlskey", help="File of the client's key")] = "",
-    debug: Annotated[bool, switch("-D", "--debug", help="Show where an error came from [$SHOAL_DEBUG]")] = False,
-    version: Annotated[  # noqa: ARG001  # its callback ends the program
-        bool,
-        typer.Option(
-            "-v", "--version", help="Print version information and quit", callback=_print_version, is_eager=True
-        ),
-    ] = False,
-) -> None:
-    ctx.obj = Selection(host, context, node, Tls(tlscacert, tlscert, tlskey), debug)
+        return 0
+    tls = Tls(flags["tlscacert"], flags["tlscert"], flags["tlskey"])
+    return root.run(line, Selection(flags["host"], flags["context"], flags["node"], tls, flags["debug"]))
 
 
 def _refuse(error: UsageError) -> int:
@@ -143,3 +120,9 @@ def _refuse(error: UsageError) -> int:
 
 def _debugging(argv: Sequence[str]) -> bool:
     return bool(os.environ.get("SHOAL_DEBUG")) or not {"-D", "--debug"}.isdisjoint(argv[:1])
+
+
+def _explain() -> None:
+    import traceback  # 10 ms that hardly any command owes
+
+    traceback.print_exc()

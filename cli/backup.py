@@ -7,11 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import IO, Annotated
 
-import typer
-
 from cli.archive import archive, chunks
 from cli.client import Client
-from cli.command import command, flag, switch
+from cli.command import argument, command, flag, switch
 from cli.node import parse_availability
 from cli.output import words
 from cli.output.inspection import render
@@ -102,7 +100,7 @@ def _new(path: Path) -> IO[bytes]:
 async def restore(
     client: Client,
     place: StoreFlags,
-    file: Annotated[str, typer.Argument()],
+    file: Annotated[str, argument()],
     passphrase_file: Annotated[
         str, flag("--passphrase-file", help="Read the passphrase of the backup from this file")
     ] = "",
@@ -157,7 +155,7 @@ def _content(path: str) -> bytes:
 
 @command("[OPTIONS] FILE", examples=["shoal swarm backup inspect cluster.backup"])
 def inspect(
-    file: Annotated[str, typer.Argument()],
+    file: Annotated[str, argument()],
     format: Annotated[str, flag("-f", "--format", help="Format output using a custom template")] = "",
 ) -> None:
     """Show what a backup holds"""
@@ -165,7 +163,7 @@ def inspect(
 
 
 @command("FILE", examples=["shoal swarm backup verify cluster.backup"])
-def verify(file: Annotated[str, typer.Argument()]) -> None:
+def verify(file: Annotated[str, argument()]) -> None:
     """Read a backup and compare every checksum in it"""
     contents = examined(Path(file))
     print(f"{file} is whole: {contents.records} records, {contents.size_bytes} bytes, sha256:{contents.sha256}")

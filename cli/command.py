@@ -1,37 +1,44 @@
 """A command: a typed function, what docker's grammar wants to know of it, and its help text.
 
-`@command` stands on the function of a verb; `build` turns such a function into what typer runs. Flags that
-several verbs share are a `Flags` class: a parameter of such a type stands for all its attributes. A function whose
-first parameter is a Client is run in an event loop, with a channel to the daemon that the user chose.
+`@command` stands on the function of a verb; `Command` reads a line by the function's annotations and calls it. Flags
+that several verbs share are a `Flags` class: a parameter of such a type stands for all its attributes. A function whose
+first parameter is a Client is run in an event loop, with the services of the daemon that the user chose.
 
     @command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal stop -t 3 web"])
     async def stop(client: Client, containers: Arguments, timeout: Annotated[int, flag("-t", "--timeout")] = 10): …
+
+No framework stands below: to import one costs what a short command costs altogether, and docker's grammar, its layout
+of help and its words have to be ours anyway.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
+import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
-import typer
-from typer.core import TyperArgument, TyperCommand, TyperOption
-from typer.main import get_command
-
-from cli import help as layout
 from cli.client import Client
-from cli.coercion import plain
-from cli.grammar import Arity, Flag, UsageError, check_arity, normalise
+from cli.grammar import Arity, Flag, Line, UsageError, check_arity, read
 from shoal.errors import InvalidArgument
 
 if typing.TYPE_CHECKING:
     from cli.endpoint import Selection
 
+_NO_DEFAULT: Any = object()
+
+
+class Argument:
+    """What stands in a line without a flag: one, or if its type is a list, all that are left."""
+
+
+def argument() -> Any:
+    """A parameter that is an argument; one with a default need not be given."""
+    return Argument()
+
+
 # One or more, or any number of, arguments of a command.
-Arguments = Annotated[list[str], typer.Argument()]
+Arguments = Annotated[list[str], Argument()]
 
 
 class Flags:
@@ -65,156 +72,176 @@ def flag(
     *names: str, help: str, metavar: str = "string", parse: Callable[[str], Any] | None = None, hidden: bool = False
 ) -> Any:
     """A flag by its names, dashes included. `parse` turns its text into a value and raises InvalidArgument."""
-    if parse is None:
-        return typer.Option(*names, help=help, metavar=metavar, hidden=hidden)
-    shown = ", ".join(names)
+    return Flag(names, takes_value=True, help=help, metavar=metavar, parse=parse, hidden=hidden)
 
-    def checked(text: Any) -> Any:
-        if not isinstance(text, str):  # a default, which needs no reading
-            return text
+
+def switch(*names: str, help: str, negative: str = "", hidden: bool = False) -> Any:
+    """A flag without a value; `--name=false` says no, and so does `negative`."""
+    return Flag(names, takes_value=False, help=help, negative=negative, hidden=hidden)
+
+
+class Parameter(NamedTuple):
+    """One value of a line: `many` of them, or the last. `group` is the parameter whose `Flags` it belongs to."""
+
+    name: str
+    source: Flag | Argument
+    many: bool
+    default: Any
+    group: str = ""
+
+    def value(self, line: Line, arguments: list[str]) -> Any:
+        """Takes its share of `arguments` from their front. Raises UsageError for a text that is no value."""
+        if isinstance(self.source, Flag):
+            given: list[Any] = [_parsed(self.source, each) for each in line.all(self.source)]
+        else:
+            given = arguments[: None if self.many else 1]
+            del arguments[: len(given)]
+        if self.many:
+            return given or (list(self.default) if isinstance(self.default, list) else self.default)
+        return given[-1] if given else self.default
+
+
+class Reader:
+    """Reads lines for some parameters. Whoever has them has `--help` as well, and `-h` if it is not one of theirs."""
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self.parameters = parameters
+        own = [each.source for each in parameters if isinstance(each.source, Flag)]
+        taken = any("-h" in each.names for each in own)
+        self.help = Flag(("--help",) if taken else ("-h", "--help"), False, help="Show this message and exit.")
+        self.flags = (*own, self.help)
+
+    @classmethod
+    def of(cls, kind: type[Flags]) -> Reader:
+        """For the flags of a class."""
+        return cls(list(_flags(kind)))
+
+    def line(self, words: Sequence[str], *, interspersed: bool) -> Line:
+        return read(words, self.flags, interspersed=interspersed)
+
+    def values(self, line: Line) -> dict[str, Any]:
+        """The value of each parameter by its name."""
+        arguments = list(line.arguments)
+        return {each.name: each.value(line, arguments) for each in self.parameters}
+
+    def asks_help(self, line: Line) -> bool:
+        return line.all(self.help)[-1:] == [True]
+
+    def described(self) -> list[tuple[Flag, Any]]:
+        """The flags that help shows, each with its default."""
+        own = [(each.source, each.default) for each in self.parameters if isinstance(each.source, Flag)]
+        return [(flag, default) for flag, default in [*own, (self.help, None)] if not flag.hidden]
+
+
+class Command:
+    """A function as the command at `path` ("shoal container ls"); all `aliases` are paths, too."""
+
+    def __init__(self, path: str, function: Callable[..., Any], *, aliases: Sequence[str] = ()) -> None:
+        self.path = path
+        self.function = function
+        self.aliases = aliases
+        self.declaration: Declaration = function.__dict__["declaration"]
+        self._hints = typing.get_type_hints(function, include_extras=True)
+        self._groups = {name: hint for name, hint in self._hints.items() if _is_flags(hint)}
+        self.reader = Reader(list(_parameters(function, self._hints)))
+
+    def run(self, words: Sequence[str], selection: Selection) -> Any:
+        """Do what the words after the command's name say; None or an exit code. Raises UsageError."""
         try:
-            return parse(text)
-        except InvalidArgument as error:
-            message = f'invalid argument "{text}" for "{shown}" flag: {error.message}'
-            raise UsageError(message, hint=error.hint) from error
-
-    return typer.Option(*names, help=help, metavar=metavar, parser=checked, hidden=hidden)
-
-
-def switch(*names: str, help: str, hidden: bool = False) -> Any:
-    """A flag without a value; `--name=false` says no."""
-    return typer.Option(*names, help=help, hidden=hidden)
-
-
-def build(name: str, function: Callable[..., Any], *, aliases: Sequence[str] = ()) -> TyperCommand:
-    """What typer runs for `function`; its return value (None or an exit code) becomes the result."""
-    declaration: Declaration = function.__dict__["declaration"]
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    settings = {"help_option_names": ["-h", "--help"]}
-    app.command(name, cls=_Command, help=inspect.getdoc(function), context_settings=settings)(_flat(function))
-    built = get_command(app)
-    assert isinstance(built, _Command)
-    built.declaration = declaration
-    built.aliases = tuple(aliases)
-    return built
-
-
-class _Command(TyperCommand):
-    declaration: Declaration
-    aliases: tuple[str, ...] = ()
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if ctx.resilient_parsing:  # shell completion reads half a line
-            return super().parse_args(ctx, args)
-        try:
-            plain(self.get_params(ctx))
-            options = [each for each in self.get_params(ctx) if isinstance(each, TyperOption)]
-            line = normalise(args, map(as_flag, options), interspersed=self.declaration.interspersed)
-            if not {"-h", "--help"}.isdisjoint(line[: line.index("--")]) and _asks_help(line, options):
-                line = ["--help", "--"]
-            else:
-                check_arity(ctx.command_path, len(line) - line.index("--") - 1, self.arity())
-            return super().parse_args(ctx, line)
+            line = self.reader.line(words, interspersed=self.declaration.interspersed)
+            if self.reader.asks_help(line):
+                print(self.help())
+                return None
+            check_arity(self.path, len(line.arguments), self.arity())
+            given = self._given(line)
         except UsageError as error:
-            error.path, error.usage = ctx.command_path, self.declaration.usage
+            error.path, error.usage = self.path, self.declaration.usage
             raise
+        return self._call(given, selection)
 
     def arity(self) -> Arity:
         """How many arguments the command takes."""
-        arguments = [each for each in self.params if isinstance(each, TyperArgument)]
-        least = sum(1 for each in arguments if each.required)
-        return Arity(least, None if any(each.nargs == -1 for each in arguments) else len(arguments))
+        arguments = [each for each in self.reader.parameters if isinstance(each.source, Argument)]
+        least = sum(1 for each in arguments if each.default is _NO_DEFAULT)
+        return Arity(least, None if any(each.many for each in arguments) else len(arguments))
 
-    def get_help(self, ctx: Any) -> str:
-        options = [each for each in self.get_params(ctx) if isinstance(each, TyperOption) and not each.hidden]
+    def help(self) -> str:
+        from cli import help as layout  # for who asks
+
         return layout.command(
-            ctx.command_path,
+            self.path,
             usage=self.declaration.usage,
-            text=self.help or "",
+            text=layout.sentences(self.function),
             examples=self.declaration.examples,
             aliases=self.aliases,
-            flags=[layout.Line(each.opts, _metavar(each), each.help or "", _default(each)) for each in options],
+            flags=layout.lines(self.reader.described()),
         )
 
+    def _given(self, line: Line) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        grouped: dict[str, dict[str, Any]] = {name: {} for name in self._groups}
+        arguments = list(line.arguments)
+        for each in self.reader.parameters:
+            target = grouped[each.group] if each.group else own
+            target[each.name] = each.value(line, arguments)
+        return own | {name: kind(**grouped[name]) for name, kind in self._groups.items()}
 
-def _asks_help(line: list[str], options: list[TyperOption]) -> bool:
-    """Whether `--help` stands there as a flag, not as the value of another."""
-    asked = [each for each in options if "--help" in each.opts]
-    words = iter(line[: line.index("--")])
-    takes_value = {name for each in options if not each.is_flag for name in each.opts}
-    for word in words:
-        if any(word in each.opts for each in asked):
-            return True
-        if word in takes_value:
-            next(words, None)
-    return False
+    def _call(self, given: dict[str, Any], selection: Selection) -> Any:
+        if "selection" in self._hints:
+            given["selection"] = selection
+        wants_client = self._hints.get("client") is Client
+        result: Any = _with_client(self.function, selection, given) if wants_client else self.function(**given)
+        if not isinstance(result, Coroutine):
+            return result
+        import asyncio  # help, completion and a refusal do without
 
-
-def as_flag(option: TyperOption) -> Flag:
-    """What `grammar` needs to know of an option."""
-    negative = option.secondary_opts[0] if option.secondary_opts else ""
-    return Flag((*option.opts, *option.secondary_opts), not option.is_flag, negative)
-
-
-def _metavar(option: TyperOption) -> str:
-    return "" if option.is_flag else option.metavar or "string"
+        return asyncio.run(result)
 
 
-def _default(option: TyperOption) -> str:
-    """What the help names as the default: nothing for "not given"."""
-    value = option.default
-    if value in (None, False, "", 0, -1) or value == [] or value == () or isinstance(value, bytes):
-        return ""
-    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+def _parsed(flag: Flag, text: str | bool) -> Any:
+    if flag.parse is None or not isinstance(text, str):
+        return text
+    try:
+        return flag.parse(text)
+    except InvalidArgument as error:
+        message = f'invalid argument "{text}" for "{flag.shown}" flag: {error.message}'
+        raise UsageError(message, hint=error.hint) from error
 
 
-def _flat(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with its Flags taken apart and its Client made, as typer can call it."""
-    hints = typing.get_type_hints(function, include_extras=True)
-    hints.pop("return", None)
-    groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Flags)}
-    wants_client = hints.get("client") is Client
-
-    @functools.wraps(function)
-    def call(ctx: typer.Context, **given: Any) -> Any:
-        named = {name: given.pop(name) for name in list(hints) if name in given}
-        for name, kind in groups.items():
-            named[name] = kind(**{each: given.pop(each) for each, _ in _attributes(kind)})
-        if wants_client:
-            return asyncio.run(_with_client(function, ctx.obj, named))
-        if "selection" in hints:
-            named["selection"] = ctx.obj
-        result = function(**named)
-        return asyncio.run(result) if inspect.iscoroutine(result) else result
-
-    del call.__dict__["__wrapped__"]  # else the signature of the function inside would be taken
-    call.__dict__["__signature__"] = inspect.Signature(list(_parameters(function, hints, groups)))
-    call.__annotations__ = {"ctx": typer.Context}
-    return call
-
-
-def _parameters(
-    function: Callable[..., Any], hints: dict[str, Any], groups: dict[str, type[Flags]]
-) -> Iterator[inspect.Parameter]:
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    yield inspect.Parameter("ctx", keyword, annotation=typer.Context)
-    for name, parameter in inspect.signature(function).parameters.items():
+def _parameters(function: Callable[..., Any], hints: dict[str, Any]) -> Iterator[Parameter]:
+    """In the order in which they are written."""
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount]
+    plain = function.__defaults__ or ()
+    defaults = dict(zip(names[len(names) - len(plain) :], plain, strict=True))
+    for name in names:
         if name in ("client", "selection"):
             continue
-        if name in groups:
-            for each, hint in _attributes(groups[name]):
-                yield inspect.Parameter(each, keyword, annotation=hint, default=getattr(groups[name], each))
+        if _is_flags(hints[name]):
+            yield from (each._replace(group=name) for each in _flags(hints[name]))
         else:
-            yield inspect.Parameter(name, keyword, annotation=hints[name], default=parameter.default)
+            yield _parameter(name, hints[name], defaults.get(name, _NO_DEFAULT))
 
 
-def _attributes(kind: type[Flags]) -> Iterator[tuple[str, Any]]:
-    """The flags of a class and those of its bases, in the order they are written."""
+def _flags(kind: type[Flags]) -> Iterator[Parameter]:
+    """The flags of a class and those of its bases, in the order in which they are written."""
     for base in reversed(kind.__mro__):
         if issubclass(base, Flags):
-            yield from inspect.get_annotations(base, eval_str=True).items()
+            hints = typing.get_type_hints(base, include_extras=True)
+            for name in vars(base).get("__annotations__", ()):
+                yield _parameter(name, hints[name], getattr(kind, name))
 
 
-async def _with_client(function: Callable[..., Any], selection: Selection, named: dict[str, Any]) -> Any:
+def _parameter(name: str, hint: Any, default: Any) -> Parameter:
+    value, source = typing.get_args(hint)
+    kinds = typing.get_args(value) if isinstance(value, types.UnionType) else (value,)
+    return Parameter(name, source, any(typing.get_origin(each) is list for each in kinds), default)
+
+
+def _is_flags(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Flags)
+
+
+async def _with_client(function: Callable[..., Any], selection: Selection, given: dict[str, Any]) -> Any:
     async with Client(selection) as client:
-        return await function(client, **named)
+        return await function(client, **given)

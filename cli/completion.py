@@ -5,13 +5,10 @@ Commands and flags come from the registry; names of containers, services… from
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Annotated, Any
-
-import typer
-from typer.core import TyperOption
+from typing import Annotated
 
 from cli.client import Client
-from cli.command import command
+from cli.command import argument, command
 from cli.endpoint import Selection
 from cli.group import load
 from cli.registry import COMMANDS, GROUPS
@@ -50,7 +47,7 @@ complete -c shoal -a '(__shoal)'
 
 
 @command("bash|zsh|fish", examples=["source <(shoal completion bash)", "shoal completion fish | source"])
-def completion(shell: Annotated[str, typer.Argument()]) -> None:
+def completion(shell: Annotated[str, argument()]) -> None:
     """Print the completion script for bash, zsh or fish"""
     if shell not in _SCRIPTS:
         raise InvalidArgument(f"no completion for shell '{shell}'", hint=f"use {', '.join(_SCRIPTS)}")
@@ -58,7 +55,7 @@ def completion(shell: Annotated[str, typer.Argument()]) -> None:
 
 
 @command("-- [WORD...]", interspersed=False)
-def complete(selection: Selection, typed: Annotated[list[str], typer.Argument()] = []) -> None:  # noqa: B006
+def complete(selection: Selection, typed: Annotated[list[str], argument()] = []) -> None:  # noqa: B006
     """Print what may stand for the last word; for the scripts"""
     found = candidates(typed, lambda noun: _names(selection, noun))
     last = typed[-1] if typed else ""
@@ -98,9 +95,8 @@ def _below(prefix: str) -> list[str]:
 
 
 def _flags(path: str) -> list[str]:
-    built = load(path, COMMANDS[path])
-    options: list[Any] = [each for each in built.params if isinstance(each, TyperOption) and not each.hidden]
-    return [name for each in options for name in each.opts if name.startswith("--")] + ["--help"]
+    shown = [flag for flag, _ in load(path).reader.described()]
+    return [name for each in shown for name in each.names if name.startswith("--")]
 
 
 def _noun(path: str) -> str:

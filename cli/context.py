@@ -3,9 +3,7 @@
 import sys
 from typing import Annotated
 
-import typer
-
-from cli.command import Arguments, command, flag, switch
+from cli.command import Arguments, argument, command, flag, switch
 from cli.container.lifecycle import complain
 from cli.endpoint import DEFAULT_CONTEXT, Context, Contexts, Selection, Tls, current_context, parse
 from cli.output import table
@@ -26,7 +24,7 @@ _FIELDS = ("host", "ca", "cert", "key")
     ],
 )
 def create(
-    context: Annotated[str, typer.Argument()],
+    context: Annotated[str, argument()],
     host: Annotated[str, flag("--host", help="Daemon of the context: unix://, ssh:// or host:2377[,host:2377…]")] = "",
     docker: Annotated[str, flag("--docker", help="The same as host=…,ca=…,cert=…,key=…")] = "",
     description: Annotated[str, flag("--description", help="Description of the context")] = "",
@@ -71,7 +69,7 @@ def show(selection: Selection) -> None:
 
 
 @command("CONTEXT", examples=["shoal context use rack", "shoal context use default"])
-def use(context: Annotated[str, typer.Argument()]) -> None:
+def use(context: Annotated[str, argument()]) -> None:
     """Set the current context"""
     contexts = Contexts.load()
     contexts.get(context)
@@ -100,7 +98,7 @@ def remove(
 @command("[OPTIONS] [CONTEXT...]", examples=["shoal context inspect rack"])
 def inspect(
     selection: Selection,
-    contexts: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    contexts: Annotated[list[str], argument()] = [],  # noqa: B006
     format: Annotated[str, flag("-f", "--format", help="Format output using a custom template")] = "",
 ) -> None:
     """Display detailed information on one or more contexts"""

@@ -3,11 +3,9 @@
 import sys
 from typing import Annotated, TextIO
 
-import typer
-
 from cli import credentials
 from cli.client import Client
-from cli.command import command, flag, switch
+from cli.command import argument, command, flag, switch
 from cli.credentials import Credentials
 from cli.listing import ListFlags
 from cli.output.pulling import Pulling
@@ -29,7 +27,7 @@ def with_tag(reference: str) -> str:
 @command("[OPTIONS] NAME[:TAG|@DIGEST]", examples=["shoal pull busybox", "shoal pull -a localhost:5000/web"])
 async def pull(
     client: Client,
-    reference: Annotated[str, typer.Argument()],
+    reference: Annotated[str, argument()],
     all_tags: Annotated[bool, switch("-a", "--all-tags", help="Download all tagged images in the repository")] = False,
     quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress verbose output")] = False,
     platform: Annotated[str, flag("--platform", help="Pull the image for this platform (linux/amd64)")] = "",
@@ -124,7 +122,7 @@ def _announce(reference: str, tag: str, out: TextIO) -> None:
 @command("[OPTIONS] NAME[:TAG]", examples=["shoal push localhost:5000/web:1", "shoal push -a localhost:5000/web"])
 async def push(
     client: Client,
-    reference: Annotated[str, typer.Argument()],
+    reference: Annotated[str, argument()],
     all_tags: Annotated[bool, switch("-a", "--all-tags", help="Push all tags of an image to the repository")] = False,
     quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress verbose output")] = False,
     compression: Annotated[
@@ -164,7 +162,7 @@ async def push(
 async def search(
     client: Client,
     flags: ListFlags,
-    term: Annotated[str, typer.Argument()],
+    term: Annotated[str, argument()],
     limit: Annotated[int, flag("--limit", metavar="int", help="Max number of search results")] = 25,
 ) -> None:
     """Search Docker Hub, or a registry, for images"""

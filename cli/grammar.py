@@ -1,14 +1,13 @@
-"""Docker's grammar of a command line, checked before the parser of typer sees it.
+"""Docker's grammar of a command line.
 
-Docker's flags (Go's pflag) differ from click's in what users notice: `--rm=false`, `-e=A=b`, the words of each
-refusal, and exit code 125 for a bad flag but 1 for a wrong number of arguments. `normalise` is pure; `command`
-calls it and hands typer a line that it cannot refuse, except for the value of a flag.
+Docker's flags are those of Go's pflag: `--rm=false`, `-e=A=b`, `-itu root`, the last of several counts, the words of
+each refusal, and exit code 125 for a bad flag but 1 for a wrong number of arguments. Pure; `command` makes values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from shoal.errors import ShoalError
 
@@ -34,11 +33,30 @@ class UnknownFlag(UsageError):
 
 
 class Flag(NamedTuple):
-    """`names` with their dashes. `negative` is what click calls the opposite of a switch; empty when it has none."""
+    """`names` with their dashes. `negative` is another name, which says no to a switch. `parse` makes a value of the
+    text and raises InvalidArgument; `metavar` is what the help calls it."""
 
     names: tuple[str, ...]
     takes_value: bool
+    help: str = ""
     negative: str = ""
+    metavar: str = "string"
+    parse: Callable[[str], Any] | None = None
+    hidden: bool = False
+
+    @property
+    def shown(self) -> str:
+        return ", ".join(self.names)
+
+
+class Line(NamedTuple):
+    """A line that was read: the first name of each flag that was given → its texts, of a switch whether it is on."""
+
+    given: dict[str, list[str | bool]]
+    arguments: list[str]
+
+    def all(self, flag: Flag) -> list[str | bool]:
+        return self.given.get(flag.names[0], [])
 
 
 class Arity(NamedTuple):
@@ -48,12 +66,12 @@ class Arity(NamedTuple):
     most: int | None
 
 
-def normalise(args: Sequence[str], flags: Iterable[Flag], *, interspersed: bool) -> list[str]:
-    """`args` with every flag spelled the way click reads it, then "--" and the arguments.
+def read(words: Sequence[str], flags: Iterable[Flag], *, interspersed: bool) -> Line:
+    """Tell flags from arguments. Without `interspersed` the first argument ends the flags (`run IMAGE COMMAND -x`).
 
-    Without `interspersed` the first argument ends the flags, as in `run IMAGE COMMAND -x`. Raises UsageError.
+    Raises UsageError.
     """
-    walk = _Walk(list(args), {name: flag for flag in flags for name in flag.names})
+    walk = _Walk(list(words), flags)
     while walk.rest:
         word = walk.rest.pop(0)
         if word == "--":
@@ -68,7 +86,7 @@ def normalise(args: Sequence[str], flags: Iterable[Flag], *, interspersed: bool)
             if not interspersed:
                 walk.arguments += walk.rest
                 break
-    return [*walk.out, "--", *walk.arguments]
+    return Line(walk.given, walk.arguments)
 
 
 def check_arity(path: str, count: int, arity: Arity) -> None:
@@ -89,48 +107,50 @@ def check_arity(path: str, count: int, arity: Arity) -> None:
 
 
 class _Walk:
-    def __init__(self, rest: list[str], known: dict[str, Flag]) -> None:
+    def __init__(self, rest: list[str], flags: Iterable[Flag]) -> None:
         self.rest = rest
-        self.known = known
-        self.out: list[str] = []
+        self.given: dict[str, list[str | bool]] = {}
         self.arguments: list[str] = []
+        self._known: dict[str, Flag] = {}
+        for flag in flags:
+            self._known |= dict.fromkeys(flag.names, flag)
+            if flag.negative:
+                self._known[flag.negative] = flag
 
     def long(self, word: str) -> None:
         name, equals, value = word.partition("=")
-        flag = self.known.get(name)
+        flag = self._known.get(name)
         if flag is None:
             raise UnknownFlag(f"unknown flag: {name}", name)
         if not flag.takes_value:
-            self.switch(flag, name, value if equals else "true")
+            self._switch(flag, name, value if equals else "true")
             return
         if not equals and not self.rest:
             raise UsageError(f"flag needs an argument: {name}")
-        self.out += [name, value if equals else self.rest.pop(0)]
+        self._take(flag, value if equals else self.rest.pop(0))
 
     def short(self, word: str) -> None:
         for at, letter in enumerate(word[1:], start=1):
             name, after = f"-{letter}", word[at + 1 :]
-            flag = self.known.get(name)
+            flag = self._known.get(name)
             if flag is None:
                 raise UnknownFlag(f"unknown shorthand flag: '{letter}' in {word}", name)
             if flag.takes_value:
                 if not after and not self.rest:
                     raise UsageError(f"flag needs an argument: '{letter}' in {word}")
-                self.out += [name, after.removeprefix("=") if after else self.rest.pop(0)]
+                self._take(flag, after.removeprefix("=") if after else self.rest.pop(0))
                 return
             if after.startswith("="):
-                self.switch(flag, name, after[1:])
+                self._switch(flag, name, after[1:])
                 return
-            self.out.append(name)
+            self._switch(flag, name, "true")
 
-    def switch(self, flag: Flag, name: str, value: str) -> None:
+    def _switch(self, flag: Flag, name: str, value: str) -> None:
         """A flag without a value of its own, given as `--rm`, `--rm=true` or `--rm=false`."""
-        if _boolean(flag, value):
-            self.out.append(name)
-            return
-        self.out = [each for each in self.out if each not in flag.names]
-        if flag.negative:
-            self.out.append(flag.negative)
+        self._take(flag, _boolean(flag, value) is not (name == flag.negative))
+
+    def _take(self, flag: Flag, value: str | bool) -> None:
+        self.given.setdefault(flag.names[0], []).append(value)
 
 
 def _boolean(flag: Flag, text: str) -> bool:
@@ -139,8 +159,7 @@ def _boolean(flag: Flag, text: str) -> bool:
     if text in {"0", "f", "F", "false", "FALSE", "False"}:
         return False
     raise UsageError(
-        f'invalid argument "{text}" for "{", ".join(flag.names)}" flag: '
-        f'strconv.ParseBool: parsing "{text}": invalid syntax'
+        f'invalid argument "{text}" for "{flag.shown}" flag: strconv.ParseBool: parsing "{text}": invalid syntax'
     )
 
 

@@ -1,58 +1,61 @@
 """Groups of commands whose members are imported when they are asked for, and not before.
 
-The table is `registry.COMMANDS`; a path like "container ls" is a member "ls" of the group "container". What the
-parser refuses here is said in docker's words: unknown commands with what they may have meant.
+The table is `registry.COMMANDS`; a path like "container ls" is a member "ls" of the group "container". What is refused
+here is said in docker's words: unknown commands with what they may have meant.
 """
 
 from __future__ import annotations
 
-import difflib
+import functools
 import importlib
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from cli.command import Command, Flags, Reader
+from cli.grammar import Line, UsageError
+from cli.registry import CLUSTER, COMMANDS, COMMON, EXAMPLES, GROUPS, MANAGEMENT, NOT_YET, OTHER
 
-from cli import help as layout
-from cli.coercion import plain
-from cli.command import as_flag, build
-from cli.grammar import UsageError, normalise
-from cli.registry import CLUSTER, COMMANDS, COMMON, EXAMPLES, GROUPS, MANAGEMENT, NOT_YET, OTHER, Entry
+if TYPE_CHECKING:
+    from cli.endpoint import Selection
 
 PROGRAM = "shoal"
 
 
-class LazyGroup(TyperGroup):
+class Group:
     """A group by its path in the registry; the root's is ""."""
 
-    path = ""
+    def __init__(self, path: str, text: str, flags: type[Flags] = Flags) -> None:
+        self.path = path
+        self.text = text
+        self.reader = Reader.of(flags)
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if ctx.resilient_parsing:  # shell completion reads half a line
-            return super().parse_args(ctx, args)
-        plain(self.get_params(ctx))
-        options = [each for each in self.get_params(ctx) if isinstance(each, TyperOption)]
+    @property
+    def title(self) -> str:
+        return f"{PROGRAM} {self.path}".strip()
+
+    def line(self, words: Sequence[str]) -> Line:
+        """What the words after the group's name say. Raises UsageError."""
         try:
-            line = normalise(args, map(as_flag, options), interspersed=False)
+            return self.reader.line(words, interspersed=False)
         except UsageError as error:
-            error.path, error.usage = ctx.command_path, "COMMAND" if self.path else "[OPTIONS] COMMAND"
+            error.path, error.usage = self.title, "COMMAND" if self.path else "[OPTIONS] COMMAND"
             raise
-        alone = line[-1] == "--"  # the parser below eats the line
-        rest = super().parse_args(ctx, line)
-        if alone:
-            typer.echo(self.get_help(ctx))
-            ctx.exit()
-        return rest
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        path = f"{self.path} {cmd_name}".strip()
-        entry = COMMANDS.get(path)
-        if entry is not None:
-            return load(path, entry)
-        return subgroup(path) if path in GROUPS else None
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        return sorted(name for names in self.members().values() for name, _ in names)
+    def run(self, line: Line, selection: Selection) -> Any:
+        """Do what a line says; None or an exit code. Without a verb it prints its help. Raises UsageError."""
+        if self.reader.asks_help(line) or not line.arguments:
+            print(self.help())
+            return None
+        name, *rest = line.arguments
+        if f"{self.path} {name} {' '.join(rest[:1])}" in COMMANDS:  # a verb that has verbs of its own
+            name, rest = f"{name} {rest[0]}", rest[1:]
+        path = f"{self.path} {name}".strip()
+        if path in COMMANDS:
+            return load(path).run(rest, selection)
+        if path in GROUPS:
+            below = Group(path, GROUPS[path].text)
+            return below.run(below.line(rest), selection)
+        raise self._unknown(path)
 
     def members(self) -> dict[str, list[tuple[str, str]]]:
         """Section title → (name, sentence)."""
@@ -66,51 +69,38 @@ class LazyGroup(TyperGroup):
         order = [COMMON, MANAGEMENT, CLUSTER, OTHER]
         return {title: sections[title] for title in order if title in sections}
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0]
-        if f"{self.path} {' '.join(args[:2])}" in COMMANDS:  # a verb that has verbs of its own
-            name = " ".join(args[:2])
-            return name, self.get_command(ctx, name), args[2:]
-        found = self.get_command(ctx, name)
-        if found is not None:
-            return name, found, args[1:]
-        path = f"{self.path} {name}".strip()
+    def help(self) -> str:
+        from cli import help as layout  # for who asks
+
+        return layout.group(
+            self.title,
+            text=self.text,
+            examples=EXAMPLES.get(self.path, ()),
+            sections=self.members(),
+            flags=[] if self.path else layout.lines(self.reader.described()),
+        )
+
+    def _unknown(self, path: str) -> UsageError:
         shown = f"{PROGRAM} {path}"
         if path in NOT_YET:
             error = UsageError(f"'{shown}' is not supported yet", hint=NOT_YET[path], exit_code=1)
         else:
-            near = difflib.get_close_matches(name, self.list_commands(ctx), n=2, cutoff=0.6)
+            import difflib  # for who mistypes
+
+            names = sorted(name for rows in self.members().values() for name, _ in rows)
+            near = difflib.get_close_matches(path.rpartition(" ")[2], names, n=2, cutoff=0.6)
             hint = "did you mean " + " or ".join(f"'{each}'" for each in near) + "?" if near else ""
             error = UsageError(f"unknown command: {shown}", hint=hint, exit_code=1)
-        error.path = f"{PROGRAM} {self.path}".strip()
-        raise error
-
-    def get_help(self, ctx: Any) -> str:
-        options = [each for each in self.get_params(ctx) if isinstance(each, TyperOption)] if not self.path else []
-        return layout.group(
-            ctx.command_path,
-            text=self.help or "",
-            examples=EXAMPLES.get(self.path, ()),
-            sections=self.members(),
-            flags=[layout.Line(o.opts, "" if o.is_flag else o.metavar or "string", o.help or "") for o in options],
-        )
+        error.path = self.title
+        return error
 
 
-def subgroup(path: str) -> LazyGroup:
-    """The group of a noun; without a verb it prints its help."""
-    made = LazyGroup(
-        name=path,
-        help=GROUPS[path].text,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    made.path = path
-    return made
-
-
-def load(path: str, entry: Entry) -> TyperCommand:
-    """Import and build one command."""
+@functools.cache
+def load(path: str) -> Command:
+    """Import and make the command at a path of the registry."""
+    entry = COMMANDS[path]
     module, _, name = entry.function.partition(":")
     function = getattr(importlib.import_module(module), name)
     aliases = [f"{PROGRAM} {other}" for other, each in COMMANDS.items() if each.function == entry.function]
-    return build(path.rsplit(" ", 1)[-1], function, aliases=sorted(aliases, key=lambda text: (-len(text), text)))
+    ordered = sorted(aliases, key=lambda text: (-len(text), text))
+    return Command(f"{PROGRAM} {path}", function, aliases=ordered)

@@ -5,10 +5,13 @@ Docker's layout, with the examples first, because that is what people look for.
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from cli.grammar import Flag
 
 
 class Line(NamedTuple):
@@ -48,6 +51,27 @@ def group(
         parts.append("Global Options:\n" + _flags(flags))
     parts.append(f"Run '{path} COMMAND --help' for more information on a command.")
     return "\n\n".join(parts)
+
+
+def sentences(function: Callable[..., Any]) -> str:
+    """The docstring of a command's function, which is its text."""
+    return inspect.getdoc(function) or ""
+
+
+def lines(described: Iterable[tuple[Flag, Any]]) -> list[Line]:
+    """Flags with their defaults, as help shows them."""
+    return [Line(flag.names, _metavar(flag), flag.help, _default(value)) for flag, value in described]
+
+
+def _metavar(flag: Flag) -> str:
+    return flag.metavar if flag.takes_value else ""
+
+
+def _default(value: Any) -> str:
+    """What the help names as the default: nothing for "not given"."""
+    if value in (None, False, "", 0, -1) or value == [] or value == () or isinstance(value, bytes):
+        return ""
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
 def _flags(flags: Iterable[Line]) -> str:

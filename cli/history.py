@@ -3,10 +3,8 @@
 import time
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Flags, command, flag, switch
+from cli.command import Flags, argument, command, flag, switch
 from cli.output import table, words
 from cli.output.table import Row
 from shoal.ids import short
@@ -33,7 +31,7 @@ class HistoryFlags(Flags):
 
 
 @command("[OPTIONS] IMAGE", examples=["shoal history web:1", "shoal history --format '{{.CreatedBy}}' web:1"])
-async def history(client: Client, flags: HistoryFlags, image: Annotated[str, typer.Argument()]) -> None:
+async def history(client: Client, flags: HistoryFlags, image: Annotated[str, argument()]) -> None:
     """Show the history of an image"""
     answer = await client.images.GetImageHistory(engine_pb2.GetImageHistoryRequest(reference=image))
     now_ns = time.time_ns()

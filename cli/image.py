@@ -6,11 +6,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-import typer
-
 from cli.archive import archive, chunks, save_to
 from cli.client import Client
-from cli.command import Arguments, command, flag, switch
+from cli.command import Arguments, argument, command, flag, switch
 from cli.listing import ListFlags
 from cli.output import words
 from cli.output.sending import Sending
@@ -31,7 +29,7 @@ _NONE = "<none>"
 async def ls(
     client: Client,
     flags: ListFlags,
-    repository: Annotated[str, typer.Argument()] = "",
+    repository: Annotated[str, argument()] = "",
     all: Annotated[bool, switch("-a", "--all", help="Show all images (default hides intermediate images)")] = False,
     digests: Annotated[bool, switch("--digests", help="Show digests")] = False,
 ) -> None:
@@ -74,8 +72,8 @@ def rows(image: Image, *, now_ns: int, whole: bool) -> list[Row]:
 )
 async def import_(
     client: Client,
-    file: Annotated[str, typer.Argument()],
-    reference: Annotated[str, typer.Argument()] = "",
+    file: Annotated[str, argument()],
+    reference: Annotated[str, argument()] = "",
     message: Annotated[str, flag("-m", "--message", help="Set commit message for imported image")] = "",
     change: Annotated[
         list[str], flag("-c", "--change", metavar="list", help="Apply Dockerfile instruction to the created image")
@@ -133,9 +131,7 @@ async def save(
 
 
 @command("SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", examples=["shoal tag web:1 registry.local/web:1"])
-async def tag(
-    client: Client, source: Annotated[str, typer.Argument()], target: Annotated[str, typer.Argument()]
-) -> None:
+async def tag(client: Client, source: Annotated[str, argument()], target: Annotated[str, argument()]) -> None:
     """Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"""
     await client.images.TagImage(engine_pb2.TagImageRequest(source=source, target=target))
 

@@ -5,11 +5,9 @@ import getpass
 import sys
 from typing import Annotated
 
-import typer
-
 from cli import credentials, dockerconfig
 from cli.client import Client
-from cli.command import command, flag, switch
+from cli.command import argument, command, flag, switch
 from cli.credentials import Credentials
 from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2
@@ -22,7 +20,7 @@ _NO_TTY = "Cannot perform an interactive login from a non TTY device"
 )
 async def login(
     client: Client,
-    server: Annotated[str, typer.Argument()] = "",
+    server: Annotated[str, argument()] = "",
     password: Annotated[str, flag("-p", "--password", help="Password or Personal Access Token (PAT)")] = "",
     password_stdin: Annotated[
         bool, switch("--password-stdin", help="Take the Password or Personal Access Token (PAT) from stdin")
@@ -64,7 +62,7 @@ async def login(
 
 
 @command("[SERVER]", examples=["shoal logout registry.local:5000"])
-def logout(server: Annotated[str, typer.Argument()] = "") -> None:
+def logout(server: Annotated[str, argument()] = "") -> None:
     """Log out from a registry"""
     registry = credentials.host_of(server)
     print(f"Removing login credentials for {credentials.server_of(registry)}")

@@ -6,10 +6,8 @@ Lists show both; a host that is no manager shows its own and what it was told of
 from collections.abc import Callable, Iterable
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Arguments, command, flag, switch
+from cli.command import Arguments, argument, command, flag, switch
 from cli.container.lifecycle import each_in_turn
 from cli.listing import ListFlags
 from cli.output import table, words
@@ -31,7 +29,7 @@ _FILTERS = frozenset({"id", "name", "driver", "scope", "label"})
 )
 async def create(
     client: Client,
-    network: Annotated[str, typer.Argument()],
+    network: Annotated[str, argument()],
     driver: Annotated[str, flag("-d", "--driver", help="Driver to manage the Network: bridge or overlay")] = "bridge",
     subnet: Annotated[
         list[str], flag("--subnet", metavar="strings", help="Subnet in CIDR format that represents a network segment")
@@ -182,8 +180,8 @@ async def remove(
 )
 async def connect(
     client: Client,
-    network: Annotated[str, typer.Argument()],
-    container: Annotated[str, typer.Argument()],
+    network: Annotated[str, argument()],
+    container: Annotated[str, argument()],
     alias: Annotated[
         list[str], flag("--alias", metavar="strings", help="Add network-scoped alias for the container")
     ] = [],  # noqa: B006
@@ -198,8 +196,8 @@ async def connect(
 @command("[OPTIONS] NETWORK CONTAINER", examples=["shoal network disconnect backend web"])
 async def disconnect(
     client: Client,
-    network: Annotated[str, typer.Argument()],
-    container: Annotated[str, typer.Argument()],
+    network: Annotated[str, argument()],
+    container: Annotated[str, argument()],
     force: Annotated[bool, switch("-f", "--force", help="Force the container to disconnect from a network")] = False,
 ) -> None:
     """Disconnect a container from a network"""

@@ -2,10 +2,8 @@
 
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Arguments, command, flag, switch
+from cli.command import Arguments, argument, command, flag, switch
 from cli.container.lifecycle import complain, each_in_turn
 from cli.document.node import document
 from cli.inspect import each_document
@@ -57,7 +55,7 @@ def word(name: str) -> str:
 async def ps(
     client: Client,
     flags: ListFlags,
-    nodes: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    nodes: Annotated[list[str], argument()] = [],  # noqa: B006
     no_resolve: Annotated[bool, switch("--no-resolve", help="Do not map IDs to Names")] = False,
 ) -> int:
     """List tasks running on one or more nodes, defaults to current node"""
@@ -121,7 +119,7 @@ def pretty_lines(view: control_pb2.NodeView) -> list[str]:
 )
 async def update(
     client: Client,
-    node: Annotated[str, typer.Argument()],
+    node: Annotated[str, argument()],
     availability: Annotated[
         str, flag("--availability", help='Availability of the node ("active", "pause", "drain")')
     ] = "",

@@ -3,10 +3,8 @@
 import sys
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Flags, command, flag, switch
+from cli.command import Flags, argument, command, flag, switch
 from cli.lock import how_to_unlock
 from cli.node import parse_availability
 from cli.parse.number import natural
@@ -69,7 +67,8 @@ class ClusterFlags(Flags):
     autolock: Annotated[
         bool | None,
         switch(
-            "--autolock/--no-autolock",
+            "--autolock",
+            negative="--no-autolock",
             help="Enable manager autolocking: one that was stopped starts with a key",
         ),
     ] = None
@@ -177,7 +176,7 @@ async def init(
 @command("[OPTIONS] HOST[:PORT]", examples=["shoal swarm join --token SHTKN-1-… 10.0.0.1:2377"])
 async def join(
     client: Client,
-    remote: Annotated[str, typer.Argument()],
+    remote: Annotated[str, argument()],
     token: Annotated[str, flag("--token", help="Token for entry into the swarm")] = "",
     advertise_addr: Annotated[str, flag("--advertise-addr", help="Advertised address (format: <ip|interface>)")] = "",
     availability: Annotated[
@@ -200,7 +199,7 @@ async def join(
 @command("[OPTIONS] (worker|manager)", examples=["shoal swarm join-token worker", "shoal swarm join-token -q worker"])
 async def join_token(
     client: Client,
-    role: Annotated[str, typer.Argument()],
+    role: Annotated[str, argument()],
     quiet: Annotated[bool, switch("-q", "--quiet", help="Only display token")] = False,
     rotate: Annotated[bool, switch("--rotate", help="Rotate join token")] = False,
 ) -> None:

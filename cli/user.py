@@ -3,11 +3,9 @@
 import time
 from typing import Annotated
 
-import typer
-
 from cli.certificate import Place
 from cli.client import Client
-from cli.command import Arguments, command, flag, switch
+from cli.command import Arguments, argument, command, flag, switch
 from cli.container.lifecycle import each_in_turn
 from cli.inspect import each_document
 from cli.output import table, words
@@ -32,7 +30,7 @@ _NINETY_DAYS_NS = 90 * 24 * 3600 * 10**9
 )
 async def create(
     client: Client,
-    user: Annotated[str, typer.Argument()],
+    user: Annotated[str, argument()],
     role: Annotated[str, flag("--role", help='"viewer", "deployer", "operator" or "admin"')] = "",
     ttl: Annotated[
         int | None,
@@ -101,7 +99,7 @@ async def inspect(
 @command("[OPTIONS] USER", examples=["shoal swarm user update --role operator ann"])
 async def update(
     client: Client,
-    user: Annotated[str, typer.Argument()],
+    user: Annotated[str, argument()],
     role: Annotated[str, flag("--role", help='"viewer", "deployer", "operator" or "admin"')] = "",
     description: Annotated[str | None, flag("--description", help="Who it is")] = None,
 ) -> None:

@@ -2,10 +2,8 @@
 
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Arguments, command, flag, switch
+from cli.command import Arguments, argument, command, flag, switch
 from cli.container.lifecycle import each_in_turn
 from cli.listing import ListFlags
 from cli.output import table
@@ -22,7 +20,7 @@ _HEADERS = {"Name": "VOLUME NAME"}
 @command("[OPTIONS] [VOLUME]", examples=["shoal volume create data", "shoal run -v data:/data busybox ls /data"])
 async def create(
     client: Client,
-    volume: Annotated[str, typer.Argument()] = "",
+    volume: Annotated[str, argument()] = "",
     name: Annotated[str, flag("--name", help="Specify volume name", hidden=True)] = "",
     label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata for a volume")] = [],  # noqa: B006
     driver: Annotated[str, flag("-d", "--driver", help="Specify volume driver name")] = "local",

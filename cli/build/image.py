@@ -7,8 +7,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cli.build import output as outputs
 from cli.build.output import Output
 from cli.build.progress import progress
@@ -16,7 +14,7 @@ from cli.build.source import Source, source
 from cli.build.ssh import agents
 from cli.build.upload import Conversation
 from cli.client import Client
-from cli.command import Flags, command, flag, switch
+from cli.command import Flags, argument, command, flag, switch
 from cli.container.extraction import extract
 from cli.container.foreground import attached
 from cli.foreground import Manners
@@ -82,7 +80,7 @@ class BuildFlags(Flags):
         "shoal build -o out --secret id=key,src=key.pem .",
     ],
 )
-async def build(client: Client, flags: BuildFlags, path: Annotated[str, typer.Argument()]) -> None:
+async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument()]) -> None:
     """Build an image from a Dockerfile"""
     target = outputs.output(flags.output)
     shown = progress("quiet" if flags.quiet else flags.progress, sys.stderr)

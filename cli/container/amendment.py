@@ -3,10 +3,8 @@
 import sys
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Arguments, command, flag
+from cli.command import Arguments, argument, command, flag
 from cli.container.flags import TuningFlags
 from cli.container.lifecycle import each_in_turn
 from cli.container.request import tuning
@@ -20,8 +18,8 @@ from shoal.v1.types_pb2 import Resources, RestartPolicy, Tuning
 @command("CONTAINER NEW_NAME", examples=["shoal rename web web-old"])
 async def rename(
     client: Client,
-    container: Annotated[str, typer.Argument()],
-    new_name: Annotated[str, typer.Argument()],
+    container: Annotated[str, argument()],
+    new_name: Annotated[str, argument()],
 ) -> None:
     """Rename a container"""
     if not container.strip() or not new_name.strip():

@@ -2,11 +2,9 @@
 
 from typing import Annotated
 
-import typer
-
 from cli.archive import save_to
 from cli.client import Client
-from cli.command import Flags, command, flag, switch
+from cli.command import Flags, argument, command, flag, switch
 from shoal.v1 import engine_pb2
 
 _LETTERS = {
@@ -17,7 +15,7 @@ _LETTERS = {
 
 
 @command("CONTAINER", examples=["shoal diff web"])
-async def diff(client: Client, container: Annotated[str, typer.Argument()]) -> None:
+async def diff(client: Client, container: Annotated[str, argument()]) -> None:
     """Inspect changes to files or directories on a container's filesystem"""
     answer = await client.containers.DiffContainer(engine_pb2.DiffContainerRequest(container=container))
     print("".join(f"{_LETTERS[each.kind]} {each.path}\n" for each in answer.changes), end="")
@@ -26,7 +24,7 @@ async def diff(client: Client, container: Annotated[str, typer.Argument()]) -> N
 @command("[OPTIONS] CONTAINER", examples=["shoal export -o web.tar web", "shoal export web | tar t"])
 async def export(
     client: Client,
-    container: Annotated[str, typer.Argument()],
+    container: Annotated[str, argument()],
     output: Annotated[str, flag("-o", "--output", help="Write to a file, instead of STDOUT")] = "",
 ) -> None:
     """Export a container's filesystem as a tar archive"""
@@ -42,7 +40,7 @@ class CommitFlags(Flags):
         list[str], flag("-c", "--change", metavar="list", help="Apply Dockerfile instruction to the created image")
     ] = []
     message: Annotated[str, flag("-m", "--message", help="Commit message")] = ""
-    pause: Annotated[bool, switch("-p", "--pause/--no-pause", help="Pause container during commit")] = True
+    pause: Annotated[bool, switch("-p", "--pause", negative="--no-pause", help="Pause container during commit")] = True
 
 
 @command(
@@ -52,8 +50,8 @@ class CommitFlags(Flags):
 async def commit(
     client: Client,
     flags: CommitFlags,
-    container: Annotated[str, typer.Argument()],
-    reference: Annotated[str, typer.Argument()] = "",
+    container: Annotated[str, argument()],
+    reference: Annotated[str, argument()] = "",
 ) -> None:
     """Create a new image from a container's changes"""
     request = engine_pb2.CommitContainerRequest(

@@ -13,11 +13,9 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, NamedTuple
 
-import typer
-
 from cli.archive import chunks, plain
 from cli.client import Client
-from cli.command import Flags, command, switch
+from cli.command import Flags, argument, command, switch
 from cli.container.extraction import extract
 from cli.output import words
 from cli.output.screen import write_stdout
@@ -63,8 +61,8 @@ class CopyFlags(Flags):
 async def copy(
     client: Client,
     flags: CopyFlags,
-    source: Annotated[str, typer.Argument()],
-    destination: Annotated[str, typer.Argument()],
+    source: Annotated[str, argument()],
+    destination: Annotated[str, argument()],
 ) -> None:
     """Copy files/folders between a container and the local filesystem"""
     from_, to = place(source), place(destination)

@@ -3,10 +3,8 @@
 import sys
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Flags, command, flag, switch
+from cli.command import Flags, argument, command, flag, switch
 from cli.foreground import DETACHED, Manners, check_terminal, follow, window
 from cli.parse import pair, process
 from cli.terminal import DEFAULT_DETACH_KEYS
@@ -40,8 +38,8 @@ class ExecFlags(Flags):
 async def execute(
     client: Client,
     flags: ExecFlags,
-    container: Annotated[str, typer.Argument()],
-    command: Annotated[list[str], typer.Argument()],
+    container: Annotated[str, argument()],
+    command: Annotated[list[str], argument()],
 ) -> int:
     """Execute a command in a running container"""
     if not flags.detach:

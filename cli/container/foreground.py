@@ -4,11 +4,9 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-import typer
-
 from cli import terminal
 from cli.client import Client
-from cli.command import Arguments, Flags, command, flag, switch
+from cli.command import Arguments, Flags, argument, command, flag, switch
 from cli.container.flags import ContainerFlags
 from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
@@ -30,7 +28,7 @@ class ForegroundFlags(Flags):
         flag("--detach-keys", parse=process.detach_keys, help="Override the key sequence for detaching a container"),
     ] = terminal.DEFAULT_DETACH_KEYS
     sig_proxy: Annotated[
-        bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Proxy received signals to the process")
+        bool, switch("--sig-proxy", negative="--no-sig-proxy", help="Proxy received signals to the process")
     ] = True
 
 
@@ -47,8 +45,8 @@ async def run(
     client: Client,
     flags: ContainerFlags,
     manners: ForegroundFlags,
-    image: Annotated[str, typer.Argument()],
-    args: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    image: Annotated[str, argument()],
+    args: Annotated[list[str], argument()] = [],  # noqa: B006
     attach: Annotated[
         list[str],
         flag("-a", "--attach", metavar="list", parse=process.stream, help="Attach to STDIN, STDOUT or STDERR"),
@@ -121,7 +119,7 @@ async def start(
 async def attach(
     client: Client,
     manners: ForegroundFlags,
-    container: Annotated[str, typer.Argument()],
+    container: Annotated[str, argument()],
     no_stdin: Annotated[bool, switch("--no-stdin", help="Do not attach STDIN")] = False,
 ) -> int:
     """Attach local standard input, output, and error streams to a running container"""

@@ -7,10 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Arguments, Flags, command, flag, switch
+from cli.command import Arguments, Flags, argument, command, flag, switch
 from cli.container.flags import ContainerFlags
 from cli.container.request import create_request
 from cli.distribution import pull_first, with_tag
@@ -29,8 +27,8 @@ _NOT_RUNNING = engine_pb2.WAIT_CONDITION_NOT_RUNNING
 async def create(
     client: Client,
     flags: ContainerFlags,
-    image: Annotated[str, typer.Argument()],
-    args: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    image: Annotated[str, argument()],
+    args: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> None:
     """Create a new container, without starting it"""
     print(await make(client, flags, create_request(flags, image, args)))

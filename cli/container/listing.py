@@ -6,10 +6,8 @@ import time
 from collections.abc import Iterable
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import command, flag, switch
+from cli.command import argument, command, flag, switch
 from cli.container.lifecycle import complain
 from cli.document.common import ports_of
 from cli.listing import ListFlags
@@ -108,8 +106,8 @@ async def _of_all_nodes(
 @command("CONTAINER [PRIVATE_PORT[/PROTO]]", examples=["shoal port web", "shoal port web 80/tcp"])
 async def port(
     client: Client,
-    container: Annotated[str, typer.Argument()],
-    private: Annotated[str, typer.Argument()] = "",
+    container: Annotated[str, argument()],
+    private: Annotated[str, argument()] = "",
 ) -> None:
     """List port mappings or a specific mapping for the container"""
     answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=container))

@@ -3,10 +3,8 @@
 import time
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import command, flag, switch
+from cli.command import argument, command, flag, switch
 from cli.output.screen import write_stderr, write_stdout
 from cli.output.words import rfc3339_padded
 from cli.parse.duration import moment
@@ -20,7 +18,7 @@ from shoal.v1 import engine_pb2
 )
 async def logs(
     client: Client,
-    container: Annotated[str, typer.Argument()],
+    container: Annotated[str, argument()],
     follow: Annotated[bool, switch("-f", "--follow", help="Follow log output")] = False,
     since: Annotated[
         str, flag("--since", help='Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")')

@@ -2,10 +2,8 @@
 
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import command
+from cli.command import argument, command
 from cli.output import table
 from shoal.v1 import engine_pb2
 
@@ -13,8 +11,8 @@ from shoal.v1 import engine_pb2
 @command("CONTAINER [ps OPTIONS]", examples=["shoal top web", "shoal top web -o pid,rss,args"], interspersed=False)
 async def top(
     client: Client,
-    container: Annotated[str, typer.Argument()],
-    arguments: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    container: Annotated[str, argument()],
+    arguments: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> None:
     """Display the running processes of a container"""
     request = engine_pb2.ListProcessesRequest(container=container, arguments=arguments)

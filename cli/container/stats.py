@@ -4,10 +4,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import command, flag, switch
+from cli.command import argument, command, flag, switch
 from cli.output import table, words
 from cli.output.screen import Screen
 from cli.output.table import Row
@@ -25,7 +23,7 @@ _HEADERS = {"ID": "CONTAINER ID"}
 )
 async def stats(
     client: Client,
-    containers: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    containers: Annotated[list[str], argument()] = [],  # noqa: B006
     all: Annotated[bool, switch("-a", "--all", help="Show all containers (default shows just running)")] = False,
     format: Annotated[
         str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")

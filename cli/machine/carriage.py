@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from cli.command import command, flag
+from cli.command import argument, command, flag
 from cli.machine.listing import find_all
 from cli.machine.reach import StorageFlags
 from machine.parcel import pack, unpack
@@ -18,7 +16,7 @@ from shoal.errors import InvalidArgument
 @command("[OPTIONS] [NAME...]", examples=["shoal machine export -o machines.json"])
 def export(
     storage: StorageFlags,
-    names: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    names: Annotated[list[str], argument()] = [],  # noqa: B006
     output: Annotated[str, flag("-o", "--output", help="Write to a file, instead of STDOUT")] = "",
 ) -> None:
     """Write machines' records and host keys, for another computer; keys and passwords are not in it"""
@@ -31,7 +29,7 @@ def export(
 
 
 @command("[OPTIONS] FILE|-", examples=["shoal machine import machines.json"])
-def import_(storage: StorageFlags, file: Annotated[str, typer.Argument()]) -> None:
+def import_(storage: StorageFlags, file: Annotated[str, argument()]) -> None:
     """Take up machines that were exported on another computer; nothing on them changes"""
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()

@@ -6,9 +6,8 @@ import sys
 from typing import Annotated
 
 import msgspec
-import typer
 
-from cli.command import Arguments, Flags, command, flag, switch
+from cli.command import Arguments, Flags, argument, command, flag, switch
 from cli.container.lifecycle import complain
 from cli.machine.apply import print_faults, print_outcomes, print_plan
 from cli.machine.listing import Name, find_all
@@ -93,7 +92,7 @@ def create(
 @command("[OPTIONS] [NAME...]", examples=["shoal machine provision n2"])
 def provision(
     reach: ReachFlags,
-    names: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    names: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> int:
     """Make machines what their records say, again; what is right is not touched, and nothing restarts"""
     records = reach.records()
@@ -163,7 +162,7 @@ def remove(
 @command("[OPTIONS] [NAME...]", examples=["shoal machine doctor"])
 def doctor(
     reach: ReachFlags,
-    names: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    names: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> int:
     """Look at machines as 'provision' would, and tell what is wrong with their hosts and what is still to do"""
     from machine.apply import look

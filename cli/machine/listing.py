@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import typer
 
-from cli.command import Arguments, command, flag, switch
+from cli.command import Arguments, argument, command, flag, switch
 from cli.listing import ListFlags
 from cli.machine.reach import StorageFlags
 from cli.output.inspection import render
@@ -45,7 +44,7 @@ DEFAULT = "default"
 _TIMEOUT = Annotated[
     int, flag("-t", "--timeout", metavar="seconds", parse=natural, help="How long to wait for each machine")
 ]
-Name = Annotated[str, typer.Argument()]
+Name = Annotated[str, argument()]
 
 
 @command("[OPTIONS]", examples=["shoal machine ls", "shoal machine ls --filter state=Running -q"])
@@ -70,7 +69,7 @@ def inspect(
 
 
 @command("[OPTIONS] [NAME...]", examples=["shoal machine ip n1 n2"])
-def ip(storage: StorageFlags, names: Annotated[list[str], typer.Argument()] = [DEFAULT]) -> None:  # noqa: B006
+def ip(storage: StorageFlags, names: Annotated[list[str], argument()] = [DEFAULT]) -> None:  # noqa: B006
     """Print the address of one or more machines"""
     for each in storage.records().named(names):
         print(each.machine.address)
@@ -90,7 +89,7 @@ def status(storage: StorageFlags, name: Name = DEFAULT, timeout: _TIMEOUT = 10) 
 
 
 @command("[OPTIONS] [NAME]", examples=["shoal machine version n1"])
-def version(storage: StorageFlags, name: Annotated[str, typer.Argument()] = "") -> None:
+def version(storage: StorageFlags, name: Annotated[str, argument()] = "") -> None:
     """Print the version of Shoal that was last seen on a machine, or this computer's"""
     print(storage.records().get(name).version if name else __version__)
 

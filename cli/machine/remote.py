@@ -7,9 +7,7 @@ import shutil
 import sys
 from typing import Annotated, NoReturn
 
-import typer
-
-from cli.command import Arguments, command, switch
+from cli.command import Arguments, argument, command, switch
 from cli.container.lifecycle import complain
 from cli.machine.listing import DEFAULT, Name, find_all
 from cli.machine.reach import ReachFlags, StorageFlags
@@ -22,7 +20,7 @@ from shoal.errors import InvalidArgument, ShoalError, Unavailable
 def ssh(
     storage: StorageFlags,
     name: Name = DEFAULT,
-    argv: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    argv: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> None:
     """Log in to a machine, or run a command there, with ssh"""
     records = storage.records()
@@ -36,8 +34,8 @@ def ssh(
 )
 def scp(
     storage: StorageFlags,
-    source: Annotated[str, typer.Argument()],
-    target: Annotated[str, typer.Argument()],
+    source: Annotated[str, argument()],
+    target: Annotated[str, argument()],
     recursive: Annotated[bool, switch("-r", "--recursive", help="Copy folders with all that is in them")] = False,
     delta: Annotated[bool, switch("-d", "--delta", help="Send only what differs, with rsync")] = False,
     quiet: Annotated[bool, switch("-q", "--quiet", help="Show no progress")] = False,
@@ -61,8 +59,8 @@ def scp(
 @command("[OPTIONS] NAME:PATH [DIR]", examples=["shoal machine mount n1:/srv ./srv"])
 def mount(
     storage: StorageFlags,
-    source: Annotated[str, typer.Argument()],
-    folder: Annotated[str, typer.Argument()] = "",
+    source: Annotated[str, argument()],
+    folder: Annotated[str, argument()] = "",
     unmount: Annotated[bool, switch("-u", "--unmount", help="Unmount it instead")] = False,
 ) -> None:
     """Mount a folder of a machine here, with sshfs"""

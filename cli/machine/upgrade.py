@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from cli.command import Flags, command, flag, switch
+from cli.command import Flags, argument, command, flag, switch
 from cli.machine.apply import print_outcomes
 from cli.machine.listing import find_all
 from cli.machine.progress import Board
@@ -33,7 +31,7 @@ class CareFlags(Flags):
 def upgrade(
     reach: ReachFlags,
     care: CareFlags,
-    names: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    names: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> int:
     """Bring machines to the version of this computer, batch by batch; it stops at the first that is not well"""
     return _carry_out(reach, care, names, back=False)
@@ -43,7 +41,7 @@ def upgrade(
 def rollback(
     reach: ReachFlags,
     care: CareFlags,
-    names: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    names: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> int:
     """Bring machines back to the version that they had before the last upgrade"""
     return _carry_out(reach, care, names, back=True)

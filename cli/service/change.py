@@ -4,10 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Arguments, command
+from cli.command import Arguments, argument, command
 from cli.container.lifecycle import complain, each_in_turn
 from cli.service.flags import CreateFlags, UpdateFlags, WaitFlags
 from cli.service.progress import converge
@@ -33,8 +31,8 @@ async def create(
     client: Client,
     flags: CreateFlags,
     manners: WaitFlags,
-    image: Annotated[str, typer.Argument()],
-    args: Annotated[list[str], typer.Argument()] = [],  # noqa: B006
+    image: Annotated[str, argument()],
+    args: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> int:
     """Create a new service"""
     answer = await client.control.CreateService(control_pb2.CreateServiceRequest(spec=created(flags, image, args)))
@@ -47,9 +45,7 @@ async def create(
     "[OPTIONS] SERVICE",
     examples=["shoal service update --image web:2 web", "shoal service update --env-add LEVEL=debug --force web"],
 )
-async def update(
-    client: Client, flags: UpdateFlags, manners: WaitFlags, service: Annotated[str, typer.Argument()]
-) -> int:
+async def update(client: Client, flags: UpdateFlags, manners: WaitFlags, service: Annotated[str, argument()]) -> int:
     """Update a service"""
     if flags.rollback:
         made = await _change(client, service, _previous)
@@ -60,7 +56,7 @@ async def update(
 
 
 @command("[OPTIONS] SERVICE", examples=["shoal service rollback web"])
-async def rollback(client: Client, manners: WaitFlags, service: Annotated[str, typer.Argument()]) -> int:
+async def rollback(client: Client, manners: WaitFlags, service: Annotated[str, argument()]) -> int:
     """Revert changes to a service's configuration"""
     made = await _change(client, service, _previous)
     print(service, flush=True)

@@ -7,8 +7,6 @@ given whole to `create`, and added to or taken from by `update`.
 import shlex
 from typing import Annotated, Any
 
-import typer
-
 from cli.command import Flags, flag, switch
 from cli.container.flags import Ports
 from cli.container.health import HealthFlags
@@ -64,7 +62,7 @@ def _one_of(known: dict[str, int]):  # type: ignore[no-untyped-def]  # a parser,
 
 def _either(*names: str, help: str) -> Any:
     """A switch that can also be taken back (`--init=false`); not given, it is None."""
-    return typer.Option(*names[:-1], f"{names[-1]}/--no-{names[-1].removeprefix('--')}", help=help)
+    return switch(*names, negative=f"--no-{names[-1].removeprefix('--')}", help=help)
 
 
 class OneFlags(HealthFlags):

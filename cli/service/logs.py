@@ -9,10 +9,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
-import typer
-
 from cli.client import Client
-from cli.command import Flags, command, flag, switch
+from cli.command import Flags, argument, command, flag, switch
 from cli.container.lifecycle import complain
 from cli.output.screen import write_stderr, write_stdout
 from cli.parse.duration import moment
@@ -52,7 +50,7 @@ class LogFlags(Flags):
     "[OPTIONS] SERVICE|TASK",
     examples=["shoal service logs -f --tail 10 web", "shoal service logs --since 10m -t web.2"],
 )
-async def logs(client: Client, flags: LogFlags, name: Annotated[str, typer.Argument()]) -> int:
+async def logs(client: Client, flags: LogFlags, name: Annotated[str, argument()]) -> int:
     """Fetch the logs of a service or task"""
     since_ns = moment(flags.since, now_ns=time.time_ns()) if flags.since else 0
     service, views = await _find(client, name)

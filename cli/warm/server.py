@@ -205,14 +205,13 @@ def _import_everything() -> Callable[[list[str]], int]:
     """Whatever any command imports, so that no fork has to. Returns what runs a command line to its exit code."""
     for name in _MODULES:
         importlib.import_module(name)
-    registry: ModuleType = importlib.import_module("cli.registry")
-    for entry in registry.COMMANDS.values():
-        importlib.import_module(entry.function.partition(":")[0])
+    group: ModuleType = importlib.import_module("cli.group")
+    for path in group.COMMANDS:
+        group.load(path)
     app: ModuleType = importlib.import_module("cli.app")
-    commands = app.root()
 
     def run(argv: list[str]) -> int:
-        code: int = app.flushed(app.run(argv, commands))
+        code: int = app.flushed(app.run(argv))
         return code
 
     return run

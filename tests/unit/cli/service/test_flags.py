@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.command import build
+from cli.command import Command
 from cli.refused import refusal
 from cli.service.change import create, update
 
@@ -34,7 +34,7 @@ def docker_flags(verb: str) -> list[str]:
 
 @pytest.mark.parametrize(("verb", "function"), [("create", create), ("update", update)])
 def test_flags_are_done_or_refused(verb: str, function: object) -> None:
-    done = {name for each in build(verb, function).params for name in each.opts}  # type: ignore[arg-type]
+    done = {name for each in Command(f"shoal service {verb}", function).reader.flags for name in each.names}  # type: ignore[arg-type]
     refused = {flag for flag in docker_flags(verb) if refusal(f"service {verb}", flag)}
     assert not done & refused
     assert not set(docker_flags(verb)) - done - refused
