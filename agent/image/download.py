@@ -33,13 +33,22 @@ class Downloader:
         Raises what the last source that was tried had to say; nothing of the blob is left then.
         """
         async with self._content.alone(wanted.digest):
-            if wanted.digest in self._content:
+            if self.has(wanted):
                 return False
             writer = self._content.writer(digest=wanted.digest, size=wanted.size)
             try:
                 await self._fill(writer, wanted.digest, sources, report)
             finally:
                 await self._threads.run(writer.abort)
+        return True
+
+    def has(self, wanted: Descriptor) -> bool:
+        """Whether the blob is here. Raises InvalidArgument when it is not as long as `wanted` says."""
+        if wanted.digest not in self._content:
+            return False
+        size = self._content.size(wanted.digest)
+        if size != wanted.size:
+            raise InvalidArgument(f"{wanted.digest} has {size} bytes, {wanted.size} were announced")
         return True
 
     async def document(self, wanted: Descriptor, sources: Sequence[BlobSource]) -> bytes:

@@ -122,7 +122,7 @@ class Puller:
 
     async def _arrive(self, layer: Descriptor, chain_id: str, wanted: Wanted, slots: asyncio.Semaphore) -> bool:
         """Have the layer's blob; true when it was not here before."""
-        if layer.digest in self._content and chain_id in self._snapshots:
+        if self.downloader.has(layer) and chain_id in self._snapshots:
             wanted.report(Progress(layer.short, "Already exists"))
             return False
         wanted.report(Progress(layer.short, "Pulling fs layer"))

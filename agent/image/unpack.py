@@ -173,7 +173,7 @@ class Target:
         try:
             found = os.stat(path)
         except FileNotFoundError:
-            os.makedirs(posixpath.realpath(path), mode=0o755, exist_ok=True)
+            make_folders(posixpath.realpath(path))
             made = path
             while made not in self._made and made not in self._folders and len(made) > 1:
                 self._made.add(made)
@@ -238,6 +238,16 @@ def is_folder(path: bytes) -> bool:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def make_folders(path: bytes) -> None:
+    """What is missing of a directory and those above it, without recursion, as in `remove_tree`."""
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = posixpath.dirname(path)
+    for each in reversed(missing):
+        os.mkdir(each, 0o755)
 
 
 def remove_tree(path: bytes) -> None:

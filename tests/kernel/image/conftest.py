@@ -66,6 +66,24 @@ async def pieces(data: bytes, size: int = 64 * 1024) -> AsyncIterator[bytes]:
         yield data[at : at + size]
 
 
+def tree(folder: Path) -> dict[str, object]:
+    """All that stands in a folder and what it is, times and attributes too."""
+    found: dict[str, object] = {}
+    names: dict[int, str] = {}
+    for path in sorted(folder.rglob("*")):
+        about, name = path.lstat(), str(path.relative_to(folder))
+        xattrs = {
+            each: os.getxattr(path, each, follow_symlinks=False) for each in os.listxattr(path, follow_symlinks=False)
+        }
+        found[name] = (
+            (about.st_mode, about.st_uid, about.st_gid, about.st_rdev, about.st_mtime_ns),
+            xattrs,
+            os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else b"",
+            names.setdefault(about.st_ino, name),
+        )
+    return found
+
+
 def tool(*argv: str) -> None:
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, f"{argv}: {done.stderr}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import subprocess
 import tarfile
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.image.conftest import Store, archive, member, pieces, tool
+from tests.kernel.image.conftest import Store, archive, member, pieces, tool, tree
 
 pytestmark = pytest.mark.kernel
 FULL_CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
@@ -128,21 +127,3 @@ async def test_podman_takes_it_and_gives_it_back(store: Store, app: str, podman:
         assert name.endswith("team/app:2")
         assert tree(other.layer(image_id)) == tree(store.layer(app))
         other.images.close()
-
-
-def tree(folder: Path) -> dict[str, object]:
-    """All that stands in a folder and what it is, times and attributes too."""
-    found: dict[str, object] = {}
-    names: dict[int, str] = {}
-    for path in sorted(folder.rglob("*")):
-        about, name = path.lstat(), str(path.relative_to(folder))
-        xattrs = {
-            each: os.getxattr(path, each, follow_symlinks=False) for each in os.listxattr(path, follow_symlinks=False)
-        }
-        found[name] = (
-            (about.st_mode, about.st_uid, about.st_gid, about.st_rdev, about.st_mtime_ns),
-            xattrs,
-            os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else b"",
-            names.setdefault(about.st_ino, name),
-        )
-    return found
