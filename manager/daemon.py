@@ -101,9 +101,8 @@ async def manage(
         await take_over(store)
         mirror = Mirror()
         async with Group() as group:
-            group.start("mirror", mirror.run(store))
+            group.start("mirror", mirror.run(store, prepare=prepare))
             await mirror.reached(0)
-            prepare(mirror)
             roots = await roots_of(store, mirror, settings.data_dir, settings.founder, clock, seal=seal)
             signer = Signer(mirror, roots.seal)
             first = own_identity(mirror, signer.current, settings.identity_dir, clock)

@@ -32,7 +32,8 @@ FINISH: Finish = place_early
 
 
 def prepare(view: View) -> None:
-    """Make the followers that deciders ask for. With a million tasks that takes seconds, in which nothing else happens:
-    a manager does it before it serves, so that none stands still when it begins to lead."""
+    """Make the followers that deciders ask for, while `view` does not change. With a million tasks that takes seconds:
+    a manager does it in a thread, before it follows the store (`Mirror.run`), and leads once the mirror has caught
+    up."""
     for follower in (Attached, Load, Queue, Places, Unsettled):
         view.follower(follower)

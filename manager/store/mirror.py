@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+from collections.abc import Callable
 
 import msgspec
 
@@ -43,10 +44,17 @@ class Mirror(View):
         self._order = itertools.count()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
 
-    async def run(self, store: Store) -> None:
-        """Follow `store` for ever; ends only by an error of the store or cancellation."""
+    async def run(self, store: Store, *, prepare: Callable[[View], None] | None = None) -> None:
+        """Follow `store` for ever; ends only by an error of the store or cancellation.
+
+        `prepare` is called on the view as it was first read, in a thread: who only reads is served meanwhile, and who
+        waits for a later revision waits for that too.
+        """
         while True:
-            self._load(await store.read("/"))
+            await self._load(await store.read("/"))
+            if prepare is not None:
+                await asyncio.to_thread(prepare, self)
+                prepare = None
             try:
                 async for commit in store.watch("/", after=self.revision):
                     self._apply(commit)
@@ -61,10 +69,21 @@ class Mirror(View):
         heapq.heappush(self._waiting, (revision, next(self._order), future))
         await future
 
-    def _load(self, snapshot: Snapshot) -> None:
+    async def _load(self, snapshot: Snapshot) -> None:
         """Replace everything by what `snapshot` holds, publishing the difference."""
+        changed, gone = await asyncio.to_thread(self._differing, snapshot)
+        events = [
+            MirrorEvent(kind, value.meta.id, self.put(value), value, value.meta.version) for kind, value in changed
+        ]
+        events += [MirrorEvent(kind, id, self.remove(kind, id), None, snapshot.revision) for kind, id in gone]
+        self._loaded = True
+        self._publish(events, snapshot.revision)
+
+    def _differing(self, snapshot: Snapshot) -> tuple[list[tuple[str, Noun]], list[tuple[str, str]]]:
+        """What `snapshot` holds otherwise than this view, and what it does not. Nothing changes a mirror but its own
+        `run`, so it may be looked at from a thread."""
         seen: dict[str, set[str]] = {kind: set() for kind in KINDS}
-        events = []
+        changed = []
         for record in snapshot.records:
             if (found := split(record.key)) is None:
                 continue
@@ -72,13 +91,8 @@ class Mirror(View):
             seen[kind].add(id)
             known = self.get(kind, id)
             if known is None or known.meta.version != record.mod_revision:
-                value = decode(record)
-                events.append(MirrorEvent(kind, id, self.put(value), value, record.mod_revision))
-        for kind in KINDS:
-            gone = [id for id in self.all(kind) if id not in seen[kind]]
-            events += [MirrorEvent(kind, id, self.remove(kind, id), None, snapshot.revision) for id in gone]
-        self._loaded = True
-        self._publish(events, snapshot.revision)
+                changed.append((kind, decode(record)))
+        return changed, [(kind, id) for kind in KINDS for id in self.all(kind) if id not in seen[kind]]
 
     def _apply(self, commit: Commit) -> None:
         events = []

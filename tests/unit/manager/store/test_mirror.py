@@ -1,4 +1,5 @@
 import asyncio
+import threading
 
 import pytest
 
@@ -57,6 +58,29 @@ async def test_other_parts_keys_only_move_the_revision(store, mirror):
         revision = await store.txn(Txn(puts=(Put("/leader", b"me"), Put("/name/service/web", b"x"))))
         await mirror.reached(revision)
         assert events.drain() == []
+
+
+async def test_what_is_prepared_in_a_thread_sees_a_view_that_stands_still_and_readers_do_not_wait(store):
+    await commit(store, [create(Node(Meta("n1")), "new")])
+    seen, go_on = [], threading.Event()
+
+    def prepare(view):
+        seen.append(set(view.nodes))
+        go_on.wait()
+        seen.append(set(view.nodes))
+
+    mirror = Mirror()
+    following = asyncio.create_task(mirror.run(store, prepare=prepare))
+    await mirror.reached(0)
+    later = await commit(store, [create(Node(Meta("n2")), "new")])
+    waiting = asyncio.create_task(mirror.reached(later.revision))
+    while not seen:
+        await asyncio.sleep(0)
+    assert set(mirror.nodes) == {"n1"} and not waiting.done()
+    go_on.set()
+    await waiting
+    assert (seen, set(mirror.nodes)) == ([{"n1"}, {"n1"}], {"n1", "n2"})
+    following.cancel()
 
 
 async def test_reads_again_when_history_is_gone(store):
