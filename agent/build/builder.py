@@ -30,9 +30,9 @@ from agent.build.step import CommandFailed
 from agent.image import change
 from agent.image import platform as platforms
 from agent.image.catalog import Layer
+from agent.image.document import Document
 from agent.image.fresh import document_of
 from agent.image.images import Images
-from agent.image.manifest import Document
 from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime
 from shoal.clock import Clock

@@ -14,9 +14,9 @@ from agent.build.run import Runner, Setting
 from agent.build.state import State
 from agent.build.tree import Tree
 from agent.image.catalog import Layer
+from agent.image.document import Document
 from agent.image.fresh import Making
 from agent.image.images import Images
-from agent.image.manifest import Document
 from agent.registry.auth import Credentials
 from shoal.clock import Clock
 from shoal.reference import Reference

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from agent.image import document as documents
 from agent.image import incoming, layer
 from agent.image import manifest as manifests
 from agent.image.archive import Nothing
 from agent.image.catalog import Record
 from agent.image.content import Content
-from agent.image.manifest import Descriptor, Document
+from agent.image.document import Document
+from agent.image.manifest import Descriptor
 from agent.image.pull import Puller, Target, at_hand
 from agent.image.threads import Threads
 from shoal.clock import Clock
@@ -42,7 +44,7 @@ class Committer:
         blob = await incoming.store(chunks, self._content, self._threads)
         stop = threading.Event()
         diff_id = await self._threads.run(lambda: self._diff_id(blob, stop), stop=stop.set)
-        made = manifests.committed(
+        made = documents.committed(
             document,
             diff_id=diff_id,
             created_at_ns=self._clock.now_ns(),
@@ -51,7 +53,7 @@ class Committer:
             comment=commit.comment,
             command=commit.command,
         )
-        data = manifests.write_document(made)
+        data = documents.write_document(made)
         config = Descriptor(manifests.OCI_CONFIG, await self._puller.downloader.keep(data), len(data))
         top = Descriptor(f"{manifests.OCI_LAYER}+gzip", blob, self._content.size(blob))
         layers = [*below.layers, top]

@@ -13,13 +13,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
+from agent.image import document as documents
 from agent.image import layer
 from agent.image import manifest as manifests
 from agent.image.archive import Nothing
 from agent.image.catalog import Layer, Record
 from agent.image.content import Content
+from agent.image.document import Document
 from agent.image.layer import Place
-from agent.image.manifest import Descriptor, Document
+from agent.image.manifest import Descriptor
 from agent.image.platform import Platform
 from agent.image.pull import Puller, Target, at_hand
 from agent.image.snapshot import Snapshots
@@ -101,7 +103,7 @@ class FreshLayers:
 
     async def image(self, document: Document, layers: Sequence[Layer]) -> Record:
         """The image of a configuration and its layers, complete on disk and not yet in the catalog."""
-        data = manifests.write_document(document)
+        data = documents.write_document(document)
         config = Descriptor(manifests.OCI_CONFIG, await self._puller.downloader.keep(data), len(data))
         described = [Descriptor(each.media_type, each.digest, each.blob_bytes) for each in layers]
         manifests.check_layers(described)
@@ -119,7 +121,7 @@ def document_of(
     made: Sequence[Making],
 ) -> Document:
     """The configuration of an image that was built on `base`. Pure."""
-    return manifests.built(
+    return documents.built(
         base,
         platform=platform,
         config=config,

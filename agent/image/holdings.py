@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.image import catalog as catalogs
+from agent.image import document as documents
 from agent.image import lookup
 from agent.image import manifest as manifests
 from agent.image.catalog import Catalog, Layer, Name, Record
 from agent.image.content import Content
+from agent.image.document import Document
 from agent.image.lookup import Found
-from agent.image.manifest import Document
 from agent.image.snapshot import Snapshots
 from agent.image.threads import Threads
 from agent.kernel import syscalls
@@ -111,7 +112,7 @@ class Holdings:
     async def _read(self, record: Record) -> Document:
         def read() -> Document:
             data = self._content.read(record.id, limit_bytes=manifests.MAX_DOCUMENT_BYTES)
-            return manifests.parse_document(data)
+            return documents.parse_document(data)
 
         known = self._documents.get(record.id)
         return known if known is not None else await self._threads.run(read)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from agent.image.catalog import Catalog, Record
-from agent.image.manifest import Document, parse_time
+from agent.image.document import Document, parse_time
 from shoal import ids
 from shoal import reference as references
 from shoal.errors import InvalidArgument, NotFound

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from agent.image import document as documents
 from agent.image import manifest as manifests
 from agent.image.catalog import Record
 from agent.image.content import Content
+from agent.image.document import Document
 from agent.image.download import Downloader
-from agent.image.manifest import Descriptor, Document, Index, Manifest
+from agent.image.manifest import Descriptor, Index, Manifest
 from agent.image.platform import Platform
 from agent.image.snapshot import Snapshots
 from agent.image.source import BlobSource, Progress, Report, silent
@@ -83,7 +85,7 @@ class Puller:
         raise InvalidArgument(f"the image {record.id} is an index inside an index")
 
     async def _manifest(self, found: Manifest, wanted: Wanted, digest: str, blobs: dict[str, str]) -> Record:
-        document = manifests.parse_document(await self.downloader.document(found.config, wanted.sources))
+        document = documents.parse_document(await self.downloader.document(found.config, wanted.sources))
         if wanted.strict and not wanted.platform.accepts(document.platform):
             raise NotFound(f"the image was found but is for {document.platform}, not for {wanted.platform}")
         blobs[found.config.digest] = found.config.media_type

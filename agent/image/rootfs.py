@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from agent.image import document as documents
 from agent.image import incoming
 from agent.image import manifest as manifests
 from agent.image.archive import Nothing
@@ -50,14 +51,14 @@ class Importer:
         return await self._puller.pull(Target(manifest, manifests.OCI_MANIFEST), at_hand(rootfs.platform, Nothing()))
 
     async def _config(self, layer: Unpacked, rootfs: Rootfs) -> Descriptor:
-        document = manifests.new_document(
+        document = documents.new_document(
             platform=rootfs.platform,
             created_at_ns=self._clock.now_ns(),
             diff_ids=[layer.diff_id],
             comment=rootfs.comment,
             config=rootfs.config,
         )
-        data = manifests.write_document(document)
+        data = documents.write_document(document)
         return Descriptor(manifests.OCI_CONFIG, await self._puller.downloader.keep(data), len(data))
 
     async def _layer(self, blob: str) -> Descriptor:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from agent.image.catalog import Layer, Name
+from agent.image.document import Document
 from agent.image.fresh import FreshLayers
 from agent.image.gc import Collector
 from agent.image.holdings import Holdings
-from agent.image.manifest import Document
 from shoal.reference import Reference
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agent.image.catalog import Catalog, Name, Record
 from agent.image.contents import asked
+from agent.image.document import Document, parse_document
 from agent.image.lookup import Found, history, image_of, usage
-from agent.image.manifest import Document, parse_document
 from shoal.model.image import Image
 
 
