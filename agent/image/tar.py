@@ -9,7 +9,6 @@ the unpacking child starts with this file and little else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 BLOCK = 512
 REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCKDEV, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -27,23 +26,33 @@ class CorruptArchive(Exception):
     """What was read is no tar archive, or a damaged one."""
 
 
-@dataclass(slots=True)
 class Entry:
-    """One member. `size` is that of the file; the archive holds less of it when `parts` says where data lies."""
+    """One member. `size` is that of the file; the archive holds less of it when `parts` says where data lies:
+    (offset, length) of each part of a sparse file. No dataclass: a child that unpacks a layer would need longer to
+    import that than it needs for most layers."""
 
-    name: bytes
-    kind: bytes
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime_ns: int
-    link: bytes = b""
-    major: int = 0
-    minor: int = 0
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
-    # (offset, length) of the data of a sparse file; None: it is all there.
-    parts: list[tuple[int, int]] | None = None
+    __slots__ = ("gid", "kind", "link", "major", "minor", "mode", "mtime_ns", "name", "parts", "size", "uid", "xattrs")
+
+    def __init__(
+        self,
+        name: bytes,
+        kind: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        size: int,
+        mtime_ns: int,
+        link: bytes = b"",
+        major: int = 0,
+        minor: int = 0,
+        xattrs: dict[bytes, bytes] | None = None,
+        parts: list[tuple[int, int]] | None = None,
+    ) -> None:
+        self.name, self.kind, self.mode = name, kind, mode
+        self.uid, self.gid, self.size, self.mtime_ns = uid, gid, size, mtime_ns
+        self.link, self.major, self.minor = link, major, minor
+        self.xattrs = {} if xattrs is None else xattrs
+        self.parts = parts
 
 
 class Reader:

@@ -22,6 +22,7 @@ from tests.bench import (
     bench_images,
     bench_machine,
     bench_manager,
+    bench_pull,
     bench_runtime,
     bench_scheduler,
     bench_store,
@@ -30,7 +31,7 @@ from tests.bench.row import Row
 
 GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
     "engine": (bench_runtime.rows, bench_containers.rows, bench_herd.rows),
-    "images": (bench_images.rows,),
+    "images": (bench_images.rows, bench_pull.rows),
     "machine": (bench_machine.rows,),
     "manager": (
         bench_scheduler.rows,
