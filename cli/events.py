@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cli.client import Client
 from cli.command import command, flag
+from cli.everywhere import EveryNode, Streams, from_all_nodes
 from cli.output import words
 from cli.output.functions import to_json
 from cli.output.template import Template
@@ -30,7 +31,8 @@ async def events(
         list[str], flag("-f", "--filter", metavar="filter", help="Filter output based on conditions provided")
     ] = [],  # noqa: B006
     format: Annotated[str, flag("--format", help="Format output: 'json' or a Go template")] = "",
-) -> None:
+    every_node: EveryNode = False,
+) -> int:
     """Get real time events from the server"""
     now_ns = time.time_ns()
     request = engine_pb2.WatchEventsRequest(
@@ -41,9 +43,16 @@ async def events(
     if request.until_ns and not request.since_ns:  # what has been is wanted then, as far as it is remembered
         request.since_ns = 1
     template = Template(format) if format not in ("", "json") else None
-    async for response in client.system.WatchEvents(request):
+    if every_node:
+        streams = await from_all_nodes(client, lambda calls: calls.system().WatchEvents(request))
+    else:
+        streams = Streams([("", client.system.WatchEvents(request))])
+    async for node, response in streams.merged():
         for each in response.events:
+            if node:
+                each.attributes["node"] = node
             print(to_json(document(each)) if format == "json" else _text(each, template), flush=True)
+    return streams.failed
 
 
 def _text(event: Event, template: Template | None) -> str:

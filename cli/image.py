@@ -9,6 +9,7 @@ from typing import Annotated
 from cli.archive import archive, chunks, save_to
 from cli.client import Client
 from cli.command import Arguments, argument, command, flag, switch
+from cli.everywhere import EveryNode, of_all_nodes
 from cli.listing import ListFlags
 from cli.output import words
 from cli.output.sending import Sending
@@ -32,16 +33,27 @@ async def ls(
     repository: Annotated[str, argument()] = "",
     all: Annotated[bool, switch("-a", "--all", help="Show all images (default hides intermediate images)")] = False,
     digests: Annotated[bool, switch("--digests", help="Show digests")] = False,
-) -> None:
+    every_node: EveryNode = False,
+) -> int:
     """List images"""
     request = engine_pb2.ListImagesRequest(filters=pair.filters(flags.filter), reference=repository, all=all)
-    answer = await client.images.ListImages(request)
+    failed = 0
+    if every_node:
+        answers, failed = await of_all_nodes(client, lambda calls: calls.images().ListImages(request))
+    else:
+        answers = [("", await client.images.ListImages(request))]
     now_ns = time.time_ns()
-    images = sorted(answer.images, key=lambda each: (-each.meta.created_at_ns, each.meta.id))
-    out = [row for each in images for row in rows(each, now_ns=now_ns, whole=flags.no_trunc)]
+    out = [
+        {**row, **({"Node": node} if every_node else {})}
+        for node, answer in answers
+        for each in sorted(answer.images, key=lambda each: (-each.meta.created_at_ns, each.meta.id))
+        for row in rows(each, now_ns=now_ns, whole=flags.no_trunc)
+    ]
     if flags.quiet:  # an image with several names is still one image
         out = list({row["ID"]: row for row in out}.values())
-    print(flags.draw(out, columns=_WITH_DIGEST if digests else _COLUMNS, headers=_HEADERS), end="")
+    columns = (*(["Node"] if every_node else []), *(_WITH_DIGEST if digests else _COLUMNS))
+    print(flags.draw(out, columns=columns, headers=_HEADERS), end="")
+    return failed
 
 
 def rows(image: Image, *, now_ns: int, whole: bool) -> list[Row]:

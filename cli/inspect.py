@@ -33,8 +33,7 @@ async def each_document(names: Sequence[str], find: Finder, template: str) -> in
             documents.append(await find(name))
         except ShoalError as error:
             failures.append(error)
-    if documents or not template:
-        print(render(documents, template), end="", flush=True)
+    print(render(documents, template), end="", flush=True)
     for failure in failures:
         complain(failure)
     return 1 if failures else 0

@@ -13,14 +13,16 @@ from cli.listing import ListFlags
 from cli.output import table, words
 from cli.output.table import Row
 from cli.parse import pair, process
-from shoal.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unavailable, Unsupported
+from shoal.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, ShoalError, Unavailable, Unsupported
 from shoal.ids import short
 from shoal.v1 import control_pb2, engine_pb2
 from shoal.v1.types_pb2 import NETWORK_SCOPE_SWARM, Network, NetworkAttachment, NetworkSpec
 
 _COLUMNS = ("ID", "Name", "Driver", "Scope")
 _HEADERS = {"ID": "NETWORK ID"}
-_FILTERS = frozenset({"id", "name", "driver", "scope", "label"})
+_FILTERS = frozenset({"id", "name", "driver", "scope", "label", "type"})
+_TYPES = ("builtin", "custom")
+_BUILT_IN = ("bridge", "host", "none")
 
 
 @command(
@@ -74,7 +76,9 @@ async def ls(client: Client, flags: ListFlags) -> None:
     wanted = await all_networks(client)
     for each in pair.filters(flags.filter):
         if each.key not in _FILTERS:
-            raise InvalidArgument(f"invalid filter '{each.key}'", hint=f"known are {', '.join(sorted(_FILTERS))}")
+            raise ShoalError(f"invalid filter '{each.key}'", hint=f"known are {', '.join(sorted(_FILTERS))}")
+        if each.key == "type" and each.value not in _TYPES:
+            raise ShoalError(f"invalid filter 'type={each.value}'", hint=f"it is {' or '.join(_TYPES)}")
     chosen = [network for network in wanted if _matches(network, pair.filters(flags.filter))]
     rows = [row(each, whole=flags.no_trunc) for each in sorted(chosen, key=lambda each: each.spec.name)]
     print(flags.draw(rows, columns=_COLUMNS, headers=_HEADERS), end="")
@@ -145,6 +149,7 @@ def _matches(network: Network, filters: list[engine_pb2.Filter]) -> bool:
         "driver": lambda value: network.spec.driver == value,
         "scope": lambda value: scope(network) == value,
         "label": lambda value: _has_label(network, value),
+        "type": lambda value: (value == "builtin") == (network.spec.name in _BUILT_IN),
     }
     keys = {each.key for each in filters}
     return all(any(facts[key](each.value) for each in filters if each.key == key) for key in keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 _RUN = """
     --blkio-weight-device --cpu-rt-period --cpu-rt-runtime
-    --disable-content-trust --gpus --ip6 --isolation --kernel-memory --link-local-ip
+    --gpus --ip6 --kernel-memory --link-local-ip
     --storage-opt
 """
 _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
@@ -61,6 +61,11 @@ _TABLE = {
     "--topology-preferred --topology-required --type",
 }
 _INSTEAD = {
+    "--gpus": "give its devices by hand, as --device /dev/nvidia0, and mount its driver's libraries with -v",
+    "--storage-opt": "an overlay has no limit of its own; keep data in a volume on a file system of the wanted size",
+    "--kernel-memory": "kernels do not limit it any more; -m counts the kernel's memory too",
+    "--ip6": "networks are IPv4 only",
+    "--link-local-ip": "networks are IPv4 only, without link-local addresses",
     "--with-registry-auth": "nodes get images from each other, so it is not needed for an image that one of them has",
     "--no-resolve-image": "the digest is the cluster's own, no registry is asked for it",
 }

@@ -5,6 +5,7 @@ from typing import Annotated
 from cli.client import Client
 from cli.command import Arguments, argument, command, flag, switch
 from cli.container.lifecycle import each_in_turn
+from cli.everywhere import EveryNode, of_all_nodes
 from cli.listing import ListFlags
 from cli.output import table
 from cli.output.table import Row
@@ -40,11 +41,21 @@ async def create(
 
 
 @command("[OPTIONS]", examples=["shoal volume ls", "shoal volume ls --filter dangling=true -q"])
-async def ls(client: Client, flags: ListFlags) -> None:
+async def ls(client: Client, flags: ListFlags, every_node: EveryNode = False) -> int:
     """List volumes"""
-    answer = await client.volumes.ListVolumes(engine_pb2.ListVolumesRequest(filters=pair.filters(flags.filter)))
-    rows = [row(each) for each in sorted(answer.volumes, key=lambda each: each.name)]
-    print(flags.draw(rows, columns=_COLUMNS, key="Name", headers=_HEADERS), end="")
+    request, failed = engine_pb2.ListVolumesRequest(filters=pair.filters(flags.filter)), 0
+    if every_node:
+        answers, failed = await of_all_nodes(client, lambda calls: calls.volumes().ListVolumes(request))
+    else:
+        answers = [("", await client.volumes.ListVolumes(request))]
+    rows = [
+        {**row(each), **({"Node": node} if every_node else {})}
+        for node, answer in answers
+        for each in sorted(answer.volumes, key=lambda each: each.name)
+    ]
+    columns = (*(["Node"] if every_node else []), *_COLUMNS)
+    print(flags.draw(rows, columns=columns, key="Name", headers=_HEADERS), end="")
+    return failed
 
 
 def row(volume: Volume) -> Row:
@@ -54,6 +65,9 @@ def row(volume: Volume) -> Row:
         "Driver": volume.driver or "local",
         "Scope": "local",
         "Mountpoint": volume.mountpoint,
+        # docker measures them for `system df` alone
+        "Links": "N/A",
+        "Size": "N/A",
         "Labels": table.labels_text(volume.labels),
         "Label": table.label_method(volume.labels),
     }

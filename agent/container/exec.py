@@ -38,9 +38,7 @@ def exec_process(
     available: Collection[str],
     linked: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Raises InvalidArgument for a command or a folder that cannot be."""
-    if not request.argv or not request.argv[0]:
-        raise InvalidArgument("No exec command specified")
+    """Raises InvalidArgument for a folder, an argument or a variable that cannot be."""
     if request.workdir and not request.workdir.startswith("/"):
         raise InvalidArgument(f"Cwd must be an absolute path: {request.workdir}")
     if any("\0" in each for each in (*request.argv, *request.env)):

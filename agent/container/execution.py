@@ -7,7 +7,7 @@ from agent.container.exec import ExecRequest, exec_process
 from agent.container.held import Held
 from agent.container.launch import Launcher, hostname_of
 from agent.runtime.runtime import Runtime, Streams
-from shoal.errors import Conflict, NotFound
+from shoal.errors import CommandNotExecutable, CommandNotFound, Conflict, InvalidArgument, NotFound, StartFailed
 from shoal.model.container import Container, ContainerState
 
 
@@ -18,12 +18,23 @@ class Execution:
         self._available = host.available_capabilities()
 
     async def begin(self, held: Held, request: ExecRequest) -> Streams:
-        """Raises Conflict if it does not run, CommandNotFound and CommandNotExecutable."""
+        """Raises Conflict if it does not run; CommandNotFound; CommandNotExecutable for whatever else keeps the command
+        from running, as docker's exit codes have it."""
         state = held.state.status.state
         if state == ContainerState.PAUSED:
             raise Conflict(f"Container {held.name} is paused, unpause the container before exec")
         if state != ContainerState.RUNNING:
             raise Conflict(f"Container {held.id} is not running", hint=f"run shoal start {held.name}")
+        if not request.argv or not request.argv[0]:
+            raise InvalidArgument("No exec command specified")
+        try:
+            return await self._begin(held, request)
+        except CommandNotFound:
+            raise
+        except (InvalidArgument, StartFailed) as error:
+            raise CommandNotExecutable(error.message, hint=error.hint) from error
+
+    async def _begin(self, held: Held, request: ExecRequest) -> Streams:
         container = held.container
         process = exec_process(
             request,

@@ -26,7 +26,7 @@ os.read(0, 1)
 
 
 class UserNamespace(NamedTuple):
-    """`fd` holds it, `network` is a network namespace that it owns. The caller closes both."""
+    """`fd` holds it, `network` is a network namespace that it owns."""
 
     fd: int
     network: netns.Namespace
@@ -37,8 +37,9 @@ class UserNamespace(NamedTuple):
         return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     def close(self) -> None:
-        """Let go of the namespace; that of the network is somebody else's by now."""
+        """Let go of both, once."""
         os.close(self.fd)
+        self.network.close()
 
 
 def create(first: int, size: int) -> UserNamespace:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from cli.command import Flags, flag, switch
 from cli.container.health import HealthFlags
-from cli.parse import isolation, process, size
+from cli.parse import isolation as isolating
 from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
+from cli.parse import process, size
 from cli.parse.isolation import Exposed
 from cli.parse.number import integer, integer32, natural
 from cli.parse.port import container_ports
@@ -65,10 +66,14 @@ class IsolationFlags(Flags):
     uts: Annotated[str, flag("--uts", help='UTS namespace to use ("host")')] = ""
     cgroupns: Annotated[str, flag("--cgroupns", help='Cgroup namespace to use ("private", "host")')] = ""
     userns: Annotated[str, flag("--userns", help='User namespace to use ("host", "auto")')] = ""
+    isolation: Annotated[
+        str, flag("--isolation", parse=isolating.technology, help="Container isolation technology")
+    ] = ""
+    disable_content_trust: Annotated[bool, switch("--disable-content-trust", help="Skip image verification")] = True
     runtime: Annotated[str, flag("--runtime", help="Runtime to use for this container")] = ""
     device: Annotated[
         list[DeviceMapping],
-        flag("--device", metavar="list", parse=isolation.device, help="Add a host device to the container"),
+        flag("--device", metavar="list", parse=isolating.device, help="Add a host device to the container"),
     ] = []
     device_cgroup_rule: Annotated[
         list[str], flag("--device-cgroup-rule", metavar="list", help="Add a rule to the cgroup allowed devices list")
@@ -102,7 +107,7 @@ class TuningFlags(Flags):
         flag(
             "--memory-swap",
             metavar="bytes",
-            parse=isolation.swap,
+            parse=isolating.swap,
             help="Swap limit equal to memory plus swap: -1 to enable unlimited swap",
         ),
     ] = 0
@@ -120,7 +125,7 @@ class OnceFlags(Flags):
         flag(
             "--memory-swappiness",
             metavar="int",
-            parse=isolation.swappiness,
+            parse=isolating.swappiness,
             help="Tune container memory swappiness (0 to 100)",
         ),
     ] = None
@@ -204,7 +209,7 @@ class NetworkFlags(Flags):
     dns_option: Annotated[list[str], flag("--dns-option", metavar="list", help="Set DNS options")] = []
     expose: Annotated[
         list[Exposed],
-        flag("--expose", metavar="list", parse=isolation.exposed, help="Expose a port or a range of ports"),
+        flag("--expose", metavar="list", parse=isolating.exposed, help="Expose a port or a range of ports"),
     ] = []
 
 

@@ -1,6 +1,5 @@
 """`ps` and `port`: containers as rows."""
 
-import asyncio
 import ipaddress
 import time
 from collections.abc import Iterable
@@ -8,8 +7,8 @@ from typing import Annotated
 
 from cli.client import Client
 from cli.command import argument, command, flag, switch
-from cli.container.lifecycle import complain
 from cli.document.common import ports_of
+from cli.everywhere import EveryNode, of_all_nodes
 from cli.listing import ListFlags
 from cli.output import table, words
 from cli.output.table import Row
@@ -18,7 +17,7 @@ from cli.parse.number import integer32
 from cli.parse.port import port_and_protocol
 from shoal.errors import ShoalError
 from shoal.ids import short
-from shoal.v1 import control_pb2, engine_pb2, types_pb2
+from shoal.v1 import engine_pb2, types_pb2
 from shoal.v1.engine_pb2 import ContainerSize
 from shoal.v1.types_pb2 import Container, MountType, Port
 
@@ -53,7 +52,7 @@ async def ls(
         bool, switch("-l", "--latest", help="Show the latest created container (includes all states)")
     ] = False,
     size: Annotated[bool, switch("-s", "--size", help="Display total file sizes")] = False,
-    every_node: Annotated[bool, switch("-A", "--all-nodes", help="Show the containers of all nodes")] = False,
+    every_node: EveryNode = False,
 ) -> int:
     """List containers"""
     last = 1 if latest and last < 0 else last
@@ -65,7 +64,7 @@ async def ls(
     )
     failed = 0
     if every_node:
-        answers, failed = await _of_all_nodes(client, request)
+        answers, failed = await of_all_nodes(client, lambda calls: calls.containers().ListContainers(request))
     else:
         answers = [("", await client.containers.ListContainers(request))]
     now_ns = time.time_ns()
@@ -80,27 +79,6 @@ async def ls(
     columns = (*(["Node"] if every_node else []), *_COLUMNS, *(["Size"] if size else []))
     print(flags.draw(rows, columns=columns, headers=_HEADERS), end="")
     return failed
-
-
-async def _of_all_nodes(
-    client: Client, request: engine_pb2.ListContainersRequest
-) -> tuple[list[tuple[str, engine_pb2.ListContainersResponse]], int]:
-    """What each node that is up answers, by host name; a node that does not is told. The exit code."""
-    nodes = [view.node for view in (await client.control.ListNodes(control_pb2.ListNodesRequest())).nodes]
-    up = sorted(
-        (each for each in nodes if each.status.state == types_pb2.NODE_STATE_READY),
-        key=lambda each: each.description.hostname,
-    )
-    calls = [client.calls.at(each.meta.id).containers().ListContainers(request) for each in up]
-    found, failed = [], 0
-    for node, answer in zip(up, await asyncio.gather(*calls, return_exceptions=True), strict=True):
-        if isinstance(answer, ShoalError):
-            failed = complain(ShoalError(f"node {node.description.hostname}: {answer.message}", hint=answer.hint))
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            found.append((node.description.hostname, answer))
-    return found, failed
 
 
 @command("CONTAINER [PRIVATE_PORT[/PROTO]]", examples=["shoal port web", "shoal port web 80/tcp"])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from cli.container.flags import ContainerFlags, OnceFlags, TuningFlags
 from cli.container.health import health_check
 from cli.parse import isolation, pair
-from shoal.errors import InvalidArgument
+from shoal.errors import InvalidArgument, Unsupported
 from shoal.v1.engine_pb2 import CreateContainerRequest
 from shoal.v1.types_pb2 import (
     RESTART_CONDITION_NONE,
@@ -32,6 +32,8 @@ def create_request(flags: ContainerFlags, image: str, args: Sequence[str]) -> Cr
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
     if flags.pull not in ("always", "missing", "never"):
         raise InvalidArgument(f'invalid pull option: \'{flags.pull}\': must be one of "always", "missing" or "never"')
+    if not flags.disable_content_trust:
+        raise Unsupported("--disable-content-trust=false is not supported: signatures of images are not looked at")
     ports = [port for group in flags.publish for port in group]
     networks = _networks(flags)
     _check_modes(networks, ports, flags)

@@ -6,9 +6,11 @@ from typing import Annotated
 
 from cli.client import Client
 from cli.command import argument, command, flag, switch
+from cli.everywhere import EveryNode, Streams, from_all_nodes
 from cli.output import table, words
 from cli.output.screen import Screen
 from cli.output.table import Row
+from shoal.errors import InvalidArgument
 from shoal.ids import short
 from shoal.v1 import engine_pb2
 from shoal.v1.engine_pb2 import Stats
@@ -32,22 +34,38 @@ async def stats(
         bool, switch("--no-stream", help="Disable streaming stats and only pull the first result")
     ] = False,
     no_trunc: Annotated[bool, switch("--no-trunc", help="Do not truncate output")] = False,
-) -> None:
+    every_node: EveryNode = False,
+) -> int:
     """Display a live stream of container(s) resource usage statistics"""
     screen = Screen(sys.stdout)
+    columns = (*(["Node"] if every_node else []), *_COLUMNS)
     before: Mapping[str, Stats] | None = None
     request = engine_pb2.WatchStatsRequest(containers=containers, all=all)
-    async for batch in client.containers.WatchStats(request):
+    if every_node and containers:
+        raise InvalidArgument("--all-nodes shows what runs on all nodes", hint="leave the names of containers out")
+    if every_node:
+        streams = await from_all_nodes(client, lambda calls: calls.containers().WatchStats(request))
+    else:
+        streams = Streams([("", client.containers.WatchStats(request))])
+    async for batches in streams.rounds():
         if before is not None:  # a rate needs two
-            rows = [row(each, before.get(each.id), asked=containers, whole=no_trunc) for each in batch.stats]
-            text = table.draw(rows, columns=_COLUMNS, template=format, headers=_HEADERS)
+            rows = [
+                {
+                    **row(each, before.get(each.id), asked=containers, whole=no_trunc),
+                    **({"Node": node} if every_node else {}),
+                }
+                for node, batch in batches
+                for each in batch.stats
+            ]
+            text = table.draw(rows, columns=columns, template=format, headers=_HEADERS)
             if screen.live and not no_stream:
                 screen.draw(text.splitlines())
             else:
                 print(text, end="", flush=True)
             if no_stream:
-                return
-        before = {each.id: each for each in batch.stats}
+                break
+        before = {each.id: each for _, batch in batches for each in batch.stats}
+    return streams.failed
 
 
 def row(now: Stats, before: Stats | None, *, asked: Sequence[str] = (), whole: bool) -> Row:

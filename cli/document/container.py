@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cli.document.common import by_key, health_check, mount_type, ports_of, protocol
@@ -201,7 +201,7 @@ def _config(container: Container) -> dict[str, Any]:
     return {
         "Hostname": spec.hostname or container.meta.id[:12],
         "Domainname": spec.domainname,
-        "ExposedPorts": {each: {} for each in spec.exposed_ports},
+        "ExposedPorts": {each: {} for each in sorted({*spec.exposed_ports, *_targets(container.ports)})},
         "User": container.user,
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
@@ -217,10 +217,16 @@ def _config(container: Container) -> dict[str, Any]:
     }
 
 
+def _targets(ports: Iterable[Port]) -> Iterator[str]:
+    return (f"{each.target}/{protocol(each)}" for each in ports)
+
+
 def _network_settings(container: Container) -> dict[str, Any]:
     addresses = container.status.addresses
     first = addresses[0] if addresses else Address()
     return {
+        # as long as it runs, where its network can be entered (nsenter --net=)
+        "SandboxKey": f"/proc/{container.status.pid}/ns/net" if container.status.pid else "",
         "Ports": _bindings(ports_of(container)),
         "Gateway": first.gateway,
         "IPAddress": first.address,
@@ -249,7 +255,7 @@ def _bindings(ports: Iterable[Port]) -> dict[str, Any]:
     """ "80/tcp" → where it is on the host; None for what is only exposed."""
     out: dict[str, Any] = {}
     for port in ports:
-        key = f"{port.target}/{protocol(port)}"
+        [key] = _targets((port,))
         if not port.published:
             out.setdefault(key, None)
             continue

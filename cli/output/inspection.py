@@ -16,5 +16,5 @@ def render(documents: Sequence[dict[str, Any]], template: str) -> str:
         return "".join(f"{to_json(each)}\n" for each in documents)
     if template:
         parsed = Template(template)
-        return "".join(f"{parsed.render(each)}\n" for each in documents)
+        return "".join(f"{parsed.render(each)}\n" for each in documents) or "\n"
     return json.dumps(list(documents), indent=4, ensure_ascii=False) + "\n"

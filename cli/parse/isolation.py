@@ -40,6 +40,13 @@ def exposed(text: str) -> Exposed:
     return Exposed(f"{number}/{protocol}" for number in range(first, last + 1))
 
 
+def technology(text: str) -> str:
+    """`--isolation`: Linux has one."""
+    if text not in ("", "default"):
+        raise InvalidArgument(f"Invalid isolation: \"{text}\" - linux only supports 'default'")
+    return text
+
+
 def swap(text: str) -> int:
     """Bytes, or -1 for no limit."""
     return integer(text) if text == "-1" else size(text)

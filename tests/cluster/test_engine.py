@@ -57,6 +57,15 @@ def test_every_command_reaches_any_node(clean: Lab, tmp_path: Path) -> None:
     clean.shoal(*there, "network", "disconnect", "backend", "site")
     assert "backend" in clean.shoal(*there, "network", "prune", "-f")
     assert clean.shoal("n1", "ps", "-A", "--format", "{{.Node}} {{.Names}}").splitlines() == ["n3 site"]
+    everywhere = ("-A", "--format", "{{.Node}}")
+    assert "n3" in clean.shoal("n1", "images", *everywhere).split()
+    assert clean.shoal("n1", "stats", "--no-stream", *everywhere).split() == ["n3"]
+    clean.shoal("n2", "volume", "create", "data")
+    assert clean.shoal("n1", "volume", "ls", *everywhere).split() == ["n2"]
+    clean.shoal("n2", "volume", "rm", "data")
+    told = clean.shoal("n1", "events", "-A", "--until", "0s", "--filter", "type=volume")
+    assert "node=n2" in told
+    assert "node=n3" not in told
     clean.shoal(*there, "cp", "site:/serve", "/tmp/serve")
     clean.shoal(*there, "cp", "/tmp/serve", "site:/copied")
     assert "A /copied" in clean.shoal(*there, "diff", "site").splitlines()

@@ -109,6 +109,8 @@ CASES = {
         engine exec -u web -w /tmp -e A=b web sh -c 'id; pwd; echo $A'
         engine exec -d web touch /made
         engine exec nosuch true
+        for user in nosuch 0:nosuch; do engine exec -u $user web true >/dev/null 2>&1; done
+        for folder in relative /nosuch; do engine exec -w $folder web true >/dev/null 2>&1; done
         engine stop -t 0 web
         engine exec web true
     """,
@@ -239,6 +241,7 @@ CASES = {
         engine inspect -s -f '{{.SizeRw}}' web
         engine inspect -f '{{.HostConfig.AutoRemove}} {{.HostConfig.Privileged}} {{.HostConfig.ShmSize}}' web
         engine inspect nosuch
+        engine inspect -f '{{.Name}}' nosuch
         engine inspect --type container nosuch
         engine inspect --type bad web
         engine inspect -f '{{.Nope}}' web >/dev/null
@@ -307,6 +310,10 @@ CASES = {
         engine run --rm --network none busybox sh -c 'ls /sys/class/net'
         engine run --rm --network container:web --hostname x busybox
         engine run --rm --uts host --hostname x busybox
+        engine run --rm --userns host busybox cat /proc/self/uid_map
+        engine run --rm --userns bad busybox
+        engine run --rm --isolation default --disable-content-trust busybox
+        engine run --rm --isolation hyperv busybox
         engine run --rm --init busybox sh -c 'ps | head -2 | tail -1 | grep -c init'
     """,
     "ipc": """

@@ -15,6 +15,9 @@ CASES = {
         engine network create n1
         engine network ls --filter name=n1 --format '{{.Name}} {{.Driver}} {{.Scope}}'
         engine network ls -q --filter label=a=b
+        engine network ls -q --filter type=custom
+        engine network ls --filter type=builtin --format '{{.Name}}'
+        engine network ls --filter nosuch=1
         engine network create --subnet 10.9.0.0/24 --gateway 10.9.0.9 --ip-range 10.9.0.128/25 n2
         engine network inspect -f '{{json .IPAM.Config}} {{.Name}} {{.Internal}}' n2
         engine network create --subnet 10.9.0.0/16 n3
