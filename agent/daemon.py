@@ -159,7 +159,11 @@ async def serve(settings: Settings) -> None:
             runtimes=settings.runtimes,
         )
         stack.push_async_callback(containers.close)
-        builder = await Builder.open(paths, images=images, runtime=runtime, networks=networks, clock=clock)
+
+        async def bring(reference: str) -> str:
+            return await membership.bring(reference)
+
+        builder = await Builder.open(paths, images=images, runtime=runtime, networks=networks, clock=clock, bring=bring)
         database = await Database.open(paths.database, boot=boot_of_host())
         stack.push_async_callback(database.close)
 

@@ -69,12 +69,13 @@ class Member:
         self._doorkeeper = Doorkeeper(database, rooms.clock)
         self._reporter = Reporter(database.save_statuses, clock=rooms.clock)
         self._group = Group()
+        self._obtain = Obtain(rooms.images, locate=self._locate, dial=self._dial, clock=rooms.clock)
         self._host = Host(
             node_id=credentials.current().node_id,
             described=describe(address),
             containers=rooms.containers,
             balance=self._mesh,
-            image=Obtain(rooms.images, locate=self._locate, dial=self._dial, clock=rooms.clock),
+            image=self._obtain,
             clock=rooms.clock,
         )
         self._worker = Worker(
@@ -121,6 +122,10 @@ class Member:
     async def renew(self) -> None:
         """A new certificate, now. Raises what the last manager said."""
         await self._renewal.now()
+
+    async def bring(self, reference: str) -> str:
+        """As `Obtain.from_nodes`."""
+        return await self._obtain.from_nodes(reference)
 
     def summon(self, managers: Sequence[str]) -> None:
         self._session.summon(managers)

@@ -27,7 +27,7 @@ from agent.recovery import Recovery
 from agent.settings import ManagerSettings, wanted_settings
 from agent.standing import NOT_A_MEMBER, Founded, Said, Standing, State
 from agent.sweep import sweep
-from shoal.errors import Conflict, InvalidArgument, ShoalError, Unavailable
+from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError, Unavailable
 from shoal.files import read_optional, write_atomic
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
@@ -102,6 +102,12 @@ class Membership:
         """A manager called and said where they are."""
         if self._member is not None:
             self._member.summon(managers)
+
+    async def bring(self, reference: str) -> str:
+        """An image that another node has: its name here. Raises NotFound where none has it, and none can."""
+        if self._member is None:
+            raise NotFound(f"no other node has {reference}: {_NO_SWARM}")
+        return await self._member.bring(reference)
 
     async def manager_channel(self) -> grpc.aio.Channel:
         """To the manager on this host, or while it is down to another one. Raises Unavailable, in docker's words, on a

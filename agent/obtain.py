@@ -76,6 +76,12 @@ class Obtain(Generic[S]):
                     raise NotFound(str(error)) from error
             await self._clock.sleep(backoff.next())
 
+    async def from_nodes(self, reference: str) -> str:
+        """How to name an image that another node had, and this one has now. Raises NotFound where none has it, and
+        Unavailable where nobody can say."""
+        async with self._turns.setdefault(f"{reference}@", asyncio.Lock()):
+            return pinned(reference, await self._from_peers(reference, ""))
+
     async def _get(self, reference: str, digest: str) -> str:
         """One try. Raises NotFound, or Unavailable where the cluster may know better soon."""
         if (here := await self._here(reference, digest)) is not None:

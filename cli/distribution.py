@@ -134,28 +134,36 @@ async def push(
         raise ShoalError("tag can't be used with --all-tags/-a")
     if not all_tags and with_tag(reference) != reference and not quiet:
         print("Using default tag: latest")
+    name = await push_image(client, reference, all_tags=all_tags, compression=compression, quiet=quiet, out=sys.stdout)
+    if quiet:
+        print(name if all_tags else f"{name}:{with_tag(reference).rpartition(':')[2]}")
+
+
+async def push_image(
+    client: Client, reference: str, *, all_tags: bool = False, compression: str = "gzip", quiet: bool, out: TextIO
+) -> str:
+    """A push with what it says on `out`; the canonical name of the repository."""
     request = engine_pb2.PushImageRequest(
         reference=reference,
         credentials=credentials.find(reference).message(),
         all_tags=all_tags,
         compression=compression,
     )
-    drawn = Pulling(sys.stdout)
+    drawn = Pulling(out)
     name = ""
     async for response in client.images.PushImage(request):
         kind = response.WhichOneof("response")
         if kind == "repository":
             name = response.repository
             if not quiet:
-                print(f"The push refers to repository [{name}]")
+                print(f"The push refers to repository [{name}]", file=out)
         elif kind == "layer" and not quiet:
             drawn.layer(response.layer)
         elif kind == "done" and not quiet:
             done = response.done
-            print(f"{done.tag}: digest: {done.digest} size: {done.size_bytes}")
-            drawn = Pulling(sys.stdout)
-    if quiet:
-        print(name if all_tags else f"{name}:{with_tag(reference).rpartition(':')[2]}")
+            print(f"{done.tag}: digest: {done.digest} size: {done.size_bytes}", file=out)
+            drawn = Pulling(out)
+    return name
 
 
 @command("[OPTIONS] TERM", examples=["shoal search busybox", "shoal search localhost:5000/web"])

@@ -24,7 +24,7 @@ _SERVICE_UPDATE = """
 _BUILD = """
     --allow --annotation --attest --builder --cache-from --cache-to --call --cgroup-parent --check --compress
     --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --disable-content-trust --force-rm --isolation
-    -m --memory --memory-swap --metadata-file --no-cache-filter --provenance --push --rm --sbom --security-opt --squash
+    -m --memory --memory-swap --metadata-file --no-cache-filter --provenance --rm --sbom --security-opt --squash
 """
 _TABLE = {
     **dict.fromkeys(("build", "image build", "builder build", "buildx build"), _BUILD),

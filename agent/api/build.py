@@ -18,7 +18,7 @@ from agent.build import report
 from agent.build.builder import Builder
 from agent.build.context import Contexts
 from agent.build.flags import Network
-from agent.build.job import Job
+from agent.build.job import Job, Output
 from agent.build.run import Setting
 from agent.build.tree import Entry, Tree
 from shoal import codec
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Events that wait for a client before the build waits for it.
 _AHEAD = 256
 _MAX_ENTRIES = 1_000_000
-_OUTPUTS = ("", "image", "tar")
+_OUTPUTS = ("", "image", "tar", "archive", "none")
 
 
 class BuildService(BuildServiceServicer):
@@ -63,8 +63,8 @@ class BuildService(BuildServiceServicer):
             client = Counterpart(requests, events.put)
             listening = asyncio.ensure_future(client.listen())
             job = _job(opening, Tree(entries), client)
-            if opening.output == "tar":
-                job = msgspec.structs.replace(job, tar=events.files)
+            if opening.output:
+                job = msgspec.structs.replace(job, output=Output(opening.output), take=events.files)
             building = asyncio.ensure_future(self._builder.build(job, events.tell))
             building.add_done_callback(lambda _: events.end())
             try:

@@ -20,7 +20,7 @@ from agent.build import parser, platform, transfer
 from agent.build.cache import Cache
 from agent.build.context import Contexts
 from agent.build.graph import Graph, graph
-from agent.build.job import Job, Solved, Tools
+from agent.build.job import Bring, Job, Output, Solved, Tools, nowhere
 from agent.build.parser import Dockerfile, DockerfileError
 from agent.build.report import Left, Reporter, Shown, Tell, excerpt
 from agent.build.run import Runner, environment
@@ -70,7 +70,16 @@ class Builder:
         self._running: set[str] = set()
 
     @classmethod
-    async def open(cls, paths: Paths, *, images: Images, runtime: Runtime, networks: Networks, clock: Clock) -> Builder:
+    async def open(
+        cls,
+        paths: Paths,
+        *,
+        images: Images,
+        runtime: Runtime,
+        networks: Networks,
+        clock: Clock,
+        bring: Bring = nowhere,
+    ) -> Builder:
         """After the containers are: what an interrupted build still ran has ended then."""
         folder, secret = paths.data / "build", paths.run / "build"
 
@@ -83,7 +92,7 @@ class Builder:
 
         contexts, runner = await asyncio.to_thread(prepare)
         cache = await asyncio.to_thread(Cache, folder / "cache", images)
-        return cls(Tools(images, cache, contexts, runner, clock, folder / "mounts", secret))
+        return cls(Tools(images, cache, contexts, runner, clock, folder / "mounts", secret, bring))
 
     @property
     def contexts(self) -> Contexts:
@@ -111,19 +120,32 @@ class Builder:
             raise kind(f"failed to solve: {failed.error.message}", hint=failed.error.hint) from failed
 
     async def _delivered(self, job: Job, solved: Solved, reporter: Reporter) -> str:
-        if job.tar is not None:
-            async with reporter.step("exporting files"):
-                fresh = self._tools.images.fresh
-                async with fresh.placing(()) as aside:
-                    folders = fresh.folders(solved.below) or (str(aside.upper),)
-                    async for chunk in transfer.exported(folders, str(aside.mount)):
-                        await job.tar(chunk)
+        if job.output is Output.NOTHING:
             return ""
+        if job.output is Output.FILES:
+            async with reporter.step("exporting files"):
+                await self._files(job, solved)
+            return ""
+        if job.output is Output.ARCHIVE:
+            async with reporter.step("exporting to an archive"):
+                pieces, image_id = await self._tools.images.workbench.archived(
+                    self._document(job, solved), solved.layers, job.tags
+                )
+                async for piece in pieces:
+                    await job.take(piece)
+            return image_id
         async with reporter.step("exporting to image") as handle:
             image_id = await self._tools.images.workbench.built(self._document(job, solved), solved.layers, job.tags)
             told = [f"writing image {image_id}", *(f"naming to {tag.canonical}" for tag in job.tags)]
             await handle.write(1, "".join(f"{line}\n" for line in told).encode())
         return image_id
+
+    async def _files(self, job: Job, solved: Solved) -> None:
+        fresh = self._tools.images.fresh
+        async with fresh.placing(()) as aside:
+            folders = fresh.folders(solved.below) or (str(aside.upper),)
+            async for chunk in transfer.exported(folders, str(aside.mount)):
+                await job.take(chunk)
 
     async def _solved(self, job: Job, reporter: Reporter) -> Solved:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from agent.image.fresh import Making
 from agent.image.images import Images
 from agent.registry.auth import Credentials
 from shoal.clock import Clock
+from shoal.errors import NotFound
 from shoal.reference import Reference
 
 Login = Callable[[str], Awaitable[Credentials | None]]
@@ -29,10 +31,23 @@ async def nobody(_image: str) -> Credentials | None:
     return None
 
 
+class Output(enum.Enum):
+    """What becomes of a build: an image on this host; or a tar of its files, an archive of the image, nothing."""
+
+    IMAGE = "image"
+    FILES = "tar"
+    ARCHIVE = "archive"
+    NOTHING = "none"
+
+
+async def away(_piece: bytes) -> None:
+    """For builds of which nothing goes out."""
+
+
 class Job(msgspec.Struct, frozen=True):
     """`epoch`: SOURCE_DATE_EPOCH, the second that nothing in the image is younger than. `login` gives
     the credentials for an image; `debug`: a command that fails leaves an image; `ssh`: the
-    SSH agents that commands may ask, by id; `tar` takes the files of what was built, and no image is made then."""
+    SSH agents that commands may ask, by id; `take` gets what `output` says piece by piece."""
 
     dockerfile: str
     name: str
@@ -48,9 +63,19 @@ class Job(msgspec.Struct, frozen=True):
     secrets: dict[str, bytes] = {}
     epoch: int | None = None
     debug: bool = False
-    tar: Callable[[bytes], Awaitable[None]] | None = None
+    output: Output = Output.IMAGE
+    take: Callable[[bytes], Awaitable[None]] = away
     login: Login = nobody
     ssh: dict[str, OpenLine] = {}
+
+
+# Has an image that another node of the cluster holds come here, and says what it is called here. Raises NotFound.
+Bring = Callable[[str], Awaitable[str]]
+
+
+async def nowhere(image: str) -> str:
+    """For a host that is alone."""
+    raise NotFound(f"no other node has {image}")
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -63,6 +88,7 @@ class Tools(msgspec.Struct, frozen=True):
     clock: Clock
     mounts: Path
     secret: Path
+    bring: Bring = nowhere
 
 
 class Solved(msgspec.Struct, frozen=True):

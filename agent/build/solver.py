@@ -6,6 +6,7 @@ What an instruction does to files is `step`'s; here is what comes before and aft
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import msgspec
 
@@ -19,7 +20,7 @@ from agent.build.step import Stepping, Steps
 from agent.image import platform as platforms
 from agent.image.fresh import Making
 from agent.image.pull import error_of
-from shoal.errors import NotFound, ShoalError, Unsupported
+from shoal.errors import DeadlineExceeded, NotFound, ShoalError, Unavailable, Unsupported
 from shoal.model.image import ImageConfig
 
 # They make a layer, or may.
@@ -120,11 +121,18 @@ class Solver:
                 document, layers = await images.workbench.base(name)
             except NotFound:
                 handle.cached = False
-                await images.pull(name, credentials=await self._job.login(name))
-                document, layers = await images.workbench.base(name)
+                document, layers = await images.workbench.base(await self._fetched(name))
             if not platforms.host().accepts(document.platform):
                 raise Unsupported(f"image {name} is for {document.platform}, which this host cannot run")
         return Solved(State(config=document.image_config()), layers, (), document)
+
+    async def _fetched(self, name: str) -> str:
+        """From another node of the cluster, or else from its registry: what the image is called here."""
+        if not self._job.pull:
+            with contextlib.suppress(NotFound, Unavailable, DeadlineExceeded):
+                return await self._tools.bring(name)
+        await self._tools.images.pull(name, credentials=await self._job.login(name))
+        return name
 
     async def _layers_of(self, origin: str, before: int) -> Solved:
         """What `--from=origin` means in the stage number `before`."""

@@ -88,7 +88,7 @@ class Images:
         self._committer = Committer(content, self._puller, threads=threads, clock=clock)
         self._outgoing = Outgoing(content, holdings, self._puller, threads=threads)
         self.fresh = FreshLayers(content, snapshots, self._puller, threads=threads)
-        self.workbench = Workbench(self.fresh, holdings, self._collector)
+        self.workbench = Workbench(self.fresh, holdings, self._outgoing, self._collector)
         pusher = Pusher(
             content,
             holdings,
@@ -304,7 +304,10 @@ class Images:
     async def save(self, asked: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """An archive of the images that are `asked` for, with their names. Raises NotFound."""
         async with self.working():
-            async for piece in self._outgoing.save(contents.asked(self._holdings.catalog, asked)):
+            found = contents.asked(self._holdings.catalog, asked)
+            async for piece in self._outgoing.archive(
+                [(each, self._holdings.document(each.record.id)) for each in found]
+            ):
                 yield piece
 
     # ---- for other nodes ----------------------------------------------------------------------------

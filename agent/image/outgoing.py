@@ -8,6 +8,7 @@ from agent.image import contents
 from agent.image.compression import Compression, detect
 from agent.image.content import Content
 from agent.image.contents import Asked, Packed
+from agent.image.document import Document
 from agent.image.holdings import Holdings
 from agent.image.manifest import Descriptor
 from agent.image.pull import Puller
@@ -43,9 +44,10 @@ class Outgoing:
             raise InvalidArgument(f"content {digest} has {size} bytes, there is nothing at {offset}")
         return size, kind, self._stream(digest, offset)
 
-    async def save(self, asked: Sequence[Asked]) -> AsyncGenerator[bytes, None]:
-        """An archive of these images, always the same bytes for the same ones. Only while `Images.working`."""
-        images = [await self._packed(each) for each in asked]
+    async def archive(self, wanted: Sequence[tuple[Asked, Document]]) -> AsyncGenerator[bytes, None]:
+        """Of these images with their configurations, always the same bytes for the same ones. Only while
+        `Images.working`."""
+        images = [await self._packed(asked, document) for asked, document in wanted]
         documents, blobs = contents.documents(images), contents.blobs(images)
         members: dict[str, bytes | Descriptor] = {**documents}
         members.update({contents.path(each.digest): each for each in blobs})
@@ -59,8 +61,8 @@ class Outgoing:
             yield tarball.padding(member.size)
         yield tarball.END
 
-    async def _packed(self, asked: Asked) -> Packed:
-        manifest, data = await self._puller.manifest(asked.record, self._holdings.document(asked.record.id))
+    async def _packed(self, asked: Asked, document: Document) -> Packed:
+        manifest, data = await self._puller.manifest(asked.record, document)
 
         def compressions() -> list[Compression]:
             found = []

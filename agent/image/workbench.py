@@ -5,22 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
 from agent.image.catalog import Layer, Name
+from agent.image.contents import Asked
 from agent.image.document import Document
 from agent.image.fresh import FreshLayers
 from agent.image.gc import Collector
 from agent.image.holdings import Holdings
+from agent.image.outgoing import Outgoing
 from shoal.reference import Reference
 
 
 class Workbench:
     """`fresh` and, with the catalog, what becomes of it. All that changes something only while `Images.working`."""
 
-    def __init__(self, fresh: FreshLayers, holdings: Holdings, collector: Collector) -> None:
+    def __init__(self, fresh: FreshLayers, holdings: Holdings, outgoing: Outgoing, collector: Collector) -> None:
         self.fresh = fresh
         self._holdings = holdings
+        self._outgoing = outgoing
         self._collector = collector
 
     async def base(self, reference: str) -> tuple[Document, tuple[Layer, ...]]:
@@ -36,6 +39,13 @@ class Workbench:
         for tag in tags:
             self._holdings.happened("tag", record.id, tag.familiar)
         return record.id
+
+    async def archived(
+        self, document: Document, layers: Sequence[Layer], tags: Sequence[Reference]
+    ) -> tuple[AsyncGenerator[bytes, None], str]:
+        """The image as `save` has it, which is not entered here; and its id."""
+        record = await self.fresh.image(document, layers)
+        return self._outgoing.archive([(Asked(record, tuple(tags)), document)]), record.id
 
     def has(self, layer: Layer) -> bool:
         """Whether a layer is still here."""

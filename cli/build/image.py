@@ -17,6 +17,7 @@ from cli.client import Client
 from cli.command import Flags, argument, command, flag, switch
 from cli.container.extraction import extract
 from cli.container.foreground import attached
+from cli.distribution import push_image
 from cli.foreground import Manners
 from cli.output.screen import write_stdout
 from cli.parse import pair, process, size
@@ -54,6 +55,7 @@ class BuildFlags(Flags):
     platform: Annotated[str, flag("--platform", help="Platform to build for; it must be the host's own")] = ""
     progress: Annotated[str, flag("--progress", help="How progress is shown: auto, plain, tty or quiet")] = "auto"
     pull: Annotated[bool, switch("--pull", help="Ask registries for newer base images")] = False
+    push: Annotated[bool, switch("--push", help='Push the image to where its tags say ("-o type=registry")')] = False
     quiet: Annotated[bool, switch("-q", "--quiet", help="Print the image ID alone, on success")] = False
     secret: Annotated[
         list[str], flag("--secret", metavar="list", help="Secret for RUN --mount=type=secret (id=name,src=path)")
@@ -82,7 +84,9 @@ class BuildFlags(Flags):
 )
 async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument()]) -> None:
     """Build an image from a Dockerfile"""
-    target = outputs.output(flags.output)
+    target = outputs.output([*flags.output, *(["type=registry"] if flags.push else [])])
+    if target.kind == "push" and not flags.tag:
+        raise InvalidArgument("tag is needed when pushing to registry", hint="name the image with -t")
     shown = progress("quiet" if flags.quiet else flags.progress, sys.stderr)
     client = client.on(flags.node) if flags.node else client
     lent = agents(flags.ssh, pair.own_environment())
@@ -108,6 +112,9 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
     shown.end(failed=False)
     if flags.iidfile and conversation.image_id:
         await asyncio.to_thread(Path(flags.iidfile).write_text, conversation.image_id, encoding="ascii")
+    if target.kind == "push":
+        for tag in flags.tag:
+            await push_image(client, tag, quiet=flags.quiet, out=sys.stderr)
     if flags.quiet and conversation.image_id:
         print(conversation.image_id)
 
@@ -130,7 +137,7 @@ def _opening(flags: BuildFlags, target: Output) -> build_pb2.BuildOpen:
         debug=flags.debug_shell,
         secrets=outputs.secrets(flags.secret, own),
         epoch=outputs.epoch(arguments, own),
-        output="image" if target.kind == "image" else "tar",
+        output=target.wire,
     )
 
 
@@ -143,11 +150,11 @@ def _describe(opening: build_pb2.BuildOpen, found: Source) -> None:
 async def _deliver(pieces: AsyncIterator[bytes], target: Output) -> None:
     if target.kind == "local":
         await _extracted(pieces, Path(target.target))
-    elif target.kind == "tar" and target.target != "-":
+    elif target.target not in ("", "-"):
         with await asyncio.to_thread(Path(target.target).open, "wb") as file:
             async for piece in pieces:
                 await asyncio.to_thread(file.write, piece)
-    elif target.kind == "tar" and sys.stdout.isatty():
+    elif target.target == "-" and sys.stdout.isatty():
         raise InvalidArgument("refusing to write a tar to the terminal", hint="give dest=FILE, or redirect it")
     else:
         async for piece in pieces:

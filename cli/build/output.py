@@ -9,14 +9,20 @@ from typing import NamedTuple
 
 from shoal.errors import InvalidArgument, NotFound, Unsupported
 
-_LATER = ("oci", "registry", "cacheonly")
+_KINDS = {"local": "local", "tar": "tar", "oci": "archive", "docker": "archive", "cacheonly": "none"}
 
 
 class Output(NamedTuple):
-    """`kind` is image, local (a folder at `target`) or tar (a file, "-" for stdout)."""
+    """`kind` is image, local (files in the folder `target`), tar (of those files) or archive (of the image; both in the
+    file `target`, "-" for stdout), push (the image, to where its tags say) or none."""
 
     kind: str = "image"
     target: str = ""
+
+    @property
+    def wire(self) -> str:
+        """What the agent is asked for."""
+        return {"local": "tar", "push": "image"}.get(self.kind, self.kind)
 
 
 def output(texts: Iterable[str]) -> Output:
@@ -29,17 +35,20 @@ def output(texts: Iterable[str]) -> Output:
     text = wanted[0]
     if "=" not in text:
         return Output("tar", "-") if text == "-" else Output("local", text)
-    fields = _fields(text, ("type", "dest"), "output")
+    fields = _fields(text, ("type", "dest", "push"), "output")
     kind, target = fields.get("type", ""), fields.get("dest", "")
-    if kind in _LATER or (kind == "docker" and target):
-        raise Unsupported(f"--output type={kind} is not supported yet", hint="use image, local or tar")
-    if kind in ("image", "docker"):
+    pushed = fields.get("push", "false") == "true"
+    if pushed and kind != "image":
+        raise InvalidArgument(f"push=true says nothing of type={kind}", hint="it is for type=image")
+    if kind == "registry" or pushed:
+        return Output("push")
+    if kind == "image" or (kind == "docker" and not target):
         return Output()
-    if kind not in ("local", "tar"):
-        raise InvalidArgument(f"invalid output type {kind!r}", hint="use image, local or tar")
+    if kind not in _KINDS:
+        raise InvalidArgument(f"invalid output type {kind!r}", hint=f"use {', '.join(('image', 'registry', *_KINDS))}")
     if not target and kind == "local":
         raise InvalidArgument("output directory is required for local exporter", hint="add dest=FOLDER")
-    return Output(kind, target or "-")
+    return Output(_KINDS[kind], "" if kind == "cacheonly" else target or "-")
 
 
 def secrets(texts: Iterable[str], own: Mapping[str, str]) -> dict[str, bytes]:

@@ -14,6 +14,8 @@ DOCKERFILE = """FROM web:1
 COPY page /www/page
 RUN echo built > /www/built
 """
+OTHER = """mkdir -p /tmp/app; cd /tmp/app; echo x > x
+printf 'FROM web:1\\nCOPY x /www/x\\n' > Dockerfile"""
 
 
 def test_what_one_node_builds_all_nodes_run(clean: Lab, tmp_path: Path) -> None:
@@ -25,6 +27,9 @@ def test_what_one_node_builds_all_nodes_run(clean: Lab, tmp_path: Path) -> None:
     image_id = clean.shoal("n1", "build", "--node", "n3", "-q", "-t", "site:1", "/tmp/app").strip()
     assert clean.shoal("n3", "images", "--no-trunc", "-q", "site").strip() == image_id
     assert clean.shoal("n1", "images", "-q", "site") == ""
+    # n2 has nothing of the base, and there is no registry.
+    clean.on("n2", "sh", "-c", OTHER)
+    clean.shoal("n2", "build", "-q", "-t", "other:1", "/tmp/app")
     clean.on("n1", "sh", "-c", "echo 2 > /tmp/app/page")
     second = clean.shoal("n1", "build", "--node", "n3", "-q", "-t", "site:1", "/tmp/app").strip()
     assert second != image_id

@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agent.build.builder import Builder
+from agent.build.job import Job
+from agent.build.tree import Tree
+from shoal.clock import SystemClock
+from shoal.errors import ShoalError
 from tests.kernel.container.conftest import Engine, Shell
 
 pytestmark = pytest.mark.kernel
@@ -91,3 +97,30 @@ COPY --from=busybox /bin/busybox /bin/busybox
 Error: failed to solve: process "/bin/sh -c exit 7" did not complete successfully: exit code: 7
 """
     )
+
+
+async def test_a_base_that_only_another_node_has_comes_from_there(engine: Engine) -> None:
+    """Its registry is not asked; with `--pull` it alone is."""
+    asked = []
+
+    async def bring(reference: str) -> str:
+        asked.append(reference)
+        await engine.images.tag("busybox", "brought:1")
+        return "brought:1"
+
+    builder = await Builder.open(
+        engine.paths,
+        images=engine.images,
+        runtime=engine.runtime,
+        networks=engine.networks,
+        clock=SystemClock(),
+        bring=bring,
+    )
+    job = Job("FROM 127.0.0.1:1/team/base:1\nENV A=b\n", "Dockerfile", Tree([]))
+
+    async def tell(_: object) -> None: ...
+
+    image = await engine.images.get(await builder.build(job, tell))
+    assert (image.config.env[-1], asked) == ("A=b", ["127.0.0.1:1/team/base:1"])
+    with pytest.raises(ShoalError, match="cannot reach registry"):
+        await builder.build(msgspec.structs.replace(job, pull=True), tell)

@@ -15,6 +15,7 @@ import pytest
 from agent.runtime.wire import address
 from tests.kernel.build.test_build import write
 from tests.kernel.container.conftest import Engine, Shell
+from tests.kernel.image.conftest import tool
 
 pytestmark = pytest.mark.kernel
 LIST = "FROM busybox AS look\nCOPY . /ctx\nRUN cd /ctx && ls -AR > /list\nFROM scratch\nCOPY --from=look /list /\n"
@@ -104,8 +105,8 @@ async def test_the_result_goes_where_it_is_wanted(shell: Shell, tmp_path: Path) 
     await shell("build", "-o", "type=tar,dest=out.tar", str(folder), cwd=tmp_path)
     assert (tmp_path / "out.tar").read_bytes() == tar.out
     assert len((await shell("images", "-q")).text.split()) == 2  # files alone leave no image
-    refused = await shell("build", "-o", "type=oci,dest=x", str(folder))
-    assert (refused.code, "type=oci is not supported yet" in refused.err) == (125, True)
+    refused = await shell("build", "-o", "type=oddly,dest=x", str(folder))
+    assert (refused.code, "invalid output type 'oddly'" in refused.err) == (125, True)
     pruned = await shell("builder", "prune", "-f")
     assert pruned.text.startswith("Deleted build cache objects:\nCOPY one /deep/one\n\nTotal reclaimed space: "), pruned
     assert (await shell("builder", "prune", "-f")).text == "Total reclaimed space: 0B\n"
@@ -192,7 +193,7 @@ async def test_a_failed_command_leaves_a_shell_to_look_around_in(shell: Shell, t
         (("--target", "nope", "app"), 1, "target stage 'nope' could not be found"),
         (("--ssh", "k=/nope", "app"), 1, "there is no socket /nope"),
         (("--ssh", "k=app/Dockerfile", "app"), 125, "--ssh with a key (app/Dockerfile) is not supported"),
-        (("--push", "app"), 125, "flag --push of 'shoal build' is not supported yet"),
+        (("--push", "app"), 125, "tag is needed when pushing to registry"),
         (("--network", "container:x", "app"), 1, "network container:x is not supported for a build"),
         (("-t", "UPPER", "app"), 1, "must be lowercase"),
         (("--secret", "src=x", "app"), 125, "has no id"),
@@ -207,3 +208,19 @@ async def test_a_wrong_command_line_is_told(
     told = await shell("build", *argv, cwd=tmp_path)
     assert message in told.err
     assert told.code == code
+
+
+async def test_an_image_goes_into_an_archive_and_nowhere_else(shell: Shell, tmp_path: Path) -> None:
+    folder = write(tmp_path / "app", Dockerfile="FROM busybox\nCOPY x /x\nLABEL a=b\n", x="x")
+    there, archive, iid = tmp_path / "there", tmp_path / "image.tar", tmp_path / "iid"
+    to_file = f"type=oci,dest={archive}"
+    built = await shell("build", "-q", "-t", "app:1", "-o", to_file, "--iidfile", str(iid), str(folder))
+    assert built.code == 0, built.err
+    assert (await shell("images", "-q", "app")).text == ""
+    tool("skopeo", "copy", f"docker-archive:{archive}:app:1", f"dir:{there}")
+    loaded = await shell("load", "-i", str(archive))
+    assert loaded.text == "Loaded image: app:1\n"
+    assert (await shell("images", "-q", "--no-trunc", "app")).text.strip() == iid.read_text()
+    assert (await shell("run", "--rm", "app:1", "cat", "/x")).text == "x"
+    nothing = await shell("build", "-o", "type=cacheonly", "-t", "none:1", str(folder))
+    assert (nothing.code, (await shell("images", "-q", "none")).text) == (0, "")

@@ -23,6 +23,11 @@ from shoal.errors import InvalidArgument, NotFound, ShoalError, Unsupported
         (['type=tar,"dest=a,b"'], Output("tar", "a,b")),
         (["type=tar"], Output("tar", "-")),
         (["type=docker"], Output("image")),
+        (["type=docker,dest=x"], Output("archive", "x")),
+        (["type=oci"], Output("archive", "-")),
+        (["type=registry"], Output("push")),
+        (["type=image,push=true"], Output("push")),
+        (["type=cacheonly"], Output("none")),
     ],
 )
 def test_where_the_result_goes(texts: list[str], expected: Output) -> None:
@@ -32,8 +37,7 @@ def test_where_the_result_goes(texts: list[str], expected: Output) -> None:
 @pytest.mark.parametrize(
     ("texts", "error"),
     [
-        (["type=oci,dest=x"], Unsupported),
-        (["type=docker,dest=x"], Unsupported),
+        (["type=oci,dest=x,push=true"], InvalidArgument),
         (["a", "b"], Unsupported),
         (["type=local"], InvalidArgument),
         (["type=what"], InvalidArgument),
