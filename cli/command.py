@@ -234,6 +234,8 @@ def _flags(kind: type[Flags]) -> Iterator[Parameter]:
 
 def _parameter(name: str, hint: Any, default: Any) -> Parameter:
     value, source = typing.get_args(hint)
+    if not isinstance(source, Flag | Argument):
+        raise TypeError(f"the parameter {name} is no flag, switch or argument but {source!r}")
     kinds = typing.get_args(value) if isinstance(value, types.UnionType) else (value,)
     return Parameter(name, source, any(typing.get_origin(each) is list for each in kinds), default)
 

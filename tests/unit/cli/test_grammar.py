@@ -6,9 +6,11 @@ from typing import Annotated
 
 import pytest
 
-from cli.command import Arguments, Command, Flags, argument, command, flag, switch
+from cli.command import Argument, Arguments, Command, Flags, argument, command, flag, switch
 from cli.endpoint import Selection
 from cli.grammar import UsageError
+from cli.group import load
+from cli.registry import COMMANDS
 from shoal.errors import InvalidArgument
 
 HERE = Selection()
@@ -96,6 +98,14 @@ def test_what_is_no_line_is_refused_in_dockers_words(words: list[str], why: str,
         read(*words)
     assert why in caught.value.message
     assert (caught.value.exit_code, caught.value.path) == (code, "shoal run")
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_can_be_made_and_explains_itself(path: str) -> None:
+    made = load(path)
+    assert made.help().startswith(f"Usage:  shoal {path}")
+    lists = [each for each in made.reader.parameters if isinstance(each.source, Argument) and each.many]
+    assert len(lists) <= 1
 
 
 def test_flags_may_stand_between_arguments_unless_a_command_follows() -> None:
