@@ -1,7 +1,8 @@
 """Generates `shoal/v1` and `shoal/etcd/v3` from `proto/` whenever the project is built or installed.
 
-The files are git-ignored: they carry a version guard of the compiler that made them, and the
-contract that people read and review is `proto/`. `python hatch_build.py` does the same by hand.
+The files are git-ignored: the contract that people read and review is `proto/`. `python hatch_build.py` does the same
+by hand. Of protoc's own modules of messages only the types are taken; what is imported is a few lines (`_MODULE`), for
+`shoal/contract.py` says why.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import compileall
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,18 @@ try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # run by hand, without hatchling
     BuildHookInterface = object
+
+
+_MODULE = '''\
+"""What {source} says, compiled. Not edited."""
+
+from shoal.contract import define
+{imports}
+DESCRIPTOR = define(
+    {compiled!r},
+    globals(),
+)
+'''
 
 
 def generate(root: Path) -> None:
@@ -28,22 +42,37 @@ def generate(root: Path) -> None:
         _prepare(root / package, {f"{source.stem}_pb2" for source in sources if source.parent == package})
     # protoc looks for its plugins on PATH; a venv that is not activated is not there.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    out = str(root)
-    code = protoc.main(
-        [
-            "protoc",
-            f"-I{root / 'proto'}",
-            f"--python_out={out}",
-            f"--grpc_python_out={out}",
-            f"--mypy_out={out}",
-            f"--mypy_grpc_out={out}",
-            *map(str, sources),
-        ]
-    )
-    if code != 0:
-        raise RuntimeError(f"protoc refused proto/ with code {code}; its messages stand above")
+    with tempfile.NamedTemporaryFile() as compiled:
+        code = protoc.main(
+            [
+                "protoc",
+                f"-I{root / 'proto'}",
+                f"--descriptor_set_out={compiled.name}",
+                f"--grpc_python_out={root}",
+                f"--mypy_out={root}",
+                f"--mypy_grpc_out={root}",
+                *map(str, sources),
+            ]
+        )
+        if code != 0:
+            raise RuntimeError(f"protoc refused proto/ with code {code}; its messages stand above")
+        _write_modules(root, compiled.read())
     for package in {source.parent for source in sources}:
         compileall.compile_dir(root / package, quiet=1)  # whoever may not write there would do it at every start
+
+
+def _write_modules(root: Path, compiled: bytes) -> None:
+    """One for each file in a FileDescriptorSet."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet  # only in the build environment
+
+    for file in FileDescriptorSet.FromString(compiled).file:
+        imports = "".join(f"import {_module(each).replace('/', '.')}  # noqa: F401\n" for each in file.dependency)
+        text = _MODULE.format(source=f"proto/{file.name}", imports=imports, compiled=file.SerializeToString())
+        (root / f"{_module(file.name)}.py").write_text(text)
+
+
+def _module(source: str) -> str:
+    return f"{source.removesuffix('.proto')}_pb2"
 
 
 def _prepare(target: Path, wanted: set[str]) -> None:
