@@ -1,8 +1,8 @@
 """Server: the process that waits with everything imported, and forks for each command that `client` brings.
 
 It takes commands only from a process that is like itself in everything that a command could tell: a fork of this one
-must not have more rights, other limits or another locale than the command would have had. The fork is the command
-from then on; this process neither waits for it nor keeps anything of it.
+must not have more rights, other limits or another locale than the command would have had. The fork stands ready before
+its command comes, and is the command from then on; this process neither waits for it nor keeps anything of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gc
 import importlib
 import io
 import os
+import select
 import signal
 import socket
 import struct
@@ -51,7 +52,7 @@ def leave_behind() -> None:
     with contextlib.suppress(OSError):
         path = Path(client.place())
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        if client.is_private(str(path.parent)) and not path.exists():
+        if client.is_private(str(path.parent)) and not _answered(path):
             subprocess.Popen(
                 # -P: a fork stands in its user's folder, from which nothing may be imported.
                 [sys.executable, "-P", "-c", "from shoal.__main__ import warm; warm()", str(path)],
@@ -63,35 +64,77 @@ def leave_behind() -> None:
             )
 
 
+def _answered(path: Path) -> bool:
+    """Whether somebody listens there: a process that was killed leaves its socket."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(str(path)) == 0
+
+
+class Waiting(NamedTuple):
+    """What a fork has from the process that waits: the socket where commands come, what that process is like, of which
+    code it is made, and what runs a command line to its exit code."""
+
+    listening: socket.socket
+    own: tuple[object, ...]
+    code: dict[str, int]
+    run: Callable[[list[str]], int]
+
+
 def main() -> NoReturn:
     """Serve at the path in argv until nobody has asked for ten minutes, or the code on disk is another."""
     path = Path(sys.argv[1])
     with _alone(path) as lock, socket.socket(socket.AF_UNIX) as listening:
         run = _import_everything()
-        code, own = _code(), circumstances(os.getpid(), os.environb)
+        waiting = Waiting(listening, circumstances(os.getpid(), os.environb), _code(), run)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps (sigaction(2), SA_NOCLDWAIT)
         path.unlink(missing_ok=True)
         listening.bind(str(path))
         listening.listen(128)
-        listening.settimeout(IDLE_S)
         gc.collect()
         gc.freeze()
         gc.set_threshold(client.COLLECT_AFTER)
         try:
-            while True:
-                connection, _ = listening.accept()
-                if _code() != code:
-                    break
-                with connection:
-                    if os.fork() == 0:
-                        listening.close()
-                        lock.close()
-                        _serve(connection, own, run)
-        except TimeoutError:
-            pass
+            while _one_command(waiting, lock):
+                pass
         finally:
             path.unlink(missing_ok=True)
     os._exit(0)
+
+
+def _one_command(waiting: Waiting, lock: BinaryIO) -> bool:
+    """Have a fork ready before the command comes, which then need not wait for it; returns once the fork has one,
+    whether there is to be another. A fork that is not asked in time ends by itself: it sees that `ours` is closed."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        lock.close()
+        _wait_and_serve(waiting, theirs)
+    theirs.close()
+    with ours:
+        ours.settimeout(IDLE_S)
+        with contextlib.suppress(TimeoutError):
+            return ours.recv(1) == client.GO
+    return False
+
+
+def _wait_and_serve(waiting: Waiting, parent: socket.socket) -> NoReturn:
+    """In the fork: wait for a command, and be it."""
+    try:
+        # A page is copied when it is first written to (fork(2)). What all commands write to is copied by one that
+        # leads nowhere, before anybody waits.
+        waiting.run(["--host", "unix:///", "exec", "nobody", "nothing"])
+        ready, _, _ = select.select([waiting.listening, parent], [], [])
+        if waiting.listening in ready:
+            connection, _ = waiting.listening.accept()
+            if _code() == waiting.code:
+                parent.send(client.GO)
+                parent.close()
+                waiting.listening.close()
+                _serve(connection, waiting.own, waiting.run)
+    except OSError:
+        pass  # the parent is gone, and nobody is told
+    finally:
+        os._exit(0)
 
 
 def circumstances(pid: int, environment: Mapping[bytes, bytes]) -> tuple[object, ...]:

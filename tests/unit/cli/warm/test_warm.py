@@ -218,6 +218,28 @@ def test_other_code_on_the_disk_ends_the_warm_process(terminal: Terminal, tmp_pa
     os.close(descriptor)
 
 
+def test_one_that_was_killed_leaves_nothing_behind_and_is_followed_by_another(terminal: Terminal) -> None:
+    terminal.warm_up()
+    first = terminal.server
+    children = Path(f"/proc/{first}/task/{first}/children")
+    assert wait_until(lambda: children.read_text()), "no fork stands ready"
+    forks = [os.pidfd_open(int(pid)) for pid in children.read_text().split()]
+    terminal.end()
+    for fork in forks:
+        assert select.select([fork], [], [], DEADLINE_S)[0], "a fork waits for commands for good"
+        os.close(fork)
+    assert terminal.run("context", "show")[1] == "cold\ndefault\n"
+    terminal.warm_up()
+    assert terminal.server != first
+    assert terminal.run("context", "show")[1] == "default\n"
+
+
+def test_commands_that_come_at_once_are_each_served(terminal: Terminal) -> None:
+    terminal.warm_up()
+    processes = [terminal.start("context", "show") for _ in range(5)]
+    assert [each.communicate(timeout=DEADLINE_S)[0] for each in processes] == ["default\n"] * 5
+
+
 def _ended_by(terminal: Terminal, daemon: Daemon, number: signal.Signals) -> int:
     """The exit code of a command that a signal finds speaking to its daemon."""
     process = terminal.start("-H", daemon.address, "ps")
