@@ -29,6 +29,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from yarl import URL
 
 READY_S = 30.0
 USER, PASSWORD = "tester", "secret"
@@ -97,7 +98,11 @@ class Registry:
 
 class Proxy:
     """Passes requests on to `upstream` ("HOST:PORT"). `asked` has ("METHOD", path) of each, `proofs` what it showed of
-    itself; the first of `faults` that gives a response, or breaks the connection, keeps the request."""
+    itself; the first of `faults` that gives a response, or breaks the connection, keeps the request.
+
+    docker-registry writes into the address of an upload how far it is, and forgets the upload when that is not so:
+    after a cut nobody could go on. Other registries know by themselves; `forgiving` makes this one such.
+    """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
@@ -105,6 +110,8 @@ class Proxy:
         self.proofs: list[str] = []
         self.faults: list[Fault] = []
         self.host = ""
+        self.forgiving = False
+        self._newest: dict[str, str] = {}
 
     def count(self, method: str, part: str = "") -> int:
         """Requests so far."""
@@ -122,7 +129,7 @@ class Proxy:
         self, request: web.Request, body: AsyncIterator[bytes] | None, *, cut_after: int | None = None
     ) -> web.StreamResponse:
         """The registry's answer; the connection breaks after `cut_after` bytes of it."""
-        url = f"http://{self.upstream}{request.path_qs}"
+        url = self._url(request)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in ("content-length", "transfer-encoding")}
         if body is not None and "Content-Length" in request.headers and cut_after is None:
             headers["Content-Length"] = request.headers["Content-Length"]
@@ -130,6 +137,7 @@ class Proxy:
             aiohttp.ClientSession(auto_decompress=False) as session,
             session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as answer,
         ):
+            self._learn(answer)
             response = web.StreamResponse(status=answer.status)
             for name, value in answer.headers.items():
                 if name.lower() not in ("transfer-encoding", "connection"):
@@ -149,12 +157,21 @@ class Proxy:
         """Another body than what came, to the registry; nobody hears the answer."""
         kept = ("content-length", "content-range", "transfer-encoding")
         headers = {k: v for k, v in request.headers.items() if k.lower() not in kept}
-        url = f"http://{self.upstream}{request.path_qs}"
         async with (
             aiohttp.ClientSession() as session,
-            session.request(request.method, url, headers=headers, data=body) as answer,
+            session.request(request.method, self._url(request), headers=headers, data=body) as answer,
         ):
             assert answer.status < 300, await answer.text()
+            self._learn(answer)
+
+    def _url(self, request: web.Request) -> URL:
+        url = URL(f"http://{self.upstream}{request.path_qs}", encoded=True)
+        newest = self._newest.get(request.path)
+        return url.update_query(URL(newest, encoded=True).query) if self.forgiving and newest else url
+
+    def _learn(self, answer: aiohttp.ClientResponse) -> None:
+        if location := answer.headers.get("Location"):
+            self._newest[URL(location).path] = location
 
 
 def break_off(request: web.Request) -> None:
