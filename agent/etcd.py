@@ -143,22 +143,20 @@ class EtcdProcess:
             self._outdated.set()
 
     async def ready(self, identity: Identity) -> None:
-        """Return once it serves and knows of a leader. Raises ShoalError with what it said when it dies first, or does
-        not in 30 s."""
+        """Return once it serves and knows of a leader. Raises ShoalError with what it said when it dies meanwhile, or
+        does not in 30 s."""
         try:
             async with asyncio.timeout(READY_S):
-                await first_of(self._serving(identity), self._process.died.wait())
+                await first_of(self._serving(identity), self.failed())
         except TimeoutError as error:
             raise Unavailable(
                 f"etcd on {self.settings.endpoint} has no leader after {READY_S:g} s",
                 hint="see that its other members run and can be reached",
             ) from error
-        if self._process.died.is_set():
-            await self.failed()
 
     async def failed(self) -> None:
-        """Wait for its end. Raises ShoalError with what it said, and returns never."""
-        await self._process.died.wait()
+        """Raises ShoalError, with what it said, at its next end that nobody asks for; returns never."""
+        await self._process.died()
         raise ShoalError(f"etcd cannot run: {_told(self._process.last_words())}")
 
     async def stop(self) -> None:

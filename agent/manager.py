@@ -41,14 +41,17 @@ class ManagerProcess:
         await self._process.run()
 
     async def ready(self) -> None:
-        """Return once it answers. Raises ShoalError with what it said when it dies first, or does not in 30 s."""
+        """Return once it serves. Raises Locked where it waits for its unlock key, ShoalError with what it said when it
+        dies meanwhile or does not serve in 30 s."""
         answering = asyncio.ensure_future(self._ask())
-        dying = asyncio.ensure_future(self._process.died.wait())
+        dying = asyncio.ensure_future(self._process.died())
         try:
             await asyncio.wait((answering, dying), return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
                 try:
                     answering.result()
+                except Locked:
+                    raise
                 except (DeadlineExceeded, Unavailable) as error:
                     said = self._process.last_words() or str(error)
                     raise Unavailable(f"the manager does not serve within {READY_S:g} s: {said}") from error

@@ -27,7 +27,7 @@ from agent.recovery import Recovery
 from agent.settings import ManagerSettings, wanted_settings
 from agent.standing import NOT_A_MEMBER, Founded, Said, Standing, State
 from agent.sweep import sweep
-from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError, Unavailable
+from shoal.errors import Conflict, InvalidArgument, Locked, NotFound, ShoalError, Unavailable
 from shoal.files import read_optional, write_atomic
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
@@ -157,15 +157,17 @@ class Membership:
             )
             await self._recovery.become_alone(node_id, settings=settings)
             await remember_managers(self._database, [settings.advertise])
-            manager = await self._served()
             self.heed([settings.advertise])
+            if (manager := await self._served()) is None:
+                return Founded(node_id, "", settings.advertise, locked=True)
             token, unlock_key = await manager.worker_token(), await manager.unlock_key()
             log.info("the only manager of its cluster node=%s address=%s", node_id, settings.advertise)
             return Founded(node_id, token, settings.advertise, unlock_key)
 
-    async def migrate(self, store: StoreAccess) -> None:
+    async def migrate(self, store: StoreAccess) -> bool:
         """Move the cluster's state, which this host alone manages, into another store. Until the note of it is on the
-        disk the old one is the truth, whatever breaks off; from then on the new one is."""
+        disk the old one is the truth, whatever breaks off; from then on the new one is. Returns whether the manager
+        serves: with autolock it waits for its unlock key."""
         await self._ready.wait()
         async with self._turn:
             before, _ = await self._managing()
@@ -176,8 +178,8 @@ class Membership:
                 await self._member.renew()
             after = msgspec.structs.replace(before, store=store, founds=False, initial_cluster="")
             await self._recovery.migrate(before.store, settings=after)
-            await self._served()
             log.info("migrated shared=%s", store.shared)
+            return await self._served() is not None
 
     async def _managing(self) -> tuple[ManagerSettings, str]:
         """How the manager of this host is started, and which node it is on. Raises Unavailable where there is none."""
@@ -185,11 +187,14 @@ class Membership:
             raise Unavailable(_NO_SWARM if self._member is None else _WORKER)
         return await self._office.settings(), self._member.credentials.current().node_id
 
-    async def _served(self) -> ManagerProcess:
-        """The manager of this host, once it serves again."""
+    async def _served(self) -> ManagerProcess | None:
+        """The manager of this host, once it serves again; None where it waits for its unlock key."""
         manager = self._office.process
         assert manager is not None
-        await manager.ready()
+        try:
+            await manager.ready()
+        except Locked:
+            return None
         return manager
 
     async def restore(

@@ -35,12 +35,14 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Founded(msgspec.Struct, frozen=True):
-    """A cluster that was made here: what its founder tells others."""
+    """A cluster that was made here: what its founder tells others. `locked`: its manager, which was one before, waits
+    for its unlock key and tells nothing yet."""
 
     node_id: str
     worker_token: str
     manager_address: str
     unlock_key: str = ""
+    locked: bool = False
 
 
 class Said(msgspec.Struct, frozen=True):

@@ -48,8 +48,7 @@ class Supervised:
         self._log_file = log_file
         self._clock = clock
         self._stopping = asyncio.Event()
-        # Set at the first end of the process that nobody asked for.
-        self.died = asyncio.Event()
+        self._died = asyncio.Event()
 
     async def run(self) -> None:
         """Keep it running until `stop`, or until this is cancelled: the process then goes on."""
@@ -70,6 +69,11 @@ class Supervised:
         """The process, if one that we or an earlier agent started lives."""
         return alive_in(self._pid_file)
 
+    async def died(self) -> None:
+        """Return at the next end of the process that nobody asks for; those that were before are over."""
+        self._died.clear()
+        await self._died.wait()
+
     def last_words(self) -> str:
         """The last line of its output."""
         lines = (read_optional(self._log_file) or b"")[-4096:].decode(errors="replace").strip().splitlines()
@@ -87,7 +91,7 @@ class Supervised:
         """Between an end that nobody asked for and the next start."""
         if self._stopping.is_set():
             return
-        self.died.set()
+        self._died.set()
         log.error("%s ended, starting it again in=%.1fs said=%r", self._argv[0], wait_s, self.last_words())
         await first_of(self._stopping.wait(), self._clock.sleep(wait_s))
 

@@ -9,6 +9,8 @@ from cli.command import command, switch
 from shoal.errors import InvalidArgument
 from shoal.v1 import control_pb2, swarm_pb2
 
+LOCKED = "The manager waits for its unlock key: run 'shoal swarm unlock' on this host."
+
 
 @command("", examples=["shoal swarm unlock", "shoal swarm unlock < key"])
 async def unlock(client: Client) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cli.client import Client
 from cli.command import Flags, argument, command, flag, switch
-from cli.lock import how_to_unlock
+from cli.lock import LOCKED, how_to_unlock
 from cli.node import parse_availability
 from cli.parse.number import natural
 from cli.parse.secret import secret_in
@@ -167,6 +167,9 @@ async def init(
     )
     answer = await client.swarm.InitSwarm(request)
     print(f"Swarm initialized: current node ({answer.node_id}) is now a manager.\n")
+    if answer.locked:
+        print(LOCKED)
+        return
     print(how_to_join("worker", answer.worker_token, answer.manager_address))
     print("To see it again, run 'shoal swarm join-token worker'.")
     if answer.unlock_key:
@@ -223,8 +226,10 @@ async def migrate(
     if not to:
         raise InvalidArgument("--to is missing", hint="say --to etcd, or --to sqlite")
     request = swarm_pb2.MigrateSwarmRequest(store=place.access_of(to, asked="--to"))
-    await client.swarm.MigrateSwarm(request)
+    answer = await client.swarm.MigrateSwarm(request)
     print(f"The swarm's state is in {to} now.")
+    if answer.locked:
+        print(LOCKED)
 
 
 @command("[OPTIONS]", examples=["shoal swarm leave", "shoal swarm leave --force"])

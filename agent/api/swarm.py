@@ -39,7 +39,7 @@ class Coming(Protocol):
 
     async def force_new(self, *, advertise: str, listen: str) -> Founded: ...
 
-    async def migrate(self, store: StoreAccess) -> None: ...
+    async def migrate(self, store: StoreAccess) -> bool: ...
 
     async def restore(
         self, chunks: AsyncIterator[bytes], secrets: Secrets, *, advertise: str, listen: str, availability: Availability
@@ -68,6 +68,7 @@ class SwarmService(SwarmServiceServicer):
             worker_token=founded.worker_token,
             manager_address=founded.manager_address,
             unlock_key=founded.unlock_key,
+            locked=founded.locked,
         )
 
     async def JoinSwarm(self, request: wire.JoinSwarmRequest, _context: Context) -> wire.JoinSwarmResponse:
@@ -89,8 +90,8 @@ class SwarmService(SwarmServiceServicer):
         return wire.UnlockSwarmResponse()
 
     async def MigrateSwarm(self, request: wire.MigrateSwarmRequest, _context: Context) -> wire.MigrateSwarmResponse:
-        await self._membership.migrate(from_wire(request.store, StoreAccess))
-        return wire.MigrateSwarmResponse()
+        serves = await self._membership.migrate(from_wire(request.store, StoreAccess))
+        return wire.MigrateSwarmResponse(locked=not serves)
 
     async def RestoreSwarm(
         self, requests: AsyncIterator[wire.RestoreSwarmRequest], _context: Context

@@ -46,7 +46,7 @@ def test_a_locked_manager_waits_and_the_service_goes_on(rack: Lab) -> None:
     wrong = rack.on("n1", "shoal", "swarm", "unlock", stdin="SHKEY-1-" + "A" * 43)
     assert wrong.stderr == "Error: swarm could not be unlocked: invalid key provided\n"
 
-    rack.on("n1", "shoal", "swarm", "unlock", stdin=key)
+    assert rack.on("n1", "shoal", "swarm", "unlock", stdin=key).returncode == 0
     for host in ("n1", "n2", "n3"):
         eventually(lambda host=host: rack.node_state(host) == "Ready", what=f"{host} ready")
     assert containers(rack) == before
@@ -60,6 +60,8 @@ def test_only_the_rotated_key_opens_and_without_autolock_none_is_needed(rack: La
     rack("start", "n1")
     eventually(lambda: rack.on("n1", "shoal", "node", "ls").stderr == LOCKED, what="locked after a power cut")
     assert rack.on("n1", "shoal", "swarm", "unlock", stdin=old).returncode == 1
+    assert rack.on("n1", "shoal", "swarm", "unlock", stdin=new).returncode == 0
+    assert "waits for its unlock key" in rack.shoal("n1", "swarm", "init", "--force-new-cluster")
     assert rack.on("n1", "shoal", "swarm", "unlock", stdin=new).returncode == 0
     rack.shoal("n1", "swarm", "update", "--autolock=false")
     assert "no unlock key is set" in rack.on("n1", "shoal", "swarm", "unlock-key").stderr

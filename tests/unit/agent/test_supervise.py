@@ -74,10 +74,17 @@ class TestSupervised:
     async def test_is_started_again_when_it_dies(self, tmp_path: Path) -> None:
         watch = Watch(tmp_path, SLEEPS)
         first = await watch.up()
+        dying = asyncio.create_task(watch.process.died())
+        await asyncio.sleep(0)
         os.kill(first.pid, signal.SIGKILL)
-        await eventually(watch.process.died.is_set)
+        await dying
         second = await eventually(watch.process.running)
         assert second != first
+        again = asyncio.create_task(watch.process.died())
+        await asyncio.sleep(0)
+        assert not again.done()  # the end before is over
+        os.kill(second.pid, signal.SIGKILL)
+        await again
         await watch.process.stop()
 
     async def test_leaves_no_zombie(self, tmp_path: Path) -> None:
@@ -89,7 +96,7 @@ class TestSupervised:
 
     async def test_a_program_that_fails_says_why(self, tmp_path: Path) -> None:
         watch = Watch(tmp_path, "import sys; sys.exit('listen 0.0.0.0:2377: address in use')")
-        await eventually(watch.process.died.is_set)
+        await watch.process.died()
         assert watch.process.last_words() == "listen 0.0.0.0:2377: address in use"
         await watch.process.stop()
 
@@ -101,7 +108,7 @@ class TestSupervised:
             clock=SystemClock(),
         )
         running = asyncio.create_task(process.run())
-        await eventually(process.died.is_set)
+        await process.died()
         assert process.last_words() == "cannot start /nowhere/shoal-manager: No such file or directory"
         await process.stop()
         await running
