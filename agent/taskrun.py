@@ -148,6 +148,10 @@ class TaskRun:
         return False
 
     async def _prepare(self) -> None:
+        if not self._template.spec.container.image:
+            # Its service is gone, or two versions on, and says no more of it: it is about to be told to end.
+            await self._ending.wait()
+            return
         image = await self._host.image(self._template)
         wanted = ladder.container_of(
             self._template, self._task, node_id=self._host.node_id, host=self._host.described, image=image

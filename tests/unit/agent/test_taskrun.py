@@ -13,6 +13,7 @@ from agent import task as ladder
 from agent.taskrun import DRAIN_S, TaskRun
 from shoal.clock import ManualClock, SystemClock
 from shoal.errors import CommandNotFound, NotFound, ShoalError
+from shoal.model.assignment import Template
 from shoal.model.container import ContainerSpec, ContainerState
 from shoal.model.health import HealthCheck, HealthState
 from shoal.model.service import TaskSpec
@@ -41,10 +42,12 @@ async def start(parts: Bench, told: list[TaskStatus]) -> AsyncIterator[Start]:
     """Runs tasks on the bench; what is left at the end is cancelled."""
     running = []
 
-    def begin(wanted=TASK, *, status: TaskStatus | None = None, rebooted: bool = False) -> TaskRun:
+    def begin(
+        wanted=TASK, *, status: TaskStatus | None = None, rebooted: bool = False, template: Template = TEMPLATE
+    ) -> TaskRun:
         run = TaskRun(
             parts.host,
-            TEMPLATE,
+            template,
             wanted,
             status=status or ladder.accepted(1),
             rebooted=rebooted,
@@ -64,6 +67,14 @@ async def start(parts: Bench, told: list[TaskStatus]) -> AsyncIterator[Start]:
 
 def states(told: list[TaskStatus]) -> list[TaskState]:
     return [status.state for status in told]
+
+
+async def test_waits_for_its_end_where_nothing_is_known_of_its_service(start: Start, told: list[TaskStatus]) -> None:
+    run = start(template=Template(TEMPLATE.service_id, TEMPLATE.task_version))
+    await eventually(lambda: states(told) == [TaskState.PREPARING])
+    run.want(SHUTDOWN)
+    await eventually(lambda: states(told)[-1] is TaskState.SHUTDOWN)
+    assert TaskState.REJECTED not in states(told)
 
 
 async def test_climbs_every_rung_and_tells_each(start: Start, parts: Bench, told: list[TaskStatus]) -> None:
