@@ -76,6 +76,7 @@ class Member:
             containers=rooms.containers,
             balance=self._mesh,
             image=self._obtain,
+            withdrawn=lambda task_id: self._session.withdrawn(task_id),
             clock=rooms.clock,
         )
         self._worker = Worker(

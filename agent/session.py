@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 GOODBYE_S = 2.0
 ASK_S = 5.0
+WITHDRAW_S = 6.0
 DESCRIBE_EVERY_S = 20.0
 # Sessions in a row that failed.
 _UNWELCOME = 3
@@ -193,6 +194,18 @@ class Session:
             answer = await stub.LocateImage(request, timeout=ASK_S)
         return [Source(each.node_id, each.address, each.manifest_digest) for each in answer.sources]
 
+    async def withdrawn(self, task_id: str) -> None:
+        """Wait until no host leads anybody to a task of this one that is to end; some seconds at most, and not at all
+        where no manager is connected."""
+        if self._channel is None:
+            return
+        stub = dispatcher_pb2_grpc.DispatcherServiceStub(self._channel)
+        try:
+            with translated():
+                await stub.AwaitWithdrawal(wire.AwaitWithdrawalRequest(task_id=task_id), timeout=WITHDRAW_S)
+        except ShoalError as error:
+            log.info("task %s stops, though a host may lead somebody to it: %s", task_id, error)
+
     async def _hold(self) -> None:
         """A stream, and those that it is left for, until the last ends. Raises ShoalError for how it ended."""
         stream = await self._open(self._manager)
@@ -307,6 +320,8 @@ class Session:
             match response.WhichOneof("response"):
                 case "assignments":
                     await self._worker.assign(response.assignments)
+                    if response.assignments.confirm:
+                        await stream.say(carried_out=wire.CarriedOut(sequence=response.assignments.sequence))
                     # Only now: a host that cannot keep what it is told (its disk is full) must not call all the time.
                     self._backoff.reset()
                 case "welcome":

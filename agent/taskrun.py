@@ -28,7 +28,7 @@ from shoal.model.task import TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
 
-# Other hosts hear of the end from their manager within 0.1 s and have their maps changed by then.
+# For what was led to the task a moment before the last host ceased to.
 DRAIN_S = 1.0
 
 
@@ -54,13 +54,15 @@ class Balance(Protocol):
 
 class Host(msgspec.Struct, frozen=True):
     """What all tasks of this host share: `described` is the host itself, `image` makes sure that the image of a
-    template is here and gives the reference to create from."""
+    template is here and gives the reference to create from, `withdrawn` waits until no other host leads anybody to a
+    task."""
 
     node_id: str
     described: NodeDescription
     containers: ContainerRoom
     balance: Balance
     image: Callable[[Template], Coroutine[Any, Any, str]]
+    withdrawn: Callable[[str], Coroutine[Any, Any, None]]
     clock: Clock
 
 
@@ -172,6 +174,7 @@ class TaskRun:
 
     async def _stop(self) -> None:
         if await self._leave():
+            await self._host.withdrawn(self._task.task_id)
             await self._host.clock.sleep(DRAIN_S)
         await self._host.containers.stop(self._name)
 

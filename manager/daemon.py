@@ -139,6 +139,7 @@ async def manage(
                 clock=clock,
                 inventory=inventory,
                 holders=holders,
+                channels=channels,
                 own_id=own_id,
                 tenure=tenure,
                 leads=lambda: leader.leads,
@@ -190,10 +191,11 @@ async def manage(
 
             gate = Permission(mirror, clock).gate()
             enlisting = Enlisting(store, mirror, clock, roots.seal, settings.store, etcd)
+            peers = PeerService(inventory, dispatcher.withdrawals, enlisting)
             ports = Ports(
                 settings.listen,
                 settings.socket,
-                Services(control, dispatcher, renewal, join, PeerService(inventory, enlisting), engine),
+                Services(control, dispatcher, renewal, join, peers, engine),
                 recorder=recorder,
                 gate=gate,
                 staleness=Staleness(store),

@@ -8,6 +8,7 @@ import grpc.aio
 
 from manager.api.enlisting import Enlisting
 from manager.dispatcher.inventory import Inventory
+from manager.dispatcher.withdrawal import Withdrawals
 from shoal.errors import PermissionDenied
 from shoal.tls import peer_of
 from shoal.v1 import manager_pb2 as wire
@@ -18,14 +19,18 @@ if TYPE_CHECKING:
 
 
 class PeerService(ManagerServiceServicer):
-    def __init__(self, inventory: Inventory, enlisting: Enlisting) -> None:
+    def __init__(self, inventory: Inventory, withdrawals: Withdrawals, enlisting: Enlisting) -> None:
         self._inventory = inventory
+        self._withdrawals = withdrawals
         self._enlisting = enlisting
 
     async def FindImage(self, request: wire.FindImageRequest, _context: Context) -> wire.FindImageResponse:
         found = self._inventory.locate(request.reference, request.manifest_digest)
         holders = [wire.ImageHolder(node_id=node_id, manifest_digest=digest) for node_id, digest in found]
         return wire.FindImageResponse(holders=holders, nodes=len(self._inventory))
+
+    async def AwaitHere(self, request: wire.AwaitHereRequest, _context: Context) -> wire.AwaitHereResponse:
+        return wire.AwaitHereResponse(withdrawn=await self._withdrawals.here(request.task_id))
 
     async def Enlist(self, request: wire.EnlistRequest, context: Context) -> wire.EnlistResponse:
         peer = peer_of(context)

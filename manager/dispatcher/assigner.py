@@ -26,6 +26,8 @@ class Assigner:
     def __init__(self, view: View) -> None:
         self._view = view
         self._bulletins: dict[str, Bulletin] = {}
+        # Up to where `settle` has said who has news to hear.
+        self._announced: dict[str, int] = {}
         self._templates: dict[TemplateKey, Template] = {}
 
     def reload(self) -> None:
@@ -48,13 +50,15 @@ class Assigner:
         return bulletin
 
     def settle(self) -> set[str]:
-        """Bring all bulletins up to date; the nodes that have news to hear from one."""
+        """Bring all bulletins up to date; the nodes that have news to hear from one, whoever settled it meanwhile."""
         nodes: set[str] = set()
         for network_id, bulletin in list(self._bulletins.items()):
-            if bulletin.settle():
+            bulletin.settle()
+            if self._announced.get(network_id, 0) != bulletin.position:
+                self._announced[network_id] = bulletin.position
                 nodes |= {lease.node_id for lease in self._view.leases_of_network(network_id)}
             if network_id not in self._view.networks and not self._view.leases_of_network(network_id):
-                del self._bulletins[network_id]
+                del self._bulletins[network_id], self._announced[network_id]
         return nodes
 
     def apply(self, event: MirrorEvent) -> set[str]:

@@ -38,6 +38,8 @@ class Bulletin:
         self._news: deque[bytes] = deque()
         self._news_bytes = 0
         self.position = 0
+        # Where a backend went away last: up to there, it matters when a node has carried this out.
+        self.withdrew_at = 0
         # Everything as of a position that `news` still reaches.
         self._whole: tuple[int, list[bytes]] = (0, [])
 
@@ -59,6 +61,8 @@ class Bulletin:
             self._news.append(part)
             self._news_bytes += len(part)
             self.position += 1
+        if any(change.remove and isinstance(change.item, AssignedBackend) for change in changes):
+            self.withdrew_at = self.position
         while self._news_bytes > self._kept_bytes and len(self._news) > 1:
             self._news_bytes -= len(self._news.popleft())
         return bool(changes)

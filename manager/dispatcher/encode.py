@@ -55,9 +55,9 @@ def encoded(changes: Sequence[Change]) -> list[bytes]:
     return [*parts, _bytes(part)] if part.changes else parts
 
 
-def head(sequence: int, *, complete: bool, more: bool) -> bytes:
+def head(sequence: int, *, complete: bool, more: bool, confirm: bool) -> bytes:
     """The beginning of a message; the changes follow."""
-    return _bytes(wire.Assignments(complete=complete, more=more, sequence=sequence))
+    return _bytes(wire.Assignments(complete=complete, more=more, sequence=sequence, confirm=confirm))
 
 
 def messages(parts: Iterable[bytes]) -> list[list[bytes]]:

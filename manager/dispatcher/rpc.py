@@ -22,21 +22,22 @@ from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Held, Inventory
 from manager.dispatcher.judgement import is_elsewhere
 from manager.dispatcher.liveness import Liveness
-from manager.dispatcher.pace import Pace
+from manager.dispatcher.pace import Openings, Pace
 from manager.dispatcher.session import AgentSession
 from manager.dispatcher.status import StatusWriter
 from manager.dispatcher.trust import concerns, trust_of
+from manager.dispatcher.withdrawal import Withdrawals
 from manager.store.base import Store
 from manager.store.mirror import Mirror, MirrorEvent
 from manager.store.presence import Presence
 from manager.store.records import Noun
 from shoal.broadcast import Lagged, Subscription
+from shoal.channels import Channels
 from shoal.clock import Clock
 from shoal.codec import from_wire, to_wire
 from shoal.errors import (
     Conflict,
     DeadlineExceeded,
-    Exhausted,
     InvalidArgument,
     PermissionDenied,
     ShoalError,
@@ -66,9 +67,8 @@ HELLO_S = 10.0
 GATHER_S = 0.01
 PAUSE_PER_SESSION_S = 0.0008
 PAUSE_AT_MOST_S = 1.0
-# What a node may do: open sessions in a minute, images that it tells of, bytes that describe it, statuses in a message,
-# statuses in a second (a host's containers do not change that fast; all of them at once, after a break, are a burst).
-OPENINGS = 30
+# What a node may do: images that it tells of, bytes that describe it, statuses in a message, statuses in a second (a
+# host's containers do not change that fast; all of them at once, after a break, are a burst).
 IMAGES = 10_000
 DESCRIPTION_BYTES = 32 << 10
 REPORTS = 1_000
@@ -92,6 +92,7 @@ class DispatcherService(DispatcherServiceServicer):
         clock: Clock,
         inventory: Inventory,
         holders: Holders,
+        channels: Channels,
         own_id: str,
         tenure: Tenure,
         leads: Callable[[], bool],
@@ -108,7 +109,9 @@ class DispatcherService(DispatcherServiceServicer):
             store=store, mirror=mirror, clock=clock, own_id=own_id, tenure=tenure, leads=leads, gone=self._gone
         )
         self._sessions: dict[str, AgentSession] = {}
-        self._openings: dict[str, Pace] = {}
+        told = (mirror, self._assigner, self._sessions, channels)
+        self.withdrawals = Withdrawals(*told, own_id=own_id, catch_up=self._catch_up, clock=clock)
+        self._openings = Openings()
         self._events = Subscription[MirrorEvent](0)
         # Nodes that may have news to hear.
         self._stale: set[str] = set()
@@ -134,7 +137,7 @@ class DispatcherService(DispatcherServiceServicer):
         node_id = self._member(context)
         if not self._tenure.lease:
             raise _not_serving()
-        self._count_opening(node_id)
+        self._openings.count(node_id, self._clock.monotonic(), among=self._mirror.nodes.keys())
         try:
             async with asyncio.timeout(HELLO_S):
                 first = await anext(request_iterator, None)
@@ -167,6 +170,14 @@ class DispatcherService(DispatcherServiceServicer):
             raise Unavailable("the nodes that have it are away")
         return wire.LocateImageResponse(sources=sources)
 
+    async def AwaitWithdrawal(
+        self, request: wire.AwaitWithdrawalRequest, context: Context
+    ) -> wire.AwaitWithdrawalResponse:
+        node_id, task = self._member(context), self._mirror.tasks.get(request.task_id)
+        if task is not None and task.node_id != node_id:
+            raise PermissionDenied(f"task {request.task_id} is not on node {node_id}")
+        return wire.AwaitWithdrawalResponse(withdrawn=await self.withdrawals.everywhere(request.task_id))
+
     def _member(self, context: Context) -> str:
         """The id of the node that calls. Raises PermissionDenied for one that is no member any more."""
         peer = peer_of(context)
@@ -178,19 +189,6 @@ class DispatcherService(DispatcherServiceServicer):
                 f"node {peer.node_id} was removed from the cluster", hint="leave it there and join again with a token"
             )
         return peer.node_id
-
-    def _count_opening(self, node_id: str) -> None:
-        """Raises Exhausted for a node that opens sessions faster than any agent would."""
-        pace = self._openings.get(node_id)
-        if pace is None:
-            if len(self._openings) > 2 * len(self._mirror.nodes):
-                self._openings = {id: each for id, each in self._openings.items() if id in self._mirror.nodes}
-            pace = self._openings[node_id] = Pace(burst=OPENINGS, per_s=OPENINGS / 60)
-        if not pace.allows(self._clock.monotonic()):
-            raise Exhausted(
-                f"node {node_id} opens more than {OPENINGS} sessions in a minute",
-                hint="does a second agent run with its identity?",
-            )
 
     def _begin(self, node_id: str, images: wire.ImageInventory) -> AgentSession:
         if before := self._sessions.get(node_id):
@@ -256,6 +254,8 @@ class DispatcherService(DispatcherServiceServicer):
         match request.WhichOneof("request"):
             case "heartbeat":
                 pass
+            case "carried_out":
+                session.carried_out(request.carried_out.sequence)
             case "reports":
                 if len(request.reports.reports) > REPORTS:
                     raise InvalidArgument(
@@ -280,6 +280,8 @@ class DispatcherService(DispatcherServiceServicer):
         with self._mirror.changes.subscribe() as self._events:
             self._look_at_everything()
             while True:
+                # A session that looked at this very moment may have taken the events; what they changed is left.
+                self._stale |= self._assigner.settle()
                 if not self._stale:
                     await self._events.wait()
                 await self._clock.sleep(GATHER_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from manager.dispatcher.assigner import Assigner
@@ -49,6 +50,10 @@ class AgentSession:
         self._sent = Assignment()
         # The bulletins of its networks, each with the position up to which it was sent.
         self._bulletins: dict[str, tuple[Bulletin, int]] = {}
+        # Messages to be confirmed, with the positions that hold once they are; and those that were confirmed last.
+        self._confirming = False
+        self._unconfirmed: deque[tuple[int, dict[str, int]]] = deque()
+        self._confirmed: dict[str, int] = {}
         self._woken = asyncio.Event()
         self._ended = False
         self._error: ShoalError | None = None
@@ -61,6 +66,17 @@ class AgentSession:
         """Say again what the agent was welcomed with, if that has changed."""
         self._greeting = True
         self._woken.set()
+
+    def carried_out(self, sequence: int) -> None:
+        """The agent confirms a message, and those before it."""
+        while self._unconfirmed and self._unconfirmed[0][0] <= sequence:
+            self._confirmed = self._unconfirmed.popleft()[1]
+
+    def heard(self, network_id: str) -> int:
+        """Up to which position of a network's bulletin the agent surely leads nobody to a backend that went away."""
+        if self._unconfirmed:
+            return self._confirmed.get(network_id, -1)
+        return self._bulletins[network_id][1] if network_id in self._bulletins else -1
 
     def end(self, error: ShoalError | None = None) -> None:
         """Finish the stream, with `error` for its end; the first call counts."""
@@ -79,9 +95,8 @@ class AgentSession:
     async def _responses(self) -> AsyncIterator[wire.SessionResponse | bytes]:
         trust, welcome = self._trust(), self._welcome()
         yield wire.SessionResponse(welcome=welcome)
-        whole = messages(self._news()) or [[]]
-        for number, parts in enumerate(whole, 1):
-            yield self._message(parts, complete=number == 1, more=number < len(whole))
+        for message in self._messages(complete=True):
+            yield message
         while True:
             await self._woken.wait()
             self._woken.clear()
@@ -96,12 +111,13 @@ class AgentSession:
             if self._trust() is not trust:
                 trust = self._trust()
                 yield wire.SessionResponse(trust=to_wire(trust, wire.Trust))
-            for parts in messages(self._news()):
-                yield self._message(parts)
+            for message in self._messages():
+                yield message
 
     def _news(self) -> list[bytes]:
         """What the agent does not know yet, all as of one moment; from now on it counts as sent."""
         self._catch_up()
+        self._confirming = False
         now = self._assigner.of(self.node_id)
         change = diff(self._sent, now)
         shared = [part for network_id in now.networks for part in self._news_of(network_id)]
@@ -115,6 +131,7 @@ class AgentSession:
         bulletin = self._assigner.bulletin(network_id)
         known, position = self._bulletins.get(network_id, (None, 0))
         self._bulletins[network_id] = (bulletin, bulletin.position)
+        self._confirming |= known is not bulletin or bulletin.withdrew_at > position
         return self._since(bulletin, position) if known is bulletin else bulletin.whole()
 
     def _since(self, bulletin: Bulletin, position: int) -> list[bytes]:
@@ -123,9 +140,28 @@ class AgentSession:
             raise Exhausted(f"node {self.node_id} reads too slowly: more has changed than is kept for it")
         return news
 
-    def _message(self, parts: list[bytes], *, complete: bool = False, more: bool = False) -> bytes:
-        self._sequence += 1
-        return b"".join((head(self._sequence, complete=complete, more=more), *parts))
+    def _messages(self, *, complete: bool = False) -> list[bytes]:
+        """The news; as a complete assignment it is one message at least. The last one is to be confirmed where a
+        backend may have gone away."""
+        news = messages(self._news()) or [[]] * complete
+        first, last = self._sequence + 1, self._sequence + len(news)
+        self._sequence = last
+        if self._confirming and news:
+            self._unconfirmed.append((last, {id: position for id, (_, position) in self._bulletins.items()}))
+        return [
+            b"".join(
+                (
+                    head(
+                        number,
+                        complete=complete and number == first,
+                        more=complete and number < last,
+                        confirm=self._confirming and number == last,
+                    ),
+                    *parts,
+                )
+            )
+            for number, parts in enumerate(news, first)
+        ]
 
 
 async def _no_call(error: ShoalError) -> None:

@@ -113,6 +113,9 @@ class Balance:
         self.done.append(f"leave {task_id}")
         return self.balanced
 
+    async def withdrawn(self, task_id: str) -> None:
+        self.done.append(f"withdrawn {task_id}")
+
     def forget(self, task_id: str) -> None:
         self.done.append(f"forget {task_id}")
 
@@ -153,4 +156,5 @@ class Bench(msgspec.Struct):
 def bench(clock: Clock) -> Bench:
     done: list[str] = []
     containers, balance, images = Containers(done), Balance(done), Images()
-    return Bench(Host("node1", DESCRIBED, containers, balance, images, clock), containers, balance, images, done)
+    host = Host("node1", DESCRIBED, containers, balance, images, balance.withdrawn, clock)
+    return Bench(host, containers, balance, images, done)

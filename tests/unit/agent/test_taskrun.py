@@ -105,9 +105,9 @@ async def test_leaves_the_balance_and_drains_before_it_stops(told: list[TaskStat
     await eventually(lambda: run.status.state is TaskState.RUNNING)
     run.want(SHUTDOWN)
     await clock.advance(DRAIN_S / 2)
-    assert parts.done[2:] == ["leave t1"]
+    assert parts.done[2:] == ["leave t1", "withdrawn t1"]
     await clock.advance(DRAIN_S)
-    assert parts.done[3] == f"stop {NAME}"
+    assert parts.done[4] == f"stop {NAME}"
     await eventually(lambda: run.status.state is TaskState.SHUTDOWN)
     running.cancel()
 

@@ -44,6 +44,7 @@ class Parts(msgspec.Struct):
     authority: Authority
     inventory: Inventory
     holders: Holders
+    channels: Channels
     tenure: Tenure
     room: Room
     control: ControlService
@@ -101,7 +102,8 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
         lock,
         doctor,
     )
-    parts = Parts(store, mirror, clock, seal, authority, inventory, holders, tenure, room, ControlService(room))
+    control = ControlService(room)
+    parts = Parts(store, mirror, clock, seal, authority, inventory, holders, channels, tenure, room, control)
     cluster = Cluster(
         Meta("c1", created_at_ns=NOW),
         defaults.CLUSTER,

@@ -112,6 +112,18 @@ def test_a_change_is_encoded_once_however_many_hear_it() -> None:
     assert len(one) < 200
 
 
+def test_news_that_one_session_fetched_are_announced_to_all() -> None:
+    there = [node(id, NodeState.READY, "10.9.0.1") for id in NODES]
+    view = View([network(), service(attached=True), *there, *map(lease, NODES)])
+    assigner = Assigner(view)
+    assigner.bulletin("n1")
+    assert assigner.settle() == set(NODES)
+    happens(view, assigner, task("t1", TaskState.RUNNING, TaskState.RUNNING))
+    assert not assigner.bulletin("n1").settle()
+    assert assigner.settle() == set(NODES)
+    assert assigner.settle() == set()
+
+
 def test_who_fell_behind_what_is_kept_is_told_so() -> None:
     view = View([network(), service(attached=True), node("a", NodeState.READY, "10.9.0.1")])
     bulletin = Bulletin(view, "n1", kept_bytes=1000)

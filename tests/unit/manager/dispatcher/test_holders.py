@@ -13,7 +13,9 @@ from manager.api.enlisting import Enlisting
 from manager.api.peer import PeerService
 from manager.control.action import commit, create
 from manager.dispatcher import holders
+from manager.dispatcher.assigner import Assigner
 from manager.dispatcher.inventory import Held, Inventory
+from manager.dispatcher.withdrawal import Withdrawals
 from manager.store.presence import Presence
 from shoal.errors import Unavailable
 from shoal.model.access import StoreAccess
@@ -36,6 +38,11 @@ def enlisting(manager: Any) -> Enlisting:
     return Enlisting(manager.store, manager.mirror, manager.clock, manager.seal, StoreAccess(), None)
 
 
+def withdrawals(manager: Any) -> Withdrawals:
+    mirror, channels, clock = manager.mirror, manager.channels, manager.clock
+    return Withdrawals(mirror, Assigner(mirror), {}, channels, own_id="m2", catch_up=lambda: None, clock=clock)
+
+
 async def other(manager: Any, node_id: str, service: PeerService) -> grpc.aio.Server:
     """Another manager of the cluster, serving no more than what managers ask each other."""
     own = manager.authority.new_identity(
@@ -54,7 +61,7 @@ async def other(manager: Any, node_id: str, service: PeerService) -> grpc.aio.Se
 async def second(manager: Any) -> AsyncIterator[Inventory]:
     """The inventory of a second manager, "m2"."""
     inventory = Inventory()
-    server = await other(manager, "m2", PeerService(inventory, enlisting(manager)))
+    server = await other(manager, "m2", PeerService(inventory, withdrawals(manager), enlisting(manager)))
     yield inventory
     await server.stop(None)
 
@@ -100,7 +107,7 @@ async def test_a_node_that_is_down_is_waited_for_only_with_an_image_that_the_clu
 
 async def test_a_manager_that_is_silent_is_done_without(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holders, "ASK_S", 0.1)
-    server = await other(manager, "m3", Silent(Inventory(), enlisting(manager)))
+    server = await other(manager, "m3", Silent(Inventory(), withdrawals(manager), enlisting(manager)))
     manager.inventory.put("w1", [Held(WEB, "sha256:1")])
     assert await manager.holders.locate(WEB, "") == [("w1", "sha256:1")]
     await server.stop(None)

@@ -58,6 +58,7 @@ def serving(manager: Any, address: str) -> Serving:
             clock=manager.clock,
             inventory=manager.inventory,
             holders=manager.holders,
+            channels=manager.channels,
             own_id="m1",
             tenure=tenure,
             leads=lambda: True,

@@ -14,7 +14,7 @@ from manager.ca.limiter import Limiter
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.token import rotated, token_of
 from manager.control.action import change, commit
-from manager.dispatcher import encode, rpc
+from manager.dispatcher import encode, pace, rpc
 from manager.dispatcher.inventory import Held
 from manager.dispatcher.rpc import DispatcherService
 from shoal.errors import (
@@ -57,6 +57,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
         clock=manager.clock,
         inventory=manager.inventory,
         holders=manager.holders,
+        channels=manager.channels,
         own_id="m1",
         tenure=manager.tenure,
         leads=lambda: True,
@@ -280,7 +281,7 @@ async def test_more_statuses_at_once_than_an_agent_sends_end_its_stream(agent: A
 
 
 async def test_a_node_opens_so_many_sessions_and_no_more(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "OPENINGS", 3)
+    monkeypatch.setattr(pace, "OPENINGS", 3)
     for _ in range(3):
         await agent.hello()
     with pytest.raises(Exhausted, match="more than 3 sessions in a minute"):
