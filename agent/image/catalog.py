@@ -86,10 +86,13 @@ class Catalog(msgspec.Struct, frozen=True):
         return self.images.get(found) if found else None
 
     def with_image(self, record: Record) -> Catalog:
-        """Add an image; one that is there by another manifest keeps that one's content too."""
+        """Add an image; one that is there by another manifest keeps that one's content too. One that is there just so
+        stays as it is, so that a build that finds all done writes nothing."""
         known = self.images.get(record.id)
         if known is not None:
             record = msgspec.structs.replace(record, blobs={**known.blobs, **record.blobs})
+            if msgspec.structs.replace(record, kept_at_ns=known.kept_at_ns) == known:
+                return self
         return msgspec.structs.replace(self, images={**self.images, record.id: record})
 
     def with_names(self, names: Mapping[str, Name]) -> Catalog:

@@ -2,12 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
 
 from cli.build import output as outputs
+from cli.build.delivery import deliver
 from cli.build.output import Output
 from cli.build.progress import progress
 from cli.build.source import Source, source
@@ -15,18 +15,12 @@ from cli.build.ssh import agents
 from cli.build.upload import Conversation
 from cli.client import Client
 from cli.command import Flags, argument, command, flag, switch
-from cli.container.extraction import extract
-from cli.container.foreground import attached
-from cli.distribution import push_image
-from cli.foreground import Manners
-from cli.output.screen import write_stdout
 from cli.parse import pair, process, size
 from cli.prune import PruneFlags, confirm, tell
-from cli.terminal import STDIN, STDOUT, is_terminal
 from shoal.duration import duration
-from shoal.errors import InvalidArgument, NotFound, ShoalError, Unsupported
-from shoal.v1 import build_pb2, engine_pb2
-from shoal.v1.types_pb2 import ContainerSpec, Ulimit
+from shoal.errors import InvalidArgument, ShoalError, Unsupported
+from shoal.v1 import build_pb2
+from shoal.v1.types_pb2 import Ulimit
 
 
 class BuildFlags(Flags):
@@ -99,12 +93,14 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
         conversation = Conversation(client.calls, found.context, shown, lent)
         try:
             async with aclosing(conversation.follow(opening)) as pieces:
-                await _deliver(pieces, target)
+                await deliver(pieces, target)
         except ShoalError:
             shown.end(failed=True)
             if conversation.excerpt:
                 print(conversation.excerpt, file=sys.stderr)
             if conversation.debug_image:
+                from cli.build.shell import look_into  # a sixth of a start, for a step that failed
+
                 await look_into(client, conversation.debug_image)
             raise
     finally:
@@ -113,6 +109,8 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
     if flags.iidfile and conversation.image_id:
         await asyncio.to_thread(Path(flags.iidfile).write_text, conversation.image_id, encoding="ascii")
     if target.kind == "push":
+        from cli.distribution import push_image  # for who pushes
+
         for tag in flags.tag:
             await push_image(client, tag, quiet=flags.quiet, out=sys.stderr)
     if flags.quiet and conversation.image_id:
@@ -145,53 +143,6 @@ def _describe(opening: build_pb2.BuildOpen, found: Source) -> None:
     opening.dockerfile = found.dockerfile
     opening.dockerfile_name = found.name
     opening.context = found.remembered
-
-
-async def _deliver(pieces: AsyncIterator[bytes], target: Output) -> None:
-    if target.kind == "local":
-        await _extracted(pieces, Path(target.target))
-    elif target.target not in ("", "-"):
-        with await asyncio.to_thread(Path(target.target).open, "wb") as file:
-            async for piece in pieces:
-                await asyncio.to_thread(file.write, piece)
-    elif target.target == "-" and sys.stdout.isatty():
-        raise InvalidArgument("refusing to write a tar to the terminal", hint="give dest=FILE, or redirect it")
-    else:
-        async for piece in pieces:
-            write_stdout(piece)
-
-
-async def _extracted(pieces: AsyncIterator[bytes], folder: Path) -> None:
-    """Nothing is made before the build has gone well."""
-    first = await anext(pieces, None)
-    if first is None:
-        return
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-
-    async def all_of_it() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in pieces:
-            yield piece
-
-    await extract(all_of_it(), str(folder), keep_owner=False)
-
-
-async def look_into(client: Client, image_id: str) -> None:
-    """A shell in the image that a failed command left, which goes with it."""
-    tty = is_terminal(STDIN) and is_terminal(STDOUT)
-    spec = ContainerSpec(image=image_id, tty=tty, open_stdin=True)
-    request = engine_pb2.CreateContainerRequest(spec=spec, auto_remove=True)
-    try:
-        made = await client.containers.CreateContainer(request)
-        print("The step failed; this shell is where it did. It goes when you leave.", file=sys.stderr)
-        await attached(client, made.id, Manners(stdin=True, tty=tty), start=True)
-        await client.containers.WaitContainer(
-            engine_pb2.WaitContainerRequest(container=made.id, condition=engine_pb2.WAIT_CONDITION_REMOVED)
-        )
-    except NotFound:  # it went before it could be waited for
-        return
-    finally:
-        await client.images.RemoveImage(engine_pb2.RemoveImageRequest(reference=image_id, force=True))
 
 
 @command("[OPTIONS]", examples=["shoal builder prune", "shoal builder prune -f --filter until=24h"])

@@ -10,11 +10,8 @@ import io
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -93,6 +90,8 @@ def _streamed(stream: IO[bytes], dockerfile: str, stack: contextlib.ExitStack) -
         return Source(
             gather(_folder(stack), Matcher(()), "", now_ns=time.time_ns()), head + stream.read(), "Dockerfile"
         )
+    import tarfile  # for archives alone
+
     folder = _folder(stack)
     try:
         with tarfile.open(fileobj=_Rejoined(head, stream), mode="r|*") as archive:
@@ -129,10 +128,13 @@ class _Rejoined(io.RawIOBase):
 
 @contextlib.contextmanager
 def _opened(url: str) -> Iterator[IO[bytes]]:
+    from urllib import error as errors  # a tenth of a start, for a context behind a URL
+    from urllib import request
+
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+        with request.urlopen(url, timeout=_TIMEOUT_S) as answer:
             yield answer
-    except urllib.error.URLError as error:
+    except errors.URLError as error:
         raise ShoalError(f"cannot fetch the build context from {url}: {error.reason}") from error
 
 
