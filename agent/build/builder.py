@@ -88,7 +88,7 @@ class Builder:
             for each in (secret, folder / "mounts"):
                 each.mkdir(parents=True, exist_ok=True, mode=0o700)
             images.fresh.sweep()
-            return Contexts(folder / "context", folder / "trash"), Runner(runtime, networks, paths.containers)
+            return Contexts(folder / "context"), Runner(runtime, networks, paths.containers)
 
         contexts, runner = await asyncio.to_thread(prepare)
         cache = await asyncio.to_thread(Cache, folder / "cache", images)

@@ -28,13 +28,13 @@ _RAW = 32
 
 
 class Contexts:
-    def __init__(self, folder: Path, trash: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.files = folder / "files"
         self._lists = folder / "lists"
         self._fresh = folder / "fresh"
-        for each in (self.files, self._lists, self._fresh, trash):
+        for each in (self.files, self._lists, self._fresh):
             each.mkdir(parents=True, exist_ok=True, mode=0o700)
-        content.empty_folder(self._fresh, trash)
+        content.empty_folder(self._fresh)
         self._lock = threading.Lock()
         self._users: dict[str, frozenset[str]] = {}
         self._known = {

@@ -38,7 +38,7 @@ class Content:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         for folder in (self._ingest, self.trash):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            empty_folder(folder, self.trash)
+            empty_folder(folder)
         self._blobs = root / "blobs" / "sha256"
         self._blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sizes = {f"sha256:{blob.name}": blob.stat().st_size for blob in os.scandir(self._blobs)}
@@ -88,7 +88,7 @@ class Content:
     def empty_trash(self) -> None:
         """Free what was thrown away. Blocks; several threads may call it."""
         with self._emptying:
-            empty_folder(self.trash, self.trash)
+            empty_folder(self.trash)
 
     @contextlib.asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:
@@ -189,15 +189,16 @@ def raise_full(number: int | None, what: str, cause: BaseException | None = None
         raise Exhausted(f"{what}: no space left on device", hint="free some space on the host's disk") from cause
 
 
-def empty_folder(folder: Path, trash: Path) -> None:
-    """Delete everything in `folder`, following nothing. Directories are moved up into `trash` before they are
-    looked into, so that no depth that an image chose can exhaust the stack or the length of a path."""
+def empty_folder(folder: Path) -> None:
+    """Delete everything in `folder`, following nothing. Directories are moved up into it before they are looked into,
+    so that no depth that an image chose can exhaust the stack or the length of a path; and into no other folder, which
+    another thread may be emptying."""
     waiting = [folder]
     while waiting:
         here = waiting.pop()
         for child in list(os.scandir(here)):  # a snapshot: moves into a folder that is being read come up twice
             if child.is_dir(follow_symlinks=False):
-                waiting.append(Path(child.path).rename(trash / new_id()))
+                waiting.append(Path(child.path).rename(folder / new_id()))
             else:
                 Path(child.path).unlink()
         if here != folder:

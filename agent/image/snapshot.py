@@ -35,7 +35,7 @@ class Snapshots:
         self._steps = root / "steps"
         for folder in (self._layers, self._staging, self._steps):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        content.empty_folder(self._staging, content_store.trash)
+        content.empty_folder(self._staging)
         # Name → size of its files, 0 until `learn` says it.
         self._sizes = {each.name: 0 for each in os.scandir(self._layers)}
 
@@ -103,7 +103,7 @@ class Snapshots:
 
     def sweep_steps(self) -> None:
         """Throw away what the steps of an agent before this one left. Blocks."""
-        content.empty_folder(self._steps, self._content.trash)
+        content.empty_folder(self._steps)
 
     def keep(self, place: Place, chain_id: str, size_bytes: int) -> None:
         """What `place.upper` holds is the layer `chain_id` from now on, unless that is there already."""
@@ -139,7 +139,7 @@ class Snapshots:
                     self._copy_root(place)
             yield place
         finally:
-            content.empty_folder(staging, self._content.trash)
+            content.empty_folder(staging)
             staging.rmdir()
 
     def _copy_root(self, place: Place) -> None:

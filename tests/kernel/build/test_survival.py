@@ -115,7 +115,7 @@ async def test_a_full_disk_under_a_context_is_exhausted(tmp_path: Path) -> None:
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", str(folder)], check=True)
     try:
-        contexts = Contexts(folder / "context", folder / "trash")
+        contexts = Contexts(folder / "context")
         with contexts.using("", ()):
             with pytest.raises(Exhausted, match="no space left on device"):
                 contexts.store(bytes(2 << 20))

@@ -155,18 +155,29 @@ async def chunks(path):
         while data := file.read(65536):
             yield data
 
-async def main(folder, path):
+async def main(folder, path, saved):
     images = await Images.open(Path(folder))
     print("ready", flush=True)
     number = 0
     while True:
         number += 1
         await images.import_image(chunks(path), reference=f"app:{number}")
+        await images.load(chunks(saved))
         if number > 2:
             await images.remove(f"app:{number - 2}")
 
 asyncio.run(main(*sys.argv[1:]))
 """
+
+
+async def saved(folder: Path, root: bytes) -> bytes:
+    """An archive of an image with this root file system."""
+    other = Store(folder)
+    await other.open()
+    await other.images.import_image(pieces(root), reference="saved:1")
+    data = b"".join([piece async for piece in other.images.save(["saved:1"])])
+    other.images.close()
+    return data
 
 
 async def test_killed_at_any_moment(tmp_path: Path) -> None:
@@ -175,12 +186,14 @@ async def test_killed_at_any_moment(tmp_path: Path) -> None:
     chance = random.Random(3)
     path.write_bytes(archive([(member(f"f{at}"), chance.randbytes(40_000)) for at in range(60)]))
     store = Store(tmp_path / "images")
+    root = archive([(member(f"g{at}"), chance.randbytes(20_000)) for at in range(60)])
+    (tmp_path / "saved.tar").write_bytes(await saved(tmp_path / "other", root))
     for _ in range(6):
-        argv = [sys.executable, "-c", KILLED, str(store.folder), str(path)]
+        argv = [sys.executable, "-c", KILLED, str(store.folder), str(path), str(tmp_path / "saved.tar")]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOMS)})
         assert process.stdout is not None
         await asyncio.to_thread(process.stdout.readline)
-        await asyncio.sleep(chance.uniform(0.02, 0.5))
+        await asyncio.sleep(chance.uniform(0.02, 0.7))
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
