@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from manager.bootstrap import keep_copy
 from manager.control.roster import members_of
-from manager.settings import Settings
+from manager.seat import Seat
 from manager.store.base import Store
 from manager.store.etcd.settings import EtcdSettings
 from manager.store.etcd.store import EtcdStore
-from manager.store.mirror import Mirror
 from manager.store.sqlite import SqliteStore
 from shoal.clock import Clock
 from shoal.errors import NotFound, Unavailable
@@ -54,26 +52,18 @@ async def open_store(access: StoreAccess, data_dir: Path, identity_dir: Path, cl
             await clock.sleep(_RETRY_S)
 
 
-async def follow(
-    store: EtcdStore,
-    settings: Settings,
-    mirror: Mirror,
-    *,
-    own_id: str,
-    identity: Callable[[], Identity],
-    clock: Clock,
-) -> None:
+async def follow(store: EtcdStore, seat: Seat) -> None:
     """Keep an etcd of the managers' own within reach, for as long as the manager lives: now, with the member beside
     this manager asked first, and after a time when all hosts were off."""
-    access = settings.store
+    access, mirror = seat.settings.store, seat.mirror
     while True:
         members = members_of(mirror)
-        own = [address for id, address in members.items() if id == own_id]
-        others = [address for id, address in members.items() if id != own_id]
-        store.use(_own((*own, *others) or access.endpoints, access.prefix, identity()))
+        own = [address for id, address in members.items() if id == seat.node_id]
+        others = [address for id, address in members.items() if id != seat.node_id]
+        store.use(_own((*own, *others) or access.endpoints, access.prefix, seat.identity.current()))
         if mirror.cluster is not None:
-            await asyncio.to_thread(keep_copy, settings, mirror.cluster)
-        await clock.sleep(_LOOK_S)
+            await asyncio.to_thread(keep_copy, seat.settings, mirror.cluster)
+        await seat.clock.sleep(_LOOK_S)
 
 
 def _given(access: StoreAccess) -> EtcdSettings:
