@@ -7,6 +7,7 @@ import contextlib
 import random
 import socket
 import stat
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,17 @@ async def test_calls_of_each_shape_are_answered(calls: Calls, containers: Contai
     assert (await call.read()).exit.code == 3
     assert await call.read() is None
     call.cancel()
+
+
+async def test_a_command_on_its_own_host_imports_no_grpc(socket_path: str) -> None:
+    heavy = ("grpc", "cryptography", "msgspec", "urllib.request", "google.protobuf.internal.python_message")
+    code = "import sys; from cli.app import run; done = run(sys.argv[1:]); print(done, [*sys.modules])"
+    argv = ["-H", f"unix://{socket_path.removesuffix('.lane')}", "start", "web"]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, *argv, stdout=asyncio.subprocess.PIPE)
+    said, _ = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    name, rest = said.decode().split("\n", 1)
+    assert (name, rest[:1]) == ("web", "0")
+    assert [each for each in heavy if f"'{each}'" in rest] == []
 
 
 async def test_errors_come_as_they_were_raised(calls: Calls) -> None:
