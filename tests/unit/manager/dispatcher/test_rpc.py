@@ -14,7 +14,7 @@ from manager.ca.limiter import Limiter
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.ca.token import rotated, token_of
 from manager.control.action import change, commit
-from manager.dispatcher import encode, pace, rpc
+from manager.dispatcher import encode, pace, rpc, sessions
 from manager.dispatcher.inventory import Held
 from manager.dispatcher.rpc import DispatcherService
 from shoal.errors import (
@@ -309,7 +309,7 @@ async def test_of_too_many_images_the_first_are_known(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "STALLED_S", 0.2)
+    monkeypatch.setattr(sessions, "STALLED_S", 0.2)
 
 
 async def test_an_agent_that_does_not_read_is_cut(impatient: None, manager: Any, agent: Agent) -> None:
