@@ -118,6 +118,13 @@ class Membership:
             raise Unavailable(_NO_SWARM)
         raise Unavailable(_WORKER, hint=f"managers of this swarm: {', '.join(self._member.managers)}")
 
+    async def renew(self) -> int:
+        """Exchange this node's certificate for a new one; when that ends, in nanoseconds since the epoch."""
+        if self._member is None:
+            raise Conflict(NOT_A_MEMBER)
+        await self._member.renew()
+        return int(self._member.credentials.current().not_after.timestamp()) * 10**9
+
     async def unlock(self, key: str) -> None:
         """Have the manager of this host serve again; returns once it does."""
         manager = self._office.process

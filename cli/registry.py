@@ -103,6 +103,12 @@ _VERBS = {
         "export": ("Write machines' records, for another computer", "cli.machine.carriage:export"),
         "import": ("Take up machines of another computer", "cli.machine.carriage:import_"),
         "inspect": ("Show what is recorded of one or more machines", "cli.machine.listing:inspect"),
+        "kill": ("Cut machines' power", "cli.machine.power:kill"),
+        "regenerate-certs": ("Have nodes exchange their certificates", "cli.machine.upkeep:regenerate_certs"),
+        "restart": ("Restart machines' hosts", "cli.machine.power:restart"),
+        "start": ("Turn machines on", "cli.machine.power:start"),
+        "stop": ("Shut machines down in good order", "cli.machine.power:stop"),
+        "sudoers": ("Print what sudo must allow for users but root", "cli.machine.upkeep:sudoers"),
         "ip": ("Print the address of one or more machines", "cli.machine.listing:ip"),
         "ls": ("List machines", "cli.machine.listing:ls"),
         "mount": ("Mount a folder of a machine here, with sshfs", "cli.machine.remote:mount"),
@@ -165,6 +171,7 @@ _VERBS = {
         "join-token": ("Print the command that joins a host, or rotate its token", "cli.swarm:join_token"),
         "leave": ("Leave the cluster", "cli.swarm:leave"),
         "migrate": ("Move the cluster's state into another store; containers go on", "cli.swarm:migrate"),
+        "renew": ("Exchange this node's certificate for a new one, now", "cli.swarm:renew"),
         "restore": ("Make this host the only manager of the cluster in a backup", "cli.backup:restore"),
         "unlock": ("Unlock the manager of this host", "cli.lock:unlock"),
         "unlock-key": ("Print what unlocks a manager, or rotate it", "cli.lock:unlock_key"),
@@ -252,8 +259,7 @@ EXAMPLES = {
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
     (
-        "compose", "config", "context export", "context import", "context update", "machine kill",
-        "machine regenerate-certs", "machine restart", "machine start", "machine stop", "plugin", "secret", "stack",
+        "compose", "config", "context export", "context import", "context update", "plugin", "secret", "stack",
         "volume update",
     ),
     _LATER,

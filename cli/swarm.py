@@ -1,6 +1,7 @@
 """Commands on the cluster: making it, joining and leaving it, and what holds for all of it."""
 
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 from cli.client import Client
@@ -230,6 +231,14 @@ async def migrate(
     print(f"The swarm's state is in {to} now.")
     if answer.locked:
         print(LOCKED)
+
+
+@command("", examples=["shoal swarm renew"])
+async def renew(client: Client) -> None:
+    """Exchange the certificate of this host's node for a new one, now"""
+    answer = await client.swarm.RenewCertificateNow(swarm_pb2.RenewCertificateNowRequest())
+    until = datetime.fromtimestamp(answer.not_after_ns / 1e9, UTC)
+    print(f"This node's certificate is good until {until:%Y-%m-%d %H:%M:%S} UTC.")
 
 
 @command("[OPTIONS]", examples=["shoal swarm leave", "shoal swarm leave --force"])

@@ -35,6 +35,8 @@ class Coming(Protocol):
 
     async def leave(self, *, force: bool) -> None: ...
 
+    async def renew(self) -> int: ...
+
     async def unlock(self, key: str) -> None: ...
 
     async def force_new(self, *, advertise: str, listen: str) -> Founded: ...
@@ -84,6 +86,11 @@ class SwarmService(SwarmServiceServicer):
     async def LeaveSwarm(self, request: wire.LeaveSwarmRequest, _context: Context) -> wire.LeaveSwarmResponse:
         await self._membership.leave(force=request.force)
         return wire.LeaveSwarmResponse()
+
+    async def RenewCertificateNow(
+        self, _request: wire.RenewCertificateNowRequest, _context: Context
+    ) -> wire.RenewCertificateNowResponse:
+        return wire.RenewCertificateNowResponse(not_after_ns=await self._membership.renew())
 
     async def UnlockSwarm(self, request: wire.UnlockSwarmRequest, _context: Context) -> wire.UnlockSwarmResponse:
         await self._membership.unlock(request.key)

@@ -20,15 +20,20 @@ from machine.record import Record, Records
 from shoal.clock import SystemClock
 from shoal.errors import Conflict, InvalidArgument, ShoalError, Unsupported
 
-_DRIVERS = ("ssh", "generic")
+# The second is docker-machine's word.
+_EXISTING = ("ssh", "generic")
 
 
 class HostFlags(Flags):
     """Which host is meant: docker-machine's flags of its driver for hosts that exist."""
 
     driver: Annotated[
-        str, flag("-d", "--driver", help='Who makes the host: "ssh" for one that exists, or "generic"')
+        str,
+        flag("-d", "--driver", help='Who makes the host: "ssh" (or "generic") for one that exists, or another driver'),
     ] = "ssh"
+    driver_opt: Annotated[
+        list[str], flag("--driver-opt", metavar="list", help="Option of another driver (KEY=VALUE)")
+    ] = []
     generic_ip_address: Annotated[str, flag("--generic-ip-address", help="IP address or name of the host")] = ""
     generic_ssh_user: Annotated[str, flag("--generic-ssh-user", help="User to log in as (default: ssh's own)")] = ""
     generic_ssh_key: Annotated[str, flag("--generic-ssh-key", help="File of the private key to use")] = ""
@@ -43,28 +48,57 @@ class HostFlags(Flags):
 
     def machine(self, name: str) -> Machine:
         """The machine that these flags mean. Raises InvalidArgument for what an inventory would refuse, too."""
-        from machine.inventory import check_address, check_name
+        from machine.inventory import check_address
 
-        if self.driver not in _DRIVERS:
-            raise Unsupported(f'there is no driver "{self.driver}"', hint=f"there are {', '.join(_DRIVERS)}")
+        if self.makes:
+            raise InvalidArgument(f"a host that driver {self.driver} makes is no host that exists")
         if self.generic_engine_port:
             raise Unsupported("--generic-engine-port is not supported", hint="agents listen on 2376")
+        if self.driver_opt:
+            raise InvalidArgument("--driver-opt is for other drivers", hint="hosts that exist have --generic-…")
         if not self.generic_ip_address:
             raise InvalidArgument("--generic-ip-address is missing", hint="it is the host's address")
+        ssh = Ssh(
+            user=self.generic_ssh_user,
+            port=self.generic_ssh_port,
+            identities=(self.generic_ssh_key,) if self.generic_ssh_key else (),
+            jump=self.jump,
+        )
+        return msgspec.structs.replace(self._wanted(name), address=check_address(self.generic_ip_address), ssh=ssh)
+
+    @property
+    def makes(self) -> bool:
+        """Whether the driver makes a host."""
+        return self.driver not in _EXISTING
+
+    def make(self, name: str, reach: ReachFlags) -> Machine:
+        """Have the driver make the host, or find the one that it made; recorded before it is asked."""
+        from machine.drivers.choice import driver_of
+        from machine.inventory import check_address
+
+        if self.generic_ip_address:
+            raise InvalidArgument(f"--generic-ip-address is not for driver {self.driver}")
+        wanted, records, clock = self._wanted(name), reach.records(), SystemClock()
+        options = pair.labels(self.driver_opt)
+        with driver_of(self.driver, records, dial=reach.fleet, clock=clock) as driver:
+            record = Record(wanted, driver=self.driver, created_at_ns=clock.now_ns(), doing="make the host")
+            records.save(record)
+            made = driver.create(name, options)
+        machine = msgspec.structs.replace(wanted, address=check_address(made.address), ssh=made.ssh)
+        return records.change(name, machine=machine).machine
+
+    def _wanted(self, name: str) -> Machine:
+        """All of it but where it is."""
+        from machine.inventory import check_address, check_name
+
         if self.role not in ("", *(each.value for each in Role)):
             raise InvalidArgument(f'invalid role "{self.role}"', hint="a role is worker or manager")
         return Machine(
             name=check_name(name),
-            address=check_address(self.generic_ip_address),
+            address="",
             role=Role(self.role or "worker"),
             labels=pair.labels(self.label),
             advertise=self.advertise_addr and check_address(self.advertise_addr),
-            ssh=Ssh(
-                user=self.generic_ssh_user,
-                port=self.generic_ssh_port,
-                identities=(self.generic_ssh_key,) if self.generic_ssh_key else (),
-                jump=self.jump,
-            ),
         )
 
 
@@ -83,9 +117,15 @@ def create(
     dry_run: Annotated[bool, switch("--dry-run", help="Show what would be done")] = False,
 ) -> int:
     """Make a node of a host: of the cluster of other machines, or the first one of a new cluster"""
-    machine, records = host.machine(name), reach.records()
+    records = reach.records()
+    if not host.makes:
+        machine = host.machine(name)
     if (known := records.find(name)) and not known.unfinished:
         raise Conflict(f"machine {name} exists already", hint=f"'shoal machine provision {name}' mends it")
+    if host.makes:
+        if dry_run:
+            raise Unsupported(f"--dry-run looks at a host, and driver {host.driver} has not made it yet")
+        machine = host.make(name, reach)
     return _carry_out(reach, records, machine, join, dry_run=dry_run)
 
 
@@ -141,7 +181,9 @@ def remove(
     """Forget machines; with --purge, what was installed on them goes too"""
     records = reach.records()
     found = [records.get(name) for name in names]
-    what = "and all containers, volumes and images on them are removed" if purge else "their hosts stay as they are"
+    what = (
+        "and all containers, volumes and images on them are removed" if purge else "hosts that exist stay as they are"
+    )
     print(f"About to remove {', '.join(names)}; {what}.")
     if not (yes or force) and not _confirmed():
         return 1
@@ -150,6 +192,8 @@ def remove(
         try:
             if purge:
                 _purge(reach, records, each)
+            if each.driver not in _EXISTING:
+                _unmake(reach, records, each)
         except ShoalError as error:
             code = complain(error)
             if not force:
@@ -191,7 +235,8 @@ def _carry_out(reach: ReachFlags, records: Records, machine: Machine, through: s
     from machine.apply import apply, joining, look, only
 
     inventory = joining(machine, records, through)
-    with reach.fleet(new=records.find(machine.name) is None) as fleet:
+    known = records.find(machine.name)
+    with reach.fleet(new=known is None or not known.node_id) as fleet:
         found = only(look(fleet, inventory), {machine.name})
         print_faults(found)
         if dry_run:
@@ -216,6 +261,14 @@ def _purge(reach: ReachFlags, records: Records, record: Record) -> None:
 
     with reach.fleet() as fleet:
         purge(fleet, record, _manager_beside(records, record), records, owner())
+
+
+def _unmake(reach: ReachFlags, records: Records, record: Record) -> None:
+    """A host that a driver made goes with its machine."""
+    from machine.drivers.choice import driver_of
+
+    with driver_of(record.driver, records, dial=reach.fleet, clock=SystemClock()) as driver:
+        driver.remove(record.machine)
 
 
 def _confirmed() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import msgspec
 
@@ -19,7 +19,8 @@ from machine.model import SSH_PORT, Machine
 from machine.record import Record, Records
 from machine.sshfile import write
 from shoal import __version__
-from shoal.errors import InvalidArgument, NotFound
+from shoal.clock import SystemClock
+from shoal.errors import InvalidArgument, NotFound, ShoalError
 
 if TYPE_CHECKING:
     from machine.port import State
@@ -51,7 +52,10 @@ Name = Annotated[str, argument()]
 def ls(storage: StorageFlags, flags: ListFlags, timeout: _TIMEOUT = 10) -> None:
     """List machines"""
     records = storage.records().all()
-    rows = [_row(record, state, why) for record, (state, why) in zip(records, _states(records, timeout), strict=True)]
+    rows = [
+        _row(record, state, why)
+        for record, (state, why) in zip(records, _states(storage, records, timeout), strict=True)
+    ]
     kept = [row for row in rows if _passes(row, flags.filter)]
     print(flags.draw(kept, columns=_COLUMNS, key="Name", headers=_HEADERS), end="")
 
@@ -84,7 +88,7 @@ def url(storage: StorageFlags, name: Name = DEFAULT) -> None:
 @command("[OPTIONS] [NAME]", examples=["shoal machine status n1"])
 def status(storage: StorageFlags, name: Name = DEFAULT, timeout: _TIMEOUT = 10) -> None:
     """Print whether a machine answers"""
-    ((state, _),) = _states([storage.records().get(name)], timeout)
+    ((state, _),) = _states(storage, [storage.records().get(name)], timeout)
     print(state.value)
 
 
@@ -160,11 +164,31 @@ def url_of(machine: Machine) -> str:
     return f"ssh://{user}{address}{port}"
 
 
-def _states(records: list[Record], timeout_s: int) -> list[tuple[State, str]]:
+def _states(storage: StorageFlags, records: list[Record], timeout_s: int) -> list[tuple[State, str]]:
+    """Hosts that exist are called, those of another driver are its to know."""
     from machine.port import states
     from machine.transport.config import Config
 
-    return states([each.machine for each in records], Config.load(), timeout_s=timeout_s)
+    existing = [each.machine for each in records if each.driver == "ssh"]
+    found = dict(
+        zip((each.name for each in existing), states(existing, Config.load(), timeout_s=timeout_s), strict=True)
+    )
+    found |= {each.machine.name: _state_of(storage, each) for each in records if each.driver != "ssh"}
+    return [found[each.machine.name] for each in records]
+
+
+def _state_of(storage: StorageFlags, record: Record) -> tuple[State, str]:
+    from machine.drivers.choice import driver_of
+    from machine.port import State
+
+    def nobody() -> NoReturn:
+        raise AssertionError("a driver that makes hosts logs in at none")
+
+    try:
+        with driver_of(record.driver, storage.records(), dial=nobody, clock=SystemClock()) as driver:
+            return driver.state(record.machine), ""
+    except ShoalError as error:
+        return State.ERROR, str(error)
 
 
 def _is_active(machine: Machine) -> bool:

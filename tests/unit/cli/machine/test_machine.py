@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -152,10 +153,36 @@ def test_what_can_never_be_right_is_refused(desk: Desk, argv: tuple[str, ...], c
     assert (ended, said in err) == (code, True), err
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "kill", "restart", "regenerate-certs"])
-def test_verbs_that_are_not_there_yet_are_refused_by_name(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["machine", verb, "n1"]) == 1
-    assert f"'shoal machine {verb}' is not supported yet" in capsys.readouterr().err
+@pytest.mark.parametrize("verb", ["start", "stop", "kill"])
+def test_the_power_of_hosts_that_exist_is_not_ours(desk: Desk, verb: str) -> None:
+    code, out, err = desk(verb, "n1", "n2")
+    assert code == 1
+    assert [f'driver "ssh" cannot {verb} {name}' in err for name in ("n1", "n2")] == [True, True], err
+    assert out.count('"...') == 2
+
+
+def test_a_machine_of_another_driver_is_made_shown_and_removed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path('tests/contract/driver').absolute()}:{os.environ['PATH']}")
+    code, _, err = desk("create", "-d", "example", "--driver-opt", "colour=blue", "n3")
+    assert (code, "no such option: colour" in err) == (125, True)
+    assert desk("create", "-d", "example", "n3")[0] == 1  # nothing there speaks SSH
+    record = desk.records.get("n3")
+    assert (record.driver, record.machine.address, record.unfinished) == ("example", DEAD, True)
+    assert desk("status", "n3")[1] == "Running\n"
+    assert desk("stop", "n3")[0] == 0
+    assert "Stopped" in desk("ls", "--filter", "driver=example", "--format", "{{.State}}")[1]
+    assert desk("rm", "-y", "n3")[0] == 0
+    assert desk.records.find("n3") is None
+
+
+def test_sudoers_are_said_for_the_users_that_machines_have(desk: Desk) -> None:
+    assert "no machine has a user but root" in desk("sudoers")[2]
+    desk.records.save(Record(Machine("n3", DEAD, ssh=Ssh("deploy"))))
+    code, out, _ = desk("sudoers")
+    assert code == 0
+    assert "\ndeploy ALL=(root) NOPASSWD: /bin/sh, /usr/bin/sh\n" in out
+    assert "\ndeploy ALL=(root) /bin/sh, /usr/bin/sh\n" in desk("sudoers", "--password")[1]
+    assert "is no name of a user" in desk("sudoers", "--user", "a b")[2]
 
 
 def test_removal_asks_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

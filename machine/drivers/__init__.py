@@ -1,0 +1,1 @@
+"""The drivers of machines, one module each."""

@@ -1,0 +1,31 @@
+"""Choice: which driver is meant by a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from machine.driver import Driver
+from machine.drivers.external import ExternalDriver
+from machine.drivers.ssh import SshDriver
+from machine.fleet import Fleet
+from machine.inventory import check_name
+from machine.record import Records
+from shoal.clock import Clock
+
+# docker-machine's word for hosts that exist.
+GENERIC = "generic"
+
+
+@contextmanager
+def driver_of(name: str, records: Records, *, dial: Callable[[], Fleet], clock: Clock) -> Iterator[Driver]:
+    """The driver, for as long as the block lasts. Raises Unsupported for one that is not there."""
+    driver: Driver
+    if name in (SshDriver.name, GENERIC):
+        driver = SshDriver(dial, clock)
+    else:
+        driver = ExternalDriver.open(check_name(name), records.folder / "drivers" / name)
+    try:
+        yield driver
+    finally:
+        driver.close()
