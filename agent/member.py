@@ -22,9 +22,10 @@ from agent.describe import describe
 from agent.mesh import Mesh, NetworkRoom
 from agent.obtain import ImageStore, Obtain
 from agent.reporter import Reporter
-from agent.session import ImageRoom, Link, Session, Source
+from agent.session import Link, Session, Source
 from agent.taskrun import ContainerRoom, Host
 from agent.trust import Doorkeeper
+from agent.voice import ImageRoom
 from agent.worker import Worker
 from shoal.clock import Clock
 from shoal.model.node import Role

@@ -1,9 +1,9 @@
 """Session: the one stream between this node and a manager; found again, with back-off, whenever it breaks.
 
-Up: who we are, heartbeats at the manager's period, statuses (`agent/reporter.py`), the images that are held here.
-Down: assignments, which the worker carries out in order. What breaks a stream (a manager that dies, a gap) ends in a
-new stream to the next manager, where everything is said again; whatever runs here goes on meanwhile. Who moves to
-another manager, or has a renewed certificate, begins the new stream (`agent/stream.py`) before it ends the old one.
+Up goes what this node says by itself (`agent/voice.py`), down come assignments, which the worker carries out in order.
+What breaks a stream (a manager that dies, a gap) ends in a new stream to the next manager, where everything is said
+again; whatever runs here goes on meanwhile. Who moves to another manager, or has a renewed certificate, begins the new
+stream (`agent/stream.py`) before it ends the old one.
 """
 
 from __future__ import annotations
@@ -22,28 +22,25 @@ from agent.certificate import Credentials
 from agent.reporter import Reporter
 from agent.roster import Roster
 from agent.stream import Stream
+from agent.voice import ImageRoom, Voice
 from shoal.backoff import Backoff
-from shoal.broadcast import Broadcast, Lagged
 from shoal.clock import Clock
-from shoal.codec import from_wire, to_wire
+from shoal.codec import from_wire
 from shoal.errors import ShoalError, Unavailable
 from shoal.model.node import NodeDescription, Role
-from shoal.model.task import TaskStatus
 from shoal.model.trust import Trust
 from shoal.rpc import translated
 from shoal.tasks import first_of
 from shoal.v1 import dispatcher_pb2 as wire
-from shoal.v1 import dispatcher_pb2_grpc, types_pb2
+from shoal.v1 import dispatcher_pb2_grpc
 
 log = logging.getLogger(__name__)
 
 GOODBYE_S = 2.0
 ASK_S = 5.0
 WITHDRAW_S = 6.0
-DESCRIBE_EVERY_S = 20.0
 # Sessions in a row that failed.
 _UNWELCOME = 3
-DEFAULT_HEARTBEAT_S = 2.0
 # A manager that was not heard for this long is called no more; another one takes its nodes over soon after.
 SILENCE_S = 4.5
 # Where there is no other, it is rather slow than dead.
@@ -54,16 +51,6 @@ CONNECT_AT_MOST_S = 20.0
 MOVE_S = 10.0
 # After a manager did not let in a stream that is to follow one.
 AGAIN_S = 5.0
-# More changes of the held images within this time make one message.
-IMAGES_S = 0.2
-
-
-class ImageRoom(Protocol):
-    """What a session needs of `agent.image.images.Images`."""
-
-    changes: Broadcast[None]
-
-    def held(self) -> Sequence[tuple[str, str]]: ...
 
 
 class Told(Protocol):
@@ -116,8 +103,7 @@ class Session:
         self._roster = Roster(managers, chance=chance)
         self._worker = worker
         self._reporter = reporter
-        self._images = images
-        self._describe = describe
+        self._voice = Voice(reporter, images, describe=describe, clock=clock)
         self._keep_managers = keep_managers
         self._trust = trust
         self._clock = clock
@@ -129,9 +115,7 @@ class Session:
         # What the cluster wants this node to be, once a manager has said so; `told` is set whenever one does.
         self.role: Role | None = None
         self.told = asyncio.Event()
-        self._heartbeat_s = DEFAULT_HEARTBEAT_S
         self._return_s = 0.0
-        self._repaced = asyncio.Event()
         # Whom the stream is with, or is being opened to; and its channel, once it stands.
         self._manager = ""
         self._channel: grpc.aio.Channel | None = None
@@ -225,7 +209,7 @@ class Session:
         stream = Stream(
             manager,
             self._credentials.current(),
-            wire.Hello(description=self._description(), images=self._inventory()),
+            self._voice.hello(),
             silence_s=SILENCE_S if len(self._roster.managers) > 1 else SILENCE_OF_THE_ONLY_S,
             connect_s=min(self._return_s, CONNECT_AT_MOST_S),
         )
@@ -285,9 +269,7 @@ class Session:
         """What `manager` says of the cluster holds from now on."""
         before = set(self._roster.managers)
         self._return_s = welcome.return_within_ns / 1e9
-        if (period_s := welcome.heartbeat_ns / 1e9 or DEFAULT_HEARTBEAT_S) != self._heartbeat_s:
-            self._heartbeat_s = period_s
-            self._repaced.set()
+        self._voice.beat_every(welcome.heartbeat_ns / 1e9)
         if self._roster.learn(welcome.managers, welcome.serving, connected=manager):
             self._moving.set()
         if set(self._roster.managers) != before:
@@ -308,10 +290,7 @@ class Session:
         await first_of(
             self._receive(stream),
             stream.write(),
-            self._beat(stream),
-            self._send_reports(stream),
-            self._send_images(stream),
-            self._send_description(stream),
+            self._voice.speak(stream),
             self._say_goodbye(stream),
         )
 
@@ -328,40 +307,6 @@ class Session:
                     await self._learn(response.welcome, stream.manager)
                 case "trust":
                     await self._heed(from_wire(response.trust, Trust))
-
-    async def _beat(self, stream: Stream) -> None:
-        """At the period that the manager named last; a first one when it names another."""
-        while True:
-            self._repaced.clear()
-            await first_of(self._clock.sleep(self._heartbeat_s), self._repaced.wait())
-            await stream.say(heartbeat=wire.Heartbeat())
-
-    async def _send_reports(self, stream: Stream) -> None:
-        while True:
-            batch = await self._reporter.next_batch()
-            await stream.say(reports=wire.TaskReports(reports=[_report(task_id, status) for task_id, status in batch]))
-
-    async def _send_images(self, stream: Stream) -> None:
-        """The first change at once: who imports an image makes a service of it next."""
-        with self._images.changes.subscribe() as changes:
-            said = stream.hello.images  # it may have changed while the manager let us in
-            while True:
-                if (now := self._inventory()) != said:
-                    await stream.say(images=now)
-                    said = now
-                    await self._clock.sleep(IMAGES_S)
-                await changes.wait()
-                with contextlib.suppress(Lagged):
-                    changes.drain()
-
-    async def _send_description(self, stream: Stream) -> None:
-        said = stream.hello.description
-        while True:
-            await self._clock.sleep(DESCRIBE_EVERY_S)
-            now = self._description()
-            if now != said:
-                await stream.say(description=now)
-                said = now
 
     async def _say_goodbye(self, stream: Stream) -> None:
         """Once this node leaves; the manager then ends the stream."""
@@ -380,13 +325,6 @@ class Session:
         """Between two streams, but not when this node leaves."""
         await first_of(self._leaving.wait(), self._summoned.wait(), self._clock.sleep(wait_s))
 
-    def _description(self) -> types_pb2.NodeDescription:
-        return to_wire(self._describe(), types_pb2.NodeDescription)
-
-    def _inventory(self) -> wire.ImageInventory:
-        held = [wire.HeldImage(reference=name, manifest_digest=digest) for name, digest in self._images.held()]
-        return wire.ImageInventory(images=held)
-
     def _note_lost(self, error: ShoalError) -> None:
         """One line per episode, not per attempt."""
         if self._leaving.is_set():
@@ -394,7 +332,3 @@ class Session:
         if not self._link.error:
             log.warning("no session with manager=%s, trying on: %s", self._manager, error)
         self._link = Link(error=str(error), met=self._link.met)
-
-
-def _report(task_id: str, status: TaskStatus) -> wire.TaskReport:
-    return wire.TaskReport(task_id=task_id, status=to_wire(status, types_pb2.TaskStatus))
