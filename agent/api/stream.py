@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from agent.container.attach import Attachment
 from agent.container.signals import signal_number
-from agent.runtime.runtime import Streams
+from agent.runtime.streams import Streams
 from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2 as wire
 

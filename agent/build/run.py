@@ -22,7 +22,8 @@ from agent.container.launch import user_in
 from agent.container.rootview import RootView
 from agent.image.layer import Place
 from agent.network.networks import Networks
-from agent.runtime.runtime import Rootfs, Runtime, Start
+from agent.runtime.run import Rootfs, Start
+from agent.runtime.runtime import Runtime
 from shoal import ids
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerSpec, Mount, Ulimit

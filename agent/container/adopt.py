@@ -12,7 +12,7 @@ import msgspec
 
 from agent.container import restart
 from agent.container.record import Record, State
-from agent.runtime.runtime import Exit, Started
+from agent.runtime.run import Exit, Started
 from shoal.model.container import ContainerState
 
 _ALIVE = (ContainerState.RUNNING, ContainerState.PAUSED)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 
 from agent.container.held import Ending, Held
-from agent.runtime.runtime import Runtime, Streams
+from agent.runtime.runtime import Runtime
+from agent.runtime.streams import Streams
 
 
 class Attachment:

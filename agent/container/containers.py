@@ -43,7 +43,8 @@ from agent.container.stats import Stats, sample
 from agent.image import change
 from agent.image.images import Commit, Images
 from agent.network.networks import Networks
-from agent.runtime.runtime import Runtime, Streams
+from agent.runtime.runtime import Runtime
+from agent.runtime.streams import Streams
 from agent.volume.volumes import Volumes
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, NotFound, ShoalError, Unsupported

@@ -6,7 +6,8 @@ from agent.container import host, link
 from agent.container.exec import ExecRequest, exec_process
 from agent.container.held import Held
 from agent.container.launch import Launcher, hostname_of
-from agent.runtime.runtime import Runtime, Streams
+from agent.runtime.runtime import Runtime
+from agent.runtime.streams import Streams
 from shoal.errors import CommandNotExecutable, CommandNotFound, Conflict, InvalidArgument, NotFound, StartFailed
 from shoal.model.container import Container, ContainerState
 

@@ -32,7 +32,8 @@ from agent.image.images import Images
 from agent.kernel import userns
 from agent.kernel.userns import UserNamespace
 from agent.network.networks import Networks
-from agent.runtime.runtime import Rootfs, Runtime, Start, Started
+from agent.runtime.run import Rootfs, Start, Started
+from agent.runtime.runtime import Runtime
 from agent.volume.volumes import Volumes
 from shoal import ids
 from shoal.errors import Conflict, StartFailed, Unsupported

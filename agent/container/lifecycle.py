@@ -22,7 +22,8 @@ from agent.container.prober import Prober
 from agent.container.record import Records, State
 from agent.container.register import Register
 from agent.container.runtimes import Runtimes
-from agent.runtime.runtime import Exit, Runtime
+from agent.runtime.run import Exit
+from agent.runtime.runtime import Runtime
 from agent.volume.volumes import Volumes
 from shoal.clock import Clock
 from shoal.errors import Conflict, NotFound, ShoalError, StartFailed, Unavailable

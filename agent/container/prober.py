@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from agent.container.exec import ExecRequest
 from agent.container.health import OUTPUT_BYTES, argv_of, judged, wait_ns
 from agent.container.held import Held
-from agent.runtime.runtime import Streams
+from agent.runtime.streams import Streams
 from shoal.clock import Clock
 from shoal.errors import ShoalError
 from shoal.model.container import ContainerState

@@ -16,7 +16,7 @@ from agent.container.amendment import Amender
 from agent.container.held import Held
 from agent.container.lifecycle import LOST, Lifecycle, Room
 from agent.network.networks import Networks
-from agent.runtime.runtime import Exit, Started
+from agent.runtime.run import Exit, Started
 from shoal.errors import Conflict, ShoalError
 from shoal.model.container import ContainerState
 

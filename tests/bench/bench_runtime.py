@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.runtime.profile import default_profile
-from agent.runtime.runtime import Rootfs
+from agent.runtime.run import Rootfs
 from tests.bench.row import Row, in_turns, row
 from tests.kernel.runtime.conftest import Box, busybox_layer
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from agent.runtime.runtime import Exit, Rootfs, Runtime, Start, Started, Streams
+from agent.runtime.run import Exit, Rootfs, Start, Started
+from agent.runtime.runtime import Runtime
+from agent.runtime.streams import Streams
 
 CAPABILITIES = [
     "CAP_" + name

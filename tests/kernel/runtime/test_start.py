@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.runtime.runtime import Exit, Rootfs
+from agent.runtime.run import Exit, Rootfs
 from shoal.errors import CommandNotExecutable, CommandNotFound, Conflict, InvalidArgument, NotFound, StartFailed
 
 pytestmark = pytest.mark.kernel

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.runtime.runtime import Streams
+from agent.runtime.streams import Streams
 
 pytestmark = pytest.mark.kernel
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.runtime import launcher
-from agent.runtime.runtime import Exit, Started
+from agent.runtime.run import Exit, Started
 from shoal.errors import ShoalError, Unavailable
 
 pytestmark = pytest.mark.kernel

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from agent.container.adopt import Verdict, plan
 from agent.container.record import Record, State
-from agent.runtime.runtime import Exit, Started
+from agent.runtime.run import Exit, Started
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerState, ContainerStatus, RestartCondition, RestartPolicy
 
