@@ -12,13 +12,14 @@ import os
 import struct
 import time
 from json.encoder import encode_basestring as quoted
-from pathlib import Path
 
 LINE_LIMIT = 16 * 1024
 _NAMES = {1: '"stdout"', 2: '"stderr"'}
 _LENGTH = struct.Struct("<I")
 # What stands in JSON as it is, and the end of a line.
-_PLAIN = bytes({*range(0x20, 0x7F)} - set(b'"\\')) + b"\n"
+_PLAIN = bytes({*range(0x20, 0x80)} - set(b'"\\')) + b"\n"
+# What does not, the backslash first: the others' escapes have one.
+_ESCAPES = {bytes((each,)): quoted(chr(each))[1:-1].encode() for each in b'\\"' + bytes(range(0x20)) if each != 0x0A}
 
 
 def timestamp(time_ns: int) -> str:
@@ -29,6 +30,28 @@ def timestamp(time_ns: int) -> str:
 
 def _tail(stream: int, time_ns: int) -> str:
     return f'"stream":{_NAMES[stream]},"time":"{timestamp(time_ns)}"}}\n'
+
+
+def _long(lines: bytes) -> bool:
+    """Whether one of them is longer than may be; there is none where every half of such a length has an end of line."""
+    half = LINE_LIMIT // 2
+    if all(lines.find(b"\n", at, at + half) >= 0 for at in range(0, len(lines) - half, half)):
+        return False
+    return max(map(len, lines.split(b"\n"))) >= LINE_LIMIT
+
+
+def _escaped(lines: bytes) -> bytes | None:
+    """In JSON, but for the ends of lines; None for what is no UTF-8."""
+    odd = lines.translate(None, _PLAIN)
+    if not odd.isascii():
+        try:
+            lines.decode()
+        except UnicodeDecodeError:
+            return None
+    for byte, escape in _ESCAPES.items() if odd else ():
+        if byte in odd:
+            lines = lines.replace(byte, escape)
+    return lines
 
 
 class LogFile:
@@ -75,12 +98,15 @@ class LogFile:
         self._kept = dict.fromkeys(_NAMES, -1)
 
     def _log_whole(self, stream: int, lines: bytes, time_ns: int) -> bool:
-        """Log whole lines at once, which is many times as fast as one by one; False where that cannot be: something
-        must be quoted, a line is too long, or the file would become too large on the way."""
-        if not lines or lines.translate(None, _PLAIN) or max(map(len, lines.split(b"\n"))) >= LINE_LIMIT:
+        """Log whole lines at once, which is many times as fast as one by one; False where that cannot be: a line is
+        too long or no text, or the file would become too large on the way."""
+        if not lines or _long(lines):
+            return False
+        text = _escaped(lines)
+        if text is None:
             return False
         before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
-        block = before + lines[:-1].replace(b"\n", after + before) + after
+        block = b"".join((before, text[:-1].replace(b"\n", after + before), after))
         if self._max_bytes and self._size + len(block) >= self._max_bytes:
             return False
         self._append(block)
@@ -150,7 +176,9 @@ class LogFile:
         if not self._partials:
             return b""
         try:
-            data = Path(f"{self._partials}.{stream}").read_bytes()
+            fd = os.open(f"{self._partials}.{stream}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return b""
+        with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            data = file.read()
         return data[4 : 4 + _LENGTH.unpack_from(data)[0]] if len(data) >= 4 else b""

@@ -7,6 +7,8 @@ nothing grows. Input from attachments is queued the same way.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -31,7 +33,8 @@ class Streams(NamedTuple):
                 os.close(fd)
 
 
-_CHUNK = 64 * 1024
+_CHUNK = 256 * 1024
+_PIPE = 64 * 1024  # what a pipe holds by itself; one that is found full holds a chunk from then on
 HIGH, LOW = 256 * 1024, 64 * 1024
 
 
@@ -149,6 +152,9 @@ class Stdio:
         def readable(_: int) -> None:
             data = self._read(fd)
             if data:
+                if len(data) == _PIPE:
+                    with contextlib.suppress(OSError):  # no pipe, or the host has no memory to spare for it
+                        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _CHUNK)
                 self._emit(self._sources[fd], data)
                 self._pause_or_go()
             elif data is not None:
