@@ -42,6 +42,15 @@ def inode(pidfd: int) -> int:
     return os.fstat(pidfd).st_ino
 
 
+def inodes_tell() -> bool:
+    """Whether each process has an inode of its own here."""
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        return os.readlink(f"/proc/self/fd/{pidfd}").startswith("pidfd:")  # noqa: PTH115 - strings all around
+    finally:
+        os.close(pidfd)
+
+
 def exit_status(pidfd: int, pid: int) -> int | None:
     """The wait status of a dead process, whether or not it was our child; None when nobody can know it any more.
 

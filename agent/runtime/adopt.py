@@ -80,7 +80,8 @@ def _find(record: Record, boot: str) -> int:
         pidfd = os.pidfd_open(record.pid)
     except ProcessLookupError:
         return -1
-    if pidfds.start_time(record.pid) == record.start_time and pidfds.inode(pidfd) == record.inode:
+    same = record.start_time in (0, pidfds.start_time(record.pid))
+    if same and pidfds.inode(pidfd) == record.inode:
         return pidfd
     os.close(pidfd)
     return -1

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from agent.runtime import wire
@@ -156,7 +155,7 @@ class Stream:
         self._connection.send(wire.frame(stream, data))
 
     def ended(self, exit_: ExitRecord) -> None:
-        self._connection.send(wire.message({"exit": asdict(exit_)}))
+        self._connection.send(wire.message({"exit": exit_.fields()}))
         self._connection.close_when_sent()
 
     def input_drained(self) -> None:

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from agent.kernel import pidfd as pidfds
@@ -140,20 +140,20 @@ class Keeper:
 
         def done(running: Running | None, error: BaseException | None) -> None:
             container.starting = False
-            if self._starter.unprepared:
-                self._loop.submit(self._starter.prepare, _ignored)
             if running is None:
                 self._orphans.work_ended()
                 self._not_started(container, error)
                 reply(None, error)
-                return
-            container.record, container.group = running.record, running.group
-            self._custody.give(container.id, running.pidfd, running.streams)
-            self._run(container, running.pidfd, running.streams)
-            self._orphans.work_ended()
-            reply({"pid": running.record.pid, "started_at_ns": running.record.started_at_ns})
-            if container.deleting:
-                self._kill(container)
+            else:
+                container.record, container.group = running.record, running.group
+                self._run(container, running.pidfd, running.streams)
+                reply({"pid": running.record.pid, "started_at_ns": running.record.started_at_ns})
+                self._custody.give(container.id, running.pidfd, running.streams)
+                self._orphans.work_ended()
+                if container.deleting:
+                    self._kill(container)
+            if self._starter.unprepared:
+                self._loop.submit(self._starter.prepare, _ignored)
 
         if request["container"]["runtime"]:
             self._orphans.take()
@@ -166,12 +166,12 @@ class Keeper:
         del self._containers[container.id]
         container.stdio.finish(exit_)
         for waiter in (*container.waiters, *container.deleting):
-            waiter(asdict(exit_))
+            waiter(exit_.fields())
 
     def _wait(self, request: dict[str, Any], reply: Reply) -> None:
         container = self._find(request["id"])
         if container.record is not None and container.record.exit is not None:
-            reply(asdict(container.record.exit))
+            reply(container.record.exit.fields())
         else:
             container.waiters.append(reply)
 
@@ -181,7 +181,7 @@ class Keeper:
                 container.id: {
                     "pid": container.record.pid,
                     "started_at_ns": container.record.started_at_ns,
-                    "exit": asdict(container.record.exit) if container.record.exit else None,
+                    "exit": container.record.exit.fields() if container.record.exit else None,
                 }
                 for container in self._containers.values()
                 if container.record is not None
@@ -348,7 +348,7 @@ class Keeper:
         self._custody.drop(f"{container.id}/")
         waiters, container.waiters = container.waiters, []
         for waiter in waiters:
-            waiter(asdict(exit_))
+            waiter(exit_.fields())
         if container.deleting:
             self._discard(container)
         elif not record.own_pids:
@@ -370,7 +370,8 @@ class Keeper:
                 reply(None, error)
 
         group = container.group
-        self._loop.submit(lambda: self._starter.discard(container.id, group), done)
+        alone = container.record is not None and container.record.alone
+        self._loop.submit(lambda: self._starter.discard(container.id, group, alone=alone), done)
 
     def _forget_awaited(self, container: Container) -> None:
         """The last one who awaited a start has left."""

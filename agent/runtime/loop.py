@@ -11,6 +11,7 @@ import select
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -27,7 +28,8 @@ class Loop:
     def __init__(self, workers: int) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
-        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._offered = threading.Condition()  # a SimpleQueue would wake two workers for each job
         self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._running = True
@@ -58,7 +60,9 @@ class Loop:
                 result, error = None, caught
             self.call(lambda: done(result, error))
 
-        self._jobs.put(run)
+        with self._offered:
+            self._jobs.append(run)
+            self._offered.notify()
 
     def call(self, function: Callable[[], None]) -> None:
         """Run `function` in the loop's thread, soon. Any thread may ask."""
@@ -82,7 +86,11 @@ class Loop:
 
     def _work(self) -> None:
         while True:
-            self._jobs.get()()
+            with self._offered:
+                while not self._jobs:
+                    self._offered.wait()
+                job = self._jobs.popleft()
+            job()
 
     def _guarded(self, function: Callable[[], None]) -> None:
         """The boundary: one container's trouble must not take the parent of all of them down."""

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ class ExitRecord:
     finished_at_ns: int
     known: bool = True
 
+    def fields(self) -> dict[str, Any]:
+        """As it is written and told."""
+        return {name: getattr(self, name) for name in ExitRecord.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -48,10 +52,15 @@ class Record:
     terminal: bool
     runtime: str = ""  # the program of another runtime that runs it; "" for ours
     pid: int = 0
-    start_time: int = 0  # in ticks since boot; with the pid it names one process
-    inode: int = 0
+    start_time: int = 0  # in ticks since boot; with the pid it names one process; 0 where the inode does
+    inode: int = 0  # of its pidfd
     started_at_ns: int = 0
     exit: ExitRecord | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Its first process was seen to end, and with it the kernel has ended all others."""
+        return self.own_pids and self.exit is not None and self.exit.known
 
     def with_exit(self, exit_: ExitRecord) -> Record:
         return replace(self, phase=EXITED, exit=exit_)
@@ -72,6 +81,10 @@ class Records:
         if not _ID.fullmatch(container):
             raise Failure("InvalidArgument", f"{container!r} cannot be the id of a container")
         return f"{self.directory}/{container}/{name}".rstrip("/")
+
+    def begin(self, record: Record) -> None:
+        """The first that is written of a start: torn, it is as good as none, since nothing is made yet."""
+        _write(self.path(record.id, "state.json"), json.dumps(_fields(record)))
 
     def save(self, record: Record) -> None:
         path = self.path(record.id, "state.json")
@@ -116,7 +129,7 @@ def _fields(record: Record) -> dict[str, Any]:
     """As `dataclasses.asdict`, which copies what needs no copy."""
     fields = {name: getattr(record, name) for name in Record.__slots__}
     if record.exit is not None:
-        fields["exit"] = asdict(record.exit)
+        fields["exit"] = record.exit.fields()
     return fields
 
 

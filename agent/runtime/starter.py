@@ -64,6 +64,7 @@ class Starter:
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._spare = Spare()
         self._foreign = Foreign(records, groups.layout, executor)
+        self._inodes_tell = pidfds.inodes_tell()
         self._known = lru_cache(maxsize=32)(self._config)
 
     def start(self, request: Mapping[str, Any]) -> Running:
@@ -93,7 +94,7 @@ class Starter:
         )
         group: Group | None = None
         try:
-            self._records.save(record)
+            self._records.begin(record)
             if record.runtime:
                 group = self._groups.theirs.find(name, self._groups.theirs.layout.v1)
                 record = replace(record, controllers=group.controllers)
@@ -179,7 +180,7 @@ class Starter:
                 record,
                 phase=RUNNING,
                 pid=process.pid,
-                start_time=pidfds.start_time(process.pid),
+                start_time=self._start_time(process.pid),
                 inode=pidfds.inode(process.pidfd),
                 started_at_ns=started_at_ns,
             )
@@ -208,7 +209,7 @@ class Starter:
                 record,
                 phase=RUNNING,
                 pid=born.pid,
-                start_time=pidfds.start_time(born.pid),
+                start_time=self._start_time(born.pid),
                 inode=pidfds.inode(born.pidfd),
                 started_at_ns=time.time_ns(),
             )
@@ -282,6 +283,9 @@ class Starter:
         except BaseException as error:
             raise failure(error) from error
 
+    def _start_time(self, pid: int) -> int:
+        return 0 if self._inodes_tell else pidfds.start_time(pid)
+
     def _config(self, container: str, _started_at_ns: int) -> tuple[dict[str, Any], Spec]:
         """Its `process` as it is written, and all of it parsed. With another start comes another config."""
         raw = self._records.config(container)
@@ -296,10 +300,14 @@ class Starter:
         """Make ready what the next start would wait for."""
         self._spare.refill()
 
-    def discard(self, container: str, group: Group | None) -> None:
-        """Remove what a dead container left: processes, cgroups, files. Idempotent; waits for the dying."""
+    def discard(self, container: str, group: Group | None, *, alone: bool = False) -> None:
+        """Remove what a dead container left: processes, cgroups, files. Idempotent; waits for the dying.
+
+        `alone`: as `Record.alone`.
+        """
         if group is not None:
-            group.kill()
+            if not alone:
+                group.kill()
             group.remove()
         self._records.remove(container)
 
@@ -323,7 +331,7 @@ class Starter:
             os.mkfifo(path, 0o600)
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             opened.callback(os.close, fd)
-            os.fchown(fd, *owner)  # so that it may open /dev/stdout again
+            _give(fd, owner)  # so that it may open /dev/stdout again
             theirs.append(fd)
             sources[os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)] = stream
         if wants_stdin:
@@ -331,7 +339,7 @@ class Starter:
             os.mkfifo(path, 0o600)
             both = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             opened.callback(os.close, both)
-            os.fchown(both, *owner)
+            _give(both, owner)
             theirs[0] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             opened.callback(os.close, theirs[0])
             stdin = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -345,16 +353,21 @@ class Starter:
         for stream in (1, 2):
             reader, writer = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(reader, False)
-            os.fchown(writer, *owner)
+            _give(writer, owner)
             opened.callback(os.close, writer)
             theirs.append(writer)
             sources[reader] = stream
         if wants_stdin:
             theirs[0], stdin = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(stdin, False)
-            os.fchown(theirs[0], *owner)
+            _give(theirs[0], owner)
             opened.callback(os.close, theirs[0])
         return (theirs[0], theirs[1], theirs[2]), Streams(sources, stdin, -1)
+
+
+def _give(fd: int, owner: tuple[int, int]) -> None:
+    if any(owner):
+        os.fchown(fd, *owner)
 
 
 def terminal_streams(master: int) -> Streams:

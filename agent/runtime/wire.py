@@ -19,6 +19,7 @@ from typing import Any
 JSON, STDOUT, STDERR, STDIN, STDIN_END = range(5)
 MAX_PAYLOAD = 16 * 1024 * 1024
 _HEADER = struct.Struct("<IB")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
@@ -26,7 +27,7 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
 
 
 def message(value: dict[str, Any]) -> bytes:
-    return frame(JSON, json.dumps(value, separators=(",", ":")).encode())
+    return frame(JSON, _encode(value).encode())
 
 
 class Decoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from agent.kernel import syscalls as sys
@@ -148,21 +149,40 @@ class _Options:
 
 def parse_mount(entry: Mapping[str, Any]) -> Mount:
     only("mounts[].", entry, "destination type source options uidMappings gidMappings")
-    destination = absolute(entry["destination"])
+    return _mount(
+        entry["destination"],
+        entry.get("type") or "none",
+        entry.get("source") or "",
+        tuple(entry.get("options") or ()),
+        parse_mappings(entry.get("uidMappings")),
+        parse_mappings(entry.get("gidMappings")),
+    )
+
+
+@lru_cache(maxsize=256)  # most containers have the same ones
+def _mount(
+    target: str,
+    file_system: str,
+    source: str,
+    words: tuple[str, ...],
+    uids: tuple[IdMapping, ...],
+    gids: tuple[IdMapping, ...],
+) -> Mount:
+    destination = absolute(target)
     options = _Options()
-    for option in entry.get("options") or ():
+    for option in words:
         options.take(option)
-    kind = "bind" if options.bind else entry.get("type") or "none"
+    kind = "bind" if options.bind else file_system
     mount = Mount(
         destination,
         kind,
-        entry.get("source") or kind,
+        source or kind,
         *options.flags[""],
         ",".join(options.data),
         deep_set_flags=options.flags["deep_"][0],
         deep_clear_flags=options.flags["deep_"][1],
-        uids=parse_mappings(entry.get("uidMappings")),
-        gids=parse_mappings(entry.get("gidMappings")),
+        uids=uids,
+        gids=gids,
         **options.fields,
     )
     _check(mount)

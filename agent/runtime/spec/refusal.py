@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from agent.runtime.failure import Failure
@@ -21,8 +22,9 @@ def invalid(message: str) -> Failure:
 
 def only(where: str, value: Mapping[str, Any], known: str) -> None:
     """Refuse a field that is set and that nobody here reads."""
+    names = _words(known)
     for name in value:
-        if name not in known.split() and value[name] not in (None, "", 0, False, [], {}):
+        if name not in names and value[name] not in (None, "", 0, False, [], {}):
             raise refuse(f"{where}{name}")
 
 
@@ -34,6 +36,12 @@ def checked(where: str, parse: Callable[[Mapping[str, Any]], _Value], value: Map
         raise invalid(f"{where}{type(error).__name__}: {error}") from error
 
 
+@lru_cache(maxsize=64)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+@lru_cache(maxsize=512)
 def absolute(path: str) -> str:
     """The normal form of an absolute path."""
     if not path.startswith("/") or "\0" in path:
