@@ -68,9 +68,11 @@ def from_wire(message: Message, kind: type[V]) -> V:
 
     Raises InvalidArgument for an enum number that this program does not know.
     """
+    readers, always = _readers(kind, _class(message))
+    names = {field.name for field, _ in message.ListFields()} | always
     wanted = {}
-    for name, convert in _readers(kind, _class(message)):
-        found = convert(message)
+    for name in names & readers.keys():
+        found = readers[name](message)
         if found is not _UNSET:
             wanted[name] = found
     return kind(**wanted)
@@ -127,10 +129,19 @@ def _writer(field: Any) -> Callable[[Message, Any], None]:
 
 
 @functools.cache
-def _readers(kind: type[Value], message: Any) -> list[tuple[str, Callable[[Message], Any]]]:
+def _readers(kind: type[Value], message: Any) -> tuple[dict[str, Callable[[Message], Any]], frozenset[str]]:
+    """How each field is read, and which of them must be read though nothing is in the message: those whose default is
+    another than what the wire leaves out."""
     fields = message.DESCRIPTOR.fields_by_name
     hints = typing.get_type_hints(kind)
-    return [(field.name, _reader(fields[field.name], hints[field.name])) for field in msgspec.structs.fields(kind)]
+    readers = {field.name: _reader(fields[field.name], hints[field.name]) for field in msgspec.structs.fields(kind)}
+    empty, default = message(), kind()
+    always = {
+        name
+        for name, read in readers.items()
+        if (unset := read(empty)) is not _UNSET and unset != getattr(default, name)
+    }
+    return readers, frozenset(always)
 
 
 def _reader(field: Any, hint: Any) -> Callable[[Message], Any]:

@@ -9,16 +9,16 @@ from pathlib import Path
 from shoal.errors import Exhausted
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Replace `path` with `data`: written beside it, synced, renamed, and the folder synced (rename(2), fsync(2)).
 
     Without `durable` a power cut may leave the old content, never a torn one after a crash of the process alone.
     Raises Exhausted when the disk is full; the old content then stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    folder, name = os.path.split(path)
+    beside = f"{folder or '.'}/.{name}.{os.getpid()}.tmp"
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        descriptor = _make(beside, mode)
         try:
             view = memoryview(data)
             while view:
@@ -27,15 +27,25 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        beside.rename(path)
+        os.rename(beside, path)  # noqa: PTH104 - a hot path
     except OSError as error:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            os.unlink(beside)  # noqa: PTH108
         if error.errno in (28, 122):  # ENOSPC, EDQUOT
             raise Exhausted(f"cannot write {path}: the disk is full", hint="free some space and try again") from error
         raise
     if durable:
-        _sync_folder(path.parent)
+        _sync_folder(folder or ".")
+
+
+def _make(path: str, mode: int) -> int:
+    """A descriptor of a new file, whose folder is made where there is none."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+        return os.open(path, flags, mode)
 
 
 def move(path: Path, target: Path) -> None:
@@ -70,7 +80,7 @@ def read_optional(path: Path) -> bytes | None:
         return None
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path | str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

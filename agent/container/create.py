@@ -142,7 +142,9 @@ class Creator:
         except BaseException:
             await self._undo(container_id, anonymous)
             raise
-        return Held(record, State())
+        held = Held(record, State())
+        held.cleared = True
+        return held
 
     async def _save(self, record: Record, durable: bool) -> None:
         if durable:

@@ -27,7 +27,8 @@ class Ending(msgspec.Struct, frozen=True):
 class Held:
     """`lock` is held while the container changes from one state to another, never while it runs.
 
-    `watcher` waits for the exit, or sleeps until the next restart; `prober` asks after its health.
+    `watcher` waits for the exit, or sleeps until the next restart; `prober` asks after its health. `cleared`: nothing
+    of a run is left in the runtime and the network, as far as this agent knows.
     """
 
     def __init__(self, record: Record, state: State) -> None:
@@ -37,6 +38,7 @@ class Held:
         self.watcher: asyncio.Task[None] | None = None
         self.prober: asyncio.Task[None] | None = None
         self.gone = False
+        self.cleared = False
         self._exits: set[asyncio.Future[Ending]] = set()
         self._removals: set[asyncio.Future[Ending]] = set()
         self._health_news: set[asyncio.Future[None]] = set()

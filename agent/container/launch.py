@@ -36,7 +36,7 @@ from agent.runtime.run import Rootfs, Start, Started
 from agent.runtime.runtime import Runtime
 from agent.volume.volumes import Volumes
 from shoal import ids
-from shoal.errors import Conflict, StartFailed, Unsupported
+from shoal.errors import Conflict, ShoalError, StartFailed, Unsupported
 from shoal.model.container import Container, ContainerState
 from shoal.model.network import Address, Port
 
@@ -127,6 +127,7 @@ class Launcher:
     async def _launch_in(self, own: UserNamespace | None, held: Held, size: Size, note: Note) -> Started:
         container = held.container
         first = not held.state.boot_id
+        held.cleared = False
         layers = self.layers(container)
         user = self.user(container, layers, untouched=first)
         sources = await place.sources(container.mounts, self._volumes, user=held.id)
@@ -141,7 +142,7 @@ class Launcher:
             await note(joined.addresses, joined.ports)
             started = await self._runtime.start(self._start(container, facts, layers))
         except BaseException:
-            await self.clear(held.id)
+            await self.clear(held)
             raise
         if not joined.owner:
             await self._networks.started(held.id)
@@ -178,16 +179,20 @@ class Launcher:
         if _is_volatile(held.record.container) and held.state.boot_id:
             _renew(self._records.folder(held.id), same_boot=held.state.boot_id == self._boot_id)
 
-    async def clear(self, container_id: str) -> None:
+    async def clear(self, held: Held) -> None:
         """Take away what a run leaves: its network, cgroup, FIFOs, shared memory. Idempotent; what fails is left to
         `adopt`."""
+        if held.cleared:
+            return
         with contextlib.suppress(OSError):
-            sharedmemory.remove(self._records.folder(container_id))
-        for ended in await asyncio.gather(
-            self._networks.disconnect(container_id), self._runtime.delete(container_id), return_exceptions=True
-        ):
-            if isinstance(ended, BaseException):
-                log.warning("container %s left something behind: %s", ids.short(container_id), ended)
+            sharedmemory.remove(self._records.folder(held.id))
+        held.cleared = True
+        for take_away in (self._networks.disconnect, self._runtime.delete):
+            try:
+                await take_away(held.id)
+            except (ShoalError, OSError) as error:
+                held.cleared = False
+                log.warning("container %s left something behind: %s", ids.short(held.id), error)
 
     def user(self, container: Container, layers: tuple[str, ...], *, untouched: bool) -> User:
         """Who runs in it. `untouched`: nothing has written to its layer yet."""

@@ -61,6 +61,7 @@ class Lifecycle:
         self._room = room
         self._launcher = launcher
         self._prober = Prober(execution.begin, self._judged, room.clock)
+        self._discarded = self._emptying = False
 
     async def start(self, held: Held, size: Size) -> None:
         """Start it by hand; one that runs is left alone. Call with the lock.
@@ -127,14 +128,24 @@ class Lifecycle:
     async def destroy(self, held: Held, *, volumes: bool) -> None:
         """Remove a container that does not run, and its anonymous volumes with `volumes`. Call with the lock."""
         held.unwatch()
-        await self._launcher.clear(held.id)
+        await self._launcher.clear(held)
         if volumes:
             await self._remove_volumes(held)
         self._room.records.discard(held.id)
         self._room.register.drop(held)
         self.publish(held, "destroy")
         held.tell_removal()
-        self._room.group.spawn("empty trash", asyncio.to_thread(self._room.records.empty_trash))
+        self._discarded = True
+        if not self._emptying:
+            self._emptying = True
+            self._room.group.spawn("empty trash", self._empty_trash())
+
+    async def _empty_trash(self) -> None:
+        """One at a time: what is discarded meanwhile goes with the next round."""
+        while self._discarded:
+            self._discarded = False
+            await asyncio.to_thread(self._room.records.empty_trash)
+        self._emptying = False
 
     async def _release_volumes(self, held: Held) -> None:
         """It does not run any more: volumes that were mounted for it and nobody else are not needed."""
@@ -254,7 +265,7 @@ class Lifecycle:
         if held.auto_remove and not returning:
             await self.destroy(held, volumes=True)
             return None
-        await self._launcher.clear(held.id)
+        await self._launcher.clear(held)
         held.tell_exit()
         if not decision.restart:
             return None

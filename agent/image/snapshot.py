@@ -54,7 +54,7 @@ class Snapshots:
 
     def path(self, chain_id: str) -> str:
         """The layer's directory."""
-        return str(self._layers / name_of(chain_id))
+        return f"{self._layers}/{name_of(chain_id)}"
 
     def names(self) -> list[str]:
         return list(self._sizes)

@@ -141,8 +141,17 @@ class Fabric:
             raise
         return sandbox
 
+    def forget(self, record: Record) -> None:
+        """As `unplug`, of a container that published nothing. In any thread: it waits for nobody."""
+        self._records.remove(record.container_id)
+
+    @property
+    def short(self) -> bool:
+        """Whether `refill` has something to do."""
+        return self._sandboxes.short
+
     def refill(self) -> None:
-        """Make a namespace on the default network ready for the next start."""
+        """Make namespaces on the default network ready for the next starts."""
         default = tuple(segment for segment in self._bridges.segments() if segment.name == bridge.DEFAULT)
         self._sandboxes.refill(default)
 

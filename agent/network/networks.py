@@ -202,7 +202,10 @@ class Networks:
         record = self._allotments.records.get(container_id)
         if record is None:
             return
-        await self._in_thread(lambda: self._fabric.unplug(record))
+        if record.ports:
+            await self._in_thread(lambda: self._fabric.unplug(record))
+        else:
+            self._fabric.forget(record)
         self._allotments.give_back(record)
         await self._directory.touch(attached.network_id for attached in record.attached)
         for attached in record.attached:
@@ -281,7 +284,7 @@ class Networks:
             except ShoalError as error:
                 log.warning("cannot prepare a network namespace: %s", error)
 
-        if self._refill is None or self._refill.done():
+        if self._fabric.short and (self._refill is None or self._refill.done()):
             self._refill = asyncio.create_task(work(), name="network-refill")
 
     def _held(self, protocol: PortProtocol, address: str, number: int) -> bool:

@@ -22,7 +22,8 @@ from agent.network.netlink import Kernel, Route
 from agent.network.segment import Segment
 
 _LOOPBACK_INDEX = 1
-READY = 3
+READY = 6
+FEW = 3  # fewer are made up for, several by one thread
 _EVERYWHERE = IPv4Network("0.0.0.0/0")
 
 
@@ -64,23 +65,36 @@ class Sandboxes:
             if namespace is None and sandbox.segments == segments:
                 self._ready.remove(sandbox)
                 return sandbox
-        return self._new(segments, namespace)
+        if namespace is None:
+            [namespace] = netns.create()
+        return self._cabled(namespace, segments)
+
+    @property
+    def short(self) -> bool:
+        """Whether `refill` has something to do."""
+        return len(self._ready) < FEW
 
     def refill(self, segments: tuple[Segment, ...]) -> None:
-        """Make one ready for `segments`, unless there are enough; those for other segments are let go."""
+        """Make as many ready for `segments` as there should be; those for other segments are let go."""
         for sandbox in [each for each in self._ready if each.segments != segments]:
             self._ready.remove(sandbox)
             sandbox.close()
-        if len(self._ready) < READY:
-            self._ready.append(self._new(segments))
+        missing = READY - len(self._ready)
+        fresh = netns.create(missing) if missing else []
+        try:
+            while fresh:
+                self._ready.append(self._cabled(fresh.pop(), segments))
+        finally:
+            for namespace in fresh:
+                namespace.close()
 
     def close(self) -> None:
         for sandbox in self._ready:
             sandbox.close()
         self._ready.clear()
 
-    def _new(self, segments: tuple[Segment, ...], namespace: netns.Namespace | None = None) -> Sandbox:
-        namespace = namespace or netns.create()
+    def _cabled(self, namespace: netns.Namespace, segments: tuple[Segment, ...]) -> Sandbox:
+        """Of `namespace`, which is the sandbox's from now on, or closed on failure."""
         try:
             for number, segment in enumerate(segments):
                 self._cable(segment, namespace, _name(number))

@@ -272,7 +272,7 @@ class Lab:
     def __init__(self, folder: Path, bridge_netfilter: str) -> None:
         self._folder = folder
         self._bridge_netfilter = bridge_netfilter
-        self._switch = netns.create()
+        [self._switch] = netns.create()
         self._kernel = Kernel(self._switch.socket)
         self._kernel.do(netlink.bridge("under0", mac="02:42:0a:63:00:fe", mtu=1500))
         self._master = self._kernel.links()["under0"].index

@@ -11,7 +11,7 @@ from shoal.files import sweep_unfinished, write_atomic
 # Dies between the writing and the renaming.
 KILLED = """
 import os, sys, pathlib
-pathlib.Path.rename = lambda *_: os.kill(os.getpid(), 9)
+os.rename = lambda *_: os.kill(os.getpid(), 9)
 from shoal.files import write_atomic
 write_atomic(pathlib.Path(sys.argv[1]), b"new")
 """
