@@ -15,8 +15,8 @@ from typing import NamedTuple
 from agent.kernel import pidfd as pidfds
 from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.failure import Failure
+from agent.runtime.plumbing import terminal_streams
 from agent.runtime.record import EXITED, RUNNING, ExitRecord, Record, Records, boot_id
-from agent.runtime.starter import terminal_streams
 from agent.runtime.stdio import Streams
 
 UNKNOWN_CODE = 255

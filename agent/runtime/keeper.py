@@ -27,8 +27,9 @@ from agent.runtime.failure import Failure
 from agent.runtime.loop import IN, Loop
 from agent.runtime.orphans import Orphans
 from agent.runtime.record import RUNNING, STARTING, ExitRecord, Records
+from agent.runtime.running import Executed, Running
 from agent.runtime.spec.resources import parse_limits
-from agent.runtime.starter import Executed, Running, Starter
+from agent.runtime.starter import Starter
 from agent.runtime.stdio import Stdio, Streams
 
 _EXIT_CODES = {"CommandNotFound": 127, "CommandNotExecutable": 126}
