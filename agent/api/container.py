@@ -286,13 +286,12 @@ class ContainerService(ContainerServiceServicer):
             since_ns=request.since_ns,
             until_ns=request.until_ns,
         ):
-            lines = [
-                wire.LogLine(at_ns=each.at_ns, stderr=each.stderr, data=each.data)
-                for each in batch
-                if (2 if each.stderr else 1) in shown
-            ]
-            if lines:
-                yield wire.ReadLogsResponse(lines=lines)
+            response = wire.ReadLogsResponse()
+            for each in batch:
+                if (2 if each.stderr else 1) in shown:
+                    response.lines.add(at_ns=each.at_ns, stderr=each.stderr, data=each.data)
+            if response.lines:
+                yield response
 
 
 def _streams(*, stdout: bool, stderr: bool) -> Sequence[int]:

@@ -23,7 +23,7 @@ _BATCH_BYTES = 256 << 10
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.005, 0.1
 
 
-class LogLine(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True, gc=False):
     """One write of the container, at most 16 KiB, with its newline when it had one."""
 
     at_ns: int
@@ -39,13 +39,14 @@ class Window(msgspec.Struct, frozen=True):
     until_ns: int = 0
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     log: str = ""
     stream: str = ""
     time: str = ""
 
 
 _decoder = msgspec.json.Decoder(_Entry)
+_several = msgspec.json.Decoder(list[_Entry])
 
 
 async def batches(
@@ -61,7 +62,9 @@ async def batches(
         while True:
             more = following()
             raw = await asyncio.to_thread(reader.read) if reader.behind() else []
-            lines = [line for line in map(_parse, raw) if line is not None and line.at_ns >= window.since_ns]
+            lines = _parsed(raw)
+            if window.since_ns:
+                lines = [line for line in lines if line.at_ns >= window.since_ns]
             past = bool(window.until_ns) and any(line.at_ns > window.until_ns for line in lines)
             if past:
                 lines = [line for line in lines if line.at_ns <= window.until_ns]
@@ -193,16 +196,27 @@ def _offset_of_last(descriptor: int, lines: int) -> tuple[int, int]:
     return 0, lines - newlines
 
 
+def _parsed(raw: list[bytes]) -> list[LogLine]:
+    """All at once, which is many times as fast; one by one where a crash has torn one, which is left out."""
+    try:
+        return list(map(_line, _several.decode(b"[" + b",".join(raw) + b"]")))
+    except (msgspec.MsgspecError, ValueError):
+        return [line for line in map(_parse, raw) if line is not None]
+
+
 def _parse(raw: bytes) -> LogLine | None:
     """None for a line that a crash has torn."""
     try:
-        entry = _decoder.decode(raw)
-        at_ns = _time_ns(entry.time)
+        return _line(_decoder.decode(raw))
     except (msgspec.MsgspecError, ValueError):
         return None
-    return LogLine(at_ns=at_ns, stderr=entry.stream == "stderr", data=entry.log.encode("utf-8", "surrogatepass"))
 
 
+def _line(entry: _Entry) -> LogLine:
+    return LogLine(_time_ns(entry.time), entry.stream == "stderr", entry.log.encode("utf-8", "surrogatepass"))
+
+
+@functools.lru_cache(maxsize=64)  # what the keeper read together has one time
 def _time_ns(text: str) -> int:
     """RFC 3339 with up to nine digits of a second, UTC as the keeper writes it."""
     seconds, _, fraction = text.removesuffix("Z").partition(".")
