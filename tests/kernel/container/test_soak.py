@@ -66,14 +66,16 @@ def _names(links: str) -> list[str]:
 
 
 def _descriptors(pid: str) -> Counter[str]:
-    """What is open, by kind, but for the namespaces that are ready for the next containers: each has a socket."""
+    """What is open, by kind, but for the namespaces that are ready for the next containers, of which there may be more
+    or fewer: each of the agent's has a socket."""
     found: Counter[str] = Counter()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
             found[re.sub(r"\d+", "N", str(entry.readlink()))] += 1
         except FileNotFoundError:  # the one by which the folder is read
             continue
-    ready = Counter({kind: min(found["net:[N]"], READY) for kind in ("net:[N]", "socket:[N]")})
+    kinds = ("net:[N]", "socket:[N]") if pid == "self" else ("net:[N]",)
+    ready = Counter({kind: min(found["net:[N]"], READY) for kind in kinds})
     return found - ready
 
 
