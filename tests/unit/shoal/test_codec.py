@@ -19,7 +19,7 @@ from shoal.model.container import ContainerSpec, Mount, MountType
 from shoal.model.network import Port, PortProtocol, PublishMode
 from shoal.model.service import Service, ServiceSpec, TaskSpec
 from shoal.model.task import Task, TaskState
-from shoal.v1 import dispatcher_pb2, types_pb2
+from shoal.v1 import dispatcher_pb2, engine_pb2, types_pb2
 
 MODULES = [importlib.import_module(f"shoal.model.{m.name}") for m in pkgutil.iter_modules(shoal.model.__path__)]
 
@@ -45,7 +45,7 @@ def enums() -> list[type[enum.IntEnum]]:
 
 
 def message_of(kind: type[Value]) -> typing.Any:
-    for wire in (types_pb2, dispatcher_pb2):
+    for wire in (types_pb2, engine_pb2, dispatcher_pb2):
         if hasattr(wire, kind.__name__):
             return getattr(wire, kind.__name__)
     raise AssertionError(f"{kind.__name__} has no message of its name in proto/")
