@@ -13,7 +13,7 @@ from manager.seat import Seat
 from manager.store.base import Store
 from manager.store.etcd.settings import EtcdSettings
 from manager.store.etcd.store import EtcdStore
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import Clock
 from shoal.errors import NotFound, Unavailable
 from shoal.model.access import StoreAccess

@@ -16,7 +16,7 @@ from manager.scheduler import plan
 from manager.store.base import Put, Txn
 from manager.store.mirror import Mirror
 from manager.store.records import encode, key_for
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from manager.store.view import View
 from shoal.clock import SystemClock
 from shoal.ids import new_id

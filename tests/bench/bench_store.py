@@ -24,7 +24,7 @@ from manager.store.etcd.settings import EtcdSettings
 from manager.store.etcd.store import EtcdStore
 from manager.store.etcd.transaction import request_of
 from manager.store.records import encode, key_for
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import SystemClock
 from shoal.etcd.v3 import wire_pb2 as wire
 from shoal.ids import new_id

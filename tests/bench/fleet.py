@@ -29,7 +29,7 @@ from manager.store.base import Store
 from manager.store.etcd.settings import EtcdSettings
 from manager.store.etcd.store import EtcdStore
 from manager.store.mirror import Mirror
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal import defaults
 from shoal.clock import Clock, SystemClock
 from shoal.ids import new_ids

@@ -16,7 +16,7 @@ import pytest
 from manager.store.base import Store
 from manager.store.etcd.settings import EtcdSettings
 from manager.store.etcd.store import EtcdStore
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import ManualClock, SystemClock
 from tests import etcd
 from tests.contract.store.access import with_certificates, with_password

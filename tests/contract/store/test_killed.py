@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import ManualClock
 
 WRITER = Path(__file__).with_name("writer.py")

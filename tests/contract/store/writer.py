@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from manager.store.base import Put, Store, Txn
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import SystemClock
 
 

@@ -12,7 +12,7 @@ SCRIPT = """
 import asyncio, os, sys
 from pathlib import Path
 from manager.store.base import Put, Txn
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import SystemClock
 from shoal.errors import Exhausted
 
@@ -49,7 +49,7 @@ OPENING = """
 import asyncio, sys
 from pathlib import Path
 from manager.store.base import Put, Txn
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import SystemClock
 from shoal.errors import Exhausted
 

@@ -24,7 +24,7 @@ from manager.dispatcher.inventory import Inventory
 from manager.doctor.examine import Doctor
 from manager.store.mirror import Mirror
 from manager.store.records import Noun
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal import defaults
 from shoal.channels import Channels
 from shoal.clock import SystemClock

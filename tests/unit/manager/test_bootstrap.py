@@ -13,7 +13,7 @@ from manager import bootstrap
 from manager.founding import FOUNDING_FILE, Founder, roots_of
 from manager.settings import Settings
 from manager.store.mirror import Mirror
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal import defaults
 from shoal.clock import SystemClock
 from shoal.model.access import StoreAccess

@@ -13,7 +13,7 @@ from manager.control.tenure import LEASE_S, Tenure
 from manager.leader import Leader
 from manager.store.base import Guard
 from manager.store.mirror import Mirror
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import ManualClock
 from shoal.tasks import Group
 from tests.unit.manager.conftest import node

@@ -22,7 +22,7 @@ from manager.recovery import Place, alone, become_alone, move, restore
 from manager.store.backup import packed, take_over
 from manager.store.base import Put, Record, Txn
 from manager.store.records import decode, encode, key_for
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.backup import Header
 from shoal.clock import SystemClock
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError

@@ -4,7 +4,7 @@ import pytest
 from manager.control.action import LeadershipLost, change, commit, create, delete, resting_on
 from manager.store.base import Guard, Put, Txn
 from manager.store.records import decode, key_for
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import ManualClock
 from shoal.model.base import Meta
 from shoal.model.service import Service, ServiceSpec

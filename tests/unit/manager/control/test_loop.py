@@ -9,7 +9,7 @@ from manager.control.controller import Decision
 from manager.control.loop import Loop, Timers
 from manager.store.base import Guard, Put, Txn
 from manager.store.mirror import Mirror
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import ManualClock, settle
 from shoal.errors import Unavailable
 from shoal.model.base import Meta

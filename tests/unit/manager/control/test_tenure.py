@@ -11,7 +11,7 @@ import pytest
 
 from manager.control.tenure import LEASE_S, Tenure
 from manager.store.mirror import Mirror
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import ManualClock
 from shoal.errors import Unavailable
 

@@ -16,7 +16,7 @@ from manager.dispatcher.judgement import ABSENCE_AT_MOST_S, GRACE_TIMEOUTS
 from manager.dispatcher.liveness import Liveness
 from manager.store.base import Conflict, Put, Txn
 from manager.store.mirror import Mirror
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal import defaults
 from shoal.clock import ManualClock, settle
 from shoal.errors import Exhausted, PermissionDenied, Unavailable

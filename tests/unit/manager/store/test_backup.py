@@ -10,7 +10,7 @@ import pytest
 
 from manager.store import backup
 from manager.store.base import MAX_BYTES, MAX_OPS, Put, Txn
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.backup import Decoder, Header, Item
 from shoal.clock import ManualClock
 from shoal.errors import Conflict, ShoalError, Unavailable

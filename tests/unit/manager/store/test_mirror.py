@@ -6,7 +6,7 @@ import pytest
 from manager.control.action import change, commit, create, delete, touched
 from manager.store.base import Put, Txn
 from manager.store.mirror import Mirror
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import ManualClock
 from shoal.errors import Unavailable
 from shoal.model.base import Meta

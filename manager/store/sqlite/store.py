@@ -1,4 +1,4 @@
-"""The embedded store: SQLite for a single manager. `sqlite_file` knows tables and files; this, threads and leases.
+"""The embedded store: SQLite for a single manager, with its threads and leases.
 
 One thread writes. It takes all transactions that wait, checks their guards against an index in memory, writes
 records and one log row per transaction, and commits them together (WAL, synchronous=FULL): what was acknowledged
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,9 +20,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from manager.store.base import Change, Commit, Conflict, Snapshot, Txn, check
-from manager.store.sqlite_file import Reader, Writer, opened
+from manager.store.sqlite.file import clearly, connect, lock, prepare
+from manager.store.sqlite.reader import Reader
+from manager.store.sqlite.writer import Writer
 from shoal.clock import Clock
 from shoal.errors import Compacted, InvalidArgument, NotFound, ShoalError, Unavailable
+from shoal.files import make_private
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -75,7 +79,7 @@ class SqliteStore:
 
         Raises Unavailable for a file that is damaged, in use, or no database; Unsupported for a newer schema.
         """
-        writer, reader = await asyncio.to_thread(opened, path, keep_revisions=keep_revisions, keep_bytes=keep_bytes)
+        writer, reader = await asyncio.to_thread(_opened, path, keep_revisions=keep_revisions, keep_bytes=keep_bytes)
         return cls(writer, reader, clock)
 
     @property
@@ -324,3 +328,19 @@ def _under(prefix: str, commit: Commit) -> Commit:
         return commit
     kept: tuple[Change, ...] = tuple(change for change in commit.changes if change.key.startswith(prefix))
     return Commit(commit.revision, kept)
+
+
+def _opened(path: Path, *, keep_revisions: int, keep_bytes: int) -> tuple[Writer, Reader]:
+    """Both connections of a file that is whole and nobody else's; made if it is not there."""
+    with clearly(path):
+        make_private(path)
+        locked = lock(path)
+    try:
+        with clearly(path):
+            connection = connect(path)
+            prepare(connection, path)
+            writer = Writer(connection, path, locked, keep_revisions=keep_revisions, keep_bytes=keep_bytes)
+            return writer, Reader(connect(path), path)
+    except BaseException:
+        os.close(locked)
+        raise

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from manager.store.base import Put, Txn
-from manager.store.sqlite import SqliteStore
+from manager.store.sqlite.store import SqliteStore
 from shoal.clock import ManualClock
 from shoal.errors import Compacted, Exhausted, Unavailable, Unsupported
 
