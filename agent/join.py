@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 import socket
 import struct
+from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from OpenSSL import SSL, crypto
 
+from agent.address import towards
 from shoal.errors import InvalidArgument, PermissionDenied, ShoalError, Unavailable
+from shoal.files import read_optional, write_atomic
 from shoal.ids import base36
 from shoal.model.node import Availability
 from shoal.rpc import dial, translated
 from shoal.settings import JOIN_PORT_OFFSET, MANAGER_PORT, host_port
-from shoal.tls import Identity, csr_for
+from shoal.tls import Identity, csr_for, new_key
 from shoal.v1 import ca_pb2, ca_pb2_grpc, types_pb2
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
 _TOKEN = re.compile(r"SHTKN-1-([0-9a-z]{50})-([0-9a-z]{25})")
@@ -39,8 +46,11 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Joined(msgspec.Struct, frozen=True):
+    """`address` is where the others reach this host, if it was looked for."""
+
     identity: Identity
     managers: tuple[str, ...]
+    address: str = ""
 
 
 def parse_token(text: str) -> Token:
@@ -57,6 +67,34 @@ def root_hash(root: crypto.X509) -> str:
     """What a token says of a root certificate."""
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, root)
     return base36(int.from_bytes(hashlib.sha256(der).digest()), 50)
+
+
+async def join_first(
+    token: Token, managers: Sequence[str], *, key_pem: str, availability: Availability, address: str = ""
+) -> Joined:
+    """`join` by the first of `managers` that lets this host in. Raises what the last one said."""
+    last: ShoalError = InvalidArgument("no manager to join at", hint="give the address of one: HOST:2377")
+    for manager in managers:
+        try:
+            own = address or towards(*manager_address(manager))
+            joined = await join(
+                token, manager, key_pem=key_pem, availability=availability, hostname=socket.gethostname()
+            )
+        except ShoalError as error:
+            last = error
+        else:
+            log.info("joined node=%s manager=%s", joined.identity.node_id, manager)
+            return msgspec.structs.replace(joined, address=own)
+    raise last
+
+
+def joining_key(path: Path) -> str:
+    """The key that this host joins with: kept at `path` until it has joined, so that a join that breaks off goes on as
+    the same node and not as another one."""
+    if (kept := read_optional(path)) is None:
+        kept = new_key().encode()
+        write_atomic(path, kept)
+    return kept.decode()
 
 
 async def join(token: Token, manager: str, *, key_pem: str, availability: Availability, hostname: str) -> Joined:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import grpc.aio
 import msgspec
 
-from agent.address import advertised, check_way, towards
+from agent.address import advertised, check_way
 from agent.certificate import Credentials
 from agent.database import Database
-from agent.join import join, manager_address, parse_token
+from agent.join import join_first, joining_key, parse_token
 from agent.manager import ManagerProcess
 from agent.member import Member, Rooms, remember_managers, remembered_managers
 from agent.office import Office, remove_tree
@@ -27,15 +26,14 @@ from agent.recovery import Recovery
 from agent.settings import ManagerSettings, wanted_settings
 from agent.standing import NOT_A_MEMBER, Founded, Said, Standing, State
 from agent.sweep import sweep
-from shoal.errors import Conflict, InvalidArgument, Locked, NotFound, ShoalError, Unavailable
-from shoal.files import read_optional, write_atomic
+from shoal.errors import Conflict, Locked, NotFound, ShoalError, Unavailable
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability, Role
 from shoal.recovery import Secrets
 from shoal.settings import AGENT_PORT, MANAGER_PORT, Paths, host_port
 from shoal.tasks import Group
-from shoal.tls import Identity, new_key
+from shoal.tls import Identity
 
 log = logging.getLogger(__name__)
 
@@ -249,35 +247,16 @@ class Membership:
         async with self._turn:
             self._check_outside()
             parsed = parse_token(token)
-            if not managers:
-                raise InvalidArgument("no manager to join at", hint="give the address of one: HOST:2377")
             address = advertised(advertise or self._default_address) if advertise or self._default_address else ""
             if address:
                 await check_way(address, AGENT_PORT, listen=("0.0.0.0", AGENT_PORT))
-            last: ShoalError | None = None
-            for manager in managers:
-                try:
-                    own = address or towards(*manager_address(manager))
-                    joined = await join(
-                        parsed,
-                        manager,
-                        key_pem=self._joining_key(),
-                        availability=availability,
-                        hostname=socket.gethostname(),
-                    )
-                except ShoalError as error:
-                    last = error
-                    continue
-                # The identity comes last: with it, the host is a member.
-                await self._remember(joined.managers, own)
-                joined.identity.save(self._paths.identity)
-                self._paths.joining_key.unlink(missing_ok=True)
-                self._enter(joined.identity, joined.managers, own)
-                log.info("joined node=%s manager=%s", joined.identity.node_id, manager)
-                break
-            else:
-                assert last is not None
-                raise last
+            key = joining_key(self._paths.joining_key)
+            joined = await join_first(parsed, managers, key_pem=key, availability=availability, address=address)
+            # The identity comes last: with it, the host is a member.
+            await self._remember(joined.managers, joined.address)
+            joined.identity.save(self._paths.identity)
+            self._paths.joining_key.unlink(missing_ok=True)
+            self._enter(joined.identity, joined.managers, joined.address)
         if joined.identity.role is Role.MANAGER:
             await self._office.opened()
         return self.standing()
@@ -328,14 +307,6 @@ class Membership:
             return
         managers = await remembered_managers(self._database)
         self._enter(identity, managers, await self._database.setting("address"))
-
-    def _joining_key(self) -> str:
-        """The key that this host joins with: kept until it has joined, so that a join that breaks off goes on as the
-        same node and not as another one."""
-        if (kept := read_optional(self._paths.joining_key)) is None:
-            kept = new_key().encode()
-            write_atomic(self._paths.joining_key, kept)
-        return kept.decode()
 
     async def _remember(self, managers: Sequence[str], address: str) -> None:
         await self._database.set("address", address)
