@@ -12,12 +12,11 @@ import enum
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from agent.container import logs, top
+from agent.container import top
 from agent.container.amendment import Amender
 from agent.container.attach import Attachment
 from agent.container.baselayer import base_layer
@@ -31,6 +30,7 @@ from agent.container.held import Ending, Held
 from agent.container.launch import NO_SIZE, Launcher, Size
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.listing import listed
+from agent.container.logged import logged
 from agent.container.logs import LogLine, Window
 from agent.container.plugging import Plugger
 from agent.container.prune import disk_bytes, file_bytes, prunable
@@ -47,7 +47,7 @@ from agent.runtime.runtime import Runtime
 from agent.runtime.streams import Streams
 from agent.volume.volumes import Volumes
 from shoal.clock import Clock, SystemClock
-from shoal.errors import Conflict, NotFound, ShoalError, Unsupported
+from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerState, RestartPolicy, Tuning
 from shoal.model.event import Tell, to_nobody
@@ -327,16 +327,8 @@ class Containers:
     ) -> AsyncIterator[Sequence[LogLine]]:
         """What it wrote, oldest first, in batches; with `follow` until it ends."""
         held = self._room.register.find(ref)
-        if not held.record.container.log_path:
-            raise Unsupported(
-                "configured logging driver does not support reading", hint="it was made with --log-driver none"
-            )
-        async for batch in logs.batches(
-            Path(held.record.container.log_path),
-            Window(tail=tail, since_ns=since_ns, until_ns=until_ns),
-            clock=self._room.clock,
-            following=lambda: follow and held.busy and not held.gone,
-        ):
+        window = Window(tail=tail, since_ns=since_ns, until_ns=until_ns)
+        async for batch in logged(held, window, clock=self._room.clock, follow=follow):
             yield batch
 
     async def difference(self, ref: str) -> Sequence[Change]:

@@ -12,10 +12,10 @@ import os
 
 import msgspec
 
-from agent.container import link, place
+from agent.container import journal, link, place
 from agent.container.held import Held
 from agent.container.idrange import free_range
-from agent.container.isolation import AUTO
+from agent.container.isolation import AUTO, JOURNAL_LOG
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.record import Record, State
 from agent.container.settle import CONTAINER_MODE, settled
@@ -57,6 +57,9 @@ class Creator:
                 inherited=[each for word in wanted.spec.volumes_from for each in self._inherited(word)],
             )
             place.check_binds(container.mounts)
+            if container.spec.log.driver == JOURNAL_LOG:
+                journal.check_options(container.spec.log)
+                journal.check_host()
             held = await self._make(container, image, frozenset(minted))
         except BaseException:
             register.release(name, container_id)

@@ -18,7 +18,7 @@ HOST, PRIVATE, NONE, CONTAINER_MODE = "host", "private", "none", "container:"
 SHAREABLE = "shareable"
 AUTO = "auto"
 UNCONFINED = "unconfined"
-NO_LOG = "none"
+NO_LOG, JOURNAL_LOG = "none", "journald"
 _RULE = re.compile(r"([acb]) ((?:\d+|\*)):((?:\d+|\*)) ([rwm]{1,3})")
 _SET = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
 _SIZE = re.compile(r"(\d{1,15})([kmg]?)b?", re.IGNORECASE)
@@ -93,8 +93,10 @@ def log_limits(log: LogConfig) -> tuple[int, int]:
         if log.options:
             raise InvalidArgument(f"unknown log opt '{next(iter(log.options))}' for none log driver")
         return 0, 1
+    if driver == JOURNAL_LOG:
+        return 0, 1
     if driver not in _LOG_DEFAULTS:
-        raise Unsupported(f"log driver {driver} is not supported yet", hint="use json-file, local or none")
+        raise Unsupported(f"log driver {driver} is not supported yet", hint="use json-file, local, journald or none")
     max_bytes, max_files = _LOG_DEFAULTS[driver]
     for name, value in log.options.items():
         if name == "max-size":

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from agent.container import host, link, place, sharedmemory
+from agent.container import host, journal, link, place, sharedmemory
 from agent.container.bundle import Facts, bundle
 from agent.container.held import Held
 from agent.container.hostfiles import PATHS, replace_host, source_of, write_host_files
 from agent.container.idrange import SIZE
-from agent.container.isolation import SHAREABLE, log_limits
+from agent.container.isolation import JOURNAL_LOG, SHAREABLE, log_limits
 from agent.container.record import Records
 from agent.container.rootview import RootView
 from agent.container.runtimes import Runtimes
@@ -334,6 +334,7 @@ class Launcher:
             ),
             runtime=program,
             log_path=container.log_path,
+            journal=journal.fields(container) if container.spec.log.driver == JOURNAL_LOG else {},
             log_max_bytes=log_max_bytes,
             log_max_files=log_max_files,
             tty=container.spec.tty,

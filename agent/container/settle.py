@@ -16,7 +16,7 @@ import msgspec
 
 from agent.container.capability import known_capability
 from agent.container.health import settled_check
-from agent.container.isolation import NO_LOG, check_isolation
+from agent.container.isolation import JOURNAL_LOG, NO_LOG, check_isolation
 from agent.container.signals import signal_number
 from agent.volume.volumes import check_volume_name
 from shoal.defaults import MIN_MEMORY_BYTES
@@ -84,7 +84,7 @@ def settled(
         networks=networks,
         ports=ports,
         health=settled_check(spec.health, image.health),
-        log_path="" if spec.log.driver == NO_LOG else wanted.log_path,
+        log_path="" if spec.log.driver in (NO_LOG, JOURNAL_LOG) else wanted.log_path,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from agent.runtime.cgroups.group import Group
+from agent.runtime.journal import Journal
 from agent.runtime.logfile import LogFile
 from agent.runtime.record import EXITED, RUNNING, STARTING, Record, Records
 from agent.runtime.stdio import Stdio
@@ -49,7 +50,9 @@ class Container:
         return bool(self.deleting) or self.phase in (STARTING, RUNNING)
 
     def log(self, records: Records) -> LogFile | None:
-        """Its log file, if it has one."""
+        """Its log, if it has one."""
+        if self.record is not None and self.record.journal:
+            return Journal(self.record.journal, partials=records.path(self.id, "partial"))
         if self.record is None or not self.record.log_path:
             return None
         return LogFile(

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Record:
     inode: int = 0  # of its pidfd
     started_at_ns: int = 0
     exit: ExitRecord | None = None
+    journal: dict[str, str] = field(default_factory=dict)
 
     @property
     def alone(self) -> bool:

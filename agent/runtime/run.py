@@ -31,6 +31,7 @@ class Start(msgspec.Struct, frozen=True):
     log_path: str = ""
     log_max_bytes: int = 0  # 0: no rotation
     log_max_files: int = 1
+    journal: dict[str, str] = {}  # not empty: the log goes to the host's journal, each entry with these fields
     tty: bool = False
     stdin: bool = False
     rows: int = 0

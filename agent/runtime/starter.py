@@ -85,6 +85,7 @@ class Starter:
             log_max_files=request["log_max_files"],
             terminal=request["tty"],
             runtime=request["runtime"],
+            journal=request["journal"],
         )
         group: Group | None = None
         try:

@@ -227,7 +227,7 @@ class ContainerFlags(ProcessFlags, IsolationFlags, TuningFlags, OnceFlags, Stora
     ] = []
     cgroup_parent: Annotated[str, flag("--cgroup-parent", help="Optional parent cgroup for the container")] = ""
     log_driver: Annotated[
-        str, flag("--log-driver", help='Logging driver for the container ("json-file", "local", "none")')
+        str, flag("--log-driver", help='Logging driver for the container ("json-file", "local", "journald", "none")')
     ] = ""
     log_opt: Annotated[list[str], flag("--log-opt", metavar="list", help="Log driver options")] = []
     restart: Annotated[

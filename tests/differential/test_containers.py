@@ -131,6 +131,25 @@ CASES = {
         engine run --rm --log-driver local --log-opt max-size=1m --log-opt max-file=2 busybox echo hi
         engine run --rm --log-opt foo=bar busybox
     """,
+    "journald": """
+        engine run --rm --log-driver journald busybox true
+        mkdir -p /run/systemd/journal; (setsid /lib/systemd/systemd-journald >/dev/null 2>&1 &)
+        until [ -S /run/systemd/journal/socket ]; do sleep 0.1; done
+        engine run --name web --log-driver journald --log-opt tag=x/{{.Name}} --log-opt labels=a --label a=b busybox \\
+            sh -c 'echo one; sleep 0.1; echo two >&2; sleep 0.1; printf part'
+        engine logs web
+        echo
+        engine logs --tail 1 web
+        echo
+        engine run -d --name slow --log-driver journald busybox sh -c 'for i in 1 2 3; do echo $i; sleep 0.3; done'
+        engine logs -f --since 1h slow
+        engine run --rm --log-driver journald --log-opt max-size=1m busybox true
+        engine inspect -f '{{.HostConfig.LogConfig.Type}}' web
+        for field in MESSAGE PRIORITY CONTAINER_TAG IMAGE_NAME A SYSLOG_IDENTIFIER CONTAINER_PARTIAL_MESSAGE; do
+            journalctl -q -o cat --output-fields=$field CONTAINER_NAME=web
+        done
+        kill $(pidof systemd-journald); rm -r /run/systemd /run/log/journal
+    """,
     "attach": """
         engine run -d --name web busybox sh -c 'sleep 0.7; echo late; exit 4'
         engine attach --no-stdin --detach-keys ctrl-x web
