@@ -22,7 +22,7 @@ _SERVICE_UPDATE = """
     --generic-resource-rm --secret-add --secret-rm
 """
 _BUILD = """
-    --allow --annotation --attest --builder --cache-from --cache-to --call --cgroup-parent --check --compress
+    --allow --annotation --attest --builder --call --cgroup-parent --check --compress
     --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --disable-content-trust --force-rm --isolation
     -m --memory --memory-swap --metadata-file --no-cache-filter --provenance --rm --sbom --security-opt --squash
 """

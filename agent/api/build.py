@@ -14,8 +14,9 @@ import grpc.aio
 import msgspec
 
 from agent.api.counterpart import Counterpart
-from agent.build import report
+from agent.build import carried, report
 from agent.build.builder import Builder
+from agent.build.carried import Carried, Carrier
 from agent.build.context import Contexts
 from agent.build.flags import Network
 from agent.build.job import Job, Output
@@ -65,6 +66,8 @@ class BuildService(BuildServiceServicer):
             job = _job(opening, Tree(entries), client)
             if opening.output:
                 job = msgspec.structs.replace(job, output=Output(opening.output), take=events.files)
+            if opening.cache_mode:
+                job = msgspec.structs.replace(job, carrier=_carrier(opening, events))
             building = asyncio.ensure_future(self._builder.build(job, events.tell))
             building.add_done_callback(lambda _: events.end())
             try:
@@ -95,6 +98,13 @@ class _Events:
 
     async def files(self, chunk: bytes) -> None:
         await self.put(wire.BuildImageResponse(tar=chunk))
+
+    async def cache_list(self, data: bytes) -> None:
+        await self.put(wire.BuildImageResponse(cache_list=data))
+
+    async def cache_blob(self, digest: str, data: bytes) -> None:
+        part = wire.ContextFile(digest=bytes.fromhex(digest.partition(":")[2]), data=data, last=not data)
+        await self.put(wire.BuildImageResponse(cache_blob=part))
 
     async def put(self, response: wire.BuildImageResponse) -> None:
         await self._room.acquire()
@@ -214,7 +224,15 @@ def _job(opening: wire.BuildOpen, tree: Tree, client: Counterpart) -> Job:
         debug=opening.debug,
         login=client.login,
         ssh={each: partial(client.ssh, each) for each in opening.ssh},
+        carried=Carried(carried.read(opening.caches), client),
     )
+
+
+def _carrier(opening: wire.BuildOpen, events: _Events) -> Carrier:
+    if opening.cache_mode not in ("min", "max"):
+        raise InvalidArgument(f"invalid mode of a cache {opening.cache_mode!r}", hint="use min or max")
+    held = frozenset(f"sha256:{each.hex()}" for each in opening.cache_held)
+    return Carrier(opening.cache_mode == "max", held, events.cache_list, events.cache_blob)
 
 
 def _tag(text: str) -> references.Reference:

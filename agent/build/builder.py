@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from agent.build import parser, platform, transfer
-from agent.build.cache import Cache
+from agent.build import carried, parser, platform, transfer
+from agent.build.cache import Cache, Entry
+from agent.build.carried import Carrier
 from agent.build.context import Contexts
 from agent.build.graph import Graph, graph
 from agent.build.job import Bring, Job, Output, Solved, Tools, nowhere
@@ -172,9 +174,26 @@ class Builder:
         found = graph(
             dockerfile, target=job.target, given=job.arguments, predefined=platform.arguments(platforms.host(), job)
         )
-        solved = await self._solver(job, dockerfile, found, reporter).solve()
+        solver = self._solver(job, dockerfile, found, reporter)
+        solved = await solver.solve()
         await self._warn(job, dockerfile, reporter)
+        if job.carrier is not None:
+            async with reporter.step("exporting cache"):
+                await self._carry(job.carrier, solved, solver.came_to)
         return solved
+
+    async def _carry(self, carrier: Carrier, solved: Solved, came_to: Mapping[str, Entry]) -> None:
+        """What steps came to, with the layers that the client does not have."""
+        chosen = {key: each for key, each in came_to.items() if carrier.all or each.layer in solved.layers}
+        await carrier.take_list(carried.write(chosen))
+        sent = set(carrier.held)
+        for each in chosen.values():
+            if each.layer.digest in sent:
+                continue
+            sent.add(each.layer.digest)
+            async for piece in self._tools.images.workbench.blob(each.layer):
+                await carrier.take_blob(each.layer.digest, piece)
+            await carrier.take_blob(each.layer.digest, b"")
 
     def _solver(self, job: Job, dockerfile: Dockerfile, found: Graph, reporter: Reporter) -> Solver:
         return Solver(job, dockerfile, found, self._tools, reporter)

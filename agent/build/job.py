@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from agent.build.cache import Cache
+from agent.build.carried import Carried, Carrier
 from agent.build.context import Contexts
 from agent.build.forward import OpenLine
 from agent.build.run import Runner, Setting
@@ -47,7 +48,8 @@ async def away(_piece: bytes) -> None:
 class Job(msgspec.Struct, frozen=True):
     """`epoch`: SOURCE_DATE_EPOCH, the second that nothing in the image is younger than. `login` gives
     the credentials for an image; `debug`: a command that fails leaves an image; `ssh`: the
-    SSH agents that commands may ask, by id; `take` gets what `output` says piece by piece."""
+    SSH agents that commands may ask, by id; `take` gets what `output` says piece by piece; `carried` is what
+    the client knows of earlier builds, `carrier` where it keeps this one."""
 
     dockerfile: str
     name: str
@@ -67,6 +69,8 @@ class Job(msgspec.Struct, frozen=True):
     take: Callable[[bytes], Awaitable[None]] = away
     login: Login = nobody
     ssh: dict[str, OpenLine] = {}
+    carried: Carried = Carried()
+    carrier: Carrier | None = None
 
 
 # Has an image that another node of the cluster holds come here, and says what it is called here. Raises NotFound.

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
 import msgspec
 
 from agent.build import parser, state
+from agent.build.cache import Entry
 from agent.build.graph import SCRATCH, Graph, Stage
 from agent.build.job import Job, Solved, Tools
 from agent.build.parser import Dockerfile, DockerfileError, Instruction, located
@@ -50,6 +52,11 @@ class Solver:
         self._stages: dict[int, asyncio.Task[Solved]] = {}
         self._images: dict[str, asyncio.Task[Solved | ShoalError]] = {}
         self._group = asyncio.TaskGroup()
+
+    @property
+    def came_to(self) -> Mapping[str, Entry]:
+        """What the steps came to so far, by key."""
+        return self._steps.came_to
 
     async def solve(self) -> Solved:
         """What the target came to. Raises StepFailed and DockerfileError; then all else is ended."""

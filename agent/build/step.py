@@ -7,8 +7,9 @@ mounted for it `mounting`'s.
 from __future__ import annotations
 
 import asyncio
+import logging
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -33,7 +34,9 @@ from agent.image import change, words
 from agent.image.catalog import Layer
 from agent.image.layer import Place
 from shoal import digest as digests
-from shoal.errors import InvalidArgument, ShoalError
+from shoal.errors import InvalidArgument, NotFound, ShoalError
+
+log = logging.getLogger(__name__)
 
 # (layer, when it was made, the line of the image's history)
 Made = tuple[Layer, int, str]
@@ -66,6 +69,8 @@ class Steps:
         self._job = job
         self._tools = tools
         self._layers_of = layers_of
+        # What this build came to, by key.
+        self.came_to: dict[str, Entry] = {}
         self._mounting = Mounting(job, tools, layers_of)
         self._adder = Adder(tools)
 
@@ -225,11 +230,14 @@ class Steps:
         cache, fresh, clock = self._tools.cache, self._tools.images.fresh, self._tools.clock
         key = cachekey.key_of("at", (key,), self._job.epoch)
         async with cache.alone(key):
-            known = None if self._job.no_cache else cache.get(key, now_ns=clock.now_ns())
+            below = stepping.solved.below
+            known = None
+            if not self._job.no_cache:
+                known = cache.get(key, now_ns=clock.now_ns()) or await self._came(key, below)
             if known is not None:
                 stepping.handle.cached = True
+                self.came_to[key] = known
                 return known.layer, known.made_at_ns, created_by
-            below = stepping.solved.below
             async with fresh.placing(below) as place:
                 try:
                     await work(place)
@@ -239,8 +247,25 @@ class Steps:
                     raise
                 layer = await fresh.keep(place, below, epoch=self._job.epoch)
             now_ns = clock.now_ns()
-            cache.put(key, Entry(layer, stepping.found.original[:200], now_ns, now_ns))
+            entry = self.came_to[key] = Entry(layer, stepping.found.original[:200], now_ns, now_ns)
+            cache.put(key, entry)
             return layer, now_ns, created_by
+
+    async def _came(self, key: str, below: Sequence[str]) -> Entry | None:
+        """What another host's build came to, its layer brought here; None where that is not known, or not to be had:
+        then the step is done."""
+        carried, tools = self._job.carried, self._tools
+        step = carried.steps.get(key)
+        if step is None or carried.source is None:
+            return None
+        try:
+            await tools.images.fresh.receive(step.layer, below, carried.source)
+        except (InvalidArgument, NotFound) as error:
+            log.warning("the cache's layer of %r is of no use: %s", step.title, error)
+            return None
+        entry = Entry(step.layer, step.title, step.made_at_ns, tools.clock.now_ns())
+        tools.cache.put(key, entry)
+        return entry
 
 
 def _argv(found: Instruction, shell: tuple[str, ...]) -> tuple[tuple[str, ...], str]:

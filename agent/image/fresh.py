@@ -16,6 +16,7 @@ import msgspec
 from agent.image import document as documents
 from agent.image import layer
 from agent.image import manifest as manifests
+from agent.image import platform as platforms
 from agent.image.archive import Nothing
 from agent.image.catalog import Layer, Record
 from agent.image.content import Content
@@ -25,8 +26,10 @@ from agent.image.manifest import Descriptor
 from agent.image.platform import Platform
 from agent.image.pull import Puller, Target, at_hand
 from agent.image.snapshot import Snapshots
+from agent.image.source import BlobSource
 from agent.image.threads import Threads
 from shoal import digest as digests
+from shoal.errors import InvalidArgument
 from shoal.model.image import ImageConfig
 
 
@@ -100,6 +103,15 @@ class FreshLayers:
         chain_id = digests.chain_id(below[-1], digest) if below else digest
         self._snapshots.keep(place, chain_id, size_bytes)
         return Layer(digest, chain_id, digest, manifests.OCI_LAYER, blob_bytes, size_bytes)
+
+    async def receive(self, wanted: Layer, below: Sequence[str], source: BlobSource) -> None:
+        """A layer that another host made on top of `below`, from there, checked and unpacked. Raises InvalidArgument
+        for one that does not belong there."""
+        chain = (*below, digests.chain_id(below[-1], wanted.diff_id) if below else wanted.diff_id)
+        if chain[-1] != wanted.chain_id:
+            raise InvalidArgument(f"layer {wanted.digest} belongs on top of others")
+        descriptor = Descriptor(wanted.media_type, wanted.digest, wanted.blob_bytes)
+        await self._puller.layer(descriptor, wanted.diff_id, chain, at_hand(platforms.host(), source))
 
     async def image(self, document: Document, layers: Sequence[Layer]) -> Record:
         """The image of a configuration and its layers, complete on disk and not yet in the catalog."""

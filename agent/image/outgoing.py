@@ -42,7 +42,7 @@ class Outgoing:
         size = self._content.size(digest)
         if not 0 <= offset <= size:
             raise InvalidArgument(f"content {digest} has {size} bytes, there is nothing at {offset}")
-        return size, kind, self._stream(digest, offset)
+        return size, kind, self.content(digest, offset)
 
     async def archive(self, wanted: Sequence[tuple[Asked, Document]]) -> AsyncGenerator[bytes, None]:
         """Of these images with their configurations, always the same bytes for the same ones. Only while
@@ -56,7 +56,7 @@ class Outgoing:
                 yield tarball.file_header(name, len(member)) + member + tarball.padding(len(member))
                 continue
             yield tarball.file_header(name, member.size)
-            async for piece in self._stream(member.digest, 0):
+            async for piece in self.content(member.digest):
                 yield piece
             yield tarball.padding(member.size)
         yield tarball.END
@@ -73,7 +73,8 @@ class Outgoing:
 
         return contents.packed(manifest, data, await self._threads.run(compressions), asked.names)
 
-    async def _stream(self, digest: str, offset: int) -> AsyncGenerator[bytes, None]:
+    async def content(self, digest: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """A blob that is here, whatever it belongs to."""
         blob = await self._threads.run(lambda: self._content.open(digest))
         try:
             blob.seek(offset)

@@ -122,6 +122,11 @@ class Puller:
             raise error_of(group_error) from group_error
         return sizes
 
+    async def layer(self, layer: Descriptor, diff_id: str, chain: tuple[str, ...], wanted: Wanted) -> None:
+        """Fetch one layer and unpack it as the last of `chain`, the others being here."""
+        fresh = await self.downloader.fetch(layer, wanted.sources, lambda _: None)
+        await self._have(layer, diff_id, chain, fresh, wanted)
+
     async def _arrive(self, layer: Descriptor, chain_id: str, wanted: Wanted, slots: asyncio.Semaphore) -> bool:
         """Have the layer's blob; true when it was not here before."""
         if self.downloader.has(layer) and chain_id in self._snapshots:

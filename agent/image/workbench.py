@@ -55,6 +55,10 @@ class Workbench:
         """Whether an image has this layer."""
         return any(layer.chain_id in record.chain_ids for record in self._holdings.catalog.images.values())
 
+    def blob(self, layer: Layer) -> AsyncGenerator[bytes, None]:
+        """A layer that is here, as it goes to others."""
+        return self._outgoing.content(layer.digest)
+
     async def keep(self, layers: Collection[Layer]) -> None:
         """They stay, whether an image has them or not, until `drop`."""
         async with self._holdings.changing:

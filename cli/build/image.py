@@ -6,7 +6,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
 
+from cli.build import cache as caches
 from cli.build import output as outputs
+from cli.build.cache import Caches
 from cli.build.delivery import deliver
 from cli.build.output import Output
 from cli.build.progress import progress
@@ -31,6 +33,12 @@ class BuildFlags(Flags):
         flag("--add-host", metavar="list", parse=process.extra_host, help="Add a custom host-to-IP mapping (host:ip)"),
     ] = []
     build_arg: Annotated[list[str], flag("--build-arg", metavar="list", help="Set build-time variables")] = []
+    cache_from: Annotated[
+        list[str], flag("--cache-from", metavar="list", help='Cache of earlier builds ("type=local,src=path")')
+    ] = []
+    cache_to: Annotated[
+        list[str], flag("--cache-to", metavar="list", help='Where to keep the cache ("type=local,dest=path,mode=max")')
+    ] = []
     debug_shell: Annotated[
         bool, switch("--debug-shell", help="When a RUN fails, open a shell where it failed, with what it wrote")
     ] = False
@@ -86,11 +94,15 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
     lent = agents(flags.ssh, pair.own_environment())
     opening = _opening(flags, target)
     opening.ssh.extend(lent)
+    kept = Caches(caches.sources(flags.cache_from), caches.target(flags.cache_to))
+    opening.caches.extend(kept.lists())
+    opening.cache_mode = kept.mode
+    opening.cache_held.extend(kept.held())
     held = source(path, flags.file)
     found = await asyncio.to_thread(held.__enter__)
     try:
         _describe(opening, found)
-        conversation = Conversation(client.calls, found.context, shown, lent)
+        conversation = Conversation(client.calls, found.context, shown, lent, kept)
         try:
             async with aclosing(conversation.follow(opening)) as pieces:
                 await deliver(pieces, target)
@@ -105,6 +117,7 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
             raise
     finally:
         await asyncio.to_thread(held.__exit__, None, None, None)
+    kept.finish()
     shown.end(failed=False)
     if flags.iidfile and conversation.image_id:
         await asyncio.to_thread(Path(flags.iidfile).write_text, conversation.image_id, encoding="ascii")

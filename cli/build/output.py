@@ -35,7 +35,7 @@ def output(texts: Iterable[str]) -> Output:
     text = wanted[0]
     if "=" not in text:
         return Output("tar", "-") if text == "-" else Output("local", text)
-    fields = _fields(text, ("type", "dest", "push"), "output")
+    fields = fields_of(text, ("type", "dest", "push"), "output")
     kind, target = fields.get("type", ""), fields.get("dest", "")
     pushed = fields.get("push", "false") == "true"
     if pushed and kind != "image":
@@ -55,7 +55,7 @@ def secrets(texts: Iterable[str], own: Mapping[str, str]) -> dict[str, bytes]:
     """`id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; with the id alone the variable of that name, else that file."""
     found = {}
     for text in texts:
-        fields = _fields(text, ("id", "src", "source", "env", "type"), "secret")
+        fields = fields_of(text, ("id", "src", "source", "env", "type"), "secret")
         name = fields.get("id", "")
         path, variable = fields.get("src") or fields.get("source") or "", fields.get("env", "")
         if not name:
@@ -101,11 +101,12 @@ def epoch(given: Mapping[str, str], own: Mapping[str, str]) -> int | None:
     return int(text)
 
 
-def _fields(text: str, known: tuple[str, ...], what: str) -> dict[str, str]:
-    fields = {}
+def fields_of(text: str, known: tuple[str, ...], what: str) -> dict[str, str]:
+    """`name=value,…` with names that are known. Raises InvalidArgument."""
+    found = {}
     for field in next(csv.reader([text]), []):
         name, equals, value = field.partition("=")
         if not equals or name.lower() not in known:
             raise InvalidArgument(f"invalid field {field!r} of --{what}", hint=f"there are {', '.join(known)}")
-        fields[name.lower()] = value
-    return fields
+        found[name.lower()] = value
+    return found

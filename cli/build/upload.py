@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from cli import credentials
+from cli.build.cache import Caches
 from cli.build.context import Context
 from cli.build.progress import Progress
 from cli.build.ssh import Lender
 from cli.calls import Calls
-from shoal.errors import ShoalError, Unavailable
+from shoal.errors import NotFound, ShoalError, Unavailable
 from shoal.v1 import build_pb2
 
 _ENTRIES = 5_000
@@ -21,11 +22,14 @@ _CHUNK = 1 << 20
 class Conversation:
     """One build. `excerpt` is what the agent shows of a Dockerfile that failed, `debug_image` has what was written."""
 
-    def __init__(self, calls: Calls, context: Context, shown: Progress, agents: Mapping[str, str]) -> None:
+    def __init__(
+        self, calls: Calls, context: Context, shown: Progress, agents: Mapping[str, str], caches: Caches
+    ) -> None:
         self._calls = calls
         self._context = context
         self._shown = shown
         self._agents = agents
+        self._caches = caches
         self._writing = asyncio.Lock()
         self.excerpt = ""
         self.done = False
@@ -70,6 +74,13 @@ class Conversation:
                 await lender.open(response.ssh_open.number, response.ssh_open.id)
             case "ssh":
                 await lender.take(response.ssh.number, response.ssh.data)
+            case "blob_wanted":
+                await self._give(call, response.blob_wanted)
+            case "cache_list":
+                self._caches.take_list(response.cache_list)
+            case "cache_blob":
+                part = response.cache_blob
+                await asyncio.to_thread(self._caches.take, part.digest, part.data, last=part.last)
             case "step":
                 self._shown.step(response.step)
             case "output":
@@ -87,6 +98,20 @@ class Conversation:
         """One at a time: several may want to."""
         async with self._writing:
             await call.write(build_pb2.BuildImageRequest(**fields))
+
+    async def _give(self, call: Any, digest: bytes) -> None:
+        """A layer of a cache; one that is gone is empty, and its step is done again."""
+        try:
+            file = await asyncio.to_thread(self._caches.open, digest)
+        except NotFound:
+            await self._write(call, file=build_pb2.ContextFile(digest=digest, last=True))
+            return
+        with file:
+            while True:
+                piece = await asyncio.to_thread(file.read, _CHUNK)
+                await self._write(call, file=build_pb2.ContextFile(digest=digest, data=piece, last=not piece))
+                if not piece:
+                    return
 
     async def _send(self, call: Any, digests: Any) -> None:
         """The files that the agent lacks, in its order."""

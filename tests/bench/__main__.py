@@ -26,12 +26,13 @@ from tests.bench import (
     bench_runtime,
     bench_scheduler,
     bench_store,
+    bench_unpack,
 )
 from tests.bench.row import Row
 
 GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
     "engine": (bench_runtime.rows, bench_containers.rows, bench_herd.rows),
-    "images": (bench_images.rows, bench_pull.rows),
+    "images": (bench_images.rows, bench_pull.rows, bench_unpack.rows),
     "machine": (bench_machine.rows,),
     "manager": (
         bench_scheduler.rows,

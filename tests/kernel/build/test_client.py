@@ -224,3 +224,38 @@ async def test_an_image_goes_into_an_archive_and_nowhere_else(shell: Shell, tmp_
     assert (await shell("run", "--rm", "app:1", "cat", "/x")).text == "x"
     nothing = await shell("build", "-o", "type=cacheonly", "-t", "none:1", str(folder))
     assert (nothing.code, (await shell("images", "-q", "none")).text) == (0, "")
+
+
+async def test_a_cache_goes_to_a_host_that_knows_nothing(shell: Shell, tmp_path: Path) -> None:
+    """Steps are found by their keys, and their layers fetched; what is damaged or gone is done again."""
+    folder = write(
+        tmp_path / "app",
+        Dockerfile="FROM busybox AS made\nRUN echo made > /made\nFROM busybox\n"
+        "COPY --from=made /made /\nRUN cat /made > /again\n",
+    )
+    kept = tmp_path / "cache"
+    first = await shell("build", "--cache-to", f"type=local,dest={kept},mode=max", "-t", "app:1", str(folder))
+    assert first.code == 0, first.err
+    image_id = (await shell("images", "-q", "--no-trunc", "app")).text
+
+    async def again(*args: str) -> str:
+        await shell("rmi", "app:1")
+        await shell("builder", "prune", "-f")
+        built = await shell("build", *args, "-t", "app:1", str(folder))
+        assert built.code == 0, built.err
+        return built.err
+
+    assert (await again("--cache-from", f"type=local,src={kept}")).count("CACHED") == 3 + 1  # the base too
+    assert (await shell("images", "-q", "--no-trunc", "app")).text == image_id
+    assert (await shell("run", "--rm", "app:1", "cat", "/again")).text == "made\n"
+    assert (await again("--cache-from", f"type=local,src={tmp_path}/none")).count("CACHED") == 1
+    blobs = sorted((kept / "blobs/sha256").iterdir())
+    blobs[0].write_bytes(blobs[0].read_bytes().replace(b"made", b"evil"))
+    for each in blobs[1:]:
+        each.unlink()
+    told = await again("--cache-from", f"type=local,src={kept}", "--cache-to", f"type=local,dest={kept}")
+    assert told.count("CACHED") == 1
+    assert (await shell("run", "--rm", "app:1", "cat", "/again")).text == "made\n"
+    least = tmp_path / "least"
+    await again("--cache-to", f"type=local,dest={least}")
+    assert len(list((least / "blobs/sha256").iterdir())) == 2
