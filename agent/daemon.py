@@ -38,13 +38,13 @@ from agent.database import Database
 from agent.describe import boot_of_host
 from agent.image.images import Images
 from agent.image.peer import Peer
+from agent.located import Source
 from agent.member import Rooms
 from agent.membership import Membership
 from agent.network.networks import Networks
 from agent.registry import rules
 from agent.registry.rules import CERTIFICATES, Rules
 from agent.runtime.runtime import Runtime
-from agent.session import Source
 from agent.trust import Doorkeeper
 from agent.volume.volumes import Volumes
 from shoal import process

@@ -19,10 +19,11 @@ import msgspec
 from agent.certificate import Credentials, Renewal
 from agent.database import Database
 from agent.describe import describe
+from agent.located import Located, Source
 from agent.mesh import Mesh, NetworkRoom
 from agent.obtain import ImageStore, Obtain
 from agent.reporter import Reporter
-from agent.session import Link, Session, Source
+from agent.session import Link, Session
 from agent.taskrun import ContainerRoom, Host
 from agent.trust import Doorkeeper
 from agent.voice import ImageRoom
@@ -159,9 +160,13 @@ class Member:
         await self._mesh.settled()
         self._over.set()
 
-    async def _locate(self, reference: str, digest: str) -> list[Source]:
+    async def _locate(
+        self, reference: str, manifest_digest: str, service_id: str = "", *, failed: bool = False
+    ) -> Located:
         own = self.credentials.current().node_id
-        return [source for source in await self._session.locate(reference, digest) if source.node_id != own]
+        found = await self._session.locate(reference, manifest_digest, service_id, failed=failed)
+        others = tuple(source for source in found.sources if source.node_id != own)
+        return msgspec.structs.replace(found, sources=others)
 
     def _dial(self, sources: Sequence[Source]) -> AbstractAsyncContextManager[Sequence[Any]]:
         return self._rooms.dial(sources, self.credentials)

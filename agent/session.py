@@ -19,6 +19,8 @@ import grpc.aio
 import msgspec
 
 from agent.certificate import Credentials
+from agent.located import Located, Source
+from agent.registry.auth import Credentials as RegistryCredentials
 from agent.reporter import Reporter
 from agent.roster import Roster
 from agent.stream import Stream
@@ -64,14 +66,6 @@ class Trusting(Protocol):
     """Who heeds whom a manager says to let in (`agent.trust.Doorkeeper`)."""
 
     async def learn(self, trust: Trust) -> None: ...
-
-
-class Source(msgspec.Struct, frozen=True):
-    """A node that holds an image. `address` is "HOST:PORT" of its agent."""
-
-    node_id: str
-    address: str
-    manifest_digest: str
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -168,15 +162,28 @@ class Session:
             async with asyncio.timeout(GOODBYE_S):
                 await self._left.wait()
 
-    async def locate(self, reference: str, manifest_digest: str) -> list[Source]:
-        """The nodes that hold an image. Raises Unavailable where no manager is connected."""
+    async def locate(
+        self, reference: str, manifest_digest: str, service_id: str = "", *, failed: bool = False
+    ) -> Located:
+        """The nodes that hold an image. With `service_id` this node may be sent to the registry, and counts as on the
+        way as long as it asks again, until it has the image or `failed`. Raises Unavailable where no manager is
+        connected."""
         if self._channel is None:
             raise Unavailable("no manager is connected to ask which nodes hold the image")
         stub = dispatcher_pb2_grpc.DispatcherServiceStub(self._channel)
-        request = wire.LocateImageRequest(reference=reference, manifest_digest=manifest_digest)
+        request = wire.LocateImageRequest(
+            reference=reference, manifest_digest=manifest_digest, service_id=service_id, failed=failed
+        )
         with translated():
             answer = await stub.LocateImage(request, timeout=ASK_S)
-        return [Source(each.node_id, each.address, each.manifest_digest) for each in answer.sources]
+        said = answer.credentials
+        return Located(
+            tuple(Source(each.node_id, each.address, each.manifest_digest) for each in answer.sources),
+            answer.bring,
+            answer.coming,
+            RegistryCredentials(said.username, said.password) if said.username else None,
+            answer.doubt,
+        )
 
     async def withdrawn(self, task_id: str) -> None:
         """Wait until no host leads anybody to a task of this one that is to end; some seconds at most, and not at all

@@ -11,7 +11,7 @@ from cli import dockerconfig
 from shoal.errors import InvalidArgument, ShoalError
 
 if TYPE_CHECKING:
-    from shoal.v1 import engine_pb2
+    from shoal.v1 import types_pb2
 
 DOCKER_IO = "docker.io"
 _HUB = "https://index.docker.io/v1/"
@@ -26,11 +26,11 @@ class Credentials(NamedTuple):
     def __repr__(self) -> str:
         return f"Credentials(username={self.username!r}, password=***)"
 
-    def message(self) -> engine_pb2.RegistryCredentials:
+    def message(self) -> types_pb2.RegistryCredentials:
         """For a request."""
-        from shoal.v1 import engine_pb2  # the parser of a command line that needs none does not pay for it
+        from shoal.v1 import types_pb2  # the parser of a command line that needs none does not pay for it
 
-        return engine_pb2.RegistryCredentials(username=self.username, password=self.password)
+        return types_pb2.RegistryCredentials(username=self.username, password=self.password)
 
 
 def registry_of(reference: str) -> str:

@@ -12,9 +12,9 @@ _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
 _SERVICE = """
     --config --credential-spec --dns-option --dns-search --generic-resource
     --isolation --log-driver --log-opt
-    --max-concurrent --no-resolve-image --oom-score-adj --rollback-delay --rollback-failure-action
+    --max-concurrent --oom-score-adj --rollback-delay --rollback-failure-action
     --rollback-max-failure-ratio --rollback-monitor --rollback-order --rollback-parallelism --secret
-    --update-failure-action --update-max-failure-ratio --update-monitor --with-registry-auth --memory-swap
+    --update-failure-action --update-max-failure-ratio --update-monitor --memory-swap
     --memory-swappiness
 """
 _SERVICE_UPDATE = """
@@ -66,8 +66,6 @@ _INSTEAD = {
     "--kernel-memory": "kernels do not limit it any more; -m counts the kernel's memory too",
     "--ip6": "networks are IPv4 only",
     "--link-local-ip": "networks are IPv4 only, without link-local addresses",
-    "--with-registry-auth": "nodes get images from each other, so it is not needed for an image that one of them has",
-    "--no-resolve-image": "the digest is the cluster's own, no registry is asked for it",
 }
 
 

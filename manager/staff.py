@@ -4,6 +4,7 @@ backups, the doctor, and what it looks after on its own disk. `daemon` has it wo
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -22,10 +23,13 @@ from manager.audit.ledger import Ledger
 from manager.audit.retention import keep_short
 from manager.backups import Backups
 from manager.ca.lock import Lock, keep_following
+from manager.ca.login import opened
 from manager.ca.rpc import CertificateServicer, JoinServicer
 from manager.control.tenure import Tenure
+from manager.dispatcher.errand import Errands
 from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Inventory
+from manager.dispatcher.location import Location
 from manager.dispatcher.rpc import DispatcherService
 from manager.dispatcher.summoner import Summoner
 from manager.doctor.examine import Doctor
@@ -50,6 +54,7 @@ class Staff:
         self._recorder = Recorder(self._ledger, self._denials, seat.mirror, seat.node_id)
         self._inventory = Inventory()
         self._holders = Holders(self._inventory, seat.mirror, channels, own_id=seat.node_id)
+        self._errands = Errands(seat.clock)
         self._relay = Relay(seat.mirror, seat.node_id, channels)
         self._gate = Permission(seat.mirror, seat.clock).gate()
         self._dispatcher = DispatcherService(
@@ -57,7 +62,7 @@ class Staff:
             mirror=seat.mirror,
             clock=seat.clock,
             inventory=self._inventory,
-            holders=self._holders,
+            location=Location(seat.mirror, self._holders, self._errands, open_login=partial(opened, seat.seal)),
             channels=channels,
             own_id=seat.node_id,
             tenure=tenure,
@@ -114,7 +119,7 @@ class Staff:
             dispatcher=self._dispatcher,
             renewal=renewal,
             join=join,
-            peer=PeerService(self._inventory, self._dispatcher.withdrawals, enlisting),
+            peer=PeerService(self._inventory, self._errands, self._dispatcher.withdrawals, enlisting),
             engine=relayed,
         )
 

@@ -4,18 +4,21 @@ import sys
 from collections.abc import Callable
 from typing import Annotated
 
+from cli import credentials
 from cli.client import Client
 from cli.command import Arguments, argument, command
 from cli.container.lifecycle import complain, each_in_turn
-from cli.service.flags import CreateFlags, UpdateFlags, WaitFlags
+from cli.service.flags import CreateFlags, RegistryFlags, UpdateFlags, WaitFlags
 from cli.service.progress import converge
 from cli.service.spec import created, updated
 from shoal.errors import Conflict, InvalidArgument, ShoalError
-from shoal.v1 import control_pb2
+from shoal.v1 import control_pb2, engine_pb2
 from shoal.v1.types_pb2 import SERVICE_MODE_REPLICATED, Service, ServiceSpec
 
 # Somebody else may change the same service between our look and our write.
 _TRIES = 5
+# A registry that takes longer to say a digest is not waited for.
+RESOLVE_S = 10.0
 
 
 @command(
@@ -30,12 +33,17 @@ _TRIES = 5
 async def create(
     client: Client,
     flags: CreateFlags,
+    registry: RegistryFlags,
     manners: WaitFlags,
     image: Annotated[str, argument()],
     args: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> int:
     """Create a new service"""
-    answer = await client.control.CreateService(control_pb2.CreateServiceRequest(spec=created(flags, image, args)))
+    request = control_pb2.CreateServiceRequest(spec=created(flags, image, args))
+    request.image_digest = await _digest(client, image, registry)
+    if registry.with_registry_auth:
+        request.credentials.CopyFrom(credentials.find(image).message())
+    answer = await client.control.CreateService(request)
     _warn(answer.warnings)
     print(answer.service.meta.id, flush=True)
     return 0 if manners.detach else await converge(client, answer.service, quiet=manners.quiet)
@@ -45,12 +53,18 @@ async def create(
     "[OPTIONS] SERVICE",
     examples=["shoal service update --image web:2 web", "shoal service update --env-add LEVEL=debug --force web"],
 )
-async def update(client: Client, flags: UpdateFlags, manners: WaitFlags, service: Annotated[str, argument()]) -> int:
+async def update(
+    client: Client,
+    flags: UpdateFlags,
+    registry: RegistryFlags,
+    manners: WaitFlags,
+    service: Annotated[str, argument()],
+) -> int:
     """Update a service"""
     if flags.rollback:
         made = await _change(client, service, _previous)
     else:
-        made = await _change(client, service, lambda found: updated(found.spec, flags))
+        made = await _change(client, service, lambda found: updated(found.spec, flags), registry, image=flags.image)
     print(service, flush=True)
     return 0 if manners.detach else await converge(client, made, quiet=manners.quiet)
 
@@ -91,13 +105,24 @@ async def remove(client: Client, services: Arguments) -> int:
     return await each_in_turn(services, one)
 
 
-async def _change(client: Client, name: str, change: Callable[[Service], ServiceSpec]) -> Service:
-    """Look, change and write; anew when somebody else wrote in between."""
+async def _change(
+    client: Client,
+    name: str,
+    change: Callable[[Service], ServiceSpec],
+    registry: RegistryFlags | None = None,
+    *,
+    image: str | None = None,
+) -> Service:
+    """Look, change and write; anew when somebody else wrote in between. `image`: the one that the user named."""
+    digest = await _digest(client, image, registry) if image and registry is not None else ""
     for left in reversed(range(_TRIES)):
         found = (await client.control.GetService(control_pb2.GetServiceRequest(service=name))).service.service
         request = control_pb2.UpdateServiceRequest(
             service=found.meta.id, version=found.meta.version, spec=change(found)
         )
+        request.image_digest = digest
+        if registry is not None and registry.with_registry_auth:
+            request.credentials.CopyFrom(credentials.find(request.spec.task.container.image).message())
         try:
             answer = await client.control.UpdateService(request)
         except Conflict as error:
@@ -107,6 +132,28 @@ async def _change(client: Client, name: str, change: Callable[[Service], Service
         _warn(answer.warnings)
         return answer.service
     raise AssertionError("the loop returns or raises")
+
+
+async def _digest(client: Client, image: str, flags: RegistryFlags) -> str:
+    """What the image's registry says that the tag stands for. Empty where it is not asked: of an image that names no
+    registry and is here; and where it does not answer, which is no reason not to create the service."""
+    if flags.no_resolve_image or "@" in image:
+        return ""
+    if credentials.registry_of(image) == credentials.DOCKER_IO and await _is_here(client, image):
+        return ""
+    request = engine_pb2.ResolveImageRequest(reference=image, credentials=credentials.find(image).message())
+    try:
+        return (await client.images.ResolveImage(request, timeout=RESOLVE_S)).digest
+    except ShoalError:  # what is wrong with the name itself, the manager says
+        return ""
+
+
+async def _is_here(client: Client, image: str) -> bool:
+    try:
+        await client.images.GetImage(engine_pb2.GetImageRequest(reference=image))
+    except ShoalError:
+        return False
+    return True
 
 
 def _previous(found: Service) -> ServiceSpec:

@@ -295,6 +295,18 @@ class UpdateFlags(OneFlags):
     ulimit_rm: Annotated[list[str], flag("--ulimit-rm", metavar="list", help="Remove a ulimit option")] = []
 
 
+class RegistryFlags(Flags):
+    """What the image's registry is asked, and who hears of the credentials for it."""
+
+    with_registry_auth: Annotated[
+        bool, switch("--with-registry-auth", help="Send registry authentication details to swarm agents")
+    ] = False
+    no_resolve_image: Annotated[
+        bool,
+        switch("--no-resolve-image", help="Do not query the registry to resolve image digest and supported platforms"),
+    ] = False
+
+
 class WaitFlags(Flags):
     """Whether the command stays until the service is as it should be."""
 

@@ -25,7 +25,7 @@ from shoal.tls import Peer, UserPeer
 
 ALLOWED, DENIED = "allowed", "denied"
 # What goes with another change, and is nobody's object.
-_BESIDE = frozenset({"revocation"})
+_BESIDE = frozenset({"revocation", "login"})
 # How requests to engines name what they are about; the first that is there counts.
 _NAMING = ("container", "image", "reference", "network", "volume", "name", "source")
 _MAX_OBJECT = 200
@@ -62,7 +62,7 @@ def object_of(txn: Txn, view: View) -> str:
         for put in txn.puts
         if (at := split(put.key)) is not None and at[0] not in _BESIDE
     ]
-    gone = (view.get(*at) for key in txn.deletes if (at := split(key)) is not None)
+    gone = (view.get(*at) for key in txn.deletes if (at := split(key)) is not None and at[0] not in _BESIDE)
     found += [_named(old) for old in gone if old is not None]
     return ", ".join(found)
 

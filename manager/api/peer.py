@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from manager.api.enlisting import Enlisting
+from manager.dispatcher.errand import Errands, image_of
 from manager.dispatcher.inventory import Inventory
 from manager.dispatcher.withdrawal import Withdrawals
 from shoal.errors import PermissionDenied
@@ -19,15 +20,17 @@ if TYPE_CHECKING:
 
 
 class PeerService(ManagerServiceServicer):
-    def __init__(self, inventory: Inventory, withdrawals: Withdrawals, enlisting: Enlisting) -> None:
+    def __init__(self, inventory: Inventory, errands: Errands, withdrawals: Withdrawals, enlisting: Enlisting) -> None:
         self._inventory = inventory
+        self._errands = errands
         self._withdrawals = withdrawals
         self._enlisting = enlisting
 
     async def FindImage(self, request: wire.FindImageRequest, _context: Context) -> wire.FindImageResponse:
         found = self._inventory.locate(request.reference, request.manifest_digest)
         holders = [wire.ImageHolder(node_id=node_id, manifest_digest=digest) for node_id, digest in found]
-        return wire.FindImageResponse(holders=holders, nodes=len(self._inventory))
+        coming = self._errands.under_way(image_of(request.reference, request.manifest_digest))
+        return wire.FindImageResponse(holders=holders, nodes=len(self._inventory), coming=coming)
 
     async def AwaitHere(self, request: wire.AwaitHereRequest, _context: Context) -> wire.AwaitHereResponse:
         return wire.AwaitHereResponse(withdrawn=await self._withdrawals.here(request.task_id))

@@ -25,6 +25,7 @@ from shoal.access import current
 from shoal.clock import Clock
 from shoal.errors import Compacted, Conflict, InvalidArgument
 from shoal.model.cluster import Cluster
+from shoal.model.login import Login
 from shoal.model.network import Network
 from shoal.model.node import Node
 from shoal.model.service import Service
@@ -117,8 +118,18 @@ def creating(value: Service | Network) -> Txn:
 
 
 def removing(value: Service | Network, rests_on: Iterable[Guard] = ()) -> Txn:
-    """The record gone and its name free again."""
-    return Txn((Guard(key_for(value), value.meta.version), *rests_on), (), (key_for(value), _claim_of(value)))
+    """The record gone, its name free again, and what hangs on it gone as well."""
+    gone = [key_for(value), _claim_of(value)]
+    if isinstance(value, Service):
+        gone.append(key_for(Login(value.meta)))
+    return Txn((Guard(key_for(value), value.meta.version), *rests_on), (), tuple(gone))
+
+
+def with_login(txn: Txn, login: Login | None) -> Txn:
+    """The same, and a service's credentials replaced where there are new ones."""
+    if login is None:
+        return txn
+    return msgspec.structs.replace(txn, puts=(*txn.puts, Put(key_for(login), encode(login))))
 
 
 def writing(value: Cluster | Node | Service | Token | User, rests_on: Iterable[Guard] = ()) -> Txn:

@@ -12,24 +12,27 @@ import msgspec
 from manager.api.check import check
 from manager.api.find import begins, contains, is_any, labelled, passes, service_of
 from manager.api.permission import require
-from manager.api.room import Room, creating, pairs, removing, writing
+from manager.api.room import Room, creating, pairs, removing, with_login, writing
+from manager.ca.login import sealed
 from manager.control.action import touched
 from manager.dispatcher.assignment import redeploys
 from manager.store import base
 from manager.store.base import Txn
 from manager.store.mirror import MirrorEvent
 from shoal import defaults
+from shoal import digest as digests
 from shoal.broadcast import Lagged, Subscription
 from shoal.codec import from_wire, to_wire
 from shoal.errors import Conflict
 from shoal.ids import new_id
 from shoal.model.base import Meta
 from shoal.model.container import MountType
+from shoal.model.login import Login
 from shoal.model.service import Service, ServiceMode, ServiceSpec
 from shoal.model.task import Task, TaskState
 from shoal.model.user import UserRole
 from shoal.names import random_name
-from shoal.reference import parse
+from shoal.reference import DEFAULT_DOMAIN, parse
 from shoal.v1 import control_pb2 as wire
 from shoal.v1 import types_pb2
 
@@ -49,7 +52,7 @@ class ServiceCalls:
         if self._room.mirror.service_named(spec.name) is not None:
             raise _exists(spec.name)
         now_ns = self._room.clock.now_ns()
-        digest = await self._digest(spec)
+        digest = await self._digest(spec, request.image_digest)
         service = Service(
             meta=Meta(id=new_id(), created_at_ns=now_ns, updated_at_ns=now_ns),
             spec=spec,
@@ -57,7 +60,7 @@ class ServiceCalls:
             image_digest=digest,
         )
         try:
-            await self._room.write(creating(service))
+            await self._room.write(with_login(creating(service), self._login(service.meta.id, request.credentials)))
         except base.Conflict as error:
             raise _exists(spec.name) from error
         made = self._service(service.meta.id)
@@ -73,8 +76,14 @@ class ServiceCalls:
             raise Conflict("service mode change is not allowed", hint="create another one and remove this")
         self._check_service(spec, service.spec)
         now_ns = self._room.clock.now_ns()
-        digest = await self._digest(spec)
-        await self._room.change(lambda: writing(self._changed(service.meta.id, spec, digest, now_ns)))
+        digest = await self._digest(spec, request.image_digest)
+        login = self._login(service.meta.id, request.credentials)
+        renewed = bool(request.image_digest)
+
+        def attempt() -> Txn:
+            return with_login(writing(self._changed(service.meta.id, spec, digest, now_ns, renewed=renewed)), login)
+
+        await self._room.change(attempt)
         made = self._service(service.meta.id)
         return wire.UpdateServiceResponse(service=to_wire(made, types_pb2.Service), warnings=_warnings(spec, digest))
 
@@ -133,13 +142,14 @@ class ServiceCalls:
             spec = msgspec.structs.replace(spec, name=random_name(taken, random.random))
         return spec
 
-    def _changed(self, id: str, spec: ServiceSpec, digest: str, now_ns: int) -> Service:
-        """The record with its new spec; a changed task makes a new version of it."""
+    def _changed(self, id: str, spec: ServiceSpec, digest: str, now_ns: int, *, renewed: bool) -> Service:
+        """The record with its new spec; a changed task makes a new version of it. `renewed`: the registry was asked
+        anew what the image is."""
         service = self._service(id)
-        if not redeploys(service.spec, spec):
-            return touched(service, now_ns, spec=spec, previous=service.spec)
-        if spec.task.container.image == service.spec.task.container.image:
+        if spec.task.container.image == service.spec.task.container.image and not renewed:
             digest = service.image_digest or digest
+        if not redeploys(service.spec, spec) and (digest == service.image_digest or not renewed):
+            return touched(service, now_ns, spec=spec, previous=service.spec)
         return touched(
             service,
             now_ns,
@@ -150,11 +160,20 @@ class ServiceCalls:
             image_digest=digest,
         )
 
-    async def _digest(self, spec: ServiceSpec) -> str:
-        """The digest that all tasks shall run, so that a tag that moves on does not mix versions; empty when the
-        cluster does not hold the image: then each node asks the registry."""
+    async def _digest(self, spec: ServiceSpec, said: str) -> str:
+        """The digest that all tasks shall run, so that a tag that moves on does not mix versions; empty when neither
+        the cluster nor the registry (`said`) knows it. Who names a registry means what is there; a name without one
+        means the cluster's own image first, for a stranger may have put another on Docker Hub under that name."""
         reference = parse(spec.task.container.image).with_default_tag()
-        return reference.digest or await self._room.holders.digest_of(reference.canonical)
+        if reference.digest or (said and reference.domain != DEFAULT_DOMAIN):
+            return reference.digest or digests.check(said)
+        return await self._room.holders.digest_of(reference.canonical) or (digests.check(said) if said else "")
+
+    def _login(self, service_id: str, credentials: types_pb2.RegistryCredentials) -> Login | None:
+        """The record of a service's credentials; None where none were given."""
+        if not credentials.username:
+            return None
+        return sealed(self._room.seal, service_id, credentials.username, credentials.password)
 
     def _service(self, reference: str) -> Service:
         return service_of(self._room.mirror, reference)
@@ -203,7 +222,7 @@ def _warnings(spec: ServiceSpec, digest: str) -> list[str]:
     if digest:
         return []
     return [
-        f"image {spec.task.container.image} is on no node of the cluster, so its digest is not known; "
+        f"image {spec.task.container.image} is on no node of the cluster and no registry said its digest; "
         "nodes may end up with different versions of it"
     ]
 

@@ -27,10 +27,12 @@ Holder = tuple[str, str]
 
 
 class Found(msgspec.Struct, frozen=True):
-    """(node id, digest) of who holds an image, and how many nodes were looked at."""
+    """(node id, digest) of who holds an image, how many nodes were looked at, and whether one of another manager's
+    is on the way to the registry."""
 
     holders: list[Holder] = []
     nodes: int = 0
+    coming: bool = False
 
 
 class Holders:
@@ -46,16 +48,17 @@ class Holders:
         """(node id, digest) of who holds the image, by node id."""
         return (await self._find(reference, manifest_digest)).holders
 
-    async def locate_surely(self, reference: str, manifest_digest: str) -> list[Holder]:
-        """As `locate`. Raises Unavailable where nobody is known to hold the image and a node that may has not said yet
-        what it holds: one that is not known to be down, or, of an image that the cluster has pinned, any."""
+    async def locate_surely(self, reference: str, manifest_digest: str) -> Found:
+        """As `locate`, and whether it comes. Raises Unavailable where nobody is known to hold the image and a node that
+        may has not said yet what it holds: one that is not known to be down, or, of an image that the cluster has
+        pinned, any."""
         found = await self._find(reference, manifest_digest)
         nodes = self._view.nodes.values()
         awaited = [node for node in nodes if manifest_digest or node.status.state is not NodeState.DOWN]
-        if not found.holders and found.nodes < len(awaited):
+        if not found.holders and not found.coming and found.nodes < len(awaited):
             silent = len(awaited) - found.nodes
             raise Unavailable(f"{silent} of {len(awaited)} nodes have not said whether they have it")
-        return found.holders
+        return found
 
     async def digest_of(self, reference: str) -> str:
         """What `reference` stands for: on this node if that holds it, else where most agree; empty when nobody holds
@@ -71,7 +74,8 @@ class Holders:
         answers = await asyncio.gather(*(self._ask(other, reference, manifest_digest) for other in others))
         own = Found(self._inventory.locate(reference, manifest_digest), len(self._inventory))
         holders = {node_id: digest for part in (*answers, own) for node_id, digest in part.holders}
-        return Found(sorted(holders.items()), own.nodes + sum(part.nodes for part in answers))
+        nodes = own.nodes + sum(part.nodes for part in answers)
+        return Found(sorted(holders.items()), nodes, any(part.coming for part in answers))
 
     async def _ask(self, address: str, reference: str, manifest_digest: str) -> Found:
         stub = ManagerServiceStub(self._channels.to(address))
@@ -82,4 +86,4 @@ class Holders:
         except ShoalError as error:
             log.info("the manager at %s does not say who holds an image: %s", address, error)
             return Found()
-        return Found([(each.node_id, each.manifest_digest) for each in answer.holders], answer.nodes)
+        return Found([(each.node_id, each.manifest_digest) for each in answer.holders], answer.nodes, answer.coming)

@@ -17,9 +17,9 @@ import grpc.aio
 import msgspec
 
 from manager.control.tenure import Tenure
-from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Held, Inventory
 from manager.dispatcher.liveness import Liveness
+from manager.dispatcher.location import Location
 from manager.dispatcher.pace import Openings, Pace
 from manager.dispatcher.session import AgentSession
 from manager.dispatcher.sessions import Sessions, not_serving
@@ -35,13 +35,11 @@ from shoal.errors import (
     InvalidArgument,
     PermissionDenied,
     ShoalError,
-    Unavailable,
 )
-from shoal.model.node import NodeDescription, NodeState
+from shoal.model.node import NodeDescription
 from shoal.model.task import TaskStatus
 from shoal.names import printable
 from shoal.rpc import hang_up
-from shoal.settings import AGENT_PORT
 from shoal.tasks import Group
 from shoal.tls import peer_of
 from shoal.v1 import dispatcher_pb2 as wire
@@ -76,7 +74,7 @@ class DispatcherService(DispatcherServiceServicer):
         mirror: Mirror,
         clock: Clock,
         inventory: Inventory,
-        holders: Holders,
+        location: Location,
         channels: Channels,
         own_id: str,
         tenure: Tenure,
@@ -85,7 +83,7 @@ class DispatcherService(DispatcherServiceServicer):
         self._mirror = mirror
         self._clock = clock
         self._inventory = inventory
-        self._holders = holders
+        self._location = location
         self._tenure = tenure
         self._status = StatusWriter(store=store, mirror=mirror, clock=clock, own_id=own_id)
         self._liveness = Liveness(
@@ -138,17 +136,7 @@ class DispatcherService(DispatcherServiceServicer):
             self._sessions.finish(session)
 
     async def LocateImage(self, request: wire.LocateImageRequest, context: Context) -> wire.LocateImageResponse:
-        self._member(context)
-        sources = []
-        holders = await self._holders.locate_surely(request.reference, request.manifest_digest)
-        for node_id, digest in holders:
-            node = self._mirror.nodes.get(node_id)
-            if node is not None and node.status.state is NodeState.READY and node.description.address:
-                address = f"{node.description.address}:{AGENT_PORT}"
-                sources.append(wire.ImageSource(node_id=node_id, address=address, manifest_digest=digest))
-        if holders and not sources:
-            raise Unavailable("the nodes that have it are away")
-        return wire.LocateImageResponse(sources=sources)
+        return await self._location.answer(self._member(context), request)
 
     async def AwaitWithdrawal(
         self, request: wire.AwaitWithdrawalRequest, context: Context

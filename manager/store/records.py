@@ -12,6 +12,7 @@ from manager.store.base import Record
 from manager.store.presence import Presence
 from shoal import codec
 from shoal.model.cluster import Cluster
+from shoal.model.login import Login
 from shoal.model.network import Lease, Network
 from shoal.model.node import Node
 from shoal.model.service import Service
@@ -20,7 +21,7 @@ from shoal.model.token import Token
 from shoal.model.trust import Revocation
 from shoal.model.user import User
 
-Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence | Revocation | Token | User
+Noun: TypeAlias = Cluster | Node | Service | Task | Network | Lease | Presence | Revocation | Token | User | Login
 
 KINDS: dict[str, type[Noun]] = {
     "cluster": Cluster,
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Noun]] = {
     "revocation": Revocation,
     "token": Token,
     "user": User,
+    "login": Login,
 }
 _NAMES: dict[type[Noun], str] = {kind: name for name, kind in KINDS.items()}
 

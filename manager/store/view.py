@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 from manager.store.presence import Presence
 from manager.store.records import KINDS, Noun, kind_of
 from shoal.model.cluster import Cluster
+from shoal.model.login import Login
 from shoal.model.network import Lease, Network
 from shoal.model.node import Node
 from shoal.model.service import Service
@@ -88,6 +89,11 @@ class View:
     def users(self) -> Mapping[str, User]:
         """By name."""
         return cast("dict[str, User]", self._records["user"])
+
+    @property
+    def logins(self) -> Mapping[str, Login]:
+        """By the service's id."""
+        return cast("dict[str, Login]", self._records["login"])
 
     @property
     def cluster(self) -> Cluster | None:

@@ -14,8 +14,9 @@ import pytest
 
 from agent.certificate import Credentials
 from agent.describe import describe
+from agent.located import Located, Source
 from agent.reporter import Reporter
-from agent.session import Session, Source
+from agent.session import Session
 from shoal.broadcast import Broadcast
 from shoal.clock import SystemClock
 from shoal.errors import Conflict, Unavailable
@@ -431,7 +432,7 @@ async def test_asks_who_holds_an_image(connect: Connect, manager: Manager) -> No
         await agent.session.locate("web:1", "")
     await manager.session()
     await eventually(lambda: agent.session.link.manager)
-    assert await agent.session.locate("web:1", "") == [Source("n2", "10.0.0.2:2376", "sha256:1")]
+    assert await agent.session.locate("web:1", "") == Located((Source("n2", "10.0.0.2:2376", "sha256:1"),))
 
 
 async def test_a_manager_of_another_cluster_is_refused(

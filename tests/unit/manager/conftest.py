@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from manager.api.room import Room
 from manager.audit.ledger import Ledger
 from manager.ca.authority import Authority, Seal
 from manager.ca.lock import Lock
+from manager.ca.login import opened
 from manager.ca.signer import Signer
 from manager.ca.token import sealed_secret
 from manager.control.action import commit, create
 from manager.control.tenure import Tenure
+from manager.dispatcher.errand import Errands
 from manager.dispatcher.holders import Holders
 from manager.dispatcher.inventory import Inventory
+from manager.dispatcher.location import Location
 from manager.doctor.examine import Doctor
 from manager.store.mirror import Mirror
 from manager.store.records import Noun
@@ -44,6 +48,8 @@ class Parts(msgspec.Struct):
     authority: Authority
     inventory: Inventory
     holders: Holders
+    errands: Errands
+    location: Location
     channels: Channels
     tenure: Tenure
     room: Room
@@ -84,7 +90,8 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
         node_id="m1", cluster_id="c1", role=Role.MANAGER, life_ns=10**14, now_ns=clock.now_ns()
     )
     channels = Channels(lambda: own)
-    holders = Holders(inventory, mirror, channels, own_id="m1")
+    holders, errands = Holders(inventory, mirror, channels, own_id="m1"), Errands(clock)
+    location = Location(mirror, holders, errands, open_login=partial(opened, seal))
     lock = Lock(tmp_path / "seal.key")
     doctor = Doctor(
         store, mirror, channel_to=nobody_answers, leader=lambda: "m1", file=tmp_path / "store.db", clock=clock
@@ -103,7 +110,9 @@ async def manager(tmp_path: Path) -> AsyncIterator[Parts]:
         doctor,
     )
     control = ControlService(room)
-    parts = Parts(store, mirror, clock, seal, authority, inventory, holders, channels, tenure, room, control)
+    parts = Parts(
+        store, mirror, clock, seal, authority, inventory, holders, errands, location, channels, tenure, room, control
+    )
     cluster = Cluster(
         Meta("c1", created_at_ns=NOW),
         defaults.CLUSTER,

@@ -109,7 +109,6 @@ def test_no_patience_at_all_is_not_the_default(shoal: Shell) -> None:
         (("--health-cmd", "true", "--no-healthcheck"), "--no-healthcheck conflicts with --health-* options"),
         (("--secret", "s"), "flag --secret"),
         (("--update-failure-action", "pause"), "flag --update-failure-action"),
-        (("--with-registry-auth",), "nodes get images from each other"),
         (("--replica", "2"), "unknown flag: --replica"),
         (("--replicas", "-1"), 'parsing "-1"'),
         (("--mode", "replicated-job"), "service mode replicated-job is not supported yet"),

@@ -61,7 +61,9 @@ async def other(manager: Any, node_id: str, service: PeerService) -> grpc.aio.Se
 async def second(manager: Any) -> AsyncIterator[Inventory]:
     """The inventory of a second manager, "m2"."""
     inventory = Inventory()
-    server = await other(manager, "m2", PeerService(inventory, withdrawals(manager), enlisting(manager)))
+    server = await other(
+        manager, "m2", PeerService(inventory, manager.errands, withdrawals(manager), enlisting(manager))
+    )
     yield inventory
     await server.stop(None)
 
@@ -91,23 +93,23 @@ async def test_nobody_can_say_who_holds_an_image_while_a_node_has_not_come_back(
     with pytest.raises(Unavailable, match="1 of 2 nodes have not said whether they have it"):
         await manager.holders.locate_surely(WEB, "")
     second.put("w1", [])
-    assert await manager.holders.locate_surely(WEB, "") == []
+    assert (await manager.holders.locate_surely(WEB, "")).holders == []
     second.put("w1", [Held(WEB, "sha256:1")])
-    assert await manager.holders.locate_surely(WEB, "") == [("w1", "sha256:1")]
+    assert (await manager.holders.locate_surely(WEB, "")).holders == [("w1", "sha256:1")]
 
 
 async def test_a_node_that_is_down_is_waited_for_only_with_an_image_that_the_cluster_had(manager: Any) -> None:
     await manager.add(node("w2", state=NodeState.DOWN))
     for id in ("m1", "w1"):
         manager.inventory.put(id, [])
-    assert await manager.holders.locate_surely(WEB, "") == []
+    assert (await manager.holders.locate_surely(WEB, "")).holders == []
     with pytest.raises(Unavailable, match="1 of 3 nodes"):
         await manager.holders.locate_surely(WEB, "sha256:1")
 
 
 async def test_a_manager_that_is_silent_is_done_without(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holders, "ASK_S", 0.1)
-    server = await other(manager, "m3", Silent(Inventory(), withdrawals(manager), enlisting(manager)))
+    server = await other(manager, "m3", Silent(Inventory(), manager.errands, withdrawals(manager), enlisting(manager)))
     manager.inventory.put("w1", [Held(WEB, "sha256:1")])
     assert await manager.holders.locate(WEB, "") == [("w1", "sha256:1")]
     await server.stop(None)

@@ -57,7 +57,7 @@ def serving(manager: Any, address: str) -> Serving:
             mirror=manager.mirror,
             clock=manager.clock,
             inventory=manager.inventory,
-            holders=manager.holders,
+            location=manager.location,
             channels=manager.channels,
             own_id="m1",
             tenure=tenure,

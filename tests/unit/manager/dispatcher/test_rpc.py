@@ -56,7 +56,7 @@ async def address(manager: Any) -> AsyncIterator[str]:
         mirror=manager.mirror,
         clock=manager.clock,
         inventory=manager.inventory,
-        holders=manager.holders,
+        location=manager.location,
         channels=manager.channels,
         own_id="m1",
         tenure=manager.tenure,
