@@ -27,14 +27,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import shoal
+from machine import elf
 from shoal import __version__
 from shoal.errors import ShoalError, Unavailable
 
 _OWN_MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 _ROOMS = ("manager", "agent", "machine", "cli")
-# What nobody on a host runs or compiles.
-_LEFT_OUT = re.compile(r"(^|/)(tests?|__pycache__)/|\.(pyi|h|a|pxd|pyx|pyc)$")
-_GZIP_LEVEL = 4
+# What nobody on a host runs or compiles; zstandard has all of it once more for interpreters but CPython.
+_LEFT_OUT = re.compile(r"(^|/)(tests?|__pycache__|f2py)/|\.(pyi|h|a|pxd|pyx|pyc)$|^zstandard/_cffi\.")
+_LIBRARY = re.compile(r"\.so(\.[0-9]+)*$")
+_GZIP_LEVEL = 6
 _KEPT = 4
 
 
@@ -96,6 +98,9 @@ def _build(target: Target, folder: Path) -> Path:
     for name, path in _own_files():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, tree / name)
+    for path in tree.rglob("*"):
+        if _LIBRARY.search(path.name):
+            path.write_bytes(elf.loaded(path.read_bytes()))
     if target.python == _OWN_MINOR:
         # Without times in them, so that they hold wherever they are unpacked.
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH

@@ -8,6 +8,7 @@ always has those that the others speak to; then workers, as many at once as may 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from machine.model import Machine, Role
@@ -18,6 +19,14 @@ from machine.provision.step import AnyStep, Ask, AwaitReady, Command, Execute, S
 from shoal.errors import InvalidArgument
 from shoal.settings import RUN_DIR
 
+_REMOVAL = """\
+for version in {versions}; do
+    for each in /proc/[0-9]*/cmdline; do
+        case "$(tr '\\0' ' ' < $each 2> /dev/null)" in *{root}/$version/*) continue 2 ;; esac
+    done
+    rm -rf {root}/$version
+done
+"""
 # Shorter than what a host may be silent for.
 _DRAIN_S = 100
 
@@ -45,6 +54,9 @@ def change(facts: Facts, node: Node | None, version: str, *, via: str, drain: bo
     steps.append(AwaitReady("see that the node is ready", "it was changed", Stage.PREPARE, via))
     if was == "active":
         steps.append(_availability("active", "it was before", via))
+    if stale := [each for each in facts.installed if each not in (version, facts.current)]:
+        why = f"{version} runs, and a rollback takes {facts.current}"
+        steps.append(Execute("remove older versions", why, Stage.PREPARE, (_removal(stale),)))
     return steps
 
 
@@ -97,6 +109,12 @@ def _availability(word: str, why: str, via: str) -> AnyStep:
 def _drained() -> Command:
     ask = f"{layout.SHOAL} ps -q --filter is-task=true"
     return until(f'[ -z "$({ask})" ]', _DRAIN_S, "echo tasks still run there >&2")
+
+
+def _removal(versions: Sequence[str]) -> Command:
+    """Remove versions that nothing runs: a keeper may be of one that is long gone as an agent."""
+    # As input: among the arguments of the shell, each version would be found to run.
+    return Command(("sh", "-s"), stdin=_REMOVAL.format(versions=" ".join(map(shlex.quote, versions)), root=layout.ROOT))
 
 
 def _restart_manager() -> Command:

@@ -9,7 +9,7 @@ import pytest
 
 from machine.provision import upgrade
 from machine.provision.facts import Node
-from machine.provision.step import Upload
+from machine.provision.step import Execute, Upload
 from shoal.errors import InvalidArgument
 
 NEW = "0.2.0-bbbbbbbbbbbb"
@@ -51,6 +51,16 @@ def test_what_runs_the_version_already_is_not_touched(rack: Any) -> None:
     assert titles(rack, rack.node(2, current=NEW, agent=NEW), node()) == []
     assert titles(rack, rack.node(1, current=NEW, agent=NEW), node()) != []  # its manager is still the old one
     assert titles(rack, rack.node(2, current=NEW), node()) != []
+
+
+def test_versions_but_this_and_the_one_before_are_removed(rack: Any) -> None:
+    old = "0.0.1-cccccccccccc"
+    facts = rack.node(2, installed=(old, rack.version, NEW))
+    step = upgrade.change(facts, node(), NEW, via="n1", drain=False)[-1]
+    assert isinstance(step, Execute)
+    (command,) = step.commands
+    assert command.stdin.startswith(f"for version in {old}; do")
+    assert "remove older versions" not in titles(rack, rack.node(2, installed=(rack.version, NEW)), node())
 
 
 def test_the_version_is_brought_only_where_it_is_not(rack: Any) -> None:
