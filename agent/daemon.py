@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True):
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the agent; exits 1 with one sentence when it cannot start."""
     settings = parse(sys.argv[1:] if argv is None else argv)
+    process.collect_rarely()
     process.run("shoal-agent", settings.log_level, settings.paths.run, serve(settings))
 
 

@@ -45,7 +45,7 @@ def run(program: str, log_level: str, folder: Path, serve: Coroutine[Any, Any, N
 
 def collect_rarely() -> None:
     """Of a process with all that it imports: look for cyclic garbage after 50,000 new objects, not 700 (gc). Nearly all
-    that a manager holds and throws away has no cycles, and looking took a quarter of its time."""
+    that a daemon holds and throws away has no cycles, and looking took a quarter of a manager's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

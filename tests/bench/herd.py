@@ -1,4 +1,4 @@
-"""Many containers on one host, by the agent's own calls: what a lab host runs for `bench_herd`.
+"""Many containers on one host, by the calls of a command on it: what a lab host runs for `bench_herd`.
 
 `python -m tests.bench.herd VERB NUMBER` prints one number. It runs on the host that it measures, where /proc shows
 nobody else's processes.
@@ -13,7 +13,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from shoal.rpc import dial
+from cli.client import Client
+from cli.context import Selection
 from shoal.settings import Paths
 from shoal.v1 import engine_pb2, engine_pb2_grpc, types_pb2
 
@@ -130,8 +131,8 @@ VERBS: dict[str, Callable[[Herd, int], Awaitable[float]]] = {
 
 
 async def main(verb: str, number: int) -> None:
-    async with dial(f"unix:{Paths().agent_socket}") as channel:
-        print(await VERBS[verb](Herd(engine_pb2_grpc.ContainerServiceStub(channel)), number))
+    async with Client(Selection()) as client:
+        print(await VERBS[verb](Herd(client.containers), number))
 
 
 if __name__ == "__main__":
