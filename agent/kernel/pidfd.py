@@ -43,12 +43,13 @@ def inode(pidfd: int) -> int:
 
 
 def inodes_tell() -> bool:
-    """Whether each process has an inode of its own here."""
-    pidfd = os.pidfd_open(os.getpid())
+    """Whether each process has an inode of its own here: pidfds have left the file system of anonymous inodes."""
+    pidfd, anonymous = os.pidfd_open(os.getpid()), os.eventfd(0)
     try:
-        return os.readlink(f"/proc/self/fd/{pidfd}").startswith("pidfd:")  # noqa: PTH115 - strings all around
+        return os.fstat(pidfd).st_dev != os.fstat(anonymous).st_dev
     finally:
         os.close(pidfd)
+        os.close(anonymous)
 
 
 def exit_status(pidfd: int, pid: int) -> int | None:
