@@ -106,10 +106,10 @@ class LogFile:
         if text is None:
             return False
         before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
-        block = b"".join((before, text[:-1].replace(b"\n", after + before), after))
+        block = text.replace(b"\n", after + before)  # begins without what every line but the first has before it
         if self._max_bytes and self._size + len(block) >= self._max_bytes:
             return False
-        self._append(block)
+        self._append(before, memoryview(block)[: -len(before)])
         return True
 
     def _log(self, stream: int, pieces: list[bytes], time_ns: int) -> None:
@@ -128,15 +128,15 @@ class LogFile:
             length += len(line)
         self._append(b"".join(batch))
 
-    def _append(self, data: bytes) -> None:
-        if not data or self._fd < 0:
+    def _append(self, *pieces: bytes | memoryview) -> None:
+        if not pieces or self._fd < 0:
             return
         try:
-            written = os.write(self._fd, data)
+            written = os.writev(self._fd, pieces)
         except OSError:
             return  # a full disk, a quota: these lines are lost
-        if written < len(data):
-            complete = data.rfind(b"\n", 0, written) + 1
+        if written < sum(map(len, pieces)):
+            complete = b"".join(pieces).rfind(b"\n", 0, written) + 1
             os.ftruncate(self._fd, self._size + complete)
             written = complete
         self._size += written
