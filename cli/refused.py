@@ -46,6 +46,7 @@ _TABLE = {
     "images": "--tree",
     "image ls": "--tree",
     "load": "--platform",
+    **dict.fromkeys(("manifest create", "manifest inspect", "manifest push"), "--insecure"),
     "save": "--platform",
     "history": "--platform",
     "rmi": "--no-prune --platform",
@@ -61,6 +62,7 @@ _TABLE = {
     "--topology-preferred --topology-required --type",
 }
 _INSTEAD = {
+    "--insecure": "the agent is started with the registries that are insecure",
     "--gpus": "give its devices by hand, as --device /dev/nvidia0, and mount its driver's libraries with -v",
     "--storage-opt": "an overlay has no limit of its own; keep data in a volume on a file system of the wanted size",
     "--kernel-memory": "kernels do not limit it any more; -m counts the kernel's memory too",

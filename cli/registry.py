@@ -27,6 +27,7 @@ GROUPS = {
     "context": Entry(MANAGEMENT, "Manage contexts: which daemon the commands speak to"),
     "image": Entry(MANAGEMENT, "Manage images"),
     "machine": Entry(MANAGEMENT, "Manage machines: hosts that are reached over SSH"),
+    "manifest": Entry(MANAGEMENT, "Manage image manifests and manifest lists"),
     "network": Entry(MANAGEMENT, "Manage networks"),
     "system": Entry(MANAGEMENT, "Manage the host's agent"),
     "volume": Entry(MANAGEMENT, "Manage volumes"),
@@ -89,6 +90,13 @@ _VERBS = {
         "rm": ("Remove one or more images", "cli.image:remove"),
         "inspect": ("Display detailed information on one or more images", "cli.inspect:image"),
         "prune": ("Remove unused images", "cli.prune:images"),
+    },
+    "manifest": {
+        "annotate": ("Add additional information to a local image manifest", "cli.manifest:annotate"),
+        "create": ("Create a local manifest list for annotating and pushing to a registry", "cli.manifest:create"),
+        "inspect": ("Display an image manifest, or manifest list", "cli.manifest:inspect"),
+        "push": ("Push a manifest list to a repository", "cli.manifest:push"),
+        "rm": ("Delete one or more manifest lists from local storage", "cli.manifest:remove"),
     },
     "machine": {
         "apply": ("Make hosts nodes of one cluster, as an inventory says", "cli.machine.apply:apply"),

@@ -18,6 +18,7 @@ from agent.image.removal import User
 from agent.image.source import Progress, Report
 from agent.registry.auth import Credentials
 from shoal import codec
+from shoal import reference as references
 from shoal.errors import InvalidArgument
 from shoal.model.image import Image
 from shoal.reference import DEFAULT_DOMAIN
@@ -85,6 +86,27 @@ class ImageService(ImageServiceServicer):
     async def ResolveImage(self, request: wire.ResolveImageRequest, _context: Context) -> wire.ResolveImageResponse:
         credentials = _credentials(request.credentials.username, request.credentials.password)
         return wire.ResolveImageResponse(digest=await self._images.remote.resolve(request.reference, credentials))
+
+    async def GetManifest(self, request: wire.GetManifestRequest, _context: Context) -> wire.GetManifestResponse:
+        credentials = _credentials(request.credentials.username, request.credentials.password)
+        found = await self._images.indexes.look(references.parse(request.reference), credentials)
+        platform = found.platform
+        return wire.GetManifestResponse(
+            data=found.data,
+            media_type=found.media_type,
+            digest=found.digest,
+            repository=found.reference.name,
+            os=platform.os if platform is not None else "",
+            architecture=platform.architecture if platform is not None else "",
+            variant=platform.variant if platform is not None else "",
+        )
+
+    async def PutIndex(self, request: wire.PutIndexRequest, _context: Context) -> wire.PutIndexResponse:
+        credentials = _credentials(request.credentials.username, request.credentials.password)
+        members = [references.parse(each) for each in request.members]
+        wanted = references.parse(request.reference)
+        digest = await self._images.indexes.publish(wanted, request.data, members, credentials)
+        return wire.PutIndexResponse(digest=digest)
 
     async def CheckLogin(self, request: wire.CheckLoginRequest, _context: Context) -> wire.CheckLoginResponse:
         credentials = _credentials(request.credentials.username, request.credentials.password)

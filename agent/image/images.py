@@ -25,6 +25,7 @@ from agent.image.download import read_document
 from agent.image.fresh import FreshLayers
 from agent.image.gc import Collector
 from agent.image.holdings import Holdings
+from agent.image.indexes import Indexes
 from agent.image.lookup import Found
 from agent.image.outgoing import Outgoing
 from agent.image.pull import Puller, Target, Wanted, at_hand
@@ -97,6 +98,7 @@ class Images:
             threads=threads,
             clock=clock,
         )
+        self.indexes = Indexes(rules, clock=clock)
         self.remote = Remote(rules, holdings, pusher, working=self.working, clock=clock)
 
     @classmethod

@@ -131,7 +131,13 @@ _CONTAINER = {
 _IMAGE = {
     **_looks(GetImage="image inspect", ListImages="image ls", GetImageHistory="image history"),
     # What makes the node speak to a registry.
-    **_reads(UserRole.DEPLOYER, ResolveImage="image pull", CheckLogin="login", SearchImages="search"),
+    **_reads(
+        UserRole.DEPLOYER,
+        ResolveImage="image pull",
+        GetManifest="manifest inspect",
+        CheckLogin="login",
+        SearchImages="search",
+    ),
     **_changes(
         UserRole.DEPLOYER,
         PullImage="image pull",
@@ -139,6 +145,7 @@ _IMAGE = {
         ImportImage="image import",
         LoadImages="image load",
         TagImage="image tag",
+        PutIndex="manifest push",
     ),
     **_changes(UserRole.OPERATOR, RemoveImage="image rm", PruneImages="image prune", SaveImages="image save"),
 }
