@@ -126,9 +126,14 @@ class Proxy:
         return await self.forward(request, request.content.iter_any() if request.body_exists else None)
 
     async def forward(
-        self, request: web.Request, body: AsyncIterator[bytes] | None, *, cut_after: int | None = None
+        self,
+        request: web.Request,
+        body: AsyncIterator[bytes] | None,
+        *,
+        cut_after: int | None = None,
+        hold: Callable[[], Awaitable[object]] | None = None,
     ) -> web.StreamResponse:
-        """The registry's answer; the connection breaks after `cut_after` bytes of it."""
+        """The registry's answer; after `cut_after` bytes of it the connection breaks, once `hold` has returned."""
         url = self._url(request)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in ("content-length", "transfer-encoding")}
         if body is not None and "Content-Length" in request.headers and cut_after is None:
@@ -146,6 +151,8 @@ class Proxy:
             sent = 0
             async for chunk in answer.content.iter_chunked(16 << 10):
                 if cut_after is not None and sent + len(chunk) > cut_after:
+                    if hold is not None:
+                        await hold()
                     break_off(request)
                     return response
                 await response.write(chunk)

@@ -2,6 +2,7 @@
 
     blobs/sha256/<hex>          complete, synced, never changed again
     ingest/<random>             being written; whatever a crash leaves here is swept by the next `Content`
+    partial/<hex>               being transferred, or left by a transfer that ended early (`partial`)
     trash/<random>              on its way out (blobs and unpacked layers)
 
 What exists is known in memory, and blobs are thrown away on the event loop only (a rename), so that "is it there"
@@ -20,6 +21,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.image.partial import Partials
 from shoal import digest as digests
 from shoal.errors import Exhausted, InvalidArgument, NotFound
 from shoal.ids import new_id
@@ -39,6 +41,7 @@ class Content:
         for folder in (self._ingest, self.trash):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             empty_folder(folder)
+        self.partials = Partials(root / "partial", busy=self.taken)
         self._blobs = root / "blobs" / "sha256"
         self._blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sizes = {f"sha256:{blob.name}": blob.stat().st_size for blob in os.scandir(self._blobs)}
@@ -73,6 +76,16 @@ class Content:
         """Start a blob; with `digest` and `size`, it must come out as these."""
         return Writer(self, self._ingest / new_id(), digest=digest, size=size)
 
+    def resumed(self, digest: str, size: int) -> Writer:
+        """The same for a blob from elsewhere, after what an earlier transfer left of it. Only while `alone` with it."""
+        writer = Writer(self, self.partials.path(digest), digest=digest, size=size)
+        writer.resume()
+        return writer
+
+    def arrived(self, digest: str) -> None:
+        """A blob that was `resumed` is complete, and what it is for may come to nothing yet."""
+        self.partials.arrived(digest, self._path(digest))
+
     def publish(self, temporary: Path, digest: str, size: int) -> None:
         """Make a finished, synced file visible (called by Writer)."""
         path = self._path(digest)
@@ -89,6 +102,7 @@ class Content:
         """Free what was thrown away. Blocks; several threads may call it."""
         with self._emptying:
             empty_folder(self.trash)
+        self.partials.sweep()
 
     @contextlib.asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:
@@ -123,8 +137,19 @@ class Writer:
         self._size = size
         self._hash = hashlib.sha256()
         self.offset = 0
+        # Bytes of an earlier transfer, for which who sends now cannot be blamed.
+        self.inherited = 0
         with told("cannot start a download"):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def resume(self) -> None:
+        """Take up what is there."""
+        while piece := os.read(self._file, CHUNK):
+            self._hash.update(piece)
+            self.offset += len(piece)
+        self.inherited = self.offset
+        if self._size is not None and self.offset > self._size:
+            self.restart()
 
     def write(self, data: bytes) -> None:
         """Append. Raises InvalidArgument once there is more than was announced, Exhausted when the disk is full."""
@@ -142,7 +167,12 @@ class Writer:
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
         self._hash = hashlib.sha256()
-        self.offset = 0
+        self.offset = self.inherited = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether as much is here as was announced."""
+        return self.offset == self._size
 
     def verify(self) -> str:
         """The digest. Raises InvalidArgument when it, or the length, is not what was announced."""
@@ -161,6 +191,12 @@ class Writer:
             self._content.publish(self._path, digest, self.offset)
         self._close()
         return digest
+
+    def leave(self) -> None:
+        """End early; what came stays for the next transfer. Harmless after `commit`."""
+        if self._file >= 0 and self.offset:
+            self._close()
+        self.abort()
 
     def abort(self) -> None:
         """Leave nothing behind; harmless after `commit`."""

@@ -30,16 +30,17 @@ class Downloader:
     async def fetch(self, wanted: Descriptor, sources: Sequence[BlobSource], report: Callable[[int], None]) -> bool:
         """Have the blob; false when it was here already. `report` hears how many bytes are there.
 
-        Raises what the last source that was tried had to say; nothing of the blob is left then.
+        Raises what the last source that was tried had to say; what came is left for the next try (`partial`).
         """
         async with self._content.alone(wanted.digest):
             if self.has(wanted):
                 return False
-            writer = self._content.writer(digest=wanted.digest, size=wanted.size)
+            writer = await self._threads.run(lambda: self._content.resumed(wanted.digest, wanted.size))
             try:
                 await self._fill(writer, wanted.digest, sources, report)
+                await self._threads.run(lambda: self._content.arrived(wanted.digest))
             finally:
-                await self._threads.run(writer.abort)
+                await self._threads.run(writer.leave)
         return True
 
     def has(self, wanted: Descriptor) -> bool:
@@ -86,16 +87,21 @@ class Downloader:
                 await self._clock.sleep(backoff.next())
             for source in list(useful):
                 try:
-                    await self._copy(source, writer, digest, report)
+                    if not writer.complete:
+                        await self._copy(source, writer, digest, report)
                     await self._threads.run(writer.verify)
                 except Unavailable as error:
                     problem = error
                 except Exhausted:
                     raise
+                except InvalidArgument as error:  # wrong bytes: its own, or what an earlier transfer left
+                    problem = error
+                    if not writer.inherited:
+                        useful.remove(source)
+                    await self._threads.run(writer.restart)
                 except ShoalError as error:
                     problem = error
                     useful.remove(source)
-                    await self._threads.run(writer.restart)
                 else:
                     await self._threads.run(writer.commit)
                     return

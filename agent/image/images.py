@@ -43,7 +43,7 @@ from agent.registry.rules import Rules
 from shoal import digest as digests
 from shoal import reference as references
 from shoal.clock import Clock, SystemClock
-from shoal.errors import InvalidArgument, NotFound
+from shoal.errors import Exhausted, InvalidArgument, NotFound
 from shoal.files import sweep_unfinished
 from shoal.model.event import Tell, to_nobody
 from shoal.model.image import HistoryLine, Image, ImageConfig, ImageUsage
@@ -147,7 +147,7 @@ class Images:
         credentials: Credentials | None = None,
         progress: Report = silent,
     ) -> Pulled:
-        """From the registry that the reference names. Cancelled: nothing of it is left."""
+        """From the registry that the reference names. Cancelled: what came is kept for the next try (`partial`)."""
         wanted = references.parse(reference).with_default_tag()
         async with (
             self.working(),
@@ -338,11 +338,16 @@ class Images:
         digest = digests.of(target.data)
         record = self._holdings.catalog.holder(digest)
         if record is None or not asked.accepts(self._holdings.document(record.id).platform):
-            record = await self._puller.pull(target, Wanted(sources, asked, strict=bool(platform), report=report))
+            try:
+                record = await self._puller.pull(target, Wanted(sources, asked, strict=bool(platform), report=report))
+            except Exhausted:
+                await self._threads.run(self._content.partials.make_room)
+                raise
         before = self._holdings.catalog.names.get(wanted.key)
         await self._holdings.enter(
             [record], catalog.names_for(wanted, record.id, digest, current=self._holdings.catalog, fetched=fetched)
         )
+        await self._threads.run(lambda: self._content.partials.settled(record.blobs))
         up_to_date = before is not None and (before.image_id, before.digest) == (record.id, digest)
         self._holdings.happened("pull", record.id, wanted.familiar)
         return Pulled(record.id, wanted.canonical, digest, up_to_date)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -13,7 +14,10 @@ import pytest
 
 from agent.image.images import Images
 from agent.registry.rules import Rules
-from tests.registry import Registry
+from tests.registry import Proxy, Registry, proxy
+
+# Larger than what a socket holds, so that a break comes in the middle.
+BIG = random.Random(7).randbytes(3 << 20)
 
 
 class Store:
@@ -121,6 +125,39 @@ def debian(tmp_path_factory: pytest.TempPathFactory, layout: Path) -> Iterator[R
 def registry(debian: Registry) -> str:
     """ "127.0.0.1:PORT" of it."""
     return debian.host
+
+
+@pytest.fixture(scope="session")
+def big(debian: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """team/big:1, whose only layer is BIG."""
+    folder = tmp_path_factory.mktemp("big")
+    (folder / "big").write_bytes(BIG)
+    tool("umoci", "init", "--layout", f"{folder}/layout")
+    tool("umoci", "new", "--image", f"{folder}/layout:1")
+    tool("umoci", "insert", "--image", f"{folder}/layout:1", f"{folder}/big", "/big")
+    tool("skopeo", "copy", "--dest-tls-verify=false", f"oci:{folder}/layout:1", f"docker://{debian.host}/team/big:1")
+    return f"{debian.host}/team/big:1"
+
+
+@pytest.fixture
+async def between(registry: str) -> AsyncIterator[Proxy]:
+    async with proxy(registry) as made:
+        yield made
+
+
+def through(between: Proxy, name: str = "team/big:1") -> str:
+    return f"{between.host}/{name}"
+
+
+async def largest_blob(store: Store, between: Proxy, name: str) -> str:
+    """Which of the blobs is the layer: asked of the registry, with nothing kept."""
+    pulled = await store.images.pull(name)
+    image = await store.images.get(name)
+    assert image.meta.id == pulled.image_id
+    found = [each.rpartition("/")[2] for each in store.files() if "blobs/" in each]
+    sizes = {each: (store.folder / "blobs/sha256" / each).stat().st_size for each in found}
+    await store.images.remove(name)
+    return max(sizes, key=lambda each: sizes[each])
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,12 @@ from agent.registry import login, rules
 from agent.registry.auth import TOKEN_USER, Credentials
 from agent.registry.rules import Rules
 from shoal.errors import Exhausted, InvalidArgument, NotFound, PermissionDenied, Unavailable, Unsupported
-from tests.kernel.image.conftest import Store, archive, member, pieces, tool
+from tests.kernel.image.conftest import BIG, Store, archive, largest_blob, member, pieces, through, tool
 from tests.registry import PASSWORD, USER, Proxy, Registry, Tokens, break_off, once, proxy, token_service
 
 pytestmark = pytest.mark.kernel
 ME = Credentials(USER, PASSWORD)
 SOMEBODY = Credentials(USER, "wrong")
-# Larger than what a socket holds, so that a break comes in the middle.
-BIG = random.Random(7).randbytes(3 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -36,28 +33,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, layout: Path) -> Iterator[
         yield made.host
     finally:
         made.kill()
-
-
-@pytest.fixture(scope="module")
-def big(debian: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """team/big:1, whose only layer is BIG."""
-    folder = tmp_path_factory.mktemp("big")
-    (folder / "big").write_bytes(BIG)
-    tool("umoci", "init", "--layout", f"{folder}/layout")
-    tool("umoci", "new", "--image", f"{folder}/layout:1")
-    tool("umoci", "insert", "--image", f"{folder}/layout:1", f"{folder}/big", "/big")
-    tool("skopeo", "copy", "--dest-tls-verify=false", f"oci:{folder}/layout:1", f"docker://{debian.host}/team/big:1")
-    return f"{debian.host}/team/big:1"
-
-
-@pytest.fixture
-async def between(registry: str) -> AsyncIterator[Proxy]:
-    async with proxy(registry) as made:
-        yield made
-
-
-def through(between: Proxy, name: str = "team/big:1") -> str:
-    return f"{between.host}/{name}"
 
 
 # ---- proofs -----------------------------------------------------------------------------------------
@@ -257,17 +232,6 @@ async def test_a_download_goes_on_where_it_was_cut(store: Store, between: Proxy,
     pulled = await store.images.pull(through(between))
     assert (store.layer(pulled.image_id) / "big").read_bytes() == BIG
     assert [each for each in ranges if each] and all(int(each[6:-1]) >= 1 << 20 for each in ranges if each)
-
-
-async def largest_blob(store: Store, between: Proxy, name: str) -> str:
-    """Which of the blobs is the layer: asked of the registry, with nothing kept."""
-    pulled = await store.images.pull(name)
-    image = await store.images.get(name)
-    assert image.meta.id == pulled.image_id
-    found = [each.rpartition("/")[2] for each in store.files() if "blobs/" in each]
-    sizes = {each: (store.folder / "blobs/sha256" / each).stat().st_size for each in found}
-    await store.images.remove(name)
-    return max(sizes, key=lambda each: sizes[each])
 
 
 async def test_one_that_stalls_is_left_and_asked_again(tmp_path: Path, between: Proxy, big: str) -> None:
