@@ -346,10 +346,10 @@ class Keeper:
         self._records.save(container.record)
         stdio, container.stdio = container.stdio, Stdio(self._loop)  # whoever attaches from now on awaits a new start
         stdio.finish(exit_)
-        self._custody.drop(f"{container.id}/")
         waiters, container.waiters = container.waiters, []
         for waiter in waiters:
             waiter(exit_.fields())
+        self._custody.drop(f"{container.id}/")
         if container.deleting:
             self._discard(container)
         elif not record.own_pids:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import uvloop
+
 from agent.runtime.profile import default_profile
 from agent.runtime.run import Rootfs
 from tests.bench.row import Row, in_turns, row
@@ -45,7 +47,7 @@ def measure() -> list[Row]:
     with (
         tempfile.TemporaryDirectory() as disk,
         tempfile.TemporaryDirectory(dir=RUN) as run,
-        asyncio.Runner() as runner,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,  # as the agent has it
     ):
         place = Place(busybox_layer(Path(disk) / "image"), Path(run))
         found = []

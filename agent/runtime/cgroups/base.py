@@ -156,15 +156,21 @@ def detect(mounts: str | None = None) -> Layout:
     return Layout(v2, controllers, v1, named)
 
 
-def write(path: str | Path, text: str) -> None:
-    """Write one control file in one write(2), as the kernel wants it; OSError carries the path."""
+def write(path: str | Path, *texts: str) -> None:
+    """Write one control file, each text in one write(2), as the kernel wants it; OSError carries the path."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for text in texts:
+            _write(fd, path, text)
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, path: str | Path, text: str) -> None:
     try:
         os.write(fd, text.encode())
     except OSError as error:
         raise OSError(error.errno, os.strerror(error.errno or 0), f"{path} <- {text}") from error
-    finally:
-        os.close(fd)
 
 
 def make(path: str) -> None:
