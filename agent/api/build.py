@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # Events that wait for a client before the build waits for it.
 _AHEAD = 256
 _MAX_ENTRIES = 1_000_000
+# Small files that are written in one go of a thread.
+_TOGETHER = 64
 _OUTPUTS = ("", "image", "tar", "archive", "none")
 
 
@@ -169,11 +171,15 @@ def _entry(path: bytes, mode: int, size: int, mtime_ns: int, content: bytes) -> 
 
 async def _receive(requests: AsyncIterator[wire.BuildImageRequest], contexts: Contexts, missing: list[str]) -> None:
     """The files that were wanted, in that order."""
-    incoming = aiter(requests)
+    incoming = _parts(requests)
+    small: list[tuple[bytes, str]] = []
     for digest in missing:
         part = await _part(incoming, digest)
         if part.last:
-            await asyncio.to_thread(contexts.store, part.data, digest)
+            small.append((part.data, digest))
+            if len(small) >= _TOGETHER:
+                await asyncio.to_thread(_store, contexts, small)
+                small = []
             continue
         writer = await asyncio.to_thread(contexts.writer, digest)
         try:
@@ -186,13 +192,28 @@ async def _receive(requests: AsyncIterator[wire.BuildImageRequest], contexts: Co
             await asyncio.to_thread(writer.commit)
         finally:
             writer.abort()
+    await asyncio.to_thread(_store, contexts, small)
 
 
-async def _part(incoming: AsyncIterator[wire.BuildImageRequest], digest: str) -> wire.ContextFile:
-    request = await anext(incoming, None)
-    if request is None or request.WhichOneof("request") != "file" or request.file.digest.hex() != digest[7:]:
+def _store(contexts: Contexts, files: list[tuple[bytes, str]]) -> None:
+    for data, digest in files:
+        contexts.store(data, digest)
+
+
+async def _parts(requests: AsyncIterator[wire.BuildImageRequest]) -> AsyncIterator[wire.ContextFile]:
+    """Of files, one by one, whatever they were sent together with."""
+    async for request in requests:
+        if request.WhichOneof("request") != "files":
+            return
+        for part in request.files.files:
+            yield part
+
+
+async def _part(incoming: AsyncIterator[wire.ContextFile], digest: str) -> wire.ContextFile:
+    part = await anext(incoming, None)
+    if part is None or part.digest.hex() != digest[7:]:
         raise InvalidArgument(f"the file {digest} of the context was to come")
-    return request.file
+    return part
 
 
 def _job(opening: wire.BuildOpen, tree: Tree, client: Counterpart) -> Job:

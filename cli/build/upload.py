@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import Any
 
 from cli import credentials
@@ -17,6 +17,8 @@ from shoal.v1 import build_pb2
 
 _ENTRIES = 5_000
 _CHUNK = 1 << 20
+# What a file costs in a message, besides its content.
+_OVERHEAD = 64
 
 
 class Conversation:
@@ -115,23 +117,39 @@ class Conversation:
 
     async def _send(self, call: Any, digests: Any) -> None:
         """The files that the agent lacks, in its order."""
-        places = {digest: path for path, digest in zip(self._context.paths, self._context.contents, strict=True)}
-        root = self._context.root
-        for digest in digests:
-            path = root / places[digest].decode(errors="surrogateescape")
-            try:
-                with path.open("rb", buffering=0) as file:
-                    piece = file.read(_CHUNK)
-                    while True:
-                        following = file.read(_CHUNK) if len(piece) == _CHUNK else b""
-                        sent = build_pb2.ContextFile(digest=digest, data=piece, last=not following)
-                        if not await call.write(build_pb2.BuildImageRequest(file=sent)):
-                            return  # why it ended is read next
-                        if not following:
-                            break
-                        piece = following
-            except OSError as error:
-                raise ShoalError(f"cannot read the build context: {path}: {error.strerror}") from error
+        waiting: list[build_pb2.ContextFile] = []
+        size_bytes = 0
+        for part in _parts(self._context, digests):
+            waiting.append(part)
+            size_bytes += len(part.data) + _OVERHEAD
+            if size_bytes >= _CHUNK:
+                if not await call.write(_together(waiting)):
+                    return  # why it ended is read next
+                waiting, size_bytes = [], 0
+        if waiting:
+            await call.write(_together(waiting))
+
+
+def _together(files: list[build_pb2.ContextFile]) -> build_pb2.BuildImageRequest:
+    return build_pb2.BuildImageRequest(files=build_pb2.ContextFiles(files=files))
+
+
+def _parts(context: Context, digests: Iterable[bytes]) -> Iterator[build_pb2.ContextFile]:
+    """Of the files with these contents, piece by piece. Raises ShoalError for one that cannot be read."""
+    places = {digest: path for path, digest in zip(context.paths, context.contents, strict=True)}
+    for digest in digests:
+        path = context.root / places[digest].decode(errors="surrogateescape")
+        try:
+            with path.open("rb", buffering=0) as file:
+                piece = file.read(_CHUNK)
+                while True:
+                    following = file.read(_CHUNK) if len(piece) == _CHUNK else b""
+                    yield build_pb2.ContextFile(digest=digest, data=piece, last=not following)
+                    if not following:
+                        break
+                    piece = following
+        except OSError as error:
+            raise ShoalError(f"cannot read the build context: {path}: {error.strerror}") from error
 
 
 def _entries(context: Context) -> list[build_pb2.ContextEntries]:

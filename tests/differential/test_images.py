@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.differential.conftest import Difference, Pair, check_same
@@ -184,3 +186,32 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_both_say_the_same(pair: Pair, name: str) -> None:
     check_same(*pair.type(CASES[name]), differences=DIFFERENCES.get(name, ()))
+
+
+MADE = """
+engine run --name job busybox sh -c 'echo x > /etc/x; ln /etc/x /etc/y; ln -s x /etc/z; chown 7:8 /etc/x; chmod 4711 /etc/y'
+engine commit -c 'CMD ["cat", "/etc/x"]' -m note job crossed:1 >/dev/null
+engine save -o /var/lib/shoal/crossed.tar crossed:1
+"""  # noqa: E501
+# Folders aside, and what an engine puts into a container of its own.
+SHOWN = """
+engine inspect -f '{{.Id}} {{json .RootFS.Layers}} {{json .Config.Cmd}} {{.Comment}}' crossed:1
+engine run --rm crossed:1
+engine run --rm crossed:1 sh -c 'find / -xdev ! -type d ! -name "host*" ! -name resolv.conf ! -name ".docker*" \
+    ! -name mtab | sort | xargs stat -c "%n %a %u:%g %s %Y %h %F"'
+"""
+
+
+@pytest.mark.parametrize("saver", ["shoal", "docker"])
+def test_each_loads_what_the_other_saved(pair: Pair, saver: str) -> None:
+    """The same id, the same layers, and the same files with owners, modes and times."""
+    hosts = (pair.shoal, pair.docker) if saver == "shoal" else (pair.docker, pair.shoal)
+    disks = pair.disks if saver == "shoal" else pair.disks[::-1]
+    here = hosts[0].type(MADE + SHOWN)
+    shutil.move(disks[0] / "crossed.tar", disks[1] / "crossed.tar")
+    there = hosts[1].type("engine load -i /var/lib/shoal/crossed.tar >/dev/null\n" + SHOWN)
+    (disks[1] / "crossed.tar").unlink()
+    for host in hosts:
+        host.type("engine rm job; engine rmi -f crossed:1")
+    assert "/etc/x 4711 7:8 2 " in here.out
+    assert there.out == here.out, there.err
