@@ -27,9 +27,10 @@ def size() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def raw(descriptor: int) -> Iterator[None]:
-    """Every key goes through unseen until the block ends; then the terminal is as it was."""
+    """Every key goes through unseen until the block ends; then the terminal is as it was. What was typed before is the
+    container's too."""
     before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor)
+    tty.setraw(descriptor, termios.TCSANOW)
     try:
         yield
     finally:
