@@ -6,7 +6,6 @@ kept in one JSON file under ~/.config/shoal; `context` has the commands on them,
 
 from __future__ import annotations
 
-import json
 import os
 from typing import NamedTuple
 
@@ -76,20 +75,25 @@ class Contexts(NamedTuple):
         path = f"{base}/shoal/contexts.json"
         try:
             with open(path, encoding="utf-8") as file:  # noqa: PTH123  (pathlib costs 5 ms of a client's start)
-                held = json.load(file)
+                text = file.read()
         except FileNotFoundError:
             return cls(path)
+        import json  # for who has contexts
+
         try:
+            held = json.loads(text)
             stored = tuple(
                 Context(name, each["host"], each.get("description", ""), Tls(**each.get("tls", {})))
                 for name, each in held["contexts"].items()
             )
             return cls(path, held["current"], stored)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidArgument(f"{path} is not a file of contexts ({error})", hint="repair or remove it") from error
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
+        import json
+
         held = {
             "current": self.current,
             "contexts": {

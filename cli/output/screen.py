@@ -6,7 +6,6 @@ And the standard streams themselves: bytes of a container go out unchanged, what
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -22,7 +21,9 @@ class Screen:
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show `lines` instead of the last ones; only on a live screen."""
-        width = shutil.get_terminal_size().columns
+        from shutil import get_terminal_size  # with all compressions: for who draws
+
+        width = get_terminal_size().columns
         up = f"\x1b[{len(self._drawn)}A" if self._drawn else ""
         body = "".join(f"\r\x1b[2K{line[: width - 1]}\n" for line in lines)
         rest = "\x1b[J" if len(lines) < len(self._drawn) else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from cli.parse.number import integer, natural
@@ -74,6 +73,8 @@ def extra_host(text: str) -> str:
 
 def ip_address(text: str, where: str = "") -> str:
     """`text` when it is an address."""
+    import ipaddress  # for who gives one
+
     try:
         return str(ipaddress.ip_address(text))
     except ValueError as error:

@@ -19,9 +19,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import grpc.aio
 import pytest
 
 from agent.annals import Annals
+from agent.api.server import serve_local
 from agent.api.system import System, SystemService
 from agent.api.usage import Usage
 from agent.build.builder import Builder
@@ -36,10 +38,11 @@ from agent.runtime import wire
 from agent.runtime.runtime import Runtime
 from agent.standing import Said, Standing
 from agent.volume.volumes import Volumes
-from shoal import rpc
 from shoal.clock import SystemClock
-from shoal.errors import ShoalError
+from shoal.errors import NotFound, ShoalError
+from shoal.forward import Forward
 from shoal.model.container import Container, ContainerSpec
+from shoal.rpc import Metadata
 from shoal.settings import Paths
 from shoal.v1.engine_pb2_grpc import add_SystemServiceServicer_to_server
 
@@ -179,16 +182,17 @@ class NoCluster:
         return Said()
 
 
+async def nowhere(_method: str, _metadata: Metadata) -> grpc.aio.Channel:
+    raise NotFound("there is no manager")
+
+
 @pytest.fixture
 async def shell(engine: Engine, tmp_path: Path) -> AsyncIterator[Shell]:
-    server = rpc.new_server()
     usage = Usage(engine.images, engine.containers, engine.volumes, engine.builder)
     system = System(engine.paths, engine.containers, engine.images, NoCluster(), engine.chronicle, usage, of_host())
-    add_SystemServiceServicer_to_server(SystemService(system), server)
-    for add in engine_services(engine.containers, engine.images, engine.builder, engine.networks, engine.volumes):
-        add(server)
-    server.add_insecure_port(f"unix:{tmp_path}/cli.sock")
-    await server.start()
+    services = engine_services(engine.containers, engine.images, engine.builder, engine.networks, engine.volumes)
+    services.append(lambda server: add_SystemServiceServicer_to_server(SystemService(system), server))
+    server = await serve_local(tmp_path / "cli.sock", services, Forward((), nowhere, whom=lambda metadata: "nobody"))
     yield Shell(tmp_path / "cli.sock")
     await server.stop(0)
 
