@@ -116,7 +116,7 @@ class Runner:
         sent = Command(("upload", made.path.name, archive))
         self._journal.note(name, step.title, sent, code=0, seconds=time.monotonic() - began)
         argv = (step.python, "-I", "-", archive, made.sha256, folder, step.python)
-        self._check(name, step, Command(argv, stdin=_unpack_program()), timeout_s=_INSTALL_S)
+        self._check(name, step, Command(argv, stdin=unpack_program()), timeout_s=_INSTALL_S)
 
     def _join(self, name: str, step: Join) -> None:
         """A token is good for one host and a quarter of an hour, and stands nowhere but in memory."""
@@ -170,7 +170,7 @@ def _shoal(*words: str) -> Command:
     return Command(("env", "SHOAL_WARM=0", layout.SHOAL, *words))
 
 
-def _unpack_program() -> str:
+def unpack_program() -> str:
     """The text of `unpack`, which runs on import and so cannot be imported here."""
     spec = importlib.util.find_spec("machine.unpack")
     assert spec is not None and spec.origin is not None

@@ -1,8 +1,8 @@
 """Unpack: the program that a host runs to install an artefact; its text is sent, and the host's own Python runs it.
 
-Arguments: archive, its SHA-256, the version's folder, the interpreter. It imports the standard library alone. The
-folder appears whole under its name or not at all; its interpreter is a virtual environment's (PEP 405), so that a
-program of one version never sees modules of another.
+Arguments: archive, its SHA-256, the version's folder, the interpreter. It imports the standard library alone, and says
+in one sentence what goes wrong. The folder appears whole under its name or not at all; its interpreter is a virtual
+environment's (PEP 405), so that a program of one version never sees modules of another.
 """
 
 import hashlib
@@ -42,4 +42,11 @@ def main(archive: Path, sha256: str, folder: Path, python: Path) -> None:
     archive.unlink()
 
 
-main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+ARCHIVE, FOLDER = Path(sys.argv[1]), Path(sys.argv[3])
+try:
+    main(ARCHIVE, sys.argv[2], FOLDER, Path(sys.argv[4]))
+except OSError as error:
+    # A disk that is full has what was done so far taken off again.
+    shutil.rmtree(FOLDER.with_name(f"{FOLDER.name}.new"), ignore_errors=True)
+    ARCHIVE.unlink(missing_ok=True)
+    sys.exit(f"{FOLDER} cannot be written: {error.strerror}")

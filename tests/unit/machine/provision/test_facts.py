@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,18 @@ def test_the_script_runs_on_this_host_and_changes_nothing() -> None:
     assert abs(found.offset_s) < 60
     assert found.free_kib.keys() == {"/opt", "/var/lib"}
     assert found.python_minor >= "3.11"
+
+
+def test_the_link_to_the_current_version_is_no_version(tmp_path: Path) -> None:
+    for version in ("0.1.0-a", "0.1.0-b"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / layout.COMPLETE).touch()
+    (tmp_path / "0.1.0-c").mkdir()  # one that broke off
+    (tmp_path / "current").symlink_to("0.1.0-a")
+    script = facts.SCRIPT.replace(layout.ROOT, str(tmp_path))
+    said = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True).stdout
+    found = facts.parse(said, asked_at_s=0.0)
+    assert (found.current, found.installed) == ("0.1.0-a", ("0.1.0-a", "0.1.0-b"))
 
 
 def test_an_answer_that_broke_off_is_none() -> None:

@@ -1,0 +1,60 @@
+"""The program that installs an artefact on a host, as it is sent there: by its text, to the host's own Python."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import resource
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from machine.run import unpack_program
+
+SMALL_BYTES = 1000
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Of a tree with one large module."""
+    path = tmp_path / "0.1.0-a.tar.gz"
+    data = bytes(100 * SMALL_BYTES)
+    member = tarfile.TarInfo("shoal/names.py")
+    member.size = len(data)
+    with tarfile.open(path, "w:gz") as packed:
+        packed.addfile(member, io.BytesIO(data))
+    return path
+
+
+def unpack(archive: Path, sha256: str = "", *, limit_bytes: int = -1) -> subprocess.CompletedProcess[str]:
+    sha256 = sha256 or hashlib.sha256(archive.read_bytes()).hexdigest()
+    argv = [sys.executable, "-I", "-", archive, sha256, archive.with_name("0.1.0-a"), "/usr/bin/python3.11"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    return subprocess.run(argv, input=unpack_program(), capture_output=True, text=True, preexec_fn=limit)
+
+
+def test_a_version_appears_whole(archive: Path) -> None:
+    done = unpack(archive)
+    assert done.returncode == 0, done.stderr
+    folder = archive.with_name("0.1.0-a")
+    assert (folder / "lib/python3.11/site-packages/shoal/names.py").stat().st_size == 100 * SMALL_BYTES
+    assert (folder / ".complete").exists()
+    assert [each.name for each in archive.parent.iterdir()] == ["0.1.0-a"]
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_nothing_stays(archive: Path) -> None:
+    done = unpack(archive, limit_bytes=SMALL_BYTES)
+    assert (done.returncode, done.stderr) == (1, f"{archive.with_name('0.1.0-a')} cannot be written: File too large\n")
+    assert list(archive.parent.iterdir()) == []
+
+
+def test_what_was_not_sent_is_not_installed(archive: Path) -> None:
+    done = unpack(archive, "0" * 64)
+    assert (done.returncode, "is not what was sent" in done.stderr) == (1, True)
+    assert not archive.with_name("0.1.0-a").exists()
