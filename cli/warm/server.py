@@ -7,6 +7,7 @@ its command comes, and is the command from then on; this process neither waits f
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import gc
@@ -33,7 +34,16 @@ _MAX_BYTES = 8 << 20
 _AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GRPC_", "SSL_", "OPENSSL_")
 _IN_STATUS = ("Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp", "Cpus_allowed:")
 _F_SETSIG = 10  # fcntl(2); the module has no name for it
-_MODULES = ("cli.app", "cli.calls", "cli.lane", "cli.channel")
+# Beside the commands themselves: what is imported when it is needed.
+_MODULES = (
+    "cli.app",
+    "cli.build.shell",
+    "cli.calls",
+    "cli.channel",
+    "cli.help",
+    "cli.lane",
+    "concurrent.futures.thread",
+)
 
 
 class Command(NamedTuple):
@@ -120,9 +130,7 @@ def _one_command(waiting: Waiting, lock: BinaryIO) -> bool:
 def _wait_and_serve(waiting: Waiting, parent: socket.socket) -> NoReturn:
     """In the fork: wait for a command, and be it."""
     try:
-        # A page is copied when it is first written to (fork(2)). What all commands write to is copied by one that
-        # leads nowhere, before anybody waits.
-        waiting.run(["--host", "unix:///", "exec", "nobody", "nothing"])
+        _rehearse(waiting.run)
         ready, _, _ = select.select([waiting.listening, parent], [], [])
         if waiting.listening in ready:
             connection, _ = waiting.listening.accept()
@@ -135,6 +143,13 @@ def _wait_and_serve(waiting: Waiting, parent: socket.socket) -> NoReturn:
         pass  # the parent is gone, and nobody is told
     finally:
         os._exit(0)
+
+
+def _rehearse(run: Callable[[list[str]], int]) -> None:
+    """A page is copied when it is first written to (fork(2)). Those that any command writes to are copied before
+    anybody waits, by a command that leads nowhere and a thread that does nothing."""
+    run(["--host", "unix:///", "exec", "nobody", "nothing"])
+    asyncio.run(asyncio.to_thread(int))
 
 
 def circumstances(pid: int, environment: Mapping[bytes, bytes]) -> tuple[object, ...]:
