@@ -85,19 +85,24 @@ class Contexts:
         if expected and digest != expected:
             raise InvalidArgument(f"a file of the build context came as {digest} and was announced as {expected}")
         if digest not in self._known:
-            writer = self.writer(digest)
+            fresh = self._fresh / new_id()
             try:
-                writer.write(data)
-                writer.commit()
-            finally:
-                writer.abort()
+                with content.told("cannot store the build context"):
+                    fresh.write_bytes(data)
+                    self.publish(fresh, digest)
+            except BaseException:
+                fresh.unlink(missing_ok=True)
+                raise
         return digest
 
     def publish(self, temporary: Path, digest: str) -> None:
         """Called by Writer."""
         path = self.path(digest)
-        path.parent.mkdir(exist_ok=True, mode=0o700)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except FileNotFoundError:  # the first one of its folder
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            temporary.rename(path)
         self._known.add(digest)
 
     def also(self, wanted: Collection[str]) -> None:

@@ -15,6 +15,7 @@ def document(image: Image) -> dict[str, Any]:
         "Id": image.meta.id,
         "RepoTags": list(image.tags),
         "RepoDigests": list(image.digests),
+        "Parent": "",
         "Comment": image.comment,
         "Created": rfc3339(image.meta.created_at_ns),
         "Author": image.author,
