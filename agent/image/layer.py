@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import marshal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -84,7 +85,7 @@ def unpack(
     }
     digest = hashlib.sha256()
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _CHILD.format("unpack"), _ROOMS, json.dumps(wanted)],
+        [sys.executable, "-I", "-S", "-c", _CHILD.format("unpack"), _ROOMS, marshal.dumps(wanted).hex()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -105,7 +106,8 @@ def unpack(
         child.kill()
         child.communicate()
         raise
-    return Unpacked("sha256:" + digest.hexdigest(), _outcome("unpack", child.returncode, said, complaint))
+    outcome = _outcome("unpack", child.returncode, _heard, said, complaint)
+    return Unpacked("sha256:" + digest.hexdigest(), outcome)
 
 
 def pack(upper: Path, write: Callable[[bytes], None], *, epoch: int | None, stop: threading.Event) -> int:
@@ -137,12 +139,20 @@ def pack(upper: Path, write: Callable[[bytes], None], *, epoch: int | None, stop
         child.kill()
         child.communicate()
         raise
-    return _outcome("pack", child.returncode, said, said)
+    return _outcome("pack", child.returncode, json.loads, said, said)
 
 
-def _outcome(task: str, code: int, said: bytes, complaint: bytes) -> int:
+def _heard(said: bytes) -> dict[str, Any]:
+    """What `unpack` says. Raises ValueError."""
+    if not said.startswith(b"!"):
+        return {"size": int(said)}
+    number, _, message = said[1:].decode(errors="replace").partition(" ")
+    return {"errno": int(number), "error": message}
+
+
+def _outcome(task: str, code: int, read: Callable[[bytes], dict[str, Any]], said: bytes, complaint: bytes) -> int:
     try:
-        answer = json.loads(said)
+        answer = read(said)
     except ValueError as error:
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
         raise ShoalError(f"the {task}ing process ended with code {code}: {last or 'no message'}") from error

@@ -6,27 +6,30 @@ every path, symlink and hard link of a hostile archive resolves inside the image
 whiteouts, opaque directories and copies of what lower layers share. `layer` is the parent: it decompresses,
 verifies, counts, and throws the directory away unless this program ends with success.
 
-Arguments: one JSON object {"upper", "work", "mount": paths; "layers": folder of the lower layers; "lower": their
-names in it, top first; "strict": bool}. Output: one JSON object, {"size", "entries"} or {"error", "errno"}.
-Standard library only, single-threaded, needs root.
+Argument: a dict, by marshal and in hex: {"upper", "work", "mount": paths; "layers": folder of the lower layers;
+"lower": their names in it, top first; "strict": bool}. Output: the size of the files, or "!ERRNO MESSAGE".
+Standard library only, single-threaded, needs root. It imports as little as it can: most layers are unpacked in less
+time than json and typing take to be imported.
 """
 
 from __future__ import annotations
 
 import errno
-import json
+import marshal
 import os
 import posixpath
 import resource
-import signal
 import stat
 import sys
-from collections.abc import Callable
-from typing import Any, BinaryIO
 
 from agent.image import tar
 from agent.image.tar import CorruptArchive, Entry
 from agent.kernel import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
 
 MAX_ENTRIES = 2_000_000
 _WHITEOUT = b".wh."
@@ -38,6 +41,7 @@ _FORBIDDEN_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 _MAX_ID = (1 << 32) - 2
 _MAX_TIME_NS = 1 << 62
 _PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
 
 
 class Refused(Exception):
@@ -315,8 +319,8 @@ def clamp(time_ns: int) -> int:
     return max(-_MAX_TIME_NS, min(_MAX_TIME_NS, time_ns))
 
 
-def unpack(stream: BinaryIO, *, strict: bool) -> dict[str, Any]:
-    """Apply the archive to the current root."""
+def unpack(stream: BinaryIO, *, strict: bool) -> int:
+    """Apply the archive to the current root; the size of its files."""
     target = Target()
     reader = tar.Reader(stream.read, strict=strict)
     for entry in reader:
@@ -328,7 +332,7 @@ def unpack(stream: BinaryIO, *, strict: bool) -> dict[str, Any]:
     target.finish()
     while stream.read(1 << 18):
         pass  # the padding behind the end mark is part of the layer's digest
-    return {"size": target.size, "entries": target.entries}
+    return target.size
 
 
 def enter(wanted: dict[str, Any]) -> None:
@@ -362,18 +366,18 @@ def mount_overlay(where: str, options: str) -> None:
 
 
 def main() -> None:
-    syscalls.call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    syscalls.call("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o022)
-    wanted = json.loads(sys.argv[1])
+    wanted = marshal.loads(bytes.fromhex(sys.argv[1]))
     try:
         enter(wanted)
-        said = unpack(sys.stdin.buffer, strict=wanted["strict"])
+        said = str(unpack(sys.stdin.buffer, strict=wanted["strict"]))
     except (Refused, CorruptArchive) as error:
-        said = {"error": str(error), "errno": 0}
+        said = f"!0 {error}"
     except OSError as error:
         what = f"{show(error.filename)}: " if isinstance(error.filename, bytes) else ""
-        said = {"error": what + (error.strerror or str(error)), "errno": error.errno or 0}
-    sys.stdout.write(json.dumps(said))
+        said = f"!{error.errno or 0} {what}{error.strerror or error}"
+    sys.stdout.buffer.write(said.encode(errors="replace"))
     sys.stdout.flush()
-    os._exit(1 if "error" in said else 0)
+    os._exit(1 if said.startswith("!") else 0)

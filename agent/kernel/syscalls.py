@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 
 from agent.kernel.numbers import numbers_of
 
@@ -84,6 +83,7 @@ PR_SET_PDEATHSIG = 1
 PR_CAPBSET_DROP = 24
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
+_SIG_IGN = 1  # signal(7); the module costs a child more to import than all else here
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -128,7 +128,7 @@ def heed_internal_signals() -> None:
     for number in (32, 33):
         action = ctypes.create_string_buffer(32)  # handler, flags, restorer, mask: struct sigaction of the kernel
         call("rt_sigaction", number, None, ctypes.addressof(action), 8)
-        if int.from_bytes(action.raw[:8], "little") == signal.SIG_IGN:
+        if int.from_bytes(action.raw[:8], "little") == _SIG_IGN:
             call("rt_sigaction", number, bytes(32), None, 8)
 
 
