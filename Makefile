@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: install install-test demo demo-down test test-host test-cluster test-wheel soak chaos lint bench bench-engine bench-images bench-machine bench-manager proto lock clean
+.PHONY: install install-test demo demo-down test test-host test-cluster test-v2 test-wheel soak chaos lint bench bench-engine bench-images bench-machine bench-manager proto lock clean
 
 ## install: a venv with pinned dependencies and the project in it; leaves .venv/bin/shoal
 install: $(VENV)/.installed
@@ -51,6 +51,12 @@ test-host:
 test-cluster:
 	@mkdir -p build
 	@$(VENV)/bin/pytest --durations=20 tests/cluster > build/test-cluster.log 2>&1; code=$$?; cat build/test-cluster.log; exit $$code
+
+## test-v2: the runtime's tests once more, where cgroup v2 is all there is; what needs a controller that this kernel's
+## unified hierarchy lacks says so
+test-v2:
+	unshare --mount --propagation private sh -c 'umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; \
+		exec $(VENV)/bin/pytest -rs tests/kernel/runtime tests/kernel/oci/test_life.py tests/kernel/oci/test_configuration.py'
 
 lint:
 	$(VENV)/bin/ruff check . deploy/lab

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from agent.kernel.syscalls import heed_internal_signals
+from tests.kernel.controllers import folders
 from tests.kernel.runtime.conftest import CAPABILITIES, MASKED, READONLY, busybox_layer, mount
 
 RUNTIME = str(Path(sys.executable).with_name("shoal-runtime"))
@@ -121,12 +122,12 @@ class Bench:
         return state
 
     def groups(self) -> list[Path]:
-        return [path for path in Path("/sys/fs/cgroup").glob(f"*{self.parent}/c*") if path.is_dir()]
+        return [path for top in folders(self.parent.strip("/")) for path in top.glob("c*") if path.is_dir()]
 
     def close(self) -> None:
         self.call("delete", "--force", "c")
         left = self.groups()
-        for top in Path("/sys/fs/cgroup").glob(f"*{self.parent}"):
+        for top in folders(self.parent.strip("/")):
             top.rmdir()
         assert not left, f"cgroups are left: {left}"
         state = self.directory / "state"

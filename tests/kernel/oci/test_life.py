@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernel.controllers import needs
 from tests.kernel.oci.conftest import Bench
 
 pytestmark = pytest.mark.kernel
@@ -163,6 +164,7 @@ def test_pause_and_resume_are_seen_in_the_state(bench: Bench) -> None:
     assert bench.state()["status"] == "running"
 
 
+@needs("memory", "pids")
 def test_update_changes_what_is_named_and_keeps_the_rest(bench: Bench) -> None:
     config = bench.config("sleep", "100")
     config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 40}}

@@ -18,6 +18,7 @@ import pytest
 from agent.runtime.run import Exit, Rootfs, Start, Started
 from agent.runtime.runtime import Runtime
 from agent.runtime.streams import Streams
+from tests.kernel.controllers import folders
 
 CAPABILITIES = [
     "CAP_" + name
@@ -177,9 +178,7 @@ class Box:
 
     def groups(self) -> list[Path]:
         """Every cgroup below our parent."""
-        return [
-            path for top in Path("/sys/fs/cgroup").glob(f"*/{self.parent}") for path in top.iterdir() if path.is_dir()
-        ]
+        return [path for top in folders(self.parent) for path in top.iterdir() if path.is_dir()]
 
     async def close(self) -> None:
         for name in await self.runtime.list():
@@ -189,7 +188,7 @@ class Box:
         os.kill(keeper, signal.SIGTERM)
         await self.ended(keeper)
         left = self.groups()
-        for top in Path("/sys/fs/cgroup").glob(f"*/{self.parent}"):
+        for top in folders(self.parent):
             with contextlib.suppress(OSError):
                 top.rmdir()
         assert not left, f"cgroups are left: {left}"

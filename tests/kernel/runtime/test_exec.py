@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shoal.errors import CommandNotExecutable, CommandNotFound, Conflict, NotFound, StartFailed
+from tests.kernel.controllers import where_possible
 
 pytestmark = pytest.mark.kernel
 
@@ -22,7 +23,7 @@ async def run(box: Any, *args: str, **process: Any) -> tuple[int, str, str]:
 
 async def test_it_is_in_the_same_namespaces_cgroup_and_filter(box: Any) -> None:
     config = box.config("sleep", "100", env=["PATH=/bin", "MARK=1"], cwd="/tmp")
-    config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
+    config["linux"]["resources"] = where_possible({"memory": {"limit": 64 << 20}})
     started = await box.start(config)
     for kind in ("pid", "mnt", "uts", "ipc", "net", "cgroup"):
         theirs = os.readlink(f"/proc/{started.pid}/ns/{kind}")

@@ -11,6 +11,7 @@ import pytest
 
 from agent.runtime.spare import FEW, READY
 from shoal.errors import CommandNotFound
+from tests.kernel.controllers import where_possible
 
 pytestmark = pytest.mark.kernel
 
@@ -28,7 +29,7 @@ async def cycle(box: Any, number: int) -> None:
     name = f"c{number % 4}"
     config = box.config("sh", "-c", "echo x; sleep 0")
     if number % 3 == 0:
-        config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 50}}
+        config["linux"]["resources"] = where_possible({"memory": {"limit": 64 << 20}, "pids": {"limit": 50}})
     streams = await box.runtime.attach(name, stdin=True)
     await box.start(config, name=name, tty=number % 2 == 0, stdin=True)
     assert (await streams.wait()).code == 0

@@ -11,10 +11,12 @@ import pytest
 from agent.runtime.cgroups.base import Layout, Limits, detect
 from agent.runtime.cgroups.group import Groups
 from shoal.errors import StartFailed, Unsupported
+from tests.kernel.controllers import needs
 
 pytestmark = pytest.mark.kernel
 
 
+@needs("memory")
 async def test_memory_limit_kills_and_says_so(box: Any) -> None:
     config = box.config("sh", "-c", "cat /sys/fs/cgroup/memory*/memory.limit_in_bytes; tail -c 200000000 /dev/zero")
     config["linux"]["resources"] = {"memory": {"limit": 32 << 20, "swap": 32 << 20}}
@@ -24,6 +26,7 @@ async def test_memory_limit_kills_and_says_so(box: Any) -> None:
     assert (exit_.code, exit_.oom_killed, out) == (0, False, "")
 
 
+@needs("pids")
 async def test_pids_limit(box: Any) -> None:
     config = box.config("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; echo all")
     config["linux"]["resources"] = {"pids": {"limit": 5}}
@@ -33,6 +36,7 @@ async def test_pids_limit(box: Any) -> None:
     assert "fork" in err
 
 
+@needs("cpu", "cpuset")
 async def test_cpu_and_cpuset(box: Any) -> None:
     config = box.config("sh", "-c", "grep Cpus_allowed_list /proc/self/status; sleep 100")
     config["linux"]["resources"] = {"cpu": {"quota": 20000, "period": 100000, "shares": 512, "cpus": "0"}}
@@ -103,6 +107,7 @@ async def test_the_policy_of_a_host_without_v2_is_kept_by_v1(box: Any) -> None:
     assert not Path(group.v1("freezer")).exists()
 
 
+@needs("cpuset")
 async def test_a_limit_that_cannot_be_had_is_refused_by_name(box: Any) -> None:
     config = box.config("true")
     config["linux"]["resources"] = {"cpu": {"cpus": "4000"}}
