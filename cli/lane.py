@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections import deque
 from collections.abc import Mapping
 
@@ -15,38 +16,50 @@ from shoal.v1.lane_pb2 import LaneOpen, LaneStatus
 
 _CONNECT_S = 5.0
 _READ_BYTES = 256 << 10
+_FRESH_S = 1.0
 
 
 class Lanes:
-    """The lanes of one agent. The first is there when this is made, which is how it is known that the agent has any."""
+    """The lanes of one agent. The first is there when this is made, which is how it is known that the agent has any; an
+    agent does not wait long for what is called, so it is used only while it is `fresh_s` old."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, fresh_s: float = _FRESH_S) -> None:
         """Raises OSError where nobody serves lanes, or not us."""
         self._path = path
         self._first: socket.socket | None = _connected(path)
+        self._stale_at = time.monotonic() + fresh_s
 
     def open(self, method: str, metadata: Metadata, timeout_s: float | None) -> Lane:
-        connection, self._first = self._first, None
-        if connection is None:
-            try:
-                connection = _connected(self._path)
-            except OSError as error:
-                raise Failure(UNAVAILABLE, error.strerror or str(error), {}) from error
         opening = LaneOpen(method=method, metadata=dict(metadata), timeout_s=timeout_s or 0.0)
-        return Lane(connection, lane.frame(lane.OPEN, opening.SerializeToString()))
+        try:
+            connection = self._connection()
+        except OSError as error:
+            raise Failure(UNAVAILABLE, error.strerror or str(error), {}) from error
+        with contextlib.suppress(OSError):  # an agent that has hung up has said why
+            # At once, and not with the first message: a user may be long in typing that.
+            connection.sendall(lane.frame(lane.OPEN, opening.SerializeToString()))
+        connection.setblocking(False)
+        return Lane(connection)
 
     async def close(self) -> None:
         if self._first is not None:
             self._first.close()
 
+    def _connection(self) -> socket.socket:
+        first, self._first = self._first, None
+        if first is not None and time.monotonic() < self._stale_at:
+            return first
+        if first is not None:
+            first.close()
+        return _connected(self._path)
+
 
 class Lane:
-    """One call. What is to be sent first goes with the first message."""
+    """One call, on a connection that does not block and on which it has been said what is called."""
 
-    def __init__(self, connection: socket.socket, opening: bytes) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self.trailing: Mapping[str, str | bytes] = {}
         self._connection = connection
-        self._opening = opening
         self._frames = lane.Frames()
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._gone = False
@@ -89,7 +102,6 @@ class Lane:
     async def _send(self, frame: bytes) -> bool:
         if self._gone:
             return False
-        frame, self._opening = self._opening + frame, b""
         try:
             await self._loop.sock_sendall(self._connection, frame)
         except OSError:  # the agent takes no more; what it said last can still be read
@@ -101,11 +113,11 @@ class Lane:
 
 
 def _connected(path: str) -> socket.socket:
+    """One that waits, but not for good."""
     made = socket.socket(socket.AF_UNIX)
     try:
         made.settimeout(_CONNECT_S)
         made.connect(path)
-        made.setblocking(False)
     except BaseException:
         made.close()
         raise

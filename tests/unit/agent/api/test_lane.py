@@ -104,9 +104,9 @@ async def socket_path(tmp_path: Path, containers: Containers) -> AsyncIterator[s
 
 
 @contextlib.asynccontextmanager
-async def lanes(folder: Path, **bounds: Any) -> AsyncIterator[str]:
-    """A server that nobody need call."""
-    made = served.Lanes(served.Handlers(()), **bounds)
+async def lanes(folder: Path, handlers: served.Handlers | None = None, **bounds: Any) -> AsyncIterator[str]:
+    """A server with bounds of its own."""
+    made = served.Lanes(handlers or served.Handlers(()), **bounds)
     await made.listen(folder / "alone")
     yield str(folder / "alone")
     await made.stop(0)
@@ -279,6 +279,20 @@ async def test_who_says_nothing_is_sent_away(tmp_path: Path) -> None:
             assert "nothing was said" in (await answer(connection)).message
 
 
+async def test_a_client_may_think_before_it_calls_and_before_it_sends(tmp_path: Path, containers: Containers) -> None:
+    handlers = served.Handlers(())
+    engine_pb2_grpc.add_ContainerServiceServicer_to_server(containers, handlers)  # type: ignore[arg-type]
+    async with lanes(tmp_path, handlers, opening_s=0.2) as path:
+        calls = Calls(Lanes(path, fresh_s=0.0), metadata=[], unreachable=Unavailable)
+        await asyncio.sleep(0.4)
+
+        async def pieces() -> AsyncIterator[engine_pb2.WriteArchiveRequest]:
+            await asyncio.sleep(0.4)
+            yield engine_pb2.WriteArchiveRequest(chunk=b"abc")
+
+        await calls.containers().WriteArchive(pieces())
+
+
 async def test_garbage_takes_nobody_else_down(socket_path: str, calls: Calls) -> None:
     chance = random.Random(7)
     for _ in range(200):
@@ -313,7 +327,7 @@ async def test_an_agent_that_ends_in_the_middle_is_told_as_one_that_cannot_be_re
 async def test_half_a_frame_is_the_last_thing_that_is_sent() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    stream = Lane(ours, b"")
+    stream = Lane(ours)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await stream.write(bytes(8 << 20))
