@@ -22,7 +22,7 @@ def _since(text: str) -> int:
 
 
 @command(
-    "[OPTIONS]",
+    "[OPTIONS] | verify",
     examples=[
         "shoal swarm audit -n 20",
         "shoal swarm audit --since 1h --user ann",

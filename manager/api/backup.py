@@ -33,12 +33,11 @@ class BackupCalls:
     ) -> AsyncIterator[wire.BackupClusterResponse]:
         room, cluster = self._room, self._room.mirror.cluster
         assert cluster is not None  # who serves has one
-        await room.note("with the cluster's key, sealed by a passphrase" if request.passphrase else "")
         seal = None
         if request.passphrase:
             passphrase.check(request.passphrase)
             seal = await asyncio.to_thread(passphrase.locked_with, request.passphrase, room.seal.key)
-        header = Header(
+        bare = Header(
             cluster_id=cluster.meta.id,
             revision=0,
             taken_at_ns=room.clock.now_ns(),
@@ -47,12 +46,15 @@ class BackupCalls:
             compressed=not request.uncompressed,
             seal=seal,
         )
+        header = carried(bare, cluster, room.seal)
+        opens = header.seal is not None or bool(header.locked_seal)
+        await room.note("with the cluster's key, locked" if opens else "")
         try:
-            async for data in packed(room.store, carried(header, cluster, room.seal)):
+            async for data in packed(room.store, header):
                 for at in range(0, len(data), _CHUNK_BYTES):
                     yield wire.BackupClusterResponse(data=data[at : at + _CHUNK_BYTES])
         except Compacted as error:
             raise Unavailable(
                 "the store forgot the revision that the backup is of before all was read", hint="try again"
             ) from error
-        log.info("backup taken with_seal=%s", bool(request.passphrase))
+        log.info("backup taken with_seal=%s", opens)
