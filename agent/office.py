@@ -152,7 +152,8 @@ class Office:
             await self.process.stop()
             self.process = None
         await self.forget_etcd()
-        await asyncio.to_thread(remove_tree, self._paths.manager_data)
+        for folder in (self._paths.etcd, self._paths.manager_data):
+            await asyncio.to_thread(remove_tree, folder)
         await self._database.set(_MANAGER, "")
 
     async def opened(self) -> None:

@@ -24,7 +24,7 @@ from manager.access import SQLITE_FILE, open_store
 from manager.ca import escrow
 from manager.founding import SEAL_FILE, first_node, issued, opened
 from manager.store import backup
-from manager.store.base import Guard, Put, Store, Txn
+from manager.store.base import MAX_OPS, Guard, Put, Store, Txn
 from manager.store.migrate import migrate
 from manager.store.records import decode, decode_value, encode, key_for, prefix_of
 from shoal import process
@@ -100,7 +100,8 @@ async def restore(place: Place, file: Path, *, own: Node, address: str, clock: C
         await backup.begin(store, what="a restore")
         await backup.fill(store, _items(file))
         await backup.compare(store, _items(file))
-        await backup.finish(store, [_put(node) for node in (own, *alone(nodes, own.meta.id, clock.now_ns()))])
+        await backup.fill(store, [_item(node) for node in (own, *alone(nodes, own.meta.id, clock.now_ns()))])
+        await backup.finish(store)
     log.info("restored cluster=%s revision=%d node=%s", cluster.meta.id, header.revision, own.meta.id)
 
 
@@ -112,10 +113,11 @@ async def become_alone(place: Place, node_id: str, clock: Clock) -> None:
         if not any(node.meta.id == node_id for node in nodes):
             raise NotFound(f"node {node_id} is not in the store of this manager", hint="restore it from a backup")
         changed = alone(nodes, node_id, clock.now_ns())
-        if changed:
-            guards = tuple(Guard(key_for(node), node.meta.version) for node in changed)
-            await store.txn(Txn(guards, tuple(_put(node) for node in changed)))
-    log.info("alone node=%s were_managers=%d", node_id, len(changed))
+        for at in range(0, len(changed), MAX_OPS):
+            part = changed[at : at + MAX_OPS]
+            guards = tuple(Guard(key_for(node), node.meta.version) for node in part)
+            await store.txn(Txn(guards, tuple(Put(key_for(node), encode(node)) for node in part)))
+    log.info("alone node=%s changed=%d", node_id, len(changed))
 
 
 async def move(place: Place, clock: Clock) -> None:
@@ -155,18 +157,29 @@ def _kind(access: StoreAccess) -> str:
 
 def alone(nodes: Iterable[Node], own_id: str, now_ns: int) -> list[Node]:
     """What changes about `nodes` when `own_id` is the only manager from now on: the others are workers, whose agents
-    end the managers that they ran."""
-    waiting = NodeStatus(NodeState.UNKNOWN, "was a manager; its agent has not called yet", now_ns)
+    end the managers that they ran; and of a node that another one held a session with nobody knows how it is, until it
+    calls, or is called (`manager/dispatcher/summoner.py`)."""
     return [
-        msgspec.structs.replace(
-            node,
-            spec=msgspec.structs.replace(node.spec, role=Role.WORKER),
-            status=waiting,
-            manager=ManagerStatus(),
-        )
+        _left_alone(node, now_ns)
         for node in nodes
-        if node.spec.role is Role.MANAGER and node.meta.id != own_id
+        if node.meta.id != own_id
+        and (node.spec.role is Role.MANAGER or (node.status.state is NodeState.READY and _is_held(node, own_id)))
     ]
+
+
+def _left_alone(node: Node, now_ns: int) -> Node:
+    manages = node.spec.role is Role.MANAGER
+    message = f"{'was a manager' if manages else 'its manager is gone'}; its agent has not called yet"
+    return msgspec.structs.replace(
+        node,
+        spec=msgspec.structs.replace(node.spec, role=Role.WORKER),
+        status=NodeStatus(NodeState.UNKNOWN, message, now_ns),
+        manager=ManagerStatus(),
+    )
+
+
+def _is_held(node: Node, own_id: str) -> bool:
+    return node.status.manager_id not in ("", own_id)
 
 
 def _looked_into(file: Path) -> tuple[Header, Cluster, list[Node]]:
@@ -186,5 +199,5 @@ def _items(file: Path) -> Iterator[Item]:
             yield from batch
 
 
-def _put(node: Node) -> Put:
-    return Put(key_for(node), encode(node))
+def _item(node: Node) -> Item:
+    return Item(key_for(node), encode(node))

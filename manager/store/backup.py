@@ -8,7 +8,7 @@ that is nobody's truth, and the next try begins anew. The file's form is `shoal/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 
 import msgspec
@@ -70,10 +70,10 @@ async def compare(store: Store, items: Iterable[Item]) -> None:
         raise Unavailable(f"the store lost {missing.key} while it was filled", hint="try again")
 
 
-async def finish(store: Store, puts: Sequence[Put] = ()) -> None:
-    """The store is whole from here on, with `puts` over what was filled in. Until a manager takes it over it is still
-    nobody's: another filling may begin anew."""
-    await store.txn(Txn(puts=(*puts, Put(_MARKER, _WHOLE))))
+async def finish(store: Store) -> None:
+    """The store is whole from here on. Until a manager takes it over it is still nobody's: another filling may begin
+    anew."""
+    await store.txn(Txn(puts=(Put(_MARKER, _WHOLE),)))
 
 
 async def take_over(store: Store) -> None:

@@ -102,6 +102,13 @@ def test_restored_on_another_host_it_calls_the_nodes_there(rack: Lab) -> None:
     bring(rack, "n3")
     before = processes(rack)["n2"]
     rack("kill", "n1")
+    taken = f"setsid {PROJECT}/.venv/bin/python -c 'import socket; s = socket.create_server((\"\", 2379)); input()'"
+    rack.on("n3", "sh", "-c", f"mkfifo /root/held; {taken} <>/root/held >/dev/null 2>&1 &")
+    eventually(lambda: rack.pids("n3", "create_server"), what="somebody has etcd's port")
+    refused = rack.on("n3", *RESTORE.split(), "/root/backup")
+    assert "address already in use" in refused.stderr
+    assert rack.on("n3", "ls", "-d", "/var/lib/shoal/manager", "/var/lib/shoal/etcd").stdout == ""
+    rack.kill_9("n3", "create_server")
     # Into the other kind of store than the one that it is of.
     assert rack.shoal("n3", *RESTORE.split()[1:], "/root/backup").startswith("Swarm restored")
     rack.kill_9("n3", "bin/shoal-agent")

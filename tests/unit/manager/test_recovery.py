@@ -127,6 +127,27 @@ async def test_a_damaged_backup_is_refused_before_anything_is_written(manager: P
     assert not (tmp_path / "data").exists()
 
 
+def test_of_nodes_that_a_lost_manager_held_nobody_knows_how_they_are() -> None:
+    """They are called, then: those that are thought to be ready would be found dead in the end, and their tasks go."""
+    held, own_held, down = node("w1"), node("w2"), node("w3", state=NodeState.DOWN)
+    held = msgspec.structs.replace(held, status=msgspec.structs.replace(held.status, manager_id="m2"))
+    own_held = msgspec.structs.replace(own_held, status=msgspec.structs.replace(own_held.status, manager_id="m1"))
+    (changed,) = alone([node("m1", Role.MANAGER), held, own_held, down], "m1", 1)
+    assert (changed.meta.id, changed.status.state, changed.status.manager_id) == ("w1", NodeState.UNKNOWN, "")
+    assert changed.spec == held.spec
+
+
+async def test_a_thousand_nodes_change_as_one_does(tmp_path: Path) -> None:
+    lost = [node(f"w{number}") for number in range(1000)]
+    lost = [
+        msgspec.structs.replace(each, status=msgspec.structs.replace(each.status, manager_id="m2")) for each in lost
+    ]
+    await _fill(tmp_path / "data", node("m1", Role.MANAGER), *lost)
+    await become_alone(place(tmp_path), "m1", SystemClock())
+    found = [decode(record) for record in (await records(tmp_path / "data")).values()]
+    assert sum(isinstance(each, Node) and each.status.state is NodeState.UNKNOWN for each in found) == 1000
+
+
 def test_other_managers_are_workers_and_nothing_else_changes() -> None:
     own, other, worker = node("m1", Role.MANAGER), node("m2", Role.MANAGER), node("w1")
     other = msgspec.structs.replace(other, manager=ManagerStatus("10.0.0.2:2377", "a1"))

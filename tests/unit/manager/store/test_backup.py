@@ -56,7 +56,8 @@ async def test_all_that_lasts_comes_over(source: SqliteStore, target: SqliteStor
     await backup.begin(target, what="a test")
     await backup.fill(target, items(data))
     await backup.compare(target, items(data))
-    await backup.finish(target, (Put("/claim/x", b"new"),))
+    await backup.fill(target, [Item("/claim/x", b"new")])
+    await backup.finish(target)
     await backup.take_over(target)
     expected = await records(source)
     del expected["/leader"], expected["/manager/m1"]
