@@ -23,7 +23,7 @@ from shoal import digest as digests
 from shoal.errors import InvalidArgument, NotFound
 from shoal.reference import parse
 from tests.kernel.image.conftest import Store, archive, member, pieces, tool
-from tests.registry import Registry, break_off, once, proxy
+from tests.registry import Registry, break_off, once, proxy, serving
 
 pytestmark = pytest.mark.kernel
 # Three chunks of an upload, which no compression makes smaller.
@@ -132,6 +132,24 @@ async def test_an_index_goes_as_a_whole_where_all_of_it_is_here(store: Store, re
     pulled = await store.images.pull(name)
     await store.images.tag(name, f"{registry}/index/copy:1")
     assert await push(store, f"{registry}/index/copy:1") == pulled.digest == digests.of(index)
+
+
+async def test_a_registry_that_says_where_a_blob_lies_has_it(store: Store, registry: str) -> None:
+    async def elsewhere(request: web.Request) -> web.StreamResponse | None:
+        if request.method != "HEAD" or "/blobs/" not in request.path:
+            return None
+        return web.Response(status=307, headers={"Location": f"http://{storage}{request.path}"})
+
+    async def for_get_alone(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=403)
+
+    async with serving(for_get_alone) as storage, proxy(registry) as between:
+        name = f"{between.host}/team/app:1"
+        await store.images.pull(name)
+        between.faults = [elsewhere]
+        said: list[Progress] = []
+        await push(store, name, said=said)
+        assert words(said)[-1] == "Layer already exists"
 
 
 @pytest.mark.parametrize("forgiving", [True, False])
