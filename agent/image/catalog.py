@@ -7,7 +7,7 @@ both are true. Values are frozen: a change makes a new catalog.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -106,8 +106,10 @@ class Catalog(msgspec.Struct, frozen=True):
     def with_layers(self, layers: Iterable[Layer]) -> Catalog:
         return msgspec.structs.replace(self, layers={**self.layers, **{each.chain_id: each for each in layers}})
 
-    def with_compressed(self, key: str, found: Compressed) -> Catalog:
-        return msgspec.structs.replace(self, compressed={**self.compressed, key: found})
+    def with_compressed(self, key: str, found: Compressed, *, here: Container[str]) -> Catalog:
+        """Remember what a plain layer came out as, and forget it of those that are not `here` any more."""
+        kept = {each: old for each, old in self.compressed.items() if each.partition(" ")[0] in here}
+        return msgspec.structs.replace(self, compressed={**kept, key: found})
 
     def without_layers(self, chain_ids: Iterable[str]) -> Catalog:
         gone = set(chain_ids)

@@ -49,7 +49,9 @@ class Compressor:
                 stop = threading.Event()
                 found = await self._threads.run(lambda: self._compress(plain, kind, stop, report), stop=stop.set)
                 async with self._holdings.changing:
-                    await self._holdings.save(self._holdings.catalog.with_compressed(key, found))
+                    await self._holdings.save(
+                        self._holdings.catalog.with_compressed(key, found, here=set(self._content.digests()))
+                    )
         return Descriptor(OCI_LAYER + _SUFFIX[kind], found.digest, found.size)
 
     def _compress(

@@ -54,7 +54,7 @@ def rows() -> list[Row]:
         fill(lab)
         engines = [f"{engine} pull -q {IMAGE}" for engine in ["shoal", *docker]]
         sides = [(pull, f"{pull.partition(' pull')[0]} rmi {IMAGE}") for pull in engines]
-        done = lab.on("n1", "python3", "-c", TIMER, json.dumps([*sides, SKOPEO]), str(TIMES))
+        done = lab.on("n1", "python3", "-c", TIMER, json.dumps([*sides, SKOPEO]), str(TIMES), timeout_s=900)
         assert done.returncode == 0, done.stderr
         ours, *beside, skopeo = json.loads(done.stdout)
         if docker:

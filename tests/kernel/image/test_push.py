@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import subprocess
+import sys
 import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from agent.image import images as module
 from agent.image.source import Progress, silent
 from agent.registry import media
 from agent.registry.repository import Repository
@@ -26,6 +29,7 @@ from tests.kernel.image.conftest import Store, archive, member, pieces, tool
 from tests.registry import Registry, break_off, once, proxy, serving
 
 pytestmark = pytest.mark.kernel
+ROOMS = Path(module.__file__).parents[2]
 # Three chunks of an upload, which no compression makes smaller.
 BIG = random.Random(5).randbytes(2 * CHUNK_BYTES + 100_000)
 
@@ -206,6 +210,47 @@ async def test_a_registry_that_was_killed_gets_the_rest_when_it_is_back(
             assert pulled.digest == digest
     finally:
         mine.kill()
+
+
+PUSH = """
+import asyncio, sys
+from pathlib import Path
+from agent.image.images import Images
+from shoal.reference import parse
+
+async def main(folder, reference):
+    images = await Images.open(Path(folder))
+    await images.remote.push(parse(reference), credentials=None, compression="", report=lambda _: None)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_an_agent_that_was_killed_has_the_image_still_and_pushes_it(store: Store, registry: str) -> None:
+    async with proxy(registry) as between:
+        name = f"{between.host}/agent/app:1"
+        image_id = await store.images.import_image(pieces(archive([(member("big"), BIG)])), reference=name)
+        store.images.close()
+        reached, released = asyncio.Event(), asyncio.Event()
+
+        async def hold(request: web.Request) -> web.StreamResponse:
+            reached.set()
+            await released.wait()
+            return web.Response(status=503)
+
+        between.faults = [once("PATCH", "/uploads/", lambda request: after(between, request, hold))]
+        argv = [sys.executable, "-c", PUSH, str(store.folder), name]
+        process = subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(ROOMS)})
+        async with asyncio.timeout(60):
+            await reached.wait()
+        process.kill()
+        process.wait()
+        released.set()
+        between.faults = []
+        await store.open()
+        assert [each.meta.id for each in await store.images.list()] == [image_id]
+        digest = await push(store, name)
+        assert (name, digest) in store.images.held()
 
 
 async def after(between, request: web.Request, act) -> web.StreamResponse:
