@@ -184,8 +184,9 @@ class Launcher:
         `adopt`."""
         if held.cleared:
             return
-        with contextlib.suppress(OSError):
-            sharedmemory.remove(self._records.folder(held.id))
+        if held.record.container.spec.ipc_mode == SHAREABLE:
+            with contextlib.suppress(OSError):
+                sharedmemory.remove(self._records.folder(held.id))
         held.cleared = True
         for take_away in (self._networks.disconnect, self._runtime.delete):
             try:

@@ -19,7 +19,7 @@ from shoal.settings import Paths
 from shoal.v1 import engine_pb2, engine_pb2_grpc, types_pb2
 
 IMAGE = "web:1"
-AT_ONCE = 4
+AT_ONCE = 8  # enough to keep two processors busy
 # By what their command lines contain.
 DOCKERS = ("dockerd", "containerd")
 OURS = ("shoal-agent", "agent.runtime.daemon", "agent.runtime.holder", "dns/resolver.py")
