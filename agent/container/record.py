@@ -122,12 +122,14 @@ class Records:
 
 
 def _remove(folder: str) -> None:
-    """Most are flat and their layer is empty; what a container wrote is left to shutil, which no link leads astray."""
+    """Most are flat and their layer is empty; what a container wrote is left to shutil, which no link leads astray.
+    Another thread may be at it, too."""
     with contextlib.suppress(OSError):
         os.rmdir(f"{folder}/work/work")  # noqa: PTH106 - as all here
-    for name in os.listdir(folder):  # noqa: PTH208
-        with contextlib.suppress(OSError):
-            (os.rmdir if name in ("upper", "work") else os.unlink)(f"{folder}/{name}")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                (os.rmdir if name in ("upper", "work") else os.unlink)(f"{folder}/{name}")
     try:
         os.rmdir(folder)  # noqa: PTH106
     except OSError:

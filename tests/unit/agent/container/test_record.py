@@ -1,6 +1,7 @@
 """Containers on disk: what a crash or a power cut leaves is a container or nothing."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -69,6 +70,30 @@ def test_discarded_is_gone_at_once_and_its_space_later(records):
     assert records.load() == []
     records.discard(ID)
     records.empty_trash()
+    assert os.listdir(records.folder(".trash")) == []
+
+
+def test_the_trash_takes_what_a_container_wrote_and_follows_no_link(records, tmp_path):
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts/kept").write_text("x")
+    save(records)
+    (records.folder(ID) / "upper/deep").mkdir()
+    (records.folder(ID) / "upper/deep/link").symlink_to(tmp_path / "hosts")
+    (records.folder(ID) / "work/work/incompat").mkdir(parents=True)
+    records.discard(ID)
+    records.empty_trash()
+    assert os.listdir(records.folder(".trash")) == []
+    assert (tmp_path / "hosts/kept").exists()
+
+
+def test_two_may_empty_the_trash_at_once(records):
+    numbers = [f"{number:064x}" for number in range(200)]
+    for number in numbers:
+        save(records, record(number), durable=False)
+        records.discard(number)
+    with ThreadPoolExecutor(4) as threads:
+        for each in [threads.submit(records.empty_trash) for _ in range(4)]:
+            each.result()
     assert os.listdir(records.folder(".trash")) == []
 
 
