@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -102,7 +103,8 @@ class Line:
 
     async def _connect(self) -> _Control:
         loop = asyncio.get_running_loop()
-        _, control = await self._reach(lambda name: loop.create_unix_connection(lambda: _Control(self._answered), name))
+        made = partial(_Control, self._answered, self._hang_up)
+        _, control = await self._reach(lambda name: loop.create_unix_connection(made, name))
         control.send({"op": "control"})
         self._control = control
         self._connected.set()
@@ -121,7 +123,6 @@ class Line:
         """When the keeper dies, dial the next one, so that logs go on at once."""
         while True:
             await control.lost.wait()
-            self._connected.clear()
             self._hang_up()
             while True:
                 try:
@@ -140,6 +141,9 @@ class Line:
             waiting.set_result(answer["result"])
 
     def _hang_up(self) -> None:
+        """Whoever waits hears of it, whoever asks now waits for the next connection. One that is lost calls this at
+        once, before anybody could ask on it."""
+        self._connected.clear()
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -151,8 +155,9 @@ class Line:
 class _Control(asyncio.Protocol):
     """The connection that carries numbered questions; `lost` is set when it is gone."""
 
-    def __init__(self, answered: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, answered: Callable[[dict[str, Any]], None], gone: Callable[[], None]) -> None:
         self._answered = answered
+        self._gone = gone
         self._decoder = wire.Decoder()
         self._transport: asyncio.Transport | None = None
         self.lost = asyncio.Event()
@@ -164,6 +169,7 @@ class _Control(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+            self.lost.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -173,7 +179,10 @@ class _Control(asyncio.Protocol):
             self._answered(msgspec.json.decode(payload))
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self.lost.set()
+        self._transport = None
+        if not self.lost.is_set():
+            self.lost.set()
+            self._gone()
 
 
 def error_of(fields: Mapping[str, str]) -> ShoalError:

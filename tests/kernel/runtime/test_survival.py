@@ -206,6 +206,21 @@ async def test_three_hundred_containers_do_not_notice_that_the_keeper_replaces_i
     assert box.keeper == keeper
 
 
+async def test_who_asks_while_the_keeper_dies_is_answered_by_the_next(box: Any) -> None:
+    await box.start(box.config("sleep", "100"))
+
+    async def ask() -> None:
+        for _ in range(100):
+            assert "c" in await box.runtime.list()
+
+    keeper = box.keeper
+    async with asyncio.timeout(60), asyncio.TaskGroup() as asking:
+        for _ in range(8):
+            asking.create_task(ask())
+        await box.runtime.list()
+        os.kill(keeper, signal.SIGKILL)
+
+
 async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(box: Any) -> None:
     """As after a reboot of a host whose run directory stayed."""
     await box.start(box.config("sleep", "100"))
