@@ -44,17 +44,24 @@ class Pushed(msgspec.Struct, frozen=True):
     size: int
 
 
+class _Text(msgspec.Struct, frozen=True):
+    """A manifest or an index, as it is sent."""
+
+    data: bytes
+    media_type: str
+
+    @property
+    def digest(self) -> str:
+        return digests.of(self.data)
+
+
 class _Form(msgspec.Struct, frozen=True):
     """What is sent: blobs first, then the documents in order, the last of which is the image's. `shown` tells for a
     blob what the user sees instead of its digest."""
 
     blobs: tuple[Descriptor, ...]
-    documents: tuple[tuple[bytes, str], ...]
+    documents: tuple[_Text, ...]
     shown: dict[str, str]
-
-    @property
-    def digest(self) -> str:
-        return digests.of(self.documents[-1][0])
 
 
 class Pusher:
@@ -87,79 +94,73 @@ class Pusher:
         form = await self._form(name, compression, report)
         send = _Sending(repository, self._content, self._holdings.catalog, self._threads, self._clock, report)
         await send.blobs(form)
-        for data, media_type in form.documents[:-1]:
-            await repository.put_manifest(digests.of(data), data, media_type)
-        data, media_type = form.documents[-1]
-        digest = await repository.put_manifest(reference.tag, data, media_type)
+        *inner, last = form.documents
+        for each in inner:
+            await repository.put_manifest(each.digest, each.data, each.media_type)
+        digest = await repository.put_manifest(reference.tag, last.data, last.media_type)
         await self._remember(reference, name, form)
-        return Pushed(reference.tag, digest, len(data))
+        return Pushed(reference.tag, digest, len(last.data))
 
     async def _form(self, name: Name, compression: Compression, report: Report) -> _Form:
         record = self._holdings.catalog.images[name.image_id]
-        found, data, media_type = await self._read(name.digest, record)
+        found, text = await self._read(name.digest, record)
         if isinstance(found, Index):
-            return await self._whole(found, data, media_type, record, report)
-        return await self._single(found, data, media_type, record, compression, report)
+            form = await self._whole(found, text, record)
+        elif any(is_plain(layer) for layer in found.layers):
+            return await self._packed(found, record, compression=compression, report=report)
+        else:
+            form = _of_manifest(found, text, record)
+        for diff_id in form.shown.values():
+            report(Progress(short(diff_id), "Preparing"))
+        return form
 
-    async def _single(
-        self,
-        found: Manifest,
-        data: bytes,
-        media_type: str,
-        record: Record,
-        compression: Compression,
-        report: Report,
-    ) -> _Form:
-        ids = {layer.digest: diff_id for layer, diff_id in zip(found.layers, record.diff_ids, strict=False)}
-        for layer in found.layers:
-            report(Progress(short(ids.get(layer.digest, layer.digest)), "Preparing"))
-        if any(is_plain(layer) for layer in found.layers):
-            leaving = [_of_oci(layer) for layer in await self._compressed(found, ids, compression, report)]
-            ids = {out.digest: ids[layer.digest] for layer, out in zip(found.layers, leaving, strict=True)}
-            found = Manifest(found.config, tuple(leaving))
-            config = msgspec.structs.replace(found.config, media_type=manifests.OCI_CONFIG)
-            data, media_type = manifests.write_manifest(config, leaving), manifests.OCI_MANIFEST
-        blobs = {blob.digest: blob for blob in (*found.layers, found.config)}
-        return _Form(tuple(blobs.values()), ((data, media_type),), ids)
-
-    async def _compressed(
-        self, found: Manifest, ids: dict[str, str], compression: Compression, report: Report
-    ) -> list[Descriptor]:
+    async def _packed(self, found: Manifest, record: Record, *, compression: Compression, report: Report) -> _Form:
+        """An image that was made here, as it leaves: with its layers compressed."""
+        for diff_id in record.diff_ids:
+            report(Progress(short(diff_id), "Preparing"))
         loop = asyncio.get_running_loop()
 
-        def told(layer: Descriptor) -> Callable[[int], None]:
+        def told(layer: Descriptor, diff_id: str) -> Callable[[int], None]:
             def tell(done: int) -> None:
-                progress = Progress(short(ids[layer.digest]), "Compressing", done, layer.size)
+                progress = Progress(short(diff_id), "Compressing", done, layer.size)
                 loop.call_soon_threadsafe(report, progress)
 
             return tell
 
-        return await _together([self._compressor.layer(layer, compression, told(layer)) for layer in found.layers])
+        layers = zip(found.layers, record.diff_ids, strict=True)
+        packing = [self._compressor.layer(layer, compression, told(layer, diff_id)) for layer, diff_id in layers]
+        leaving = [_of_oci(layer) for layer in await _together(packing)]
+        config = msgspec.structs.replace(found.config, media_type=manifests.OCI_CONFIG)
+        text = _Text(manifests.write_manifest(config, leaving), manifests.OCI_MANIFEST)
+        return _of_manifest(Manifest(config, tuple(leaving)), text, record)
 
-    async def _whole(self, index: Index, data: bytes, media_type: str, record: Record, report: Report) -> _Form:
+    async def _whole(self, index: Index, text: _Text, record: Record) -> _Form:
         """An image for several platforms: all of it where all of it is here, else what is here of it."""
         forms = []
         for each in index.manifests:
             if each.digest in self._content:
-                found, inner, _ = await self._read(each.digest, record)
-                if isinstance(found, Manifest) and all(
-                    blob.digest in self._content for blob in (*found.layers, found.config)
-                ):
-                    forms.append(await self._single(found, inner, each.media_type, record, Compression.GZIP, report))
+                found, inner = await self._read(each.digest, record)
+                if isinstance(found, Manifest) and self._has(found):
+                    forms.append(_of_manifest(found, _Text(inner.data, each.media_type), record))
         if not forms:
             raise NotFound(f"the image {record.id} has none of its platforms on this host")
         if len(forms) < len(index.manifests):
             return forms[0]
-        blobs = {blob.digest: blob for form in forms for blob in form.blobs}
-        documents = [document for form in forms for document in form.documents]
-        shown = {digest: id for form in forms for digest, id in form.shown.items()}
-        return _Form(tuple(blobs.values()), (*documents, (data, media_type)), shown)
+        return _Form(
+            tuple({blob.digest: blob for form in forms for blob in form.blobs}.values()),
+            (*(document for form in forms for document in form.documents), text),
+            {digest: diff_id for form in forms for digest, diff_id in form.shown.items()},
+        )
 
-    async def _read(self, digest: str, record: Record) -> tuple[Index | Manifest, bytes, str]:
+    def _has(self, found: Manifest) -> bool:
+        return all(blob.digest in self._content for blob in (*found.layers, found.config))
+
+    async def _read(self, digest: str, record: Record) -> tuple[Index | Manifest, _Text]:
         data = await self._threads.run(lambda: self._content.read(digest, limit_bytes=manifests.MAX_DOCUMENT_BYTES))
         said = record.blobs.get(digest, "")
         found = manifests.parse(data, media_type=said)
-        return found, data, said or (manifests.OCI_INDEX if isinstance(found, Index) else manifests.OCI_MANIFEST)
+        default = manifests.OCI_INDEX if isinstance(found, Index) else manifests.OCI_MANIFEST
+        return found, _Text(data, said or default)
 
     async def _remember(self, reference: Reference, name: Name, form: _Form) -> None:
         """The image is here under the digest that the registry knows it by, too."""
@@ -167,12 +168,13 @@ class Pusher:
         if record is None or self._holdings.catalog.names.get(reference.key) != name:
             return  # taken away, or another by now
         blobs = {blob.digest: blob.media_type for blob in form.blobs}
-        for data, media_type in form.documents:
-            blobs[await self._downloader.keep(data)] = media_type
-        pushed = Name(name.image_id, form.digest)
+        for each in form.documents:
+            blobs[await self._downloader.keep(each.data)] = each.media_type
+        digest = form.documents[-1].digest
+        pushed = Name(name.image_id, digest)
         await self._holdings.enter(
             [msgspec.structs.replace(record, blobs=blobs)],
-            {reference.key: pushed, reference.at(form.digest).key: pushed},
+            {reference.key: pushed, reference.at(digest).key: pushed},
         )
 
 
@@ -223,6 +225,19 @@ class _Sending(msgspec.Struct, frozen=True):
                     return await self.threads.run(lambda: read(offset, size))
 
             await upload(self.repository, Blob(blob.digest, blob.size, give), report, clock=self.clock)
+
+
+def _of_manifest(found: Manifest, text: _Text, record: Record) -> _Form:
+    """One manifest and what it speaks of. Layers are shown by their diff ids, which for another platform's nobody
+    knows."""
+    own = len(found.layers) == len(record.diff_ids) and found.config.digest == record.id
+    ids = record.diff_ids if own else [layer.digest for layer in found.layers]
+    blobs = {blob.digest: blob for blob in (*found.layers, found.config)}
+    return _Form(
+        tuple(blobs.values()),
+        (text,),
+        {layer.digest: diff_id for layer, diff_id in zip(found.layers, ids, strict=True)},
+    )
 
 
 def _of_oci(layer: Descriptor) -> Descriptor:
