@@ -6,6 +6,7 @@ gRPC's generated ones, which import gRPC, are not needed. Calls with streams in 
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -128,13 +129,16 @@ class Call:
         self._stream = stream
         self._method = method
         self._answers = answers
+        self._writing = asyncio.Lock()
 
     async def write(self, message: Any) -> bool:
-        """Whether more may be sent; of a call that is over, nothing is. One writer at a time."""
-        return await self._stream.write(message.SerializeToString())
+        """Whether more may be sent; of a call that is over, nothing is. Several may write: each message stays whole."""
+        async with self._writing:
+            return await self._stream.write(message.SerializeToString())
 
     async def done_writing(self) -> None:
-        await self._stream.done_writing()
+        async with self._writing:
+            await self._stream.done_writing()
 
     async def read(self) -> Any:
         """The next answer; None after the last. Raises ShoalError."""

@@ -84,12 +84,10 @@ class _Conversation:
         self.detached = asyncio.Event()
         self._call = call
         self._make = make
-        self._writing = asyncio.Lock()
         self._later: set[asyncio.Task[None]] = set()
 
     async def send(self, message: Any) -> None:
-        async with self._writing:
-            await self._call.write(message)
+        await self._call.write(message)
 
     def send_soon(self, **fields: Any) -> None:
         """From a signal handler. A call that has ended meanwhile does not mind."""

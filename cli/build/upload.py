@@ -32,7 +32,6 @@ class Conversation:
         self._shown = shown
         self._agents = agents
         self._caches = caches
-        self._writing = asyncio.Lock()
         self.excerpt = ""
         self.done = False
         self.image_id = ""
@@ -46,7 +45,7 @@ class Conversation:
         call: Any = self._calls.builds().BuildImage()
 
         async def say(number: int, data: bytes) -> None:
-            await self._write(call, ssh=build_pb2.SshData(number=number, data=data))
+            await call.write(build_pb2.BuildImageRequest(ssh=build_pb2.SshData(number=number, data=data)))
 
         lender = Lender(self._agents, say)
         try:
@@ -71,7 +70,7 @@ class Conversation:
             case "login":
                 known = credentials.find(response.login)
                 said = build_pb2.BuildCredentials(username=known.username, password=known.password)
-                await self._write(call, credentials=said)
+                await call.write(build_pb2.BuildImageRequest(credentials=said))
             case "ssh_open":
                 await lender.open(response.ssh_open.number, response.ssh_open.id)
             case "ssh":
@@ -96,22 +95,19 @@ class Conversation:
             case "done":
                 self.done, self.image_id = True, response.done.image_id
 
-    async def _write(self, call: Any, **fields: Any) -> None:
-        """One at a time: several may want to."""
-        async with self._writing:
-            await call.write(build_pb2.BuildImageRequest(**fields))
-
     async def _give(self, call: Any, digest: bytes) -> None:
         """A layer of a cache; one that is gone is empty, and its step is done again."""
         try:
             file = await asyncio.to_thread(self._caches.open, digest)
         except NotFound:
-            await self._write(call, file=build_pb2.ContextFile(digest=digest, last=True))
+            await call.write(build_pb2.BuildImageRequest(file=build_pb2.ContextFile(digest=digest, last=True)))
             return
         with file:
             while True:
                 piece = await asyncio.to_thread(file.read, _CHUNK)
-                await self._write(call, file=build_pb2.ContextFile(digest=digest, data=piece, last=not piece))
+                await call.write(
+                    build_pb2.BuildImageRequest(file=build_pb2.ContextFile(digest=digest, data=piece, last=not piece))
+                )
                 if not piece:
                     return
 

@@ -352,3 +352,14 @@ async def test_an_agent_that_ends_lets_calls_come_to_their_end(tmp_path: Path, c
     await ending
     assert not Path(f"{tmp_path}/s.lane").exists()
     call.cancel()
+
+
+async def test_messages_of_several_writers_stay_whole(calls: Calls, containers: Containers) -> None:
+    call: Any = calls.containers().ExecContainer()
+    sent = [engine_pb2.ExecContainerRequest(stdin=bytes([number]) * (300 << 10)) for number in range(8)]
+    writing = asyncio.gather(*(call.write(each) for each in sent))
+    containers.may_read.set()
+    came = [(await call.read()).stdout for _ in sent]
+    await writing
+    assert came == [each.stdin for each in sent]
+    call.cancel()
