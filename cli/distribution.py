@@ -6,7 +6,6 @@ from typing import Annotated, TextIO
 from cli import credentials
 from cli.client import Client
 from cli.command import argument, command, flag, switch
-from cli.credentials import Credentials
 from cli.listing import ListFlags
 from cli.output.pulling import Pulling
 from cli.parse import pair
@@ -35,43 +34,35 @@ async def pull(
     """Download an image from a registry"""
     if all_tags and with_tag(reference) == reference:
         raise ShoalError("tag can't be used with --all-tags/-a")
-    known = credentials.find(reference)
-    done = await _pull(client, reference, known, all_tags=all_tags, quiet=quiet, platform=platform, out=sys.stdout)
+    request = _pulling(reference, platform)
+    request.all_tags = all_tags
+    done = await _pull(client, request, out=None if quiet else sys.stdout)
     print(done.reference.rpartition(":")[0] if all_tags else done.reference)
 
 
 async def pull_first(client: Client, reference: str, *, quiet: bool, platform: str) -> None:
     """A pull on the way to something else: all that it says goes to stderr."""
+    await _pull(client, _pulling(reference, platform), out=None if quiet else sys.stderr)
+
+
+def _pulling(reference: str, platform: str) -> engine_pb2.PullImageRequest:
     known = credentials.find(reference)
-    await _pull(client, reference, known, all_tags=False, quiet=quiet, platform=platform, out=sys.stderr)
-
-
-async def _pull(
-    client: Client,
-    reference: str,
-    known: Credentials,
-    *,
-    all_tags: bool,
-    quiet: bool,
-    platform: str,
-    out: TextIO,
-) -> engine_pb2.PullDone:
-    request = engine_pb2.PullImageRequest(
-        reference=reference,
-        platform=platform,
-        username=known.username,
-        password=known.password,
-        all_tags=all_tags,
+    return engine_pb2.PullImageRequest(
+        reference=reference, platform=platform, username=known.username, password=known.password
     )
-    shown = _Pull(with_tag(reference), out=None if quiet else out, announced=all_tags)
+
+
+async def _pull(client: Client, request: engine_pb2.PullImageRequest, *, out: TextIO | None) -> engine_pb2.PullDone:
+    """What came last; without `out` nothing is said."""
+    shown = _Pull(with_tag(request.reference), out=out, announced=request.all_tags)
     done = engine_pb2.PullDone()
     async for response in client.images.PullImage(request):
         shown.take(response)
         if response.WhichOneof("response") == "done":
             done = response.done
     if not done.reference:
-        raise ShoalError(f"the pull of {reference} ended early", hint="try again; what is there already is kept")
-    shown.end(reference if all_tags else with_tag(reference))
+        raise ShoalError(f"the pull of {request.reference} ended early", hint="try again; what came is kept")
+    shown.end(request.reference if request.all_tags else with_tag(request.reference))
     return done
 
 
