@@ -15,6 +15,9 @@ from machine.provision.facts import Facts, Node
 from machine.provision.step import AnyStep, Ask, AwaitReady, Command, Execute, Join, Stage, Upload
 from shoal.settings import MANAGER_PORT, RUN_DIR
 
+# The first start of an agent reads all of it from the disk, and many hosts may be guests of one that is busy.
+_START_S = 180
+
 
 def plan(inventory: Inventory, facts: Mapping[str, Facts], versions: Mapping[str, str]) -> dict[str, list[AnyStep]]:
     """The steps of each machine that has facts; `versions` says by machine which version would be installed."""
@@ -81,7 +84,12 @@ def service(facts: Facts) -> Iterator[AnyStep]:
         enable = Command(("sh", "-c", "! command -v update-rc.d > /dev/null || update-rc.d shoal-agent defaults"))
         yield Execute("start the agent at every boot", "its script is new", Stage.PREPARE, (enable,))
     if not facts.agent:
-        yield Execute("start the agent", "it does not run", Stage.PREPARE, (control(facts, "start"), await_agent()))
+        yield Execute(
+            "start the agent",
+            "it does not run",
+            Stage.PREPARE,
+            (control(facts, "start"), await_agent(seconds=_START_S)),
+        )
 
 
 def control(facts: Facts, verb: str) -> Command:
@@ -89,10 +97,10 @@ def control(facts: Facts, verb: str) -> Command:
     return Command(("systemctl", verb, "shoal-agent") if facts.systemd else (layout.SCRIPT_PATH, verb))
 
 
-def await_agent() -> Command:
-    """Ends once the agent answers; fails with what its client says after a minute."""
+def await_agent(*, seconds: int = 60) -> Command:
+    """Ends once the agent answers; fails with what its client says after that time."""
     ask = f"{layout.SHOAL} info"
-    return until(f"[ -S {RUN_DIR}/shoal.sock ] && {ask} > /dev/null 2>&1", 60, f"{ask} > /dev/null")
+    return until(f"[ -S {RUN_DIR}/shoal.sock ] && {ask} > /dev/null 2>&1", seconds, f"{ask} > /dev/null")
 
 
 def until(condition: str, seconds: int, otherwise: str) -> Command:

@@ -18,6 +18,7 @@ from tests.cluster.conftest import PROJECT, Lab, eventually, leftovers
 SHOAL = PROJECT / ".venv/bin/shoal"
 LOG = "journalctl -u shoal-agent -n 20 --no-pager 2> /dev/null || tail -20 /var/log/shoal-agent.log"
 ARTEFACTS = PROJECT / "build" / "artefacts"
+IDENTITY = "/var/lib/shoal/identity/identity.json"
 # The first fixture makes the artefact and a cluster.
 pytestmark = pytest.mark.timeout(900)
 
@@ -210,6 +211,17 @@ def test_a_host_that_only_a_bastion_reaches_is_reached_through_it(nodes: Desk) -
     nodes.write("behind.yaml", rows)
     code, said = nodes.run("plan", "-f", "behind.yaml", "--ssh-config", "ssh_config")
     assert (code, said.count("as wanted")) == (0, 2), said
+
+
+def test_certificates_are_exchanged_and_nothing_restarts(nodes: Desk) -> None:
+    def shown() -> dict[str, str]:
+        return {name: nodes.lab.on(name, "sha256sum", IDENTITY).stdout for name in nodes.lab.addresses}
+
+    before, certificates = agents(nodes), shown()
+    code, said = nodes.run("regenerate-certs", "-f")
+    assert (code, said.count("certificate is good until")) == (0, 3), said
+    assert agents(nodes) == before
+    assert not set(shown().items()) & set(certificates.items())
 
 
 def test_a_power_cut_is_survived_without_us(nodes: Desk) -> None:
