@@ -37,6 +37,7 @@ def agent() -> None:
 
 def runtime() -> None:
     """Be an OCI runtime for one command."""
+    gc.disable()  # it ends before there is garbage worth looking for
     from agent.runtime.oci.sealed import ENTERING, seal
 
     if any(word in ENTERING for word in sys.argv[1:]):
