@@ -22,6 +22,7 @@ READY_S = 30.0
 ASK_S = 5.0
 # One that stands still for this long is as good as down.
 SILENCE_S = 4.5
+_LOOK_S = 0.1
 
 
 class ManagerProcess:
@@ -31,6 +32,7 @@ class ManagerProcess:
         argv = [*program(), "--data-dir", str(paths.manager_data), "--identity-dir", str(paths.identity)]
         argv += ["--socket", str(paths.manager_socket), *settings.argv(), *_store_words(settings, paths.manager_data)]
         self.address = settings.advertise
+        self._clock = clock
         self._process = Supervised(
             argv, pid_file=paths.run / "manager.pid", log_file=paths.data / "manager.log", clock=clock
         )
@@ -112,7 +114,14 @@ class ManagerProcess:
                 )
         except Unsupported as error:
             raise Conflict("swarm is not locked") from error
-        await self.ready()
+        deadline = self._clock.monotonic() + READY_S
+        while True:
+            try:
+                return await self.ready()
+            except Locked:  # of the server that took the key, which is about to end
+                if self._clock.monotonic() > deadline:
+                    raise
+            await self._clock.sleep(_LOOK_S)
 
     async def unlock_key(self) -> str:
         """Empty without autolock."""
