@@ -123,16 +123,16 @@ class Connection:
         lasting = ""
         try:
             url = (await self.base()) / "v2/"
-            for _ in range(2):
-                async with await self._follow("GET", url, {}, None, _nobody) as response:
-                    if response.status == 401 and not self._authorization:
-                        lasting = (await self._authorize(response, lasting=True)).refresh
-                        continue
-                    if response.status == 401:
-                        raise PermissionDenied(f"login attempt to {url} failed with status: 401 Unauthorized")
-                    if response.status not in (200, 404):
-                        raise await answer.refusal(response, self.host, None, "pull")
-                    break
+            response = await self._follow("GET", url, {}, None, _nobody)
+            if response.status == 401:
+                lasting = (await self._authorize(response, lasting=True)).refresh
+                response.release()
+                response = await self._follow("GET", url, {}, None, _nobody)
+            async with response:
+                if response.status == 401:
+                    raise PermissionDenied(f"login attempt to {url} failed with status: 401 Unauthorized")
+                if response.status not in (200, 404):
+                    raise await answer.refusal(response, self.host, None, "pull")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from error
         return lasting
@@ -161,7 +161,7 @@ class Connection:
     ) -> Answer:
         origin = (await self.base()).origin()
         for _ in range(_MAX_REDIRECTS):
-            self._check_plain(url, "redirects to" if self._base and self._base.scheme == "https" else "leads to")
+            self._check_plain(url)
             shown = dict(headers)
             if self._authorization and url.origin() == origin:
                 shown["Authorization"] = self._authorization
@@ -170,14 +170,8 @@ class Connection:
                 return response
             following = url.join(URL(response.headers["Location"]))
             response.release()
-            if (
-                following.scheme != "https"
-                and url.scheme == "https"
-                and not self._rules.may_be_plain(following.authority)
-            ):
-                raise Unavailable(
-                    f"registry {self.host} redirects to {following.origin()} without TLS; this is refused"
-                )
+            if following.scheme != "https" and url.scheme == "https":
+                raise Unavailable(f"registry {self.host} redirects from TLS to {following.origin()}; this is refused")
             url = following
         raise Unavailable(f"registry {self.host} redirects more than {_MAX_REDIRECTS} times")
 
@@ -265,9 +259,9 @@ class Connection:
                 raise
             return False
 
-    def _check_plain(self, url: URL, verb: str) -> None:
+    def _check_plain(self, url: URL) -> None:
         if url.scheme != "https" and not self._rules.may_be_plain(url.authority):
-            raise Unavailable(f"registry {self.host} {verb} {url.origin()} without TLS; this is refused")
+            raise Unavailable(f"registry {self.host} leads to {url.origin()} without TLS; this is refused")
 
     def _tls(self, url: URL) -> ssl.SSLContext | bool:
         if url.authority not in self._trust:

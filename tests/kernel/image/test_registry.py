@@ -16,7 +16,7 @@ from agent.registry.auth import TOKEN_USER, Credentials
 from agent.registry.rules import Rules
 from shoal.errors import Exhausted, InvalidArgument, NotFound, PermissionDenied, Unavailable, Unsupported
 from tests.kernel.image.conftest import BIG, Store, archive, largest_blob, member, pieces, through, tool
-from tests.registry import PASSWORD, USER, Proxy, Registry, Tokens, break_off, once, proxy, token_service
+from tests.registry import PASSWORD, USER, Proxy, Registry, Tokens, break_off, once, proxy, serving, token_service
 
 pytestmark = pytest.mark.kernel
 ME = Credentials(USER, PASSWORD)
@@ -56,6 +56,25 @@ async def test_a_login_says_whether_the_registry_takes_the_password(guarded: str
         await login.check(guarded, SOMEBODY, Rules())
     with pytest.raises(Unavailable, match=r"cannot reach registry 127\.0\.0\.1:1: connection refused"):
         await login.check("127.0.0.1:1", ME, Rules())
+
+
+async def test_a_proof_that_nobody_knows_is_no_login() -> None:
+    async def strange(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=401, headers={"WWW-Authenticate": "Negotiate"})
+
+    async with serving(strange) as host:
+        with pytest.raises(PermissionDenied, match="401 Unauthorized"):
+            await login.check(host, ME, Rules())
+
+
+@pytest.mark.parametrize("target", ["http://192.0.2.1/v2/", "ftp://192.0.2.1/"])
+async def test_nothing_leads_to_where_there_is_no_tls(store: Store, between: Proxy, target: str) -> None:
+    async def away(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=302, headers={"Location": target})
+
+    between.faults = [away]
+    with pytest.raises(Unavailable, match=r"without TLS; this is refused"):
+        await store.images.pull(through(between))
 
 
 async def test_tokens_are_got_for_what_is_done_and_got_again(store: Store, tmp_path: Path) -> None:
