@@ -112,6 +112,7 @@ class FreshLayers:
             raise InvalidArgument(f"layer {wanted.digest} belongs on top of others")
         descriptor = Descriptor(wanted.media_type, wanted.digest, wanted.blob_bytes)
         await self._puller.layer(descriptor, wanted.diff_id, chain, at_hand(platforms.host(), source))
+        await self._threads.run(lambda: self._content.partials.settled([wanted.digest]))
 
     async def image(self, document: Document, layers: Sequence[Layer]) -> Record:
         """The image of a configuration and its layers, complete on disk and not yet in the catalog."""
