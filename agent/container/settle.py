@@ -120,9 +120,16 @@ def config_of(container: Container, image: ImageConfig) -> ImageConfig:
 
 def warnings_of(container: Container) -> tuple[str, ...]:
     """What the user asked for and will not get, in docker's words."""
+    found = []
     if container.ports and container.networks[0].network == HOST:
-        return ("Published ports are discarded when using host network mode",)
-    return ()
+        found.append("Published ports are discarded when using host network mode")
+    if container.tuning.oom_kill_disable and not container.limits.memory_bytes:
+        found += [
+            "Disabling the OOM killer on containers without setting a '-m/--memory' limit may be dangerous.",
+            "OOM killer is disabled for the container, but no memory limit is set, "
+            "this can result in the system running out of resources.",
+        ]
+    return tuple(found)
 
 
 def _argv(spec: ContainerSpec, image: ImageConfig) -> tuple[str, ...]:

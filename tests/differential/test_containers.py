@@ -312,6 +312,7 @@ CASES = {
         engine run --rm --ulimit nofile=200:100 busybox
         engine run --rm --oom-score-adj 2000 busybox
         engine run --rm --shm-size 1m busybox df /dev/shm
+        engine run --rm --oom-kill-disable busybox
         engine run --rm --memory-swappiness 200 busybox
         engine run --rm --memory-swappiness 60 busybox true
     """,

@@ -80,9 +80,9 @@ CASES = {
         engine inspect -f '{{.Os}} {{json .RepoTags}} {{json .RepoDigests}} {{.RootFS.Type}}' app:1
         engine history --format '{{.CreatedBy}}|{{.Size}}|{{.Comment}}' app:1
         engine history --no-trunc --format '{{.CreatedBy}}' app:1
-        engine history app:1 | head -1
-        engine history -H=false --format '{{.CreatedAt}}' app:1 | head -1
-        engine history -q app:1 | head -1
+        engine history app:1 | sed -n 1,1p
+        engine history -H=false --format '{{.CreatedAt}}' app:1 | sed -n 1,1p
+        engine history -q app:1 | sed -n 1,1p
         engine history nosuch
         engine history
         engine commit nosuch
@@ -139,7 +139,7 @@ CASES = {
         engine volume create v1 >/dev/null
         engine network create n1 >/dev/null
         engine system df --format '{{.Type}} {{.TotalCount}} {{.Active}}'
-        engine system df | head -1
+        engine system df | sed -n 1p
         engine system df -v | grep -e space -e ^REPO -e ^CONT -e ^VOL
         engine system df -v --format '{{.Type}}' extra
         engine image prune -a -f --filter label!=keep --filter label=nosuch
