@@ -8,6 +8,8 @@ import asyncio
 from agent.container.held import Ending, Held
 from agent.runtime.runtime import Runtime
 from agent.runtime.streams import Streams
+from shoal.errors import Conflict
+from shoal.model.container import ContainerState
 
 
 class Attachment:
@@ -47,3 +49,14 @@ class Attachment:
     async def close(self) -> None:
         self._ended.cancel()
         await self._streams.close()
+
+
+def check_attachable(held: Held) -> None:
+    """Raises Conflict in docker's words."""
+    state = held.state.status.state
+    if state == ContainerState.PAUSED:
+        raise Conflict("You cannot attach to a paused container, unpause it first")
+    if state == ContainerState.RESTARTING:
+        raise Conflict("You cannot attach to a restarting container, wait until it is running")
+    if state != ContainerState.RUNNING:
+        raise Conflict("You cannot attach to a stopped container, start it first")

@@ -18,7 +18,7 @@ import msgspec
 
 from agent.container import top
 from agent.container.amendment import Amender
-from agent.container.attach import Attachment
+from agent.container.attach import Attachment, check_attachable
 from agent.container.baselayer import base_layer
 from agent.container.carriage import Carriage
 from agent.container.create import Creator
@@ -49,7 +49,7 @@ from agent.volume.volumes import Volumes
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.model.base import Resources
-from shoal.model.container import Container, ContainerState, RestartPolicy, Tuning
+from shoal.model.container import Container, RestartPolicy, Tuning
 from shoal.model.event import Tell, to_nobody
 from shoal.model.health import HealthState
 from shoal.model.network import NetworkAttachment
@@ -385,7 +385,7 @@ class Containers:
         async with held.lock:
             held.check_there()
             if not start:
-                _check_attachable(held)
+                check_attachable(held)
             ended = held.next_exit()
             stdin = stdin and held.record.container.spec.open_stdin
             streams = await self._room.runtime.attach(held.id, stdin=stdin)
@@ -410,13 +410,3 @@ class Containers:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         return await asyncio.shield(task)
-
-
-def _check_attachable(held: Held) -> None:
-    state = held.state.status.state
-    if state == ContainerState.PAUSED:
-        raise Conflict("You cannot attach to a paused container, unpause it first")
-    if state == ContainerState.RESTARTING:
-        raise Conflict("You cannot attach to a restarting container, wait until it is running")
-    if state != ContainerState.RUNNING:
-        raise Conflict("You cannot attach to a stopped container, start it first")

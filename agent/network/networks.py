@@ -21,7 +21,6 @@ import random
 import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +34,7 @@ from agent.network.fabric import Fabric
 from agent.network.record import Record, Wish
 from agent.network.sandbox import Sandbox
 from agent.network.segment import Segment
+from agent.network.wish import check_wish
 from shoal import ids
 from shoal.clock import Clock
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
@@ -269,7 +269,7 @@ class Networks:
             segment = known.get(self.get(attachment.network or bridge.DEFAULT).meta.id)
             if segment is None:
                 raise NotFound(f"network {attachment.network} is not ready on this host")
-            _check_wish(attachment, segment, self.get(segment.network_id))
+            check_wish(attachment, segment, self.get(segment.network_id))
             found.append(segment)
         if len({segment.network_id for segment in found}) < len(found):
             raise InvalidArgument("a container cannot be on the same network twice")
@@ -365,28 +365,6 @@ class Networks:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await _run(self._thread, work)
-
-
-def _check_wish(attachment: NetworkAttachment, segment: Segment, network: Network) -> None:
-    """Raises InvalidArgument for an address or a MAC that cannot be had there."""
-    if attachment.mac and segment.tunnel:
-        raise InvalidArgument(
-            f"network {segment.name}: a MAC cannot be chosen on an overlay", hint="other hosts know it by the address"
-        )
-    if not attachment.address:
-        return
-    if not segment.named:
-        raise InvalidArgument("user specified IP address is supported on user defined networks only")
-    if not network.spec.subnet:
-        raise InvalidArgument(
-            "user specified IP address is supported only when connecting to networks with user configured subnets",
-            hint=f"make network {segment.name} with --subnet",
-        )
-    if IPv4Address(attachment.address) not in (segment.block if segment.tunnel else segment.subnet):
-        raise InvalidArgument(
-            f"Invalid address {attachment.address}: It does not belong to any of this network's subnets",
-            hint=f"on this host it gives {segment.block}",
-        )
 
 
 async def _run(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
