@@ -70,9 +70,13 @@ class Registry:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(["docker-registry", "serve", str(self._config)], stdout=log, stderr=log)
         deadline = time.monotonic() + READY_S
-        while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, (self._folder / "log").read_text()
-            time.sleep(0.02)
+        try:
+            while not self._answers():
+                assert self._process.poll() is None and time.monotonic() < deadline, (self._folder / "log").read_text()
+                time.sleep(0.02)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def kill(self) -> None:
