@@ -178,8 +178,10 @@ def racked(name: str, *, hosts: int, managers: int) -> Iterator[Rack]:
     except BaseException:
         kept = PROJECT / "build/chaos" / name
         shutil.rmtree(kept, ignore_errors=True)
-        for log in (DISKS / name).glob("*/log"):
-            shutil.copytree(log, kept / log.parent.name, dirs_exist_ok=True)
+        for host in (DISKS / name).glob("*"):
+            (kept / host.name).mkdir(parents=True)
+            for log in (*host.glob("log/*"), *host.glob("shoal/*.log*")):
+                shutil.copy(log, kept / host.name)
         print(f"what the daemons said is kept in {kept}")
         raise
     finally:
