@@ -44,7 +44,11 @@ def main() -> int:
 
 def storm(given: argparse.Namespace) -> None:
     """Raises Violated."""
-    with racked(given.lab, hosts=given.hosts, managers=given.managers) as rack, tempfile.TemporaryDirectory() as folder:
+    breaks = bool(given.rounds or given.seconds)
+    with (
+        racked(given.lab, hosts=given.hosts, managers=given.managers, clocks=breaks) as rack,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         form(rack, Path(folder))
         trial = Trial(rack, random.Random(given.seed), say=lambda text: print(text, flush=True))
         rounds = _given(given.rounds) if given.rounds else _by_chance(rack, given.seed, given.seconds)
