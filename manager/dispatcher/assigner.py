@@ -58,7 +58,8 @@ class Assigner:
                 self._announced[network_id] = bulletin.position
                 nodes |= {lease.node_id for lease in self._view.leases_of_network(network_id)}
             if network_id not in self._view.networks and not self._view.leases_of_network(network_id):
-                del self._bulletins[network_id], self._announced[network_id]
+                del self._bulletins[network_id]
+                self._announced.pop(network_id, None)  # nothing was, of one that was asked for when all was over
         return nodes
 
     def apply(self, event: MirrorEvent) -> set[str]:
