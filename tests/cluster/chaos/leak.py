@@ -7,6 +7,7 @@ Two inventories are compared once everything that `cycle` made is removed. Numbe
 from __future__ import annotations
 
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.cluster.chaos.rack import PATTERNS, Rack
@@ -25,8 +26,10 @@ _LISTS = {
     "run": "find /run/shoal -mindepth 1",
     "data": "find /var/lib/shoal -mindepth 1",
 }
-_HELD = "echo veth $(ls /sys/class/net | grep -c shv)\n" + "".join(
-    f"pid=$(pgrep -f '{pattern}' | head -n1) && echo {daemon} $(ls /proc/$pid/fd | wc -l)\n"
+# A line for each: who holds it, and what it is; numbers of pids, sockets and containers do not matter.
+_ALIKE = r"s/[0-9a-f]\{4,\}/N/g"
+_HELD = "ls /sys/class/net | grep shv | sed 's/.*/veth cable/'\n" + "".join(
+    f"pid=$(pgrep -f '{pattern}' | head -n1) && readlink /proc/$pid/fd/* | sed '{_ALIKE}; s/^/{daemon} /'\n"
     for daemon, pattern in PATTERNS.items()
 )
 # Journals come and go, and a few namespaces for the next containers are kept ready.
@@ -46,16 +49,16 @@ def inventory(rack: Rack) -> dict[str, list[str]]:
     }
 
 
-def held_by(rack: Rack) -> dict[str, int]:
-    """How many descriptors each daemon holds, and how many cables to containers each host has."""
-    counts = {}
+def held_by(rack: Rack) -> dict[str, list[str]]:
+    """What descriptors each daemon holds, and what cables to containers each host has."""
+    held: dict[str, list[str]] = {}
     for host in rack.hosts:
         # From its input: pgrep must not find the shell by the patterns in its command line.
         done = rack.lab.on(host, "sh", "-s", stdin=_HELD)
         for line in done.stdout.splitlines():
-            name, _, count = line.partition(" ")
-            counts[f"{host} {name}"] = int(count)
-    return counts
+            name, _, what = line.partition(" ")
+            held.setdefault(f"{host} {name}", []).append(what)
+    return held
 
 
 def grown(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
@@ -71,16 +74,18 @@ def grown(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str
     return left
 
 
-def leaking(before: dict[str, int], after: dict[str, int]) -> list[str]:
-    """Who holds more than before; a daemon that was started meanwhile is not compared."""
+def leaking(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
+    """Who holds more than before, and what; a daemon that was started meanwhile is not compared."""
     return [
-        f"{name} has {count} and had {before[name]}"
-        for name, count in after.items()
-        if name in before and count > before[name] + _SLACK
+        f"{name} has {len(held)} and had {len(before[name])}: {dict(Counter(held) - Counter(before[name]))}"
+        for name, held in after.items()
+        if name in before and len(held) > len(before[name]) + _SLACK
     ]
 
 
-def nothing_grew(rack: Rack, before: dict[str, list[str]], held: dict[str, int], *, seconds: float = 30) -> list[str]:
+def nothing_grew(
+    rack: Rack, before: dict[str, list[str]], held: dict[str, list[str]], *, seconds: float = 30
+) -> list[str]:
     """What is left of it after some time to clean up; empty when all is as it was."""
     left: list[str] = []
 
