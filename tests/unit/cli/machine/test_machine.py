@@ -162,7 +162,7 @@ def test_the_power_of_hosts_that_exist_is_not_ours(desk: Desk, verb: str) -> Non
 
 
 def test_a_machine_of_another_driver_is_made_shown_and_removed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{Path('tests/contract/driver').absolute()}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{Path(__file__).parents[3] / 'contract' / 'driver'}:{os.environ['PATH']}")
     code, _, err = desk("create", "-d", "example", "--driver-opt", "colour=blue", "n3")
     assert (code, "no such option: colour" in err) == (125, True)
     assert desk("create", "-d", "example", "n3")[0] == 1  # nothing there speaks SSH
