@@ -58,7 +58,14 @@ def held_by(rack: Rack) -> dict[str, list[str]]:
         for line in done.stdout.splitlines():
             name, _, what = line.partition(" ")
             held.setdefault(f"{host} {name}", []).append(what)
-    return held
+    return {name: _without_spares(each) for name, each in held.items()}
+
+
+def _without_spares(held: list[str]) -> list[str]:
+    """A namespace that stands ready for the next container is held with a socket in it."""
+    spares = held.count("net:[N]")
+    kept = [each for each in held if each not in ("net:[N]", "socket:[N]")]
+    return kept + ["socket:[N]"] * (held.count("socket:[N]") - spares)
 
 
 def grown(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:

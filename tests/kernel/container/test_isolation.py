@@ -163,7 +163,7 @@ def shares(container, engine):
         ({"ipc_mode": "odd"}, InvalidArgument, "invalid IPC mode: odd"),
         ({"pid_mode": "odd"}, InvalidArgument, "invalid PID mode"),
         ({"device_rules": ("x",)}, InvalidArgument, "invalid device cgroup format"),
-        ({"log": LogConfig("journald")}, Unsupported, "log driver journald"),
+        ({"log": LogConfig("syslog")}, Unsupported, "log driver syslog"),
         ({"log": LogConfig("json-file", {"max-file": "3"})}, InvalidArgument, "max-file cannot be specified"),
         ({"log": LogConfig("json-file", {"odd": "3"})}, InvalidArgument, "unknown log opt 'odd'"),
     ],

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import subprocess
@@ -33,6 +34,7 @@ class Census:
     """What there is on the host that containers could have left."""
 
     def __init__(self, engine: Engine) -> None:
+        gc.collect()  # what other tests threw away
         keeper = keeper_of(engine.paths.run)
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         self.mounts = [line for line in mounts if str(engine.paths.data.parent) in line]
