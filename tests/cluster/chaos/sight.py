@@ -4,22 +4,32 @@ the rest is pure."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from shoal.errors import ShoalError
+from shoal.errors import Conflict, ShoalError
 from shoal.rpc import dial, translated
-from shoal.v1.control_pb2 import ListNodesRequest, ListServicesRequest, ListTasksRequest, TaskView
+from shoal.v1.control_pb2 import (
+    CreateNetworkRequest,
+    ListNodesRequest,
+    ListServicesRequest,
+    ListTasksRequest,
+    RemoveNetworkRequest,
+    TaskView,
+)
 from shoal.v1.control_pb2_grpc import ControlServiceStub
 from shoal.v1.engine_pb2 import ListContainersRequest
 from shoal.v1.engine_pb2_grpc import ContainerServiceStub
-from shoal.v1.types_pb2 import CONTAINER_STATE_RUNNING, NODE_STATE_READY, TASK_STATE_RUNNING
+from shoal.v1.types_pb2 import CONTAINER_STATE_RUNNING, NODE_STATE_READY, TASK_STATE_RUNNING, NetworkSpec
 from tests.cluster.chaos.ledger import Wish
 from tests.cluster.chaos.rack import Rack
 
 ASK_S = 5.0
 MESH_PORT = 8080
+_PROBE = "probe"
 
 
 @dataclass
@@ -34,11 +44,12 @@ class Sight:
 
 
 async def look(rack: Rack, manager: str) -> Sight:
-    """Raises ShoalError or OSError where somebody does not answer."""
+    """Raises ShoalError or OSError where somebody does not answer, or `manager` takes no write."""
     sight = Sight()
     async with dial(rack.socket(manager)) as channel:
         control = ControlServiceStub(channel)
         with translated():
+            await _write(control)
             for view in (await control.ListNodes(ListNodesRequest(), timeout=ASK_S)).nodes:
                 sight.nodes[view.node.description.hostname] = view.node.status.state
             for each in (await control.ListServices(ListServicesRequest(), timeout=ASK_S)).services:
@@ -50,6 +61,15 @@ async def look(rack: Rack, manager: str) -> Sight:
     reached = await asyncio.gather(*(answers(rack.lab.addresses[host]) for host in rack.hosts))
     sight.answering = {host for host, there in zip(rack.hosts, reached, strict=True) if there}
     return sight
+
+
+async def _write(control: Any) -> None:
+    """What a manager shows may be all that it knows: one whose store is gone from it shows that as well."""
+    with contextlib.suppress(Conflict), translated():  # it is there since a write that nobody acknowledged
+        await control.CreateNetwork(
+            CreateNetworkRequest(spec=NetworkSpec(name=_PROBE, driver="overlay")), timeout=ASK_S
+        )
+    await control.RemoveNetwork(RemoveNetworkRequest(network=_PROBE), timeout=ASK_S)
 
 
 async def answers(address: str) -> bool:
