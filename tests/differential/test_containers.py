@@ -271,7 +271,7 @@ CASES = {
         engine create --name web --label c=d --expose 90 lab
         engine inspect -f '{{json .Config.Labels}} {{json .Config.ExposedPorts}} {{json .Config.Cmd}}' web
         engine inspect -f '{{json .Config.Entrypoint}} {{json .Config.Volumes}} {{.Config.User}}' web
-        engine ps -a --filter label=a=b --format '{{.Names}} {{.Labels}} {{.Command}}'
+        engine ps -a --filter label=a=b --format '{{.Names}} {{.Label "c"}} {{.Command}}'
         engine create --name other --entrypoint /bin/ls lab /x
         engine inspect -f '{{json .Config.Cmd}} {{json .Config.Entrypoint}} {{.Path}} {{json .Args}}' other
         engine run -d --name run --expose 81/udp -p 8080:80 --expose 82 busybox sleep 100

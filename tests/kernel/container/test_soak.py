@@ -52,7 +52,12 @@ class Census:
     def changed(self, before: Census) -> dict[str, tuple[object, object]]:
         """What differs, by name: (before, now)."""
         pairs = {name: (value, getattr(self, name)) for name, value in vars(before).items()}
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        found = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        more = {pid: has - before.descriptors.get(pid, Counter()) for pid, has in self.descriptors.items()}
+        found.pop("descriptors", None)  # of other tests in this process, something may have been let go meanwhile
+        if any(more.values()):
+            found["descriptors"] = ("no more than before", more)
+        return found
 
 
 def _output(*argv: str) -> str:
