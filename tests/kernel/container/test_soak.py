@@ -53,7 +53,8 @@ class Census:
         """What differs, by name: (before, now)."""
         pairs = {name: (value, getattr(self, name)) for name, value in vars(before).items()}
         found = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-        more = {pid: has - before.descriptors.get(pid, Counter()) for pid, has in self.descriptors.items()}
+        had = before.descriptors
+        more = {pid: has - had.get(pid, Counter()) - _ready(pid) for pid, has in self.descriptors.items()}
         found.pop("descriptors", None)  # of other tests in this process, something may have been let go meanwhile
         if any(more.values()):
             found["descriptors"] = ("no more than before", more)
@@ -73,17 +74,20 @@ def _names(links: str) -> list[str]:
 
 
 def _descriptors(pid: str) -> Counter[str]:
-    """What is open, by kind, but for the namespaces that are ready for the next containers, of which there may be more
-    or fewer: each of the agent's has a socket."""
+    """What is open, by kind."""
     found: Counter[str] = Counter()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
             found[re.sub(r"\d+", "N", str(entry.readlink()))] += 1
         except FileNotFoundError:  # the one by which the folder is read
             continue
-    kinds = ("net:[N]", "socket:[N]") if pid == "self" else ("net:[N]",)
-    ready = Counter({kind: min(found["net:[N]"], READY) for kind in kinds})
-    return found - ready
+    return found
+
+
+def _ready(pid: str) -> Counter[str]:
+    """By how many more there may be: the namespaces that are ready for the next containers, now all and before none.
+    Each of the agent's has a socket."""
+    return Counter({"net:[N]": READY, "socket:[N]": READY if pid == "self" else 0})
 
 
 async def cycle(engine: Engine, number: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.oci.conftest import RUNTIME, Done, without_leavings
+from tests.kernel.oci.conftest import OWN_TERMINAL, RUNTIME, Done, without_leavings
 
 pytestmark = [
     pytest.mark.kernel,
@@ -72,14 +72,17 @@ def test_a_command_that_is_not_there_or_no_program_has_podmans_exit_codes(podman
 
 
 def test_terminals_are_the_containers_own(podman: Podman) -> None:
-    assert podman("run", "--rm", "-it", "box", "tty", terminal=True).out.split() == ["/dev/pts/0"]
+    assert podman("run", "--rm", "-it", "box", "sh", "-c", OWN_TERMINAL, terminal=True).code == 0
+    assert podman("run", "-t", "--name", "told", "box", "tty", terminal=True).code == 0
+    assert podman("logs", "told").out.split() == ["/dev/pts/0"]
+    assert podman("rm", "told").code == 0
 
 
 def test_a_container_in_the_background_is_stopped_started_paused_and_entered(podman: Podman) -> None:
     script = 'trap "exit 5" TERM; echo started; while :; do sleep 0.05; done'
     assert podman("run", "-d", "--name", "back", "box", "sh", "-c", script).code == 0
     assert podman("exec", "back", "sh", "-c", "cat /proc/1/comm; exit 9") == (9, "sh\n", "")
-    assert podman("exec", "-it", "back", "tty", terminal=True).out.split() == ["/dev/pts/0"]
+    assert podman("exec", "-it", "back", "sh", "-c", OWN_TERMINAL, terminal=True).code == 0
     assert podman("pause", "back").code == 0
     assert podman("ps", "--all", "--format", "{{.Status}}").out.strip() == "Paused"
     assert podman("unpause", "back").code == 0
