@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+import msgspec
+
 from manager.dispatcher.judgement import Contact
 
 
@@ -36,6 +38,15 @@ class Contacts:
         if (contact := self._whole.pop(node_id, None)) is not None:
             self._broken[node_id] = Contact(contact.heard_at, now, back_by)
 
+    def left_alone(self) -> Iterator[str]:
+        """Nodes whose stream ended without a word of when they are back."""
+        return (id for id, contact in self._broken.items() if contact.back_by is None)
+
+    def answered(self, node_id: str, now: float) -> None:
+        """The host of a node that was left alone lives."""
+        if (contact := self._broken.get(node_id)) is not None:
+            self._broken[node_id] = msgspec.structs.replace(contact, answered_at=now)
+
     def forget(self, node_id: str) -> None:
         self._whole.pop(node_id, None)
         self._broken.pop(node_id, None)
@@ -61,5 +72,5 @@ class Contacts:
 
 
 def _later(contact: Contact, seconds: float) -> Contact:
-    broken_at, back_by = (None if at is None else at + seconds for at in (contact.broken_at, contact.back_by))
-    return Contact(contact.heard_at + seconds, broken_at, back_by)
+    times = msgspec.structs.asdict(contact)
+    return msgspec.convert({name: at if at is None else at + seconds for name, at in times.items()}, Contact)

@@ -15,6 +15,9 @@ from shoal.model.node import Node, NodeState
 GRACE_TIMEOUTS = 2
 # Of the timeout, what is left to an agent whose stream broke off.
 BROKEN_STREAM_SHARE = 2 / 3
+# An agent that ended without a word on a host that lives is being started again by its supervisor, which may take long
+# on a busy host; its containers run on meanwhile.
+ALONE_AT_MOST_S = 30.0
 # An agent that ends to be started again has as long as it asks for, but not longer.
 ABSENCE_AT_MOST_S = 120.0
 # More signs of life than this in a second cost a manager too much: its nodes then give them less often, and whether
@@ -28,11 +31,13 @@ RETURNS_PER_S = 100
 
 class Contact(msgspec.Struct, frozen=True, gc=False):
     """The session that a manager has, or had, with a node. Times are monotonic seconds of that manager. `back_by`: an
-    agent that ended in good order said when it would be back."""
+    agent that ended in good order said when it would be back. `answered_at`: of one that did not, the host was found
+    alive then."""
 
     heard_at: float
     broken_at: float | None = None
     back_by: float | None = None
+    answered_at: float | None = None
 
 
 class Judge(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +65,18 @@ def is_elsewhere(node: Node | None, manager_id: str) -> bool:
     return node is not None and node.status.manager_id not in ("", manager_id)
 
 
+def is_spared(contact: Contact | None, judge: Judge, now: float) -> bool:
+    """Whether its host's answer is all that keeps a node from being called dead."""
+    if contact is None or contact.broken_at is None or contact.answered_at is None:
+        return False
+    return _back_soon(contact.broken_at, judge) <= now
+
+
+def _back_soon(broken_at: float, judge: Judge) -> float:
+    """By when an agent is back that nothing else is known of."""
+    return broken_at + judge.timeout_s * BROKEN_STREAM_SHARE
+
+
 def deadline_of(
     node: Node, judge: Judge, contact: Contact | None, *, watched_since: float, gone_at: float | None
 ) -> float | None:
@@ -71,7 +88,6 @@ def deadline_of(
     holder = node.status.manager_id
     if node.status.state is NodeState.DOWN:
         return None
-    soon = judge.timeout_s * BROKEN_STREAM_SHARE
     grace = judge.since + GRACE_TIMEOUTS * judge.timeout_s + judge.crowd_s
     if holder == judge.node_id:
         if contact is None or contact.heard_at < judge.since:
@@ -79,7 +95,11 @@ def deadline_of(
         if contact.back_by is not None:
             return contact.back_by
         silent = contact.heard_at + max(judge.timeout_s, judge.patience_s)
-        return silent if contact.broken_at is None else min(silent, contact.broken_at + soon)
+        if contact.broken_at is None:
+            return silent
+        if contact.answered_at is not None:
+            return min(contact.answered_at + judge.timeout_s, contact.broken_at + ALONE_AT_MOST_S)
+        return min(silent, _back_soon(contact.broken_at, judge))
     if not judge.leads:
         return None
     if not holder:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -25,6 +25,7 @@ from manager.dispatcher.judgement import (
     deadline_of,
     heartbeat_s,
     is_elsewhere,
+    is_spared,
 )
 from manager.store.base import Store
 from manager.store.mirror import Mirror
@@ -114,6 +115,15 @@ class Liveness:
         """The node's stream ended without a word."""
         self._contacts.broke(node_id, self._clock.monotonic())
 
+    def left_alone(self) -> Iterator[Node]:
+        """Those whose stream ended without a word, and that are still this manager's to judge."""
+        nodes = self._mirror.nodes
+        return (nodes[id] for id in self._contacts.left_alone() if id in self._judged and id in nodes)
+
+    def answered(self, node_id: str) -> None:
+        """The host of such a node lives."""
+        self._contacts.answered(node_id, self._clock.monotonic())
+
     def moved(self, node_id: str) -> None:
         """Another manager holds the node's session now."""
         self._contacts.forget(node_id)
@@ -158,6 +168,7 @@ class Liveness:
         try:
             await asyncio.gather(*map(self._bury, self._silent()))
             await asyncio.gather(*map(self._readmit, self._wronged()))
+            await asyncio.gather(*map(self._doubt, self._spared()))
         except (Exhausted, Unavailable) as error:
             if not self._failing:
                 log.error("cannot write the state of nodes, trying again: %s", error)  # a full disk is no bug
@@ -233,6 +244,18 @@ class Liveness:
             return not self._contacts.stands(node_id)
 
         await self._settle(node_id, NodeState.READY, "", unless=hung_up)
+
+    def _spared(self) -> list[str]:
+        """Nodes that would be dead by now, did their hosts not live: they get nothing new to run."""
+        now, judge = self._clock.monotonic(), self._judge()
+        ready = [node.meta.id for node in self.left_alone() if node.status.state is NodeState.READY]
+        return [id for id in ready if is_spared(self._contacts.get(id), judge, now)]
+
+    async def _doubt(self, node_id: str) -> None:
+        def moot() -> bool:
+            return self._contacts.stands(node_id) or self._is_elsewhere(node_id)
+
+        await self._settle(node_id, NodeState.UNKNOWN, "its host lives, its agent does not", unless=moot)
 
     @property
     def heartbeat_s(self) -> float:

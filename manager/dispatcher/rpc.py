@@ -17,6 +17,7 @@ import grpc.aio
 import msgspec
 
 from manager.control.tenure import Tenure
+from manager.dispatcher.inquiry import Inquiry
 from manager.dispatcher.inventory import Held, Inventory
 from manager.dispatcher.liveness import Liveness
 from manager.dispatcher.location import Location
@@ -107,6 +108,7 @@ class DispatcherService(DispatcherServiceServicer):
         async with Group() as group:
             group.start("sessions", self._sessions.run())
             group.start("statuses", self._status.run())
+            group.start("inquiry", Inquiry(self._liveness, self._clock).run())
             await self._liveness.run()
 
     async def Session(

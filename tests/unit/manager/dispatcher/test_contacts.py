@@ -10,7 +10,9 @@ from manager.dispatcher.contacts import Contacts
 from manager.dispatcher.judgement import Contact
 
 NODES = ("a", "b", "c", "d")
-EVENTS = st.tuples(st.sampled_from(("heard", "broke", "away", "forget", "postpone", "keep")), st.sampled_from(NODES))
+EVENTS = st.tuples(
+    st.sampled_from(("heard", "broke", "away", "answered", "forget", "postpone", "keep")), st.sampled_from(NODES)
+)
 
 
 def after(events: list[tuple[str, str]]) -> tuple[Contacts, dict[str, Contact]]:
@@ -29,6 +31,10 @@ def after(events: list[tuple[str, str]]) -> tuple[Contacts, dict[str, Contact]]:
                 contacts.broke(id, now, back_by=now + 9)
                 if id in plain and plain[id].broken_at is None:
                     plain[id] = Contact(plain[id].heard_at, now, now + 9)
+            case "answered":
+                contacts.answered(id, now)
+                if id in plain and plain[id].broken_at is not None:
+                    plain[id] = msgspec.structs.replace(plain[id], answered_at=now)
             case "forget":
                 contacts.forget(id)
                 plain.pop(id, None)

@@ -12,7 +12,7 @@ import pytest
 
 from manager.control.action import change, commit, create, touched
 from manager.control.tenure import LEASE_S, Tenure
-from manager.dispatcher.judgement import ABSENCE_AT_MOST_S, GRACE_TIMEOUTS
+from manager.dispatcher.judgement import ABSENCE_AT_MOST_S, ALONE_AT_MOST_S, GRACE_TIMEOUTS
 from manager.dispatcher.liveness import Liveness
 from manager.store.base import Conflict, Put, Txn
 from manager.store.mirror import Mirror
@@ -207,6 +207,45 @@ async def test_a_stream_that_breaks_shortens_the_wait_and_a_new_one_ends_it(watc
     await watch.liveness.connected("w2", DESCRIPTION)
     await watch.advance(TIMEOUT_S / 2)
     assert (watch.state("w1"), watch.state("w2")) == (NodeState.DOWN, NodeState.READY)
+
+
+async def test_a_host_that_lives_without_its_agent_gets_no_new_tasks_and_is_waited_for_half_a_minute(
+    watch: Watch,
+) -> None:
+    await watch.liveness.connected("w1", DESCRIPTION)
+    watch.liveness.broken("w1")
+    states = []
+    for _ in range(int(ALONE_AT_MOST_S)):
+        states.append(watch.state())
+        watch.liveness.answered("w1")
+        await watch.advance(1)
+    assert list(dict.fromkeys(states)) == [NodeState.READY, NodeState.UNKNOWN]
+    await watch.advance(0.5)
+    assert watch.state() is NodeState.DOWN
+
+
+async def test_a_host_that_answers_no_more_is_dead_after_the_timeout(watch: Watch) -> None:
+    await watch.liveness.connected("w1", DESCRIPTION)
+    watch.liveness.broken("w1")
+    await watch.advance(1)
+    watch.liveness.answered("w1")
+    await watch.advance(TIMEOUT_S - 0.5)
+    assert watch.state() is not NodeState.DOWN
+    await watch.advance(1)
+    assert watch.state() is NodeState.DOWN
+
+
+async def test_an_agent_that_is_back_ends_the_doubt(watch: Watch) -> None:
+    await watch.liveness.connected("w1", DESCRIPTION)
+    watch.liveness.broken("w1")
+    for _ in range(5):
+        watch.liveness.answered("w1")
+        await watch.advance(1)
+    assert watch.state() is NodeState.UNKNOWN
+    await watch.liveness.connected("w1", DESCRIPTION)
+    watch.liveness.answered("w1")
+    await watch.advance(1)
+    assert watch.state() is NodeState.READY
 
 
 async def test_a_goodbye_is_an_end_at_once(watch: Watch) -> None:
