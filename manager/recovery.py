@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from manager.access import SQLITE_FILE, open_store
+from manager.audit.ledger import Ledger
 from manager.ca import escrow
 from manager.founding import SEAL_FILE, first_node, issued, opened
 from manager.store import backup
@@ -33,6 +34,7 @@ from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.files import write_atomic
 from shoal.model.access import StoreAccess
+from shoal.model.audit import AuditEntry
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, ManagerStatus, Node, NodeState, NodeStatus, Role
 from shoal.recovery import Secrets
@@ -101,6 +103,7 @@ async def restore(place: Place, file: Path, *, own: Node, address: str, clock: C
         await backup.fill(store, _items(file))
         await backup.compare(store, _items(file))
         await backup.fill(store, [_item(node) for node in (own, *alone(nodes, own.meta.id, clock.now_ns()))])
+        await Ledger(store, roots.seal, clock).note(_restored(own, header))
         await backup.finish(store)
     log.info("restored cluster=%s revision=%d node=%s", cluster.meta.id, header.revision, own.meta.id)
 
@@ -153,6 +156,17 @@ def _set_aside(file: Path) -> None:
 
 def _kind(access: StoreAccess) -> str:
     return "etcd" if access.shared else "sqlite"
+
+
+def _restored(own: Node, header: Header) -> AuditEntry:
+    """The line that says where the record goes back to what the backup holds: what was written after it is gone."""
+    return AuditEntry(
+        actor=f"root of {own.description.hostname} ({own.meta.id})",
+        verb="swarm restore",
+        object=f"backup of revision {header.revision}",
+        decision="allowed",
+        outcome="done",
+    )
 
 
 def alone(nodes: Iterable[Node], own_id: str, now_ns: int) -> list[Node]:

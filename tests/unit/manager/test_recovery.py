@@ -16,6 +16,7 @@ import pytest
 
 from manager import recovery
 from manager.access import open_store
+from manager.audit.chain import PREFIX
 from manager.ca import passphrase
 from manager.founding import first_node
 from manager.recovery import Place, alone, become_alone, move, restore
@@ -25,8 +26,10 @@ from manager.store.records import decode, encode, key_for
 from manager.store.sqlite.store import SqliteStore
 from shoal.backup import Header
 from shoal.clock import SystemClock
+from shoal.codec import unpack
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.model.access import StoreAccess
+from shoal.model.audit import AuditEntry
 from shoal.model.cluster import Cluster
 from shoal.model.node import Availability, ManagerStatus, Node, NodeState, Role
 from shoal.recovery import Secrets
@@ -81,8 +84,10 @@ async def test_everything_is_there_and_this_host_is_its_manager(manager: Parts, 
     assert {key: found[key].value for key in ("/cluster/c1", "/node/w1", "/claim/service/web")} == {
         key: before[key] for key in ("/cluster/c1", "/node/w1", "/claim/service/web")
     }
-    (own,) = (decode(found[key]) for key in found.keys() - before.keys())
+    (own,) = (decode(found[key]) for key in found.keys() - before.keys() if key.startswith("/node/"))
     assert isinstance(own, Node)
+    (line,) = (unpack(AuditEntry, found[key].value) for key in found if key.startswith(PREFIX))
+    assert (line.actor, line.verb) == (f"root of n9 ({own.meta.id})", "swarm restore")
     assert (own.spec.role, own.description.hostname) == (Role.MANAGER, "n9")
     nodes = [decode(found[key]) for key in found if key.startswith("/node/")]
     assert [each for each in nodes if isinstance(each, Node) and each.spec.role is Role.MANAGER] == [own]
@@ -248,7 +253,7 @@ async def test_killed_half_way_the_store_is_nobodys_and_the_next_try_makes_it_wh
         await records(data)
     done = subprocess.run(argv, input=secrets, env=ENVIRONMENT, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert len(await records(data)) == 10_004
+    assert len(await records(data)) == 10_006  # with the line of the audit record, and its head
 
 
 def _has_records(log: Path) -> bool:
