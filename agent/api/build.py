@@ -16,7 +16,7 @@ import msgspec
 from agent.api.counterpart import Counterpart
 from agent.build import carried, report
 from agent.build.builder import Builder
-from agent.build.carried import Carried, Carrier
+from agent.build.carried import Carried, Carrier, Export
 from agent.build.context import Contexts
 from agent.build.flags import Network
 from agent.build.job import Job, Output
@@ -245,8 +245,18 @@ def _job(opening: wire.BuildOpen, tree: Tree, client: Counterpart) -> Job:
         debug=opening.debug,
         login=client.login,
         ssh={each: partial(client.ssh, each) for each in opening.ssh},
-        carried=Carried(carried.read(opening.caches), client),
+        carried=(Carried(carried.read(opening.caches), (client,)),),
+        cache_from=tuple(references.parse(each).with_default_tag() for each in opening.cache_from),
+        cache_to=_export(opening.cache_to) if opening.HasField("cache_to") else None,
+        inline=opening.cache_inline,
     )
+
+
+def _export(wanted: wire.CacheExport) -> Export:
+    reference = references.parse(wanted.reference).with_default_tag()
+    if reference.digest:
+        raise InvalidArgument(f"a cache cannot go to the digest {wanted.reference}", hint="give a name and a tag")
+    return Export(reference, wanted.mode == "max", wanted.compression, wanted.ignore_error)
 
 
 def _carrier(opening: wire.BuildOpen, events: _Events) -> Carrier:

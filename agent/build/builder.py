@@ -17,11 +17,11 @@ from pathlib import Path
 
 import msgspec
 
-from agent.build import carried, parser, platform, transfer
+from agent.build import carried, parser, platform, published, transfer
 from agent.build.cache import Cache, Entry
 from agent.build.carried import Carrier
 from agent.build.context import Contexts
-from agent.build.graph import Graph, graph
+from agent.build.graph import graph
 from agent.build.job import Bring, Job, Output, Solved, Tools, nowhere
 from agent.build.parser import Dockerfile, DockerfileError
 from agent.build.report import Left, Reporter, Shown, Tell, excerpt
@@ -174,17 +174,27 @@ class Builder:
         found = graph(
             dockerfile, target=job.target, given=job.arguments, predefined=platform.arguments(platforms.host(), job)
         )
-        solver = self._solver(job, dockerfile, found, reporter)
-        solved = await solver.solve()
+        async with published.imported(job, self._tools, reporter) as caches:
+            job = msgspec.structs.replace(job, carried=(*job.carried, *caches))
+            solver = Solver(job, dockerfile, found, self._tools, reporter)
+            solved = await solver.solve()
         await self._warn(job, dockerfile, reporter)
+        return await self._cached(job, solved, solver.came_to, reporter)
+
+    async def _cached(self, job: Job, solved: Solved, came_to: Mapping[str, Entry], reporter: Reporter) -> Solved:
+        """With what steps came to kept where the job wants it."""
+        least = {key: each for key, each in came_to.items() if each.layer in solved.layers}
         if job.carrier is not None:
             async with reporter.step("exporting cache"):
-                await self._carry(job.carrier, solved, solver.came_to)
+                await self._carry(job.carrier, came_to if job.carrier.all else least)
+        if job.cache_to is not None:
+            await published.export(job, self._tools, reporter, came_to if job.cache_to.all else least)
+        if job.inline:
+            return msgspec.structs.replace(solved, cached=published.inline(least, solved.layers))
         return solved
 
-    async def _carry(self, carrier: Carrier, solved: Solved, came_to: Mapping[str, Entry]) -> None:
+    async def _carry(self, carrier: Carrier, chosen: Mapping[str, Entry]) -> None:
         """What steps came to, with the layers that the client does not have."""
-        chosen = {key: each for key, each in came_to.items() if carrier.all or each.layer in solved.layers}
         await carrier.take_list(carried.write(chosen))
         sent = set(carrier.held)
         for each in chosen.values():
@@ -194,9 +204,6 @@ class Builder:
             async for piece in self._tools.images.workbench.blob(each.layer):
                 await carrier.take_blob(each.layer.digest, piece)
             await carrier.take_blob(each.layer.digest, b"")
-
-    def _solver(self, job: Job, dockerfile: Dockerfile, found: Graph, reporter: Reporter) -> Solver:
-        return Solver(job, dockerfile, found, self._tools, reporter)
 
     async def _warn(self, job: Job, dockerfile: Dockerfile, reporter: Reporter) -> None:
         """Of arguments that no ARG asks for."""
@@ -216,6 +223,7 @@ class Builder:
             author=solved.state.author,
             layers=solved.layers,
             made=solved.made,
+            cached=solved.cached,
         )
 
     def usage(self) -> list[Kept]:

@@ -1,5 +1,5 @@
 """Carried: what earlier builds came to, on its way between hosts in a folder of the client's (`--cache-to`,
-`--cache-from`): a list of steps, and the layers that they made, each by its digest.
+`--cache-from`), or by a registry (`published`): a list of steps, and the layers that they made, each by its digest.
 
 A step's key says all that went into it, so it means the same on every host; what a layer holds is checked by its
 digests when it comes. Whoever gives a list may say of any step what it made: as with docker, it is for the user to
@@ -8,7 +8,7 @@ trust it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from agent.image.catalog import Layer
 from agent.image.source import BlobSource
 from shoal import digest as digests
 from shoal.errors import InvalidArgument
+from shoal.reference import Reference
 
 _SCHEMA = 1
 
@@ -49,7 +50,16 @@ class Carried(msgspec.Struct, frozen=True):
     """Steps by key, and where their layers come from."""
 
     steps: Mapping[str, Step] = {}
-    source: BlobSource | None = None
+    sources: Sequence[BlobSource] = ()
+
+
+class Export(msgspec.Struct, frozen=True):
+    """Where in a registry a build's steps go; `all` as with Carrier. `ignore_error`: the build does not fail for it."""
+
+    reference: Reference
+    all: bool
+    compression: str = ""
+    ignore_error: bool = False
 
 
 def read(lists: Collection[bytes]) -> dict[str, Step]:

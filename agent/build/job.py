@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from agent.build.cache import Cache
-from agent.build.carried import Carried, Carrier
+from agent.build.carried import Carried, Carrier, Export
 from agent.build.context import Contexts
 from agent.build.forward import OpenLine
 from agent.build.run import Runner, Setting
@@ -49,7 +49,8 @@ class Job(msgspec.Struct, frozen=True):
     """`epoch`: SOURCE_DATE_EPOCH, the second that nothing in the image is younger than. `login` gives
     the credentials for an image; `debug`: a command that fails leaves an image; `ssh`: the
     SSH agents that commands may ask, by id; `take` gets what `output` says piece by piece; `carried` is what
-    the client knows of earlier builds, `carrier` where it keeps this one."""
+    is known of earlier builds, `carrier` where the client keeps this one. `cache_from` and `cache_to`: the same in
+    registries; `inline`: in the image itself."""
 
     dockerfile: str
     name: str
@@ -69,8 +70,11 @@ class Job(msgspec.Struct, frozen=True):
     take: Callable[[bytes], Awaitable[None]] = away
     login: Login = nobody
     ssh: dict[str, OpenLine] = {}
-    carried: Carried = Carried()
+    carried: tuple[Carried, ...] = ()
     carrier: Carrier | None = None
+    cache_from: tuple[Reference, ...] = ()
+    cache_to: Export | None = None
+    inline: bool = False
 
 
 # Has an image that another node of the cluster holds come here, and says what it is called here. Raises NotFound.
@@ -96,12 +100,14 @@ class Tools(msgspec.Struct, frozen=True):
 
 
 class Solved(msgspec.Struct, frozen=True):
-    """What a stage came to. `base` is the image that it stands on, through other stages too."""
+    """What a stage came to. `base` is the image that it stands on, through other stages too; `cached` is what the image
+    is to say of the steps that made it (`published.inline`)."""
 
     state: State
     layers: tuple[Layer, ...]
     made: tuple[Making, ...]
     base: Document | None
+    cached: dict[str, int] = {}
 
     @property
     def below(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from agent.image import change, words
 from agent.image.catalog import Layer
 from agent.image.layer import Place
 from shoal import digest as digests
-from shoal.errors import InvalidArgument, NotFound, ShoalError
+from shoal.errors import Exhausted, InvalidArgument, ShoalError
 
 log = logging.getLogger(__name__)
 
@@ -254,18 +254,20 @@ class Steps:
     async def _came(self, key: str, below: Sequence[str]) -> Entry | None:
         """What another host's build came to, its layer brought here; None where that is not known, or not to be had:
         then the step is done."""
-        carried, tools = self._job.carried, self._tools
-        step = carried.steps.get(key)
-        if step is None or carried.source is None:
-            return None
-        try:
-            await tools.images.fresh.receive(step.layer, below, carried.source)
-        except (InvalidArgument, NotFound) as error:
-            log.warning("the cache's layer of %r is of no use: %s", step.title, error)
-            return None
-        entry = Entry(step.layer, step.title, step.made_at_ns, tools.clock.now_ns())
-        tools.cache.put(key, entry)
-        return entry
+        for carried in self._job.carried:
+            if (step := carried.steps.get(key)) is None:
+                continue
+            try:
+                layer = await self._tools.images.fresh.receive(step.layer, below, carried.sources)
+            except Exhausted:
+                raise
+            except ShoalError as error:
+                log.warning("the cache's layer of %r is of no use: %s", step.title, error)
+                continue
+            entry = Entry(layer, step.title, step.made_at_ns, self._tools.clock.now_ns())
+            self._tools.cache.put(key, entry)
+            return entry
+        return None
 
 
 def _argv(found: Instruction, shell: tuple[str, ...]) -> tuple[tuple[str, ...], str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -90,7 +91,8 @@ class _Step(msgspec.Struct, omit_defaults=True):
 
 
 class Document(msgspec.Struct, omit_defaults=True):
-    """An image's configuration (https://github.com/opencontainers/image-spec/blob/main/config.md)."""
+    """An image's configuration (https://github.com/opencontainers/image-spec/blob/main/config.md). `cached`, which
+    is ours: of a build's steps by key, which of the layers each made (`--cache-to type=inline`)."""
 
     architecture: str
     os: str
@@ -101,6 +103,7 @@ class Document(msgspec.Struct, omit_defaults=True):
     created: str | None = None
     config: _Config | None = None
     history: list[_Step] | None = None
+    cached: dict[str, int] | None = msgspec.field(default=None, name="shoal.build.cache.v1")
 
     @property
     def platform(self) -> Platform:
@@ -113,6 +116,14 @@ class Document(msgspec.Struct, omit_defaults=True):
     @property
     def last_comment(self) -> str:
         return self.comment or (self.history[-1].comment if self.history else "") or ""
+
+    def makings(self) -> list[tuple[str, int]]:
+        """By what each layer was made and when, as the history has it."""
+        return [
+            (each.created_by or "", parse_time(each.created or ""))
+            for each in self.history or []
+            if not each.empty_layer
+        ]
 
     def image_config(self) -> ImageConfig:
         """What it says of containers. Environment entries without `=` mean nothing and are left out: whoever took
@@ -186,6 +197,7 @@ def committed(
         config=_config(config),
         rootfs=_RootFs("layers", [*base.rootfs.diff_ids, diff_id]),
         history=[*(base.history or []), step],
+        cached=None,
     )
 
 
@@ -197,9 +209,10 @@ def built(
     author: str,
     diff_ids: list[str],
     steps: list[tuple[str, int, str, bool]],
+    cached: Mapping[str, int],
 ) -> Document:
     """What a build made of `base`. `steps` are its own lines of history: (created by, when, comment, whether it made
-    no layer); the image is as old as the last of them."""
+    no layer); the image is as old as the last of them. `cached`: as the document's."""
     history = [
         _Step(created=format_time(at_ns), created_by=by, comment=comment or None, empty_layer=empty)
         for by, at_ns, comment, empty in steps
@@ -214,6 +227,7 @@ def built(
         config=_config(config),
         rootfs=_RootFs("layers", diff_ids),
         history=[*before, *history],
+        cached=dict(cached) or None,
     )
 
 

@@ -8,7 +8,7 @@ plain, so its digest is the diff id, and one look at the bytes is enough. Nothin
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
@@ -104,15 +104,16 @@ class FreshLayers:
         self._snapshots.keep(place, chain_id, size_bytes)
         return Layer(digest, chain_id, digest, manifests.OCI_LAYER, blob_bytes, size_bytes)
 
-    async def receive(self, wanted: Layer, below: Sequence[str], source: BlobSource) -> None:
-        """A layer that another host made on top of `below`, from there, checked and unpacked. Raises InvalidArgument
-        for one that does not belong there."""
+    async def receive(self, wanted: Layer, below: Sequence[str], sources: Sequence[BlobSource]) -> Layer:
+        """A layer that another host made on top of `below`, from there, checked and unpacked, with the size that it
+        has. Raises InvalidArgument for one that does not belong there."""
         chain = (*below, digests.chain_id(below[-1], wanted.diff_id) if below else wanted.diff_id)
         if chain[-1] != wanted.chain_id:
             raise InvalidArgument(f"layer {wanted.digest} belongs on top of others")
         descriptor = Descriptor(wanted.media_type, wanted.digest, wanted.blob_bytes)
-        await self._puller.layer(descriptor, wanted.diff_id, chain, at_hand(platforms.host(), source))
+        size_bytes = await self._puller.layer(descriptor, wanted.diff_id, chain, at_hand(platforms.host(), *sources))
         await self._threads.run(lambda: self._content.partials.settled([wanted.digest]))
+        return msgspec.structs.replace(wanted, size_bytes=size_bytes)
 
     async def image(self, document: Document, layers: Sequence[Layer]) -> Record:
         """The image of a configuration and its layers, complete on disk and not yet in the catalog."""
@@ -132,6 +133,7 @@ def document_of(
     author: str,
     layers: Sequence[Layer],
     made: Sequence[Making],
+    cached: Mapping[str, int],
 ) -> Document:
     """The configuration of an image that was built on `base`. Pure."""
     return documents.built(
@@ -141,4 +143,5 @@ def document_of(
         author=author,
         diff_ids=[each.diff_id for each in layers],
         steps=[(each.created_by, each.created_at_ns, each.comment, each.empty) for each in made],
+        cached=cached,
     )

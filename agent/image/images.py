@@ -21,6 +21,7 @@ from agent.image.catalog import Catalog, Name, Record
 from agent.image.commit import Commit, Committer
 from agent.image.compressed import Compressor
 from agent.image.content import Content
+from agent.image.deposit import Deposits
 from agent.image.download import read_document
 from agent.image.fresh import FreshLayers
 from agent.image.gc import Collector
@@ -99,6 +100,7 @@ class Images:
             clock=clock,
         )
         self.indexes = Indexes(rules, clock=clock)
+        self.deposits = Deposits(rules, clock=clock)
         self.remote = Remote(rules, holdings, pusher, working=self.working, clock=clock)
 
     @classmethod

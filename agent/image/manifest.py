@@ -6,6 +6,7 @@ read as two kinds is refused (CVE-2021-41190).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -88,6 +89,11 @@ class Manifest(msgspec.Struct, frozen=True):
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    artifact_type: str = ""
+
+    @property
+    def is_image(self) -> bool:
+        return not self.artifact_type and self.config.media_type in _CONFIGS
 
 
 def parse(data: bytes, *, media_type: str = "") -> Index | Manifest:
@@ -95,6 +101,17 @@ def parse(data: bytes, *, media_type: str = "") -> Index | Manifest:
 
     Raises InvalidArgument for a damaged one, Unsupported for a kind that holds no image.
     """
+    found = parse_any(data, media_type=media_type)
+    if isinstance(found, Manifest):
+        if not found.is_image:
+            kind = found.artifact_type or found.config.media_type
+            raise Unsupported(f"{kind[:200]!r} is not an image", hint="it is another kind of artifact")
+        check_layers(found.layers)
+    return found
+
+
+def parse_any(data: bytes, *, media_type: str = "") -> Index | Manifest:
+    """The same for artifacts of all kinds, whose layers may be anything. Raises InvalidArgument."""
     found = decode(data, _Document, "manifest")
     said = media_type.partition(";")[0].strip()
     if found.media_type and said in media.ACCEPTED and said != found.media_type:
@@ -107,11 +124,7 @@ def parse(data: bytes, *, media_type: str = "") -> Index | Manifest:
         return Index(tuple(found.manifests))
     if found.config is None or found.layers is None:
         raise InvalidArgument("the manifest is neither an image nor an index")
-    if found.artifact_type or found.config.media_type not in _CONFIGS:
-        kind = found.artifact_type or found.config.media_type
-        raise Unsupported(f"{kind[:200]!r} is not an image", hint="it is another kind of artifact")
-    check_layers(found.layers)
-    return Manifest(found.config, tuple(found.layers))
+    return Manifest(found.config, tuple(found.layers), found.artifact_type or "")
 
 
 def media_type_of(data: bytes) -> str:
@@ -119,7 +132,7 @@ def media_type_of(data: bytes) -> str:
     return decode(data, _Document, "manifest").media_type or ""
 
 
-def check_layers(layers: list[Descriptor]) -> None:
+def check_layers(layers: Sequence[Descriptor]) -> None:
     if len(layers) > MAX_LAYERS:
         raise InvalidArgument(f"max depth exceeded: the image has {len(layers)} layers, {MAX_LAYERS} are possible")
     for layer in layers:

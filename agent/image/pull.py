@@ -122,10 +122,10 @@ class Puller:
             raise error_of(group_error) from group_error
         return sizes
 
-    async def layer(self, layer: Descriptor, diff_id: str, chain: tuple[str, ...], wanted: Wanted) -> None:
-        """Fetch one layer and unpack it as the last of `chain`, the others being here."""
+    async def layer(self, layer: Descriptor, diff_id: str, chain: tuple[str, ...], wanted: Wanted) -> int:
+        """Fetch one layer and unpack it as the last of `chain`, the others being here; the size of its files."""
         fresh = await self.downloader.fetch(layer, wanted.sources, lambda _: None)
-        await self._have(layer, diff_id, chain, fresh, wanted)
+        return await self._have(layer, diff_id, chain, fresh, wanted)
 
     async def _arrive(self, layer: Descriptor, chain_id: str, wanted: Wanted, slots: asyncio.Semaphore) -> bool:
         """Have the layer's blob; true when it was not here before."""
@@ -177,9 +177,9 @@ class Puller:
         )
 
 
-def at_hand(platform: Platform, source: BlobSource) -> Wanted:
-    """For an image whose content is in the store already; `source` is asked for what is missing."""
-    return Wanted((source,), platform, strict=False, report=silent)
+def at_hand(platform: Platform, *sources: BlobSource) -> Wanted:
+    """For an image whose content is in the store already; `sources` are asked for what is missing."""
+    return Wanted(sources, platform, strict=False, report=silent)
 
 
 def error_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -18,11 +18,12 @@ from agent.image.catalog import Catalog, Name, Record
 from agent.image.compressed import Compressor, is_plain
 from agent.image.compression import Compression
 from agent.image.content import Content
+from agent.image.deposit import Deposit
 from agent.image.download import Downloader
 from agent.image.holdings import Holdings
 from agent.image.manifest import Descriptor, Index, Manifest
 from agent.image.pull import error_of
-from agent.image.source import Progress, Report
+from agent.image.source import Progress, Report, silent
 from agent.image.threads import Threads
 from agent.registry.repository import Repository
 from agent.registry.upload import Blob, upload
@@ -92,13 +93,29 @@ class Pusher:
         if name is None:
             raise NotFound(f"An image does not exist locally with the tag: {reference.familiar}")
         form = await self._form(name, compression, report)
+        pushed = await self._send(reference, repository, form, report)
+        await self._remember(reference, name, form)
+        return pushed
+
+    async def push_deposit(
+        self, reference: Reference, repository: Repository, deposit: Deposit, compression: Compression
+    ) -> Pushed:
+        """Send what is no image under a tag, its layers compressed. Nothing of it is entered here."""
+        packing = [self._compressor.layer(layer, compression, lambda _: None) for layer in deposit.layers]
+        layers = await _together(packing)
+        data = deposit.configured(layers)
+        config = Descriptor(deposit.kind, await self._downloader.keep(data), len(data))
+        text = _Text(manifests.write_manifest(config, layers), manifests.OCI_MANIFEST)
+        blobs = {blob.digest: blob for blob in (*layers, config)}
+        return await self._send(reference, repository, _Form(tuple(blobs.values()), (text,), {}), silent)
+
+    async def _send(self, reference: Reference, repository: Repository, form: _Form, report: Report) -> Pushed:
         send = _Sending(repository, self._content, self._holdings.catalog, self._threads, self._clock, report)
         await send.blobs(form)
         *inner, last = form.documents
         for each in inner:
             await repository.put_manifest(each.digest, each.data, each.media_type)
         digest = await repository.put_manifest(reference.tag, last.data, last.media_type)
-        await self._remember(reference, name, form)
         return Pushed(reference.tag, digest, len(last.data))
 
     async def _form(self, name: Name, compression: Compression, report: Report) -> _Form:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 from agent.image import push
 from agent.image.compressed import kind_of
+from agent.image.deposit import Deposit
 from agent.image.holdings import Holdings
 from agent.image.push import Pushed, Pusher
 from agent.image.source import Report
@@ -59,6 +60,19 @@ class Remote:
             pushed = await self._pusher.push(reference, repository, compression=kind, report=report)
         self._holdings.happened("push", self._holdings.find(reference.familiar).record.id, reference.familiar)
         return pushed
+
+    async def push_deposit(
+        self, reference: Reference, deposit: Deposit, *, credentials: Credentials | None, compression: str
+    ) -> Pushed:
+        """Send what is no image, as `push`."""
+        kind = kind_of(compression)
+        async with (
+            self._working(),
+            Repository(
+                reference, rules=self._rules, credentials=credentials, push=True, clock=self._clock
+            ) as repository,
+        ):
+            return await self._pusher.push_deposit(reference, repository, deposit, kind)
 
     async def tags(self, reference: str, credentials: Credentials | None) -> list[str]:
         """All tags that a repository has at its registry."""

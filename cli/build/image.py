@@ -34,10 +34,18 @@ class BuildFlags(Flags):
     ] = []
     build_arg: Annotated[list[str], flag("--build-arg", metavar="list", help="Set build-time variables")] = []
     cache_from: Annotated[
-        list[str], flag("--cache-from", metavar="list", help='Cache of earlier builds ("type=local,src=path")')
+        list[str],
+        flag(
+            "--cache-from",
+            metavar="list",
+            help='Cache of earlier builds ("user/app:cache", "type=local,src=path/to/dir")',
+        ),
     ] = []
     cache_to: Annotated[
-        list[str], flag("--cache-to", metavar="list", help='Where to keep the cache ("type=local,dest=path,mode=max")')
+        list[str],
+        flag(
+            "--cache-to", metavar="list", help='Where to keep the cache ("type=registry,ref=user/app:cache,mode=max")'
+        ),
     ] = []
     debug_shell: Annotated[
         bool, switch("--debug-shell", help="When a RUN fails, open a shell where it failed, with what it wrote")
@@ -94,10 +102,7 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
     lent = agents(flags.ssh, pair.own_environment())
     opening = _opening(flags, target)
     opening.ssh.extend(lent)
-    kept = Caches(caches.sources(flags.cache_from), caches.target(flags.cache_to))
-    opening.caches.extend(kept.lists())
-    opening.cache_mode = kept.mode
-    opening.cache_held.extend(kept.held())
+    kept = _cache(flags, opening)
     held = source(path, flags.file)
     found = await asyncio.to_thread(held.__enter__)
     try:
@@ -150,6 +155,20 @@ def _opening(flags: BuildFlags, target: Output) -> build_pb2.BuildOpen:
         epoch=outputs.epoch(arguments, own),
         output=target.wire,
     )
+
+
+def _cache(flags: BuildFlags, opening: build_pb2.BuildOpen) -> Caches:
+    """Those in folders; what the agent is to know of caches goes into `opening`."""
+    given, wanted = caches.sources(flags.cache_from), caches.targets(flags.cache_to)
+    kept = Caches(given.folders, wanted.local)
+    opening.caches.extend(kept.lists())
+    opening.cache_mode = kept.mode
+    opening.cache_held.extend(kept.held())
+    opening.cache_from.extend(given.references)
+    if wanted.registry is not None:
+        opening.cache_to.CopyFrom(wanted.registry)
+    opening.cache_inline = wanted.inline
+    return kept
 
 
 def _describe(opening: build_pb2.BuildOpen, found: Source) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cli.build import cache as caches
 from cli.build import output as outputs
 from cli.build.output import Output
 from cli.build.ssh import agents
@@ -33,26 +32,6 @@ from shoal.errors import InvalidArgument, NotFound, ShoalError, Unsupported
 )
 def test_where_the_result_goes(texts: list[str], expected: Output) -> None:
     assert outputs.output(texts) == expected
-
-
-def test_where_a_cache_is_and_goes() -> None:
-    assert caches.target([]) is None
-    assert caches.target(["type=local,dest=c"]) == (Path("c"), "min")
-    assert caches.target(["type=local,dest=c,mode=max"]) == (Path("c"), "max")
-    assert caches.sources(["type=local,src=a", "type=local,src=b"]) == [Path("a"), Path("b")]
-
-
-@pytest.mark.parametrize("text", ["type=registry,ref=x", "type=gha", "type=inline", "busybox"])
-def test_a_cache_elsewhere_is_refused_by_name(text: str) -> None:
-    for read in (caches.target, caches.sources):
-        with pytest.raises(Unsupported, match="is not supported"):
-            read([text])
-
-
-@pytest.mark.parametrize("text", ["type=local", "type=local,dest=c,mode=odd", "type=local,where=c"])
-def test_a_cache_that_is_nowhere_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument):
-        caches.target([text])
 
 
 @pytest.mark.parametrize(
