@@ -3,8 +3,8 @@ stands for, logins, searches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from agent.image import push
 from agent.image.compressed import kind_of
@@ -46,17 +46,19 @@ class Remote:
         """The tags that a push of `reference` means. Raises NotFound, InvalidArgument."""
         return push.wanted_of(self._holdings.catalog, references.parse(reference), every_tag=every_tag)
 
+    @asynccontextmanager
+    async def _written(self, reference: Reference, credentials: Credentials | None) -> AsyncIterator[Repository]:
+        """A repository to send something to that is here, and stays."""
+        asking = Repository(reference, rules=self._rules, credentials=credentials, push=True, clock=self._clock)
+        async with self._working(), asking as repository:
+            yield repository
+
     async def push(
         self, reference: Reference, *, credentials: Credentials | None, compression: str, report: Report
     ) -> Pushed:
         """Send one tag. Cancelled: what is out stays there, and the registry forgets it if nobody names it."""
         kind = kind_of(compression)
-        async with (
-            self._working(),
-            Repository(
-                reference, rules=self._rules, credentials=credentials, push=True, clock=self._clock
-            ) as repository,
-        ):
+        async with self._written(reference, credentials) as repository:
             pushed = await self._pusher.push(reference, repository, compression=kind, report=report)
         self._holdings.happened("push", self._holdings.find(reference.familiar).record.id, reference.familiar)
         return pushed
@@ -66,12 +68,7 @@ class Remote:
     ) -> Pushed:
         """Send what is no image, as `push`."""
         kind = kind_of(compression)
-        async with (
-            self._working(),
-            Repository(
-                reference, rules=self._rules, credentials=credentials, push=True, clock=self._clock
-            ) as repository,
-        ):
+        async with self._written(reference, credentials) as repository:
             return await self._pusher.push_deposit(reference, repository, deposit, kind)
 
     async def tags(self, reference: str, credentials: Credentials | None) -> list[str]:
