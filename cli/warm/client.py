@@ -34,18 +34,20 @@ def hand_over() -> None:
     # Commands on machines ask for passwords at the terminal, or read them from descriptors that are not lent.
     if os.environ.get("SHOAL_WARM") == "0" or "machine" in sys.argv:
         return
+    # A signal that comes before it is known whose it is waits until then.
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _PROXIED)
+    connection, pid = None, 0
     try:
         for number in DESCRIPTORS:
             os.fstat(number)  # a closed one cannot be lent, and would become the connection
-        connection = _connect(place())
-        if connection is None:
-            return
-        _ask(connection)
-        pid = _answer(connection)
+        if connection := _connect(place()):
+            _ask(connection)
+            pid = _answer(connection)
     except OSError:
-        return
-    if pid:
-        _follow(connection, pid)
+        pid = 0
+    if connection and pid:
+        _follow(connection, pid, mask)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
 def place() -> str:
@@ -98,8 +100,8 @@ def _answer(connection: "_socket.socket") -> int:
     return unpack("!i", answer[1:])[0] if len(answer) == 5 and answer[:1] == GO else 0
 
 
-def _follow(connection: "_socket.socket", pid: int) -> "NoReturn":
-    """Pass signals on until the command ends, then end as it did."""
+def _follow(connection: "_socket.socket", pid: int, mask: "set[int]") -> "NoReturn":
+    """Pass signals on, those of `mask` not, until the command ends, then end as it did."""
     last = 0
 
     def pass_on(number: int, _frame: object) -> None:
@@ -117,6 +119,7 @@ def _follow(connection: "_socket.socket", pid: int) -> "NoReturn":
             _signal.signal(number, pass_on)
     _signal.signal(_signal.SIGTSTP, stop)
     _signal.signal(_signal.SIGCONT, lambda *_: _kill(pid, _signal.SIGCONT))
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     code = connection.recv(4)
     if len(code) == 4:
         os._exit(unpack("!i", code)[0])
