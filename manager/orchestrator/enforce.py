@@ -1,4 +1,5 @@
-"""Enforcement: tasks on nodes where they cannot stay are told to end, so that `services` replaces them elsewhere.
+"""Enforcement: tasks on nodes where they cannot stay are told to end, so that `services` replaces them elsewhere; those
+of a drained node depart first (`departure`), where that can be.
 
 One key per node. A node that is down keeps its tasks' records, and is told to end them when it comes back; after
 a day, or when it was removed, they are given up (ORPHANED), which frees what they held.
@@ -13,6 +14,7 @@ import msgspec
 from manager.control.action import Action, change, touched
 from manager.control.constraint import hold
 from manager.control.controller import NOTHING, Decision, Mint
+from manager.orchestrator.departure import depart, departing, may_depart
 from manager.orchestrator.slot import told, wanted
 from manager.store.mirror import MirrorEvent
 from manager.store.view import View
@@ -50,13 +52,8 @@ def reconcile(view: View, key: str, now_ns: int, mint: Mint) -> Decision:  # noq
         return _down(node, tasks, now_ns)
     if node.spec.availability == Availability.PAUSE:
         return NOTHING
-    return Decision(
-        tuple(
-            told(task, TaskState.SHUTDOWN, now_ns, why)
-            for task in tasks
-            if wanted(task) and (why := _unfit(view, node, task))
-        )
-    )
+    unfit = ((task, why) for task in tasks if wanted(task) and (why := _unfit(view, node, task)))
+    return Decision(tuple(_evicted(view, node, task, now_ns, why) for task, why in unfit if not departing(task)))
 
 
 def _down(node: Node, tasks: Iterable[Task], now_ns: int) -> Decision:
@@ -68,6 +65,13 @@ def _down(node: Node, tasks: Iterable[Task], now_ns: int) -> Decision:
         return Decision(tuple(_given_up(task, now_ns, "its node has been down for a day") for task in held))
     told_now = (told(task, TaskState.SHUTDOWN, now_ns, "its node is down") for task in held if wanted(task))
     return Decision(tuple(told_now), give_up_at_ns)
+
+
+def _evicted(view: View, node: Node, task: Task, now_ns: int, why: str) -> Action:
+    service = view.services.get(task.service_id)
+    if node.spec.availability == Availability.DRAIN and may_depart(service, task):
+        return depart(task, now_ns, why)
+    return told(task, TaskState.SHUTDOWN, now_ns, why)
 
 
 def _unfit(view: View, node: Node, task: Task) -> str:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from manager.orchestrator.departure import departing
 from manager.orchestrator.slot import Slot, running
 from manager.store.records import Noun
 from manager.store.view import View
@@ -117,7 +118,7 @@ def settled(service: Service, slot: Slot, now_ns: int) -> bool:
     if not slot.tasks:
         return False
     *others, last = slot.tasks
-    if last.task_version != service.task_version or last.desired != TaskState.RUNNING or last.finished:
+    if last.task_version != service.task_version or last.finished or not _stays(last):
         return False
     if not all(task.finished and task.desired > TaskState.RUNNING for task in others):
         return False
@@ -131,13 +132,17 @@ def stale(service: Service, slot: Slot) -> bool:
     if not slot.tasks:
         return False
     *others, last = slot.tasks
-    if last.task_version == service.task_version or last.desired != TaskState.RUNNING or not running(last):
+    if last.task_version == service.task_version or not running(last) or not _stays(last):
         return False
     return all(task.finished and task.desired > TaskState.RUNNING for task in others)
 
 
 def key_of(task: Task) -> Key:
     return task.slot or task.node_id
+
+
+def _stays(task: Task) -> bool:
+    return task.desired == TaskState.RUNNING and not departing(task)
 
 
 def _has_place(task: Task) -> bool:

@@ -173,7 +173,7 @@ class Load:
     def _share(self, task: Task | None) -> _Share | None:
         if task is None or not task.node_id or not TaskState.ASSIGNED <= task.status.state <= TaskState.RUNNING:
             return None
-        counts = task.desired <= TaskState.RUNNING
+        counts = task.desired <= TaskState.RUNNING and not task.depart_by_ns
         return _Share(self._place(task.node_id), task.service_id, task.task_version, counts, task.reservations)
 
     def _put(self, share: _Share, sign: int) -> None:

@@ -48,7 +48,8 @@ class TaskStatus(Value, frozen=True):
 
 
 class Task(Value, frozen=True):
-    """`reservations` are what the scheduler set aside for it on its node: its service may ask for others since."""
+    """`reservations` are what the scheduler set aside for it on its node: its service may ask for others since.
+    `depart_by_ns` is set once its node is drained: it ends when the next one of its slot runs, and then at the latest."""
 
     meta: Meta = Meta()
     service_id: str = ""
@@ -58,6 +59,7 @@ class Task(Value, frozen=True):
     desired: TaskState = TaskState.RUNNING
     status: TaskStatus = TaskStatus()
     reservations: Resources = Resources()
+    depart_by_ns: int = 0
 
     @property
     def finished(self) -> bool:

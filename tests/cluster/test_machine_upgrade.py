@@ -25,8 +25,10 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         code, said = desk.run("apply")
         assert code == 0, said
         import_web(desk.lab, desk.folder)
-        words = ("--replicas", "2", "-p", f"{PORT}:80", "--name", "web", "web:1")
-        desk.lab.shoal("n1", "service", "create", "-d", *words)
+        # What it was asked before it was told to end it still answers.
+        ending = ("--stop-signal", "SIGTERM", "--stop-grace-period", "2s")
+        words = ("--replicas", "2", "-p", f"{PORT}:80", "--name", "web", *ending)
+        desk.lab.shoal("n1", "service", "create", "-d", *words, "web:1")
         eventually(lambda: len(desk.lab.running("web")) == 2, what="two replicas")
         yield desk
 
@@ -89,7 +91,10 @@ def versions(desk: Desk) -> set[str]:
     return found
 
 
-def test_containers_and_traffic_go_on_through_an_upgrade_and_the_way_back(nodes: Desk, tmp_path: Path) -> None:
+def test_containers_and_traffic_go_on_through_an_upgrade_and_traffic_through_a_drained_way_back(
+    nodes: Desk, tmp_path: Path
+) -> None:
+    """Of two nodes, the first one that is drained leaves all tasks to the second, which is drained after it."""
     (old,) = versions(nodes)
     before, running = agents(nodes), containers(nodes)
     with Visitor(nodes) as visitor:
@@ -99,10 +104,12 @@ def test_containers_and_traffic_go_on_through_an_upgrade_and_the_way_back(nodes:
         assert new != old
         code, said = nodes.run("upgrade", program=tmp_path)
         assert (code, said.count("as wanted")) == (0, 2), said
-        code, said = nodes.run("rollback")
+        assert containers(nodes) == running
+        code, said = nodes.run("rollback", "--drain")
         assert code == 0, said
     assert versions(nodes) == {old}
-    assert containers(nodes) == running
+    moved = nodes.lab.shoal("n1", "service", "ps", "--filter", "desired-state=running", "--format", "{{.Node}}", "web")
+    assert set(moved.splitlines()) == {"n1"}
     assert agents(nodes) != before
     assert visitor.asked > 20
     assert not visitor.failed, f"{len(visitor.failed)} of {visitor.asked}: {visitor.failed[:9]}"

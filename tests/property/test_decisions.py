@@ -102,8 +102,12 @@ class Bounds:
     def one_task_in_a_place(self, world: Any) -> None:
         for service in world.view.services.values():
             most = 2 if service.spec.update.order == UpdateOrder.START_FIRST else 1
-            places = Counter(place_of(task) for task in world.tasks(service.meta.id, wanted=True))
-            assert all(count <= most for count in places.values()) or service.meta.id in world.reordered, places
+            tasks = world.tasks(service.meta.id, wanted=True)
+            places = Counter(place_of(task) for task in tasks)
+            departed = {place_of(task) for task in tasks if task.depart_by_ns}
+            assert all(count <= (2 if place in departed else most) for place, count in places.items()) or (
+                service.meta.id in world.reordered
+            ), places
 
     def tasks_only_go_on(self, world: Any) -> None:
         for id, task in world.view.tasks.items():
@@ -180,9 +184,14 @@ def may_be_placed(world: Any, task: Task) -> None:
     assert (node.status.state, node.spec.availability) == (NodeState.READY, Availability.ACTIVE)
     assert hold(spec.placement.constraints, node)
     there = [each for each in world.view.tasks_of_node(task.node_id) if not each.finished]
-    wanted = [each for each in there if each.service_id == task.service_id and each.desired <= TaskState.RUNNING]
+    wanted = [each for each in there if each.service_id == task.service_id and stays(each)]
     assert not spec.placement.max_per_node or len(wanted) < spec.placement.max_per_node
     assert all(host_ports(service.spec).isdisjoint(host_ports(spec_of(world, each))) for each in there)
+
+
+def stays(task: Task) -> bool:
+    """Whether it is to run on, where it is."""
+    return not task.finished and task.desired <= TaskState.RUNNING and not task.depart_by_ns
 
 
 def place_of(task: Task) -> tuple[int, str]:
@@ -340,7 +349,7 @@ def lose(world: Any, id: str, how: str) -> int:
     if node is None:
         return 0
     world.settle()
-    wanted = [task for task in world.view.tasks_of_node(id) if not task.finished and task.desired <= TaskState.RUNNING]
+    wanted = [task for task in world.view.tasks_of_node(id) if stays(task)]
     match how:
         case "down":
             world.state(id, NodeState.DOWN)
@@ -355,6 +364,36 @@ def lose(world: Any, id: str, how: str) -> int:
             return 0
     world.settle()
     return len(wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    replicas=st.integers(1, 6),
+    update=st.sampled_from(UpdateOrder),
+    moves=st.lists(st.sampled_from(["settle", "agents", "advance", *NODES[:3]]), min_size=5, max_size=50),
+)
+def test_a_drain_of_healthy_tasks_takes_no_running_one_away_before_the_next_runs(new_world, replicas, update, moves):
+    """However nodes are drained and taken back one after the other, while one of them is always left."""
+    world = new_world(nodes=4)
+    world.service(replicas=replicas, update=UpdatePolicy(order=update))
+    world.converge()
+    drained: set[str] = set()
+    for move in moves:
+        match move:
+            case "settle":
+                world.settle()
+            case "agents":
+                world.agents()
+            case "advance":
+                world.advance(1)
+            case id:
+                drained ^= {id}
+                world.availability(id, Availability.DRAIN if id in drained else Availability.ACTIVE)
+        assert {task.slot for task in world.running()} == set(range(1, replicas + 1))
+        assert len(world.running()) <= 2 * replicas
+    world.converge()
+    assert len(world.running()) == replicas
+    assert drained.isdisjoint(task.node_id for task in world.running())
 
 
 @settings(max_examples=60, deadline=None)

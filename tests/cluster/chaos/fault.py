@@ -20,11 +20,21 @@ KINDS = {
     "apart": "two hosts do not hear each other",
     "fill": "the disk of its data is full",
     "clock": "its clock is off by so many seconds",
+    "drain": "its operator drains it, and takes it back at the end",
 }
 DAEMONS = ("agent", "keeper", "holder", "resolver")
 MANAGING = ("manager", "etcd")
-_LASTING = {"freeze": 8.0, "power": 8.0, "unplug": 12.0, "deaf": 12.0, "apart": 12.0, "fill": 10.0, "clock": 12.0}
-_WEIGHTS = {"kill": 6, "freeze": 3, "power": 2, "unplug": 2, "deaf": 2, "apart": 2, "fill": 2, "clock": 2}
+_LASTING = {
+    "freeze": 8.0,
+    "power": 8.0,
+    "unplug": 12.0,
+    "deaf": 12.0,
+    "apart": 12.0,
+    "fill": 10.0,
+    "clock": 12.0,
+    "drain": 8.0,
+}
+_WEIGHTS = {"kill": 6, "freeze": 3, "power": 2, "unplug": 2, "deaf": 2, "apart": 2, "fill": 2, "clock": 2, "drain": 2}
 # An hour either way must not matter; after two days a certificate is none any more.
 _SHIFTS = ("-3600", "3600", "-3600", "3600", "172800")
 _EXPIRY = "172800"
@@ -120,7 +130,9 @@ def blind(faults: Sequence[Fault], managers: Sequence[str]) -> bool:
 def gentle(faults: Sequence[Fault]) -> bool:
     """Whether nothing happens to any container or the way to it: then every request must be answered."""
     return all(
-        each.kind in ("kill", "fill", "clock") or each.port or (each.kind == "freeze" and each.what in MANAGING)
+        each.kind in ("kill", "fill", "clock", "drain")
+        or each.port
+        or (each.kind == "freeze" and each.what in MANAGING)
         for each in faults
     )
 
@@ -133,6 +145,11 @@ def hits_manager(faults: Sequence[Fault]) -> bool:
 def rebooted(faults: Sequence[Fault]) -> set[str]:
     """The hosts whose containers did not live through it."""
     return {each.host for each in faults if each.kind == "power"}
+
+
+def drained(faults: Sequence[Fault]) -> set[str]:
+    """The hosts that every task was to leave."""
+    return {each.host for each in faults if each.kind == "drain"}
 
 
 def _details(

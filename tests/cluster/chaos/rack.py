@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster.chaos.fault import Fault
-from tests.cluster.conftest import PROJECT, Lab
+from tests.cluster.conftest import PROJECT, Lab, eventually
 
 DISKS = Path("/var/lib/shoal-lab")
 DISK_MIB = 512  # etcd lays out 64 MiB for its log in advance, the next one beside it, and keeps two
@@ -86,7 +86,8 @@ class Rack:
         try:
             await asyncio.sleep(fault.for_s)
         finally:
-            self._end(fault)
+            # In a thread, as its begin: it may wait for a manager, which may wait for the end of another fault.
+            await asyncio.to_thread(self._end, fault)
 
     def _begin(self, fault: Fault) -> None:
         match fault.kind:
@@ -107,6 +108,8 @@ class Rack:
                 self._fill(fault.host)
             case "clock":
                 self._shift(fault.host, f"{int(fault.what):+d}s")
+            case "drain":
+                self._make(fault.host, "drain")
 
     def _end(self, fault: Fault) -> None:
         match fault.kind:
@@ -125,6 +128,8 @@ class Rack:
                 (self._disk(fault.host) / "ballast").unlink(missing_ok=True)
             case "clock":
                 self._shift(fault.host, "+0s")
+            case "drain":
+                self._make(fault.host, "active")
             case _:
                 pass
 
@@ -161,6 +166,14 @@ class Rack:
 
     def _shift(self, host: str, shift: str) -> None:
         self.lab.on(host, "sh", "-c", f"echo {shift} > {_SHIFT}")
+
+    def _make(self, host: str, availability: str) -> None:
+        """Through whichever manager takes it."""
+        argv = ("timeout", "10", "shoal", "node", "update", "--availability", availability, host)
+        eventually(
+            lambda: any(self.lab.on(manager, *argv).returncode == 0 for manager in self.managers),
+            what=f"{host} is made {availability}",
+        )
 
     def _pid_file(self, host: str) -> Path:
         """There while the host is up."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,11 +100,24 @@ def unsettled(rack: Rack, sight: Sight) -> list[str]:
 
 
 def doubled(tasks: Iterable[TaskView]) -> list[str]:
-    """Slots with more than one task that is wanted and runs."""
-    running = (each for each in wanted(tasks) if each.task.status.state == TASK_STATE_RUNNING)
+    """Slots with more than one task that is wanted, runs, and stays; and those with more than one beside it, which departs
+    from a drained node."""
+    running = [each for each in wanted(tasks) if each.task.status.state == TASK_STATE_RUNNING]
+    staying = (each for each in running if not each.task.depart_by_ns)
+    return [
+        *(f"slot {slot} has {count} running tasks" for slot, count in _by_slot(staying) if count > 1),
+        *(
+            f"slot {slot} has {count} running tasks, with those that depart"
+            for slot, count in _by_slot(running)
+            if count > 2
+        ),
+    ]
+
+
+def _by_slot(tasks: Iterable[TaskView]) -> Iterator[tuple[str, int]]:
     # By id: the tasks of services that were removed a moment ago have none's name.
-    counts = Counter((each.task.service_id, each.service_name, each.task.slot) for each in running)
-    return [f"slot {name}.{slot} has {count} running tasks" for (_, name, slot), count in counts.items() if count > 1]
+    counts = Counter((each.task.service_id, each.service_name, each.task.slot) for each in tasks)
+    return ((f"{name}.{slot}", count) for (_, name, slot), count in counts.items())
 
 
 def wanted(tasks: Iterable[TaskView]) -> list[TaskView]:

@@ -17,11 +17,12 @@ from tests.cluster.chaos.rack import Rack, racked
 from tests.cluster.chaos.trial import Trial, form
 
 # One round each: daemons die while others stand still, a disk fills and a clock is wrong, a host dies and another is
-# half deaf.
+# half deaf; the manager dies twice while all tasks move off one host.
 STORM = [
     "kill n1 manager @0.2; kill n1 keeper @0.4; kill n2 keeper @0.3; kill n3 resolver @0.1; kill n3 holder @0.5",
     "fill n2 @0 +4; clock n1 3600 @0 +5; freeze n3 agent @0.5 +3",
     "power n3 @0 +2; freeze n1 manager @1 +2; deaf n2 n1 @0.5 +3",
+    "drain n2 @0 +6; kill n1 manager @0.5; kill n1 manager @2.5; kill n3 agent @1",
 ]
 # The leader dies, then its member of etcd stands still; most of etcd's disks are full; its members hear each other one
 # way only, and agents their managers.

@@ -1,7 +1,7 @@
 """A trial: a cluster at work, round after round of faults, and after each round every invariant.
 
-What must hold: no acknowledged write is lost; what is desired runs within the bound; no slot has two running tasks;
-a healthy node is never taken for dead; containers that nothing happened to keep their process; every host's mesh
+What must hold: no acknowledged write is lost; what is desired runs within the bound; no slot has two running tasks but
+while one of them departs from a drained node; a healthy node is never taken for dead; containers that nothing happened to keep their process; every host's mesh
 answers, all the time where daemons alone are hit. `say` is told all that happens, so that a failure can be given
 back as `--rounds`.
 """
@@ -21,7 +21,7 @@ from shoal.v1.control_pb2 import ListNodesRequest, ListTasksRequest
 from shoal.v1.control_pb2_grpc import ControlServiceStub
 from shoal.v1.types_pb2 import NODE_STATE_DOWN
 from tests.cluster.chaos.client import Client
-from tests.cluster.chaos.fault import Fault, blind, excused, gentle, hits_manager, rebooted, text_of
+from tests.cluster.chaos.fault import Fault, blind, drained, excused, gentle, hits_manager, rebooted, text_of
 from tests.cluster.chaos.rack import Rack
 from tests.cluster.chaos.sight import ASK_S, NO_ANSWER, Sight, answers, doubled, look, unsettled
 from tests.cluster.conftest import SERVE, eventually, web_image
@@ -54,7 +54,10 @@ def form(rack: Rack, folder: Path) -> None:
         token = lab.shoal(first, "swarm", "join-token", "-q", role)
         lab.shoal(host, "swarm", "join", "--token", token, f"{lab.addresses[first]}:2377")
     replicas = 2 * len(rack.hosts)
-    lab.shoal(first, "service", "create", "-q", "--name", STEADY, "--replicas", str(replicas), "-p", "8080:80", "web:1")
+    # What it was asked before it was told to end it still answers.
+    ending = ("--stop-signal", "SIGTERM", "--stop-grace-period", "2s")
+    words = ("--name", STEADY, "--replicas", str(replicas), "-p", "8080:80", *ending)
+    lab.shoal(first, "service", "create", "-q", *words, "web:1")
     for host in rack.hosts:
         lab.shoal(host, "run", "-d", "--restart", "always", "--name", HAND, "web:1", "sleep", "1000000")
 
@@ -172,7 +175,9 @@ class Trial:
     def _disturbed(self, faults: Sequence[Fault], before: Sight, after: Sight) -> list[str]:
         """Containers that are not what they were, on hosts where they should be."""
         dead = rebooted(faults)
-        moved = set(self._rack.hosts) if blind(faults, self._rack.managers) else excused(faults) | self._late
+        moved = excused(faults) | drained(faults) | self._late
+        if blind(faults, self._rack.managers):
+            moved = set(self._rack.hosts)
         wrong = []
         for host in self._rack.hosts:
             was, now = before.containers[host], after.containers[host]

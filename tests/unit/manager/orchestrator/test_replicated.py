@@ -106,19 +106,6 @@ def test_drained_tasks_move_and_keep_their_slots(world):
     assert [task.slot for task in world.running()] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_replacement_on_a_drained_node_waits_for_the_old_one_to_end(world):
-    world.service(replicas=1)
-    world.converge()
-    (old,) = world.running()
-    world.availability(old.node_id, Availability.DRAIN)
-    world.settle()
-    (new,) = world.tasks(wanted=True)
-    assert (new.desired, new.slot) == (TaskState.READY, 1)
-    world.report(old, TaskState.SHUTDOWN)
-    world.settle()
-    assert world.view.tasks[new.meta.id].desired == TaskState.RUNNING
-
-
 def test_a_dead_nodes_tasks_are_replaced_at_once(world):
     world.service(replicas=3)
     world.converge()
