@@ -49,7 +49,7 @@ class TaskStatus(Value, frozen=True):
 
 class Task(Value, frozen=True):
     """`reservations` are what the scheduler set aside for it on its node: its service may ask for others since.
-    `depart_by_ns` is set once its node is drained: it ends when the next one of its slot runs, and then at the latest."""
+    `depart_by_ns` is 0 until its node is drained: it ends when the next one of its slot runs, then at the latest."""
 
     meta: Meta = Meta()
     service_id: str = ""

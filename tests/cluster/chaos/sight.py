@@ -100,8 +100,8 @@ def unsettled(rack: Rack, sight: Sight) -> list[str]:
 
 
 def doubled(tasks: Iterable[TaskView]) -> list[str]:
-    """Slots with more than one task that is wanted, runs, and stays; and those with more than one beside it, which departs
-    from a drained node."""
+    """Slots with more than one task that is wanted, runs and stays, or with more than one beside it, which departs from
+    a drained node."""
     running = [each for each in wanted(tasks) if each.task.status.state == TASK_STATE_RUNNING]
     staying = (each for each in running if not each.task.depart_by_ns)
     return [

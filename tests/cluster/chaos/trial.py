@@ -1,9 +1,9 @@
 """A trial: a cluster at work, round after round of faults, and after each round every invariant.
 
-What must hold: no acknowledged write is lost; what is desired runs within the bound; no slot has two running tasks but
-while one of them departs from a drained node; a healthy node is never taken for dead; containers that nothing happened to keep their process; every host's mesh
-answers, all the time where daemons alone are hit. `say` is told all that happens, so that a failure can be given
-back as `--rounds`.
+What must hold: no acknowledged write is lost; what is desired runs within the bound; no slot has two running tasks,
+but while one of them departs from a drained node; a healthy node is never taken for dead; containers that nothing
+happened to keep their process; every host's mesh answers, all the time where daemons alone are hit or a host is
+drained. `say` is told all that happens, so that a failure can be given back as `--rounds`.
 """
 
 from __future__ import annotations
