@@ -19,15 +19,17 @@ import struct
 import threading
 from typing import NamedTuple
 
-from agent.kernel.program import Arg, Block, Fd, Op, Program, Ref, Struct, Vector
+from agent.kernel.program import Block, Fd, Op, Program, Ref, Struct, Vector
 from agent.kernel.syscalls import NUMBERS
 
 WORDS = 12
 SIZE = 8 * WORDS
 RESULT = 88
 UNRUN = 0x7FFF_FFFF_FFFF_FFFF
-_ENTRY = struct.Struct("<Q6qQQqqq")
+_POINTER = struct.Struct("<Q")
 _MASK = (1 << 64) - 1
+_PADDING = tuple(bytes(8 - length) for length in range(8))  # of a string: a NUL at least, and up to a whole word
+_NO_ARGUMENTS = (0,) * 6
 _compiling = threading.Lock()
 
 
@@ -49,37 +51,40 @@ class _Arena:
         self._shared: dict[int, int] = {}  # the several tries of an exec share one environment
 
     def place(self, arg: bytes | Vector | Struct) -> int:
-        if id(arg) not in self._shared:
-            self._shared[id(arg)] = self._place(arg)
-        return self._shared[id(arg)]
+        at = self._shared.get(id(arg))
+        if at is None:
+            at = self._shared[id(arg)] = self._string(arg) if isinstance(arg, bytes) else self._structure(arg)
+        return at
 
-    def _place(self, arg: bytes | Vector | Struct) -> int:
-        if isinstance(arg, bytes):
-            at = len(self.bytes)
-            self.bytes += arg + b"\0" * (8 - len(arg) % 8)
-            return at
-        fields = (*arg.items, None) if isinstance(arg, Vector) else arg.fields
-        words: list[tuple[int, bool]] = []
-        for field in fields:
+    def _string(self, text: bytes) -> int:
+        at = len(self.bytes)
+        self.bytes += text + _PADDING[len(text) & 7]
+        return at
+
+    def _structure(self, arg: Vector | Struct) -> int:
+        words: list[int] = []
+        pointers: list[int] = []
+        for index, field in enumerate(arg.fields if isinstance(arg, Struct) else arg.items):
             if isinstance(field, (bytes, Vector, Struct)):
-                words.append((self.place(field), True))
+                pointers.append(8 * index)
+                words.append(self.place(field))
             elif isinstance(field, Ref):
                 raise TypeError("a result can be an argument, not a field of a struct")
             else:
-                words.append((0 if field is None else field.number if isinstance(field, Fd) else field, False))
+                words.append((field.number if isinstance(field, Fd) else field) & _MASK)
+        if isinstance(arg, Vector):
+            words.append(0)
         at = len(self.bytes)
-        for index, (value, is_pointer) in enumerate(words):
-            if is_pointer:
-                self.pointers.append(at + 8 * index)
-            self.bytes += (value & _MASK).to_bytes(8, "little")
+        self.pointers += [at + each for each in pointers]
+        self.bytes += struct.pack(f"<{len(words)}Q", *words)
         return at
 
     def settle(self) -> ctypes.Array[ctypes.c_char]:
-        memory = ctypes.create_string_buffer(bytes(self.bytes), max(len(self.bytes), 1))
+        memory = ctypes.create_string_buffer(len(self.bytes) + 1)
         base = ctypes.addressof(memory)
         for offset in self.pointers:
-            word = ctypes.c_uint64.from_buffer(memory, offset)
-            word.value += base
+            _POINTER.pack_into(self.bytes, offset, _POINTER.unpack_from(self.bytes, offset)[0] + base)
+        ctypes.memmove(base, bytes(self.bytes), len(self.bytes))
         return memory
 
 
@@ -98,39 +103,40 @@ def _compile(ops: tuple[Op, ...]) -> Compiled:
     arena = _Arena()
     exports: dict[str, int] = {}
     wanted: list[tuple[int, int, str]] = []
-    rows: list[tuple[Op, list[int], int, int]] = []
+    words: list[int] = []
+    pointers: list[int] = []  # words that hold an offset in the arena and want an address
     for index, op in enumerate(ops):
-        words, refs, pointers = [0] * 6, 0, 0
+        start, refs = len(words), 0
+        words.append(NUMBERS[op.call])
         for position, arg in enumerate(op.args):
-            words[position] = _word(arg, arena, exports, index)
-            if isinstance(arg, Ref):
+            if isinstance(arg, int):
+                words.append(arg & _MASK)
+            elif isinstance(arg, Fd):
+                words.append(arg.number & _MASK)
+            elif isinstance(arg, Ref):
                 refs |= 1 << position
-                if arg.label not in exports:
+                if arg.label in exports:
+                    words.append(((exports[arg.label] - index) * SIZE + RESULT) & _MASK)
+                else:
                     wanted.append((index, position, arg.label))
-            elif isinstance(arg, (bytes, Vector, Struct)):
-                pointers |= 1 << position
+                    words.append(0)
+            else:
+                pointers.append(len(words))
+                words.append(arena.place(arg))
+        words += _NO_ARGUMENTS[len(op.args) :]
+        ignored = 0
+        for errno in op.ignore:
+            ignored |= 1 << errno
+        words += (refs, ignored, SIZE * (1 + op.then), SIZE * (1 + op.otherwise), UNRUN)
+        if len(words) != start + WORDS:
+            raise ValueError(f"{op.call}: a system call takes six arguments at most")
         if op.label:
             exports[op.label] = index
-        rows.append((op, words, refs, pointers))
     strings = arena.settle()
     base = ctypes.addressof(strings)
-    code = bytearray()
-    for op, words, refs, pointers in rows:
-        placed = [word + base if pointers >> position & 1 else word for position, word in enumerate(words)]
-        ignored = sum(1 << errno for errno in op.ignore)
-        code += _ENTRY.pack(
-            NUMBERS[op.call], *placed, refs, ignored, SIZE * (1 + op.then), SIZE * (1 + op.otherwise), UNRUN
-        )
-    return Compiled(bytes(code), exports, tuple(wanted), strings)
-
-
-def _word(arg: Arg, arena: _Arena, exports: dict[str, int], index: int) -> int:
-    if isinstance(arg, (bytes, Vector, Struct)):
-        return arena.place(arg)
-    if isinstance(arg, Ref):
-        return (exports[arg.label] - index) * SIZE + RESULT if arg.label in exports else 0
-    value = arg.number if isinstance(arg, Fd) else arg
-    return value - (1 << 64) if value > 0x7FFF_FFFF_FFFF_FFFF else value
+    for each in pointers:
+        words[each] += base
+    return Compiled(struct.pack(f"<{len(words)}Q", *words), exports, tuple(wanted), strings)
 
 
 _END = Block((Op("end", "exit_group", (127,)),))
