@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from cli.carrier import UNAVAILABLE, UNIMPLEMENTED, Carrier, Failure, Stream
@@ -131,10 +131,10 @@ class Call:
         self._answers = answers
         self._writing = asyncio.Lock()
 
-    async def write(self, message: Any) -> bool:
+    async def write(self, message: Any, *, last: bool = False) -> bool:
         """Whether more may be sent; of a call that is over, nothing is. Several may write: each message stays whole."""
         async with self._writing:
-            return await self._stream.write(message.SerializeToString())
+            return await self._stream.write(message.SerializeToString(), last=last)
 
     async def done_writing(self) -> None:
         async with self._writing:
@@ -177,21 +177,31 @@ class _Stub:
         if method.server_streaming:
             return lambda request: _many(begin(), request)
         if method.client_streaming:
-            return lambda requests: _one(begin(), requests)
-        return lambda request, timeout=None: _one(begin(timeout), _alone(request))
+            return lambda requests: _one(begin(), _told_all(requests))
+        return lambda request, timeout=None: _one(begin(timeout), _told(request))
 
 
-async def _alone(request: Any) -> AsyncIterator[Any]:
-    yield request
+Telling = Callable[[Call], Awaitable[object]]
 
 
-async def _one(call: Call, requests: AsyncIterator[Any]) -> Any:
-    """The answer to all of `requests`."""
-    try:
+def _told(request: Any) -> Telling:
+    return lambda call: call.write(request, last=True)
+
+
+def _told_all(requests: AsyncIterator[Any]) -> Telling:
+    async def tell(call: Call) -> None:
         async for request in requests:
             if not await call.write(request):
                 break
         await call.done_writing()
+
+    return tell
+
+
+async def _one(call: Call, tell: Telling) -> Any:
+    """The answer to all that is told."""
+    try:
+        await tell(call)
         answer = await call.read()
         if answer is None:
             raise Unavailable("the daemon said nothing", hint="see its log")
@@ -203,8 +213,7 @@ async def _one(call: Call, requests: AsyncIterator[Any]) -> Any:
 
 async def _many(call: Call, request: Any) -> AsyncIterator[Any]:
     try:
-        await call.write(request)
-        await call.done_writing()
+        await call.write(request, last=True)
         while (answer := await call.read()) is not None:
             yield answer
     finally:

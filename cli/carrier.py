@@ -27,8 +27,9 @@ class Stream(Protocol):
 
     trailing: Mapping[str, str | bytes]
 
-    async def write(self, message: bytes) -> bool:
-        """Whether more may be sent. Of a call that is over nothing is; `read` tells how it went."""
+    async def write(self, message: bytes, *, last: bool = False) -> bool:
+        """Whether more may be sent. Of a call that is over nothing is; `read` tells how it went. `last`: as
+        `done_writing`, on the same way."""
 
     async def done_writing(self) -> None:
         """These were all messages."""

@@ -39,9 +39,11 @@ class Call:
         self.trailing: Mapping[str, str | bytes] = {}
         self._call = call
 
-    async def write(self, message: bytes) -> bool:
+    async def write(self, message: bytes, *, last: bool = False) -> bool:
         try:
             await self._call.write(message)
+            if last:
+                await self._call.done_writing()
         except _OVER:
             return False
         return True

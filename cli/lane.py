@@ -35,11 +35,8 @@ class Lanes:
             connection = self._connection()
         except OSError as error:
             raise Failure(UNAVAILABLE, error.strerror or str(error), {}) from error
-        with contextlib.suppress(OSError):  # an agent that has hung up has said why
-            # At once, and not with the first message: a user may be long in typing that.
-            connection.sendall(lane.frame(lane.OPEN, opening.SerializeToString()))
         connection.setblocking(False)
-        return Lane(connection)
+        return Lane(connection, lane.frame(lane.OPEN, opening.SerializeToString()))
 
     async def close(self) -> None:
         if self._first is not None:
@@ -55,23 +52,28 @@ class Lanes:
 
 
 class Lane:
-    """One call, on a connection that does not block and on which it has been said what is called."""
+    """One call, on a connection that does not block. Its opening goes with the first message, which saves both sides
+    a turn, or alone if none comes at once: a user may be long in typing it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, opening: bytes) -> None:
         self.trailing: Mapping[str, str | bytes] = {}
         self._connection = connection
         self._frames = lane.Frames()
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._gone = False
         self._loop = asyncio.get_running_loop()
+        self._opening = opening
+        self._loop.call_soon(self._open)
 
-    async def write(self, message: bytes) -> bool:
-        return await self._send(lane.frame(lane.MESSAGE, message))
+    async def write(self, message: bytes, *, last: bool = False) -> bool:
+        end = lane.frame(lane.END) if last else b""
+        return await self._send(lane.frame(lane.MESSAGE, message) + end)
 
     async def done_writing(self) -> None:
         await self._send(lane.frame(lane.END))
 
     async def read(self) -> bytes | None:
+        self._open()
         while not self._waiting:
             try:
                 data = await self._loop.sock_recv(self._connection, _READ_BYTES)
@@ -99,11 +101,19 @@ class Lane:
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
-    async def _send(self, frame: bytes) -> bool:
+    def _open(self) -> None:
+        """It fits: nothing was sent on this connection yet."""
+        if self._opening and not self._gone:
+            opening, self._opening = self._opening, b""
+            with contextlib.suppress(OSError):  # an agent that has hung up has said why
+                self._connection.sendall(opening)
+
+    async def _send(self, frames: bytes) -> bool:
         if self._gone:
             return False
+        opening, self._opening = self._opening, b""
         try:
-            await self._loop.sock_sendall(self._connection, frame)
+            await self._loop.sock_sendall(self._connection, opening + frames)
         except OSError:  # the agent takes no more; what it said last can still be read
             self._gone = True
         except asyncio.CancelledError:  # half a frame is on its way: nothing may follow it

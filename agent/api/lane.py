@@ -165,7 +165,8 @@ async def _run(handler: Handler, context: Context, limit_s: float | None) -> Lan
                     async for response in responses:
                         await context.write(response)
             else:
-                await context.write(await (handler.stream_unary or handler.unary_unary)(request, context))
+                answer = await (handler.stream_unary or handler.unary_unary)(request, context)
+                await context.write(answer, last=True)
     except grpc.aio.AbortError:
         return context.status
     except TimeoutError:
@@ -238,8 +239,8 @@ class Context:
     def set_trailing_metadata(self, metadata: Metadata) -> None:
         self.status = _status(0, "", metadata)
 
-    async def write(self, message: Any) -> None:
-        await self.connection.send(lane.MESSAGE, self._encode(message))
+    async def write(self, message: Any, *, last: bool = False) -> None:
+        await self.connection.send(lane.MESSAGE, self._encode(message), more=last)  # the status follows at once
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing: Metadata = ()) -> NoReturn:
         self.status = _status(code.value[0], details, trailing)
@@ -259,6 +260,7 @@ class _Connection(asyncio.Protocol):
         self._frames = lane.Frames()
         self._waiting: deque[Frame] = deque()
         self._bytes = 0
+        self._held: list[bytes] = []
         self._refusal: InvalidArgument | None = None
         self._came = asyncio.Event()
         self._writable = asyncio.Event()
@@ -298,9 +300,13 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return found
 
-    async def send(self, kind: int, payload: bytes) -> None:
-        """Returns when there is room for more."""
-        self._transport.write(lane.frame(kind, payload))
+    async def send(self, kind: int, payload: bytes, *, more: bool = False) -> None:
+        """Returns when there is room for more. `more`: it goes with the next one, which is at hand."""
+        if more:
+            self._held.append(lane.frame(kind, payload))
+            return
+        self._transport.write(b"".join((*self._held, lane.frame(kind, payload))))
+        self._held.clear()
         await self._writable.wait()
 
     def pause_writing(self) -> None:

@@ -327,11 +327,32 @@ async def test_an_agent_that_ends_in_the_middle_is_told_as_one_that_cannot_be_re
 async def test_half_a_frame_is_the_last_thing_that_is_sent() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    stream = Lane(ours)
+    stream = Lane(ours, b"")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await stream.write(bytes(8 << 20))
     assert not await stream.write(b"more")
+    theirs.close()
+    stream.cancel()
+
+
+async def test_a_question_of_one_message_is_one_send() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # which keeps sends apart
+    ours.setblocking(False)
+    stream = Lane(ours, lane.frame(lane.OPEN, b"method"))
+    await stream.write(b"x", last=True)
+    assert theirs.recv(100) == lane.frame(lane.OPEN, b"method") + lane.frame(lane.MESSAGE, b"x") + lane.frame(lane.END)
+    theirs.close()
+    stream.cancel()
+
+
+async def test_what_is_called_is_said_though_no_message_comes() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    stream = Lane(ours, lane.frame(lane.OPEN, b"method"))
+    async with asyncio.timeout(DEADLINE_S):
+        assert await asyncio.get_running_loop().sock_recv(theirs, 100) == lane.frame(lane.OPEN, b"method")
     theirs.close()
     stream.cancel()
 
