@@ -11,23 +11,19 @@ import contextlib
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import agent
-import shoal
 from agent.build.gatherer import Wish
 from agent.build.placer import Order
 from agent.build.tree import Source
+from agent.image import child as children
 from agent.image import content
 from agent.image.layer import Place
 from shoal.errors import InvalidArgument, NotFound, ShoalError
 
-_CHILD = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from agent.build.{} import main; main()"
 _CHUNK = 1 << 18
-_ROOMS = ":".join(dict.fromkeys(str(Path(each.__file__ or "").parent.parent) for each in (agent, shoal)))
 
 
 def order_of(
@@ -159,7 +155,7 @@ def _gathering(wish: Wish) -> Iterator[IO[bytes]]:
 
 def _start(module: str, arguments: Sequence[str], *, stdin: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _CHILD.format(module), _ROOMS, *arguments],
+        children.argv(f"agent.build.{module}", *arguments),
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,27 +11,21 @@ import asyncio
 import contextlib
 import errno
 import json
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-import agent
-import shoal
 from agent.container import place
 from agent.container.held import Held
 from agent.container.launch import Launcher
 from agent.container.lifecycle import Room
 from agent.container.porter import Errand
+from agent.image import child as children
 from shoal.command import Child
 from shoal.errors import Conflict, DeadlineExceeded, Exhausted, InvalidArgument, NotFound, ShoalError
 from shoal.model.container import MountType
 
-# -I -S: neither the user's environment nor site-packages has a say in what the child imports.
-_CHILD = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from agent.container.porter import main; main()"
-_ROOMS = ":".join(str(Path(each.__file__ or "").parent.parent) for each in (agent, shoal))
 _CHUNK = 1 << 18
 # A client that says nothing for so long does not keep a container from starting any longer.
 _PATIENCE_S = 60.0
@@ -138,7 +132,7 @@ def _absolute(path: str) -> str:
 
 
 async def _start(errand: Errand, *, stdin: bool) -> Child:
-    argv = (sys.executable, "-I", "-S", "-c", _CHILD, _ROOMS, json.dumps(errand._asdict()))
+    argv = children.argv("agent.container.porter", json.dumps(errand._asdict()))
     return await Child.start(argv, stdin=stdin, stdout=not stdin, environment={})
 
 

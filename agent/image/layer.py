@@ -1,8 +1,8 @@
 """One layer, from its compressed blob to a directory and back: the parent's side of `unpack` and `pack`.
 
-Unpacking decompresses, hashes what comes out (the diff id), and pipes it to a child that is locked inside the target,
-so that two processors share the work and nothing of a hostile archive runs in the agent. Blocking work for a worker
-thread; setting `stop` ends it soon.
+Unpacking decompresses, hashes what comes out (the diff id), and pipes it to a child that is locked inside the target
+(of an `unpacker`), so that two processors share the work and nothing of a hostile archive runs in the agent. Blocking
+work for a worker thread; setting `stop` ends it soon.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import marshal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,16 +18,12 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-import agent
-import shoal
-from agent.image import content
+from agent.image import child, content
 from agent.image.compression import decompress
+from agent.image.unpacker import Unpacker
 from shoal.errors import InvalidArgument, ShoalError
 
 _CHUNK = 1 << 18
-# -I -S: neither the user's environment nor site-packages has a say in what the child imports.
-_CHILD = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from agent.image.{} import main; main()"
-_ROOMS = ":".join(dict.fromkeys(str(Path(each.__file__ or "").parent.parent) for each in (agent, shoal)))
 
 
 class Cancelled(Exception):
@@ -66,6 +60,7 @@ def unpack(
     blob: BinaryIO,
     place: Place,
     *,
+    unpacker: Unpacker,
     stop: threading.Event,
     progress: Callable[[int], None],
     strict: bool = False,
@@ -84,15 +79,7 @@ def unpack(
         "strict": strict,
     }
     digest = hashlib.sha256()
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _CHILD.format("unpack"), _ROOMS, marshal.dumps(wanted).hex()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={},
-        bufsize=0,
-    )
-    assert child.stdin is not None
+    unpacking = unpacker.begin(wanted)
     try:
         # A child that refuses the archive stops reading; what it says then counts, not the broken pipe.
         with contextlib.suppress(BrokenPipeError):
@@ -100,46 +87,36 @@ def unpack(
                 if stop.is_set():
                     raise Cancelled
                 digest.update(piece)
-                _write(child.stdin, piece)
-        said, complaint = child.communicate()
-    except BaseException:
-        child.kill()
-        child.communicate()
-        raise
-    outcome = _outcome("unpack", child.returncode, _heard, said, complaint)
+                unpacking.write(piece)
+        said = unpacking.finish()
+    finally:
+        unpacking.kill()
+    outcome = _outcome("unpack", _heard, said)
     return Unpacked("sha256:" + digest.hexdigest(), outcome)
 
 
 def pack(upper: Path, write: Callable[[bytes], None], *, epoch: int | None, stop: threading.Event) -> int:
     """Give the plain archive of a layer that was made here to `write`; the size of its files. With `epoch`, files that
     are younger are made that old first. Raises as `unpack` does."""
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            "-c",
-            _CHILD.format("pack"),
-            _ROOMS,
-            json.dumps({"upper": str(upper), "epoch": epoch}),
-        ],
+    packing = subprocess.Popen(
+        child.argv("agent.image.pack", json.dumps({"upper": str(upper), "epoch": epoch})),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={},
     )
-    assert child.stdout is not None
+    assert packing.stdout is not None
     try:
-        while piece := child.stdout.read(_CHUNK):
+        while piece := packing.stdout.read(_CHUNK):
             if stop.is_set():
                 raise Cancelled
             write(piece)
-        _, said = child.communicate()
+        _, said = packing.communicate()
     except BaseException:
-        child.kill()
-        child.communicate()
+        packing.kill()
+        packing.communicate()
         raise
-    return _outcome("pack", child.returncode, json.loads, said, said)
+    return _outcome("pack", json.loads, said)
 
 
 def _heard(said: bytes) -> dict[str, Any]:
@@ -150,12 +127,12 @@ def _heard(said: bytes) -> dict[str, Any]:
     return {"errno": int(number), "error": message}
 
 
-def _outcome(task: str, code: int, read: Callable[[bytes], dict[str, Any]], said: bytes, complaint: bytes) -> int:
+def _outcome(task: str, read: Callable[[bytes], dict[str, Any]], said: bytes) -> int:
     try:
         answer = read(said)
     except ValueError as error:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ShoalError(f"the {task}ing process ended with code {code}: {last or 'no message'}") from error
+        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ShoalError(f"the {task}ing process ended early: {last or 'no message'}") from error
     if "error" not in answer:
         return int(answer["size"])
     content.raise_full(answer["errno"], f"cannot {task}")
@@ -170,9 +147,3 @@ def _chunks(blob: BinaryIO, *, stop: threading.Event, progress: Callable[[int], 
         yield piece
         done += len(piece)
         progress(done)
-
-
-def _write(pipe: object, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[pipe.write(view) :]  # type: ignore[attr-defined]  # raw: bufsize=0

@@ -23,6 +23,7 @@ from agent.image.platform import Platform
 from agent.image.snapshot import Snapshots
 from agent.image.source import BlobSource, Progress, Report, silent
 from agent.image.threads import Threads
+from agent.image.unpacker import Unpacker
 from shoal import digest as digests
 from shoal.clock import Clock
 from shoal.errors import InvalidArgument, NotFound, ShoalError
@@ -44,6 +45,15 @@ class Wanted(msgspec.Struct, frozen=True):
     platform: Platform
     strict: bool
     report: Report
+
+
+class _Top(msgspec.Struct, frozen=True):
+    """A layer on top of others: it must come to `diff_id`, and is the last of `chain`."""
+
+    layer: Descriptor
+    diff_id: str
+    chain: tuple[str, ...]
+    unpacker: Unpacker
 
 
 class Puller:
@@ -109,23 +119,33 @@ class Puller:
         chain = digests.chain_ids(diff_ids)
         slots = asyncio.Semaphore(PARALLEL)
         sizes: list[int] = []
+        unpacker = Unpacker()
         try:
             async with asyncio.TaskGroup() as group:
+                if any(chain_id not in self._snapshots for chain_id in chain):
+                    group.create_task(self._threads.run(unpacker.start))
                 coming = [
                     group.create_task(self._arrive(layer, chain_id, wanted, slots))
                     for layer, chain_id in zip(layers, chain, strict=True)
                 ]
                 for position, layer in enumerate(layers):
                     fresh = await coming[position]
-                    sizes.append(await self._have(layer, diff_ids[position], chain[: position + 1], fresh, wanted))
+                    top = _Top(layer, diff_ids[position], chain[: position + 1], unpacker)
+                    sizes.append(await self._have(top, fresh, wanted.report))
         except BaseExceptionGroup as group_error:
             raise error_of(group_error) from group_error
+        finally:
+            await self._threads.run(unpacker.close)
         return sizes
 
     async def layer(self, layer: Descriptor, diff_id: str, chain: tuple[str, ...], wanted: Wanted) -> int:
         """Fetch one layer and unpack it as the last of `chain`, the others being here; the size of its files."""
         fresh = await self.downloader.fetch(layer, wanted.sources, lambda _: None)
-        return await self._have(layer, diff_id, chain, fresh, wanted)
+        unpacker = Unpacker()
+        try:
+            return await self._have(_Top(layer, diff_id, chain, unpacker), fresh, wanted.report)
+        finally:
+            await self._threads.run(unpacker.close)
 
     async def _arrive(self, layer: Descriptor, chain_id: str, wanted: Wanted, slots: asyncio.Semaphore) -> bool:
         """Have the layer's blob; true when it was not here before."""
@@ -145,33 +165,41 @@ class Puller:
         wanted.report(Progress(layer.short, "Download complete"))
         return fresh
 
-    async def _have(self, layer: Descriptor, diff_id: str, chain: tuple[str, ...], fresh: bool, wanted: Wanted) -> int:
+    async def _have(self, top: _Top, fresh: bool, report: Report) -> int:
         """Have the layer unpacked on top of those below; the size of its files."""
-        *below, chain_id = chain
+        layer, chain_id = top.layer, top.chain[-1]
         async with self._content.alone(chain_id):
             if chain_id in self._snapshots and not fresh:
                 return self._snapshots.size(chain_id)
             stop = threading.Event()
             if chain_id in self._snapshots:
                 # Other bytes for a layer that is here: other nodes will get them from us, so they must be right.
-                wanted.report(Progress(layer.short, "Verifying Checksum"))
-                await self._threads.run(lambda: self._snapshots.verify(layer.digest, diff_id, stop=stop), stop=stop.set)
+                report(Progress(layer.short, "Verifying Checksum"))
+                await self._threads.run(
+                    lambda: self._snapshots.verify(layer.digest, top.diff_id, stop=stop), stop=stop.set
+                )
             else:
-                await self._unpack(layer, diff_id, chain_id, below, stop, wanted.report)
-        wanted.report(Progress(layer.short, "Pull complete"))
+                await self._unpack(top, stop, report)
+        report(Progress(layer.short, "Pull complete"))
         return self._snapshots.size(chain_id)
 
-    async def _unpack(
-        self, layer: Descriptor, diff_id: str, chain_id: str, below: list[str], stop: threading.Event, report: Report
-    ) -> None:
+    async def _unpack(self, top: _Top, stop: threading.Event, report: Report) -> None:
         loop = asyncio.get_running_loop()
+        layer = top.layer
+        *below, chain_id = top.chain
 
         def progress(done: int) -> None:
             loop.call_soon_threadsafe(report, Progress(layer.short, "Extracting", done, layer.size))
 
         await self._threads.run(
             lambda: self._snapshots.unpack(
-                layer.digest, below=below, diff_id=diff_id, chain_id=chain_id, stop=stop, progress=progress
+                layer.digest,
+                below=below,
+                diff_id=top.diff_id,
+                chain_id=chain_id,
+                unpacker=top.unpacker,
+                stop=stop,
+                progress=progress,
             ),
             stop=stop.set,
         )

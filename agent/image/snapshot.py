@@ -21,6 +21,7 @@ from pathlib import Path
 from agent.image import content, layer
 from agent.image.content import Content
 from agent.image.layer import Place, Unpacked
+from agent.image.unpacker import Unpacker
 from shoal.errors import InvalidArgument
 from shoal.ids import new_id
 
@@ -77,6 +78,7 @@ class Snapshots:
         below: Sequence[str],
         diff_id: str,
         chain_id: str,
+        unpacker: Unpacker,
         stop: threading.Event,
         progress: Callable[[int], None],
     ) -> None:
@@ -86,14 +88,15 @@ class Snapshots:
         nothing is left.
         """
         with self._place(below, self._staging) as place:
-            found = self._unpack(digest, place, stop=stop, progress=progress, strict=False)
+            with self._content.open(digest) as blob:
+                found = layer.unpack(blob, place, unpacker=unpacker, stop=stop, progress=progress)
             _check(digest, found.diff_id, diff_id)
             self.keep(place, chain_id, found.size_bytes)
 
     def unpack_base(self, digest: str, *, stop: threading.Event) -> Unpacked:
         """Unpack a blob of which nothing is known yet, as the only layer of an image."""
-        with self._place((), self._staging) as place:
-            found = self._unpack(digest, place, stop=stop, progress=lambda _: None, strict=True)
+        with self._place((), self._staging) as place, self._content.open(digest) as blob, Unpacker() as unpacker:
+            found = layer.unpack(blob, place, unpacker=unpacker, stop=stop, progress=lambda _: None, strict=True)
             self.keep(place, found.diff_id, found.size_bytes)
         return found
 
@@ -111,12 +114,6 @@ class Snapshots:
         if name not in self._sizes:
             place.upper.rename(self._layers / name)
             self._sizes[name] = size_bytes
-
-    def _unpack(
-        self, digest: str, place: Place, *, stop: threading.Event, progress: Callable[[int], None], strict: bool
-    ) -> Unpacked:
-        with self._content.open(digest) as blob:
-            return layer.unpack(blob, place, stop=stop, progress=progress, strict=strict)
 
     @contextmanager
     def _place(self, below: Sequence[str], parent: Path) -> Iterator[Place]:

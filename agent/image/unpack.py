@@ -1,13 +1,11 @@
-"""The program that unpacks one layer, run as a child that is locked inside the layer's target.
+"""Unpacks one layer, in a child that is locked inside the layer's target.
 
 It mounts the layers below with the new layer's directory on top (overlayfs) in a mount namespace of its own,
 changes its root into that, forgets how to import, and only then reads the archive from its standard input. So
 every path, symlink and hard link of a hostile archive resolves inside the image, and the kernel itself writes
 whiteouts, opaque directories and copies of what lower layers share. `layer` is the parent: it decompresses,
-verifies, counts, and throws the directory away unless this program ends with success.
+verifies, counts, and throws the directory away unless this ends with success; `forker` is the program.
 
-Argument: a dict, by marshal and in hex: {"upper", "work", "mount": paths; "layers": folder of the lower layers;
-"lower": their names in it, top first; "strict": bool}. Output: the size of the files, or "!ERRNO MESSAGE".
 Standard library only, single-threaded, needs root. It imports as little as it can: most layers are unpacked in less
 time than json and typing take to be imported.
 """
@@ -15,10 +13,8 @@ time than json and typing take to be imported.
 from __future__ import annotations
 
 import errno
-import marshal
 import os
 import posixpath
-import resource
 import stat
 import sys
 
@@ -29,7 +25,7 @@ from agent.kernel import syscalls
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, BinaryIO
+    from typing import Any, BinaryIO, NoReturn
 
 MAX_ENTRIES = 2_000_000
 _WHITEOUT = b".wh."
@@ -42,6 +38,7 @@ _MAX_ID = (1 << 32) - 2
 _MAX_TIME_NS = 1 << 62
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
+_READ_BYTES = 1 << 16
 
 
 class Refused(Exception):
@@ -365,19 +362,23 @@ def mount_overlay(where: str, options: str) -> None:
     syscalls.call("mount", b"overlay", where.encode(), b"overlay", 0, options.encode())
 
 
-def main() -> None:
+def die_with_parent() -> None:
+    """A fork does not inherit it (prctl(2))."""
     syscalls.call("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.umask(0o022)
-    wanted = marshal.loads(bytes.fromhex(sys.argv[1]))
+
+
+def run(wanted: dict[str, Any]) -> NoReturn:
+    """Unpack standard input and end this process. `wanted`: {"upper", "work", "mount": paths; "layers": folder of the
+    lower layers; "lower": their names in it, top first; "strict": bool}. Output: the size of the files, or
+    "!ERRNO MESSAGE"."""
     try:
         enter(wanted)
-        said = str(unpack(sys.stdin.buffer, strict=wanted["strict"]))
+        with open(0, "rb", buffering=_READ_BYTES, closefd=False) as stream:
+            said = str(unpack(stream, strict=wanted["strict"]))
     except (Refused, CorruptArchive) as error:
         said = f"!0 {error}"
     except OSError as error:
         what = f"{show(error.filename)}: " if isinstance(error.filename, bytes) else ""
         said = f"!{error.errno or 0} {what}{error.strerror or error}"
-    sys.stdout.buffer.write(said.encode(errors="replace"))
-    sys.stdout.flush()
+    write_all(1, said.encode(errors="replace"))
     os._exit(1 if said.startswith("!") else 0)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent.image import layer
 from agent.image.layer import Place
+from agent.image.unpacker import Unpacker
 from tests.bench.row import Row, in_turns, row
 
 TIMES = 3
@@ -34,8 +35,8 @@ def rows() -> list[Row]:
             place = Place(target / "upper", target / "work", target / "mount", folder, ())
             for each in (place.upper, place.work, place.mount):
                 each.mkdir(parents=True)
-            with packed.open("rb") as blob:
-                layer.unpack(blob, place, stop=threading.Event(), progress=lambda _: None)
+            with packed.open("rb") as blob, Unpacker() as unpacker:
+                layer.unpack(blob, place, unpacker=unpacker, stop=threading.Event(), progress=lambda _: None)
 
         def peer() -> None:
             shutil.rmtree(target, ignore_errors=True)
