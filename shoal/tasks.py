@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from shoal.errors import ShoalError
+
+T = TypeVar("T")
 
 
 class Group:
@@ -50,6 +52,25 @@ class Group:
         await work
         if not self._closing:
             raise ShoalError(f"{name} ended, and must not while the daemon runs")
+
+
+class Lasting:
+    """Work that is done to its end, even if who asked for it goes away meanwhile."""
+
+    def __init__(self) -> None:
+        self._doing: set[asyncio.Future[Any]] = set()
+
+    async def do(self, work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
+        """What it comes to, or raises. Cancelled: it goes on."""
+        task = asyncio.ensure_future(work)
+        self._doing.add(task)
+        task.add_done_callback(self._doing.discard)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Wait for all that is being done."""
+        if self._doing:
+            await asyncio.wait(self._doing)
 
 
 async def first_of(*works: Coroutine[Any, Any, object]) -> None:

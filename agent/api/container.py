@@ -136,18 +136,18 @@ class ContainerService(ContainerServiceServicer):
         return wire.PruneContainersResponse(containers=removed, reclaimed_bytes=freed)
 
     async def ListProcesses(self, request: wire.ListProcessesRequest, _context: Context) -> wire.ListProcessesResponse:
-        found = await self._containers.processes(request.container, request.arguments)
+        found = await self._containers.survey.processes(request.container, request.arguments)
         rows = [wire.Process(fields=row) for row in found.rows]
         return wire.ListProcessesResponse(titles=found.titles, processes=rows)
 
     async def WatchStats(
         self, request: wire.WatchStatsRequest, _context: Context
     ) -> AsyncIterator[wire.WatchStatsResponse]:
-        async for batch in self._containers.stats(request.containers, all=request.all):
+        async for batch in self._containers.survey.stats(request.containers, all=request.all):
             yield wire.WatchStatsResponse(stats=[wire.Stats(**msgspec.structs.asdict(each)) for each in batch])
 
     async def DiffContainer(self, request: wire.DiffContainerRequest, _context: Context) -> wire.DiffContainerResponse:
-        changes = await self._containers.difference(request.container)
+        changes = await self._containers.survey.difference(request.container)
         return wire.DiffContainerResponse(
             changes=[wire.Change(kind=_KINDS[each.kind], path=each.path) for each in changes]
         )
@@ -229,13 +229,13 @@ class ContainerService(ContainerServiceServicer):
         return wire.ListContainersResponse(containers=listed, sizes=sizes)
 
     async def _size(self, container_id: str) -> wire.ContainerSize:
-        return wire.ContainerSize(**msgspec.structs.asdict(await self._containers.size(container_id)))
+        return wire.ContainerSize(**msgspec.structs.asdict(await self._containers.survey.size(container_id)))
 
     async def AttachContainer(
         self, requests: AsyncIterator[wire.AttachContainerRequest], _context: Context
     ) -> AsyncIterator[wire.AttachContainerResponse]:
         opening = (await _first(requests, "attach")).open
-        attachment = await self._containers.attach(
+        attachment = await self._containers.visits.attach(
             opening.container,
             stdin=opening.stdin,
             start=opening.start,
@@ -253,7 +253,7 @@ class ContainerService(ContainerServiceServicer):
         self, requests: AsyncIterator[wire.ExecContainerRequest], _context: Context
     ) -> AsyncIterator[wire.ExecContainerResponse]:
         opening = (await _first(requests, "exec")).open
-        streams = await self._containers.exec(
+        streams = await self._containers.visits.exec(
             opening.container,
             ExecRequest(
                 argv=tuple(opening.argv),
@@ -272,14 +272,14 @@ class ContainerService(ContainerServiceServicer):
             if not opening.detach:
                 async for response in relay(streams, requests):
                     if response.WhichOneof("response") == "exit":
-                        self._containers.exec_ended(opening.container, opening.argv, response.exit.code)
+                        self._containers.visits.exec_ended(opening.container, opening.argv, response.exit.code)
                     yield response
         finally:
             await streams.close()
 
     async def ReadLogs(self, request: wire.ReadLogsRequest, _context: Context) -> AsyncIterator[wire.ReadLogsResponse]:
         shown = _streams(stdout=request.stdout, stderr=request.stderr)
-        async for batch in self._containers.logs(
+        async for batch in self._containers.survey.logs(
             request.container,
             follow=request.follow,
             tail=request.tail if request.HasField("tail") else None,

@@ -50,7 +50,7 @@ class Usage:
         found = []
         for each in containers:
             try:
-                taken = await self._containers.size(each.meta.id)
+                taken = await self._containers.survey.size(each.meta.id)
             except NotFound:  # it went meanwhile
                 continue
             container = codec.to_wire(each, types_pb2.Container)

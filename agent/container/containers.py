@@ -1,7 +1,8 @@
 """Containers of this host: what the API and the tasks call. References in, containers out; docker's semantics.
 
 A call that changes something is carried to its end even if its caller goes away, so that a lost connection leaves
-nothing half done. What it takes is in the siblings: `create`, `lifecycle`, `ending`, `restore`, `logs`.
+nothing half done. What it takes is in the siblings: `create`, `lifecycle`, `ending`, `restore`. What only looks at
+containers is `survey`; `visits` are attachments and commands, `files` what is copied.
 """
 
 from __future__ import annotations
@@ -11,40 +12,31 @@ import contextlib
 import enum
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from agent.container import top
 from agent.container.amendment import Amender
-from agent.container.attach import Attachment, check_attachable
 from agent.container.baselayer import base_layer
 from agent.container.carriage import Carriage
 from agent.container.create import Creator
-from agent.container.difference import Change, difference
 from agent.container.ending import Ender
-from agent.container.exec import ExecRequest
 from agent.container.execution import Execution
 from agent.container.held import Ending, Held
 from agent.container.launch import NO_SIZE, Launcher, Size
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.listing import listed
-from agent.container.logged import logged
-from agent.container.logs import LogLine, Window
 from agent.container.plugging import Plugger
-from agent.container.prune import disk_bytes, file_bytes, prunable
+from agent.container.prune import disk_bytes, prunable
 from agent.container.record import Records
 from agent.container.register import Register
 from agent.container.restore import restore
 from agent.container.runtimes import Runtimes
 from agent.container.settle import config_of
-from agent.container.stats import Stats, sample
+from agent.container.survey import Survey
+from agent.container.visits import Visits
 from agent.image import change
 from agent.image.images import Commit, Images
 from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime
-from agent.runtime.streams import Streams
 from agent.volume.volumes import Volumes
 from shoal.clock import Clock, SystemClock
 from shoal.errors import Conflict, NotFound, ShoalError
@@ -54,27 +46,18 @@ from shoal.model.event import Tell, to_nobody
 from shoal.model.health import HealthState
 from shoal.model.network import NetworkAttachment
 from shoal.settings import Paths
-from shoal.tasks import Group
+from shoal.tasks import Group, Lasting
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 NO_RESOURCES = Resources()
 NO_TUNING = Tuning()
-STATS_EVERY_S = 1.0
 
 
 class WaitCondition(enum.Enum):
     NOT_RUNNING = "not-running"
     NEXT_EXIT = "next-exit"
     REMOVED = "removed"
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """Of the disk: what the files of a container's own layer take, and those of its image with them."""
-
-    own_bytes: int
-    whole_bytes: int
 
 
 class Containers:
@@ -100,7 +83,8 @@ class Containers:
         self._plugger = Plugger(room, self._lifecycle, self._launcher, self._amender, networks)
         self._carriage = Carriage(room, self._launcher)
         self._creator = Creator(room, images, self._lifecycle)
-        self._working: set[asyncio.Task[Any]] = set()
+        self._survey = Survey(room, self._launcher, images)
+        self._visits = Visits(room, self._lifecycle, self._execution)
 
     @classmethod
     async def open(
@@ -130,6 +114,7 @@ class Containers:
             clock=clock or SystemClock(),
             chance=chance,
             group=await Group().__aenter__(),
+            lasting=Lasting(),
             tell=tell,
             runtimes=runtimes,
         )
@@ -142,8 +127,7 @@ class Containers:
         return containers
 
     async def close(self) -> None:
-        if self._working:
-            await asyncio.wait(self._working)
+        await self._room.lasting.close()
         for held in self._room.register:
             held.unwatch()
         await self._room.group.__aexit__(None, None, None)
@@ -152,6 +136,16 @@ class Containers:
     def files(self) -> Carriage:
         """Files in and out of them."""
         return self._carriage
+
+    @property
+    def survey(self) -> Survey:
+        """What they take, use and have written."""
+        return self._survey
+
+    @property
+    def visits(self) -> Visits:
+        """Who attaches to them or runs something in them."""
+        return self._visits
 
     def get(self, ref: str) -> Container:
         """Raises NotFound ("No such container: x")."""
@@ -168,52 +162,43 @@ class Containers:
         """Newest first. `last` counts containers in any state, as `filters` on a state do."""
         return await listed(self._room.register, self._images, all=all, last=last, filters=filters)
 
-    async def size(self, ref: str) -> Taken:
-        """What it takes of the disk: a walk through all that it wrote."""
-        held = self._room.register.find(ref)
-        own = await asyncio.to_thread(file_bytes, self._room.records.folder(held.id) / "upper")
-        image = 0
-        with contextlib.suppress(NotFound):  # its image may be untagged and gone, while its layers stay
-            image = (await self._images.get(held.record.container.image_id)).size_bytes
-        return Taken(own_bytes=own, whole_bytes=own + image)
-
     async def create(self, wanted: Container, *, publish_all: bool = False) -> Container:
         """A container that can be started. An empty name is made up.
 
         Raises NotFound for its image, Conflict for its name, InvalidArgument for what can never run.
         """
-        return await self._whole(self._creator.create(wanted, publish_all=publish_all))
+        return await self._room.lasting.do(self._creator.create(wanted, publish_all=publish_all))
 
     async def start(self, ref: str, *, size: Size = NO_SIZE) -> Container:
         """One that runs is left alone. Raises StartFailed, CommandNotFound, CommandNotExecutable…"""
         held = self._room.register.find(ref)
-        await self._whole(self._start(held, size))
+        await self._room.lasting.do(self._start(held, size))
         return held.container
 
     async def stop(self, ref: str, *, timeout_s: int | None = None, signal: str = "") -> Container:
         """Returns when it has ended. One that does not run is left alone."""
         held = self._room.register.find(ref)
-        await self._whole(self._ender.stop(held, timeout_s=timeout_s, signal=signal))
+        await self._room.lasting.do(self._ender.stop(held, timeout_s=timeout_s, signal=signal))
         return held.container
 
     async def restart(self, ref: str, *, timeout_s: int | None = None, signal: str = "") -> Container:
         """End it as `stop` does, and start it again. It stays, even if it is one that goes when it ends."""
         held = self._room.register.find(ref)
-        await self._whole(self._ender.restart(held, timeout_s=timeout_s, signal=signal))
+        await self._room.lasting.do(self._ender.restart(held, timeout_s=timeout_s, signal=signal))
         return held.container
 
     async def kill(self, ref: str, signal: str = "") -> None:
-        await self._whole(self._ender.kill(self._room.register.find(ref), signal))
+        await self._room.lasting.do(self._ender.kill(self._room.register.find(ref), signal))
 
     async def pause(self, ref: str) -> None:
-        await self._whole(self._ender.pause(self._room.register.find(ref)))
+        await self._room.lasting.do(self._ender.pause(self._room.register.find(ref)))
 
     async def resume(self, ref: str) -> None:
-        await self._whole(self._ender.resume(self._room.register.find(ref)))
+        await self._room.lasting.do(self._ender.resume(self._room.register.find(ref)))
 
     async def rename(self, ref: str, name: str) -> None:
         """Raises Conflict for a name that is taken. Others find it by the new name at once."""
-        await self._whole(self._amender.rename(self._room.register.find(ref), name))
+        await self._room.lasting.do(self._amender.rename(self._room.register.find(ref), name))
 
     async def update(
         self,
@@ -225,16 +210,16 @@ class Containers:
     ) -> Container:
         """Zeros and None leave things as they are. Raises Conflict for what the kernel refuses."""
         held = self._room.register.find(ref)
-        await self._whole(self._amender.update(held, limits=limits, tuning=tuning, restart=restart))
+        await self._room.lasting.do(self._amender.update(held, limits=limits, tuning=tuning, restart=restart))
         return held.container
 
     async def connect(self, ref: str, attachment: NetworkAttachment) -> None:
         """One more network. Raises NotFound, and Conflict for one that it has or cannot have."""
-        await self._whole(self._plugger.connect(self._room.register.find(ref), attachment))
+        await self._room.lasting.do(self._plugger.connect(self._room.register.find(ref), attachment))
 
     async def disconnect(self, ref: str, network: str) -> None:
         """One network less. Raises NotFound, and Conflict for one that it does not have."""
-        await self._whole(self._plugger.disconnect(self._room.register.find(ref), network))
+        await self._room.lasting.do(self._plugger.disconnect(self._room.register.find(ref), network))
 
     async def prune(self, filters: Sequence[tuple[str, str]] = ()) -> tuple[Sequence[str], int]:
         """Remove what does not run: the ids, and the bytes that this frees. What is started meanwhile stays."""
@@ -250,32 +235,10 @@ class Containers:
             freed += size_bytes
         return removed, freed
 
-    async def processes(self, ref: str, arguments: Sequence[str] = ()) -> top.Processes:
-        """What the host's ps(1) says of its processes. Raises Conflict if it does not run."""
-        held = self._room.register.find(ref)
-        if not held.alive:
-            raise Conflict(f"container {held.id} is not running", hint=f"run shoal start {held.name}")
-        return await top.processes(await self._room.runtime.pids(held.id), arguments)
-
-    async def stats(self, refs: Sequence[str] = (), *, all: bool = False) -> AsyncIterator[Sequence[Stats]]:
-        """What these containers use, once a second, without end; with no `refs` those that run (or `all`) then.
-
-        Raises NotFound for a container that is not there at the start; one that goes later is left out.
-        """
-        named = [self._room.register.find(ref) for ref in refs]
-        while True:
-            held = named or [each for each in self._room.register if all or each.alive]
-            yield [
-                await sample(each, self._room.runtime, self._room.clock)
-                for each in sorted(held, key=lambda each: (-each.record.container.meta.created_at_ns, each.id))
-                if not each.gone
-            ]
-            await self._room.clock.sleep(STATS_EVERY_S)
-
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """`volumes`: its anonymous ones that nobody else uses, too."""
         held = self._room.register.find(ref)
-        await self._whole(self._ender.remove(held, force=force, volumes=volumes))
+        await self._room.lasting.do(self._ender.remove(held, force=force, volumes=volumes))
 
     async def wait(self, ref: str, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Ending:
         """NOT_RUNNING: at once if it does not run; NEXT_EXIT: the next one, even of a container not yet started."""
@@ -293,49 +256,6 @@ class Containers:
         held = self._room.register.find(ref)
         while held.busy and not held.gone and held.state.status.health.state == health:
             await held.health_news()
-
-    async def attach(self, ref: str, *, stdin: bool = False, start: bool = False, size: Size = NO_SIZE) -> Attachment:
-        """With `start`, it is started once the streams are in place, so that no byte is lost.
-
-        Raises Conflict if it does not run and is not to be started, and what `start` raises.
-        """
-        held = self._room.register.find(ref)
-        opening = asyncio.ensure_future(self._attach(held, stdin=stdin, start=start, size=size))
-        try:
-            return await self._whole(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._abandon)
-            raise
-
-    async def exec(self, ref: str, request: ExecRequest) -> Streams:
-        """Raises Conflict if it does not run, CommandNotFound and CommandNotExecutable."""
-        held = self._room.register.find(ref)
-        command = " ".join(request.argv)
-        self._lifecycle.publish(held, f"exec_create: {command}")
-        streams = await self._execution.begin(held, request)
-        self._lifecycle.publish(held, f"exec_start: {command}")
-        return streams
-
-    def exec_ended(self, ref: str, argv: Sequence[str], code: int) -> None:
-        """Tell that a command which somebody stayed with has ended; of its container nothing may be left."""
-        with contextlib.suppress(NotFound):
-            held = self._room.register.find(ref)
-            self._lifecycle.publish(held, "exec_die", exitCode=str(code), command=" ".join(argv))
-
-    async def logs(
-        self, ref: str, *, follow: bool = False, tail: int | None = None, since_ns: int = 0, until_ns: int = 0
-    ) -> AsyncIterator[Sequence[LogLine]]:
-        """What it wrote, oldest first, in batches; with `follow` until it ends."""
-        held = self._room.register.find(ref)
-        window = Window(tail=tail, since_ns=since_ns, until_ns=until_ns)
-        async for batch in logged(held, window, clock=self._room.clock, follow=follow):
-            yield batch
-
-    async def difference(self, ref: str) -> Sequence[Change]:
-        """What its own layer changes of its image, by path."""
-        held = self._room.register.find(ref)
-        upper = str(self._room.records.folder(held.id) / "upper")
-        return await asyncio.to_thread(difference, upper, self._launcher.layers(held.record.container))
 
     async def commit(
         self,
@@ -380,33 +300,3 @@ class Containers:
             await self._ender.restart(held)
         except ShoalError as error:
             log.warning("container %s does not start again: %s", held.name, error)
-
-    async def _attach(self, held: Held, *, stdin: bool, start: bool, size: Size) -> Attachment:
-        async with held.lock:
-            held.check_there()
-            if not start:
-                check_attachable(held)
-            ended = held.next_exit()
-            stdin = stdin and held.record.container.spec.open_stdin
-            streams = await self._room.runtime.attach(held.id, stdin=stdin)
-            attachment = Attachment(held, self._room.runtime, streams, ended)
-            self._lifecycle.publish(held, "attach")
-            if start:
-                try:
-                    await self._lifecycle.start(held, size)
-                except BaseException:
-                    await attachment.close()
-                    raise
-            return attachment
-
-    def _abandon(self, opening: asyncio.Task[Attachment]) -> None:
-        """Its caller went away while it was being opened."""
-        if not opening.cancelled() and opening.exception() is None:
-            self._room.group.spawn("close attachment", opening.result().close())
-
-    async def _whole(self, work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
-        """Do `work` to its end, whatever becomes of the caller."""
-        task = asyncio.ensure_future(work)
-        self._working.add(task)
-        task.add_done_callback(self._working.discard)
-        return await asyncio.shield(task)

@@ -31,7 +31,7 @@ from shoal.model.container import ContainerState, ContainerStatus, MountType
 from shoal.model.event import Event, EventKind, Tell
 from shoal.model.health import Health, HealthState
 from shoal.model.network import Address, Port
-from shoal.tasks import Group
+from shoal.tasks import Group, Lasting
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Room(msgspec.Struct, frozen=True):
     clock: Clock
     chance: Callable[[], float]
     group: Group
+    lasting: Lasting
     tell: Tell
     runtimes: Runtimes = Runtimes()
 

@@ -120,7 +120,7 @@ class Engine:
     async def output(self, *args: str, **fields) -> tuple[int, bytes, bytes]:
         """Run to the end: (exit code, stdout, stderr)."""
         container = await self.run(*args, start=False, **fields)
-        attachment = await self.containers.attach(container.meta.id, start=True)
+        attachment = await self.containers.visits.attach(container.meta.id, start=True)
         return await drained(attachment)
 
 

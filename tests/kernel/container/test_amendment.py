@@ -37,7 +37,7 @@ def memory_limit(container):
 
 
 async def lines(engine, container):
-    return [each async for batch in engine.containers.logs(container.name) for each in batch]
+    return [each async for batch in engine.containers.survey.logs(container.name) for each in batch]
 
 
 # restart
@@ -259,7 +259,7 @@ async def test_commands_print_names_and_refuse_like_docker(engine, shell):
 async def test_top_shows_what_runs_inside_alone(engine, shell):
     container = await engine.run("sh", "-c", "sleep 98 & sleep 99; true", name="web")
     async with asyncio.timeout(10):
-        while len((await engine.containers.processes("web")).rows) < 3:
+        while len((await engine.containers.survey.processes("web")).rows) < 3:
             await asyncio.sleep(0.01)
     ran = await shell("top", "web", "-o", "pid,args")
     title, *rows = ran.text.splitlines()

@@ -22,7 +22,7 @@ async def test_a_life_is_told_in_its_order(engine):
     await engine.networks.create(NetworkSpec(name="net"))
     attachments = (NetworkAttachment(network="net"),)
     await engine.run("sleep", "100", name="web", networks=attachments, mounts=(Mount(source="vol", target="/d"),))
-    streams = await engine.containers.exec("web", ExecRequest(argv=("true",)))
+    streams = await engine.containers.visits.exec("web", ExecRequest(argv=("true",)))
     await streams.wait()
     await streams.close()
     await engine.containers.pause("web")

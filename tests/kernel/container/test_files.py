@@ -49,7 +49,7 @@ def tar(*members):
 
 
 async def said(engine, ref, script):
-    streams = await engine.containers.exec(ref, ExecRequest(argv=("sh", "-c", script)))
+    streams = await engine.containers.visits.exec(ref, ExecRequest(argv=("sh", "-c", script)))
     out = b""
     while (chunk := await streams.read()) is not None:
         out += chunk[1]
@@ -299,7 +299,7 @@ async def test_a_stopped_container_is_not_started_under_a_copy(engine):
 async def test_diff_tells_what_was_added_changed_and_deleted(engine, shell):
     await engine.run("sleep", "100", name="web")
     await said(engine, "web", "echo x > /new; rm /srv/data/hello; echo y >> /etc/passwd; rm -r /home; mkdir /home")
-    changes = {(each.kind, each.path) for each in await engine.containers.difference("web")}
+    changes = {(each.kind, each.path) for each in await engine.containers.survey.difference("web")}
     assert changes == {
         (Kind.ADDED, "/new"),
         (Kind.MODIFIED, "/srv"),

@@ -67,7 +67,7 @@ async def test_what_takes_too_long_is_killed(engine):
     assert (health.results[-1].exit_code, health.results[-1].output) == (-1, "Health check exceeded timeout (0.05s)")
     await engine.containers.pause("web")  # nothing is begun any more
     await engine.containers.resume("web")
-    rows = (await engine.containers.processes("web", ("-eo", "pid,args"))).rows
+    rows = (await engine.containers.survey.processes("web", ("-eo", "pid,args"))).rows
     assert len([row for row in rows if row[1] == "sleep 98"]) <= 1
 
 

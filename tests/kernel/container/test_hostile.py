@@ -51,7 +51,7 @@ async def image(engine, name, *entries, changes=()):
 
 
 async def said(engine, ref, *argv, **fields):
-    streams = await engine.containers.exec(ref, ExecRequest(argv=argv, **fields))
+    streams = await engine.containers.visits.exec(ref, ExecRequest(argv=argv, **fields))
     out = b""
     while (chunk := await streams.read()) is not None:
         out += chunk[1]

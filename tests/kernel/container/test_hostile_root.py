@@ -57,7 +57,7 @@ async def test_a_flipping_null_masks_nothing_that_is_not_masked(engine):
     )
     mounts = (Mount(source="dev", target="/v"),)
     container = await engine.run("sh", "-c", flip, name="flips", mounts=mounts, start=False)
-    attachment = await engine.containers.attach(container.meta.id, start=True)
+    attachment = await engine.containers.visits.attach(container.meta.id, start=True)
     assert await attachment.read() == (1, b"ready\n")
     await attachment.close()
     for _ in range(10):
@@ -124,6 +124,6 @@ async def test_no_program_or_library_of_the_container_runs_for_a_copy(engine, sh
         assert (await shell("commit", "web")).code == 0
         await engine.containers.stop("web", timeout_s=0)
     await engine.containers.start("web")
-    said = await drained(await engine.containers.exec("web", ExecRequest(argv=("cat", "/pwned"))))
+    said = await drained(await engine.containers.visits.exec("web", ExecRequest(argv=("cat", "/pwned"))))
     assert b"No such file" in said[2]
     assert not Path("/pwned").exists()

@@ -93,7 +93,7 @@ async def test_no_new_privileges_and_no_profile(engine):
 
 
 async def inside(engine, ref, script):
-    streams = await engine.containers.exec(ref, ExecRequest(argv=("sh", "-c", script)))
+    streams = await engine.containers.visits.exec(ref, ExecRequest(argv=("sh", "-c", script)))
     out = b""
     while (chunk := await streams.read()) is not None:
         out += chunk[1]

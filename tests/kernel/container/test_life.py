@@ -21,7 +21,7 @@ DEAF = ("sh", "-c", "trap '' TERM; echo ready; while true; do sleep 0.05; done")
 async def ready(engine, *args, **fields):
     """A container that has said that its traps are set."""
     container = await engine.run(*args, start=False, **fields)
-    attachment = await engine.containers.attach(container.meta.id, start=True)
+    attachment = await engine.containers.visits.attach(container.meta.id, start=True)
     assert await asyncio.wait_for(attachment.read(), 5) == (1, b"ready\n")
     await attachment.close()
     return engine.containers.get(container.meta.id)
@@ -105,7 +105,7 @@ async def test_waiting(engine):
     assert (await engine.containers.wait(container.name)).exit_code == 0  # it does not run
     following = asyncio.create_task(engine.containers.wait(container.name, WaitCondition.NEXT_EXIT))
     gone = asyncio.create_task(engine.containers.wait(container.name, WaitCondition.REMOVED))
-    attachment = await engine.containers.attach(container.name, start=True, stdin=True)
+    attachment = await engine.containers.visits.attach(container.name, start=True, stdin=True)
     stopped = asyncio.create_task(engine.containers.wait(container.name))
     await asyncio.sleep(0)
     assert not stopped.done()

@@ -109,7 +109,7 @@ async def test_names_resolve_on_a_network_of_the_users(engine):
     container = await engine.run(
         "sh", "-c", "until nc server 80; do sleep 0.1; done", name="client", networks=on("mine"), start=False
     )
-    attachment = await engine.containers.attach(container.name, start=True)
+    attachment = await engine.containers.visits.attach(container.name, start=True)
     chunk = await asyncio.wait_for(attachment.read(), 10)
     while chunk is not None and b"hello from" not in chunk[1]:
         chunk = await asyncio.wait_for(attachment.read(), 10)

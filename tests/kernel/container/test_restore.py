@@ -43,7 +43,7 @@ async def test_what_runs_is_adopted_as_it_is(engine):
     container = await engine.run("sh", "-c", "read x; exit 4", ports=(Port(target=80),), open_stdin=True, name="web")
     await engine.restart()
     assert engine.containers.get("web") == container
-    attachment = await engine.containers.attach("web", stdin=True)
+    attachment = await engine.containers.visits.attach("web", stdin=True)
     await attachment.write(b"\n")
     assert (await asyncio.wait_for(attachment.wait(), 5)).exit_code == 4
     await attachment.close()

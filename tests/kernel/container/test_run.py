@@ -29,7 +29,7 @@ async def test_its_own_process_is_number_one_and_alone(engine):
 
 async def test_environment(engine):
     container = await engine.run("env", start=False, env=("A=1", "IMAGE=mine"))
-    from_attach = await engine.containers.attach(container.meta.id, start=True)
+    from_attach = await engine.containers.visits.attach(container.meta.id, start=True)
     out = b""
     while (chunk := await from_attach.read()) is not None:
         out += chunk[1]
@@ -85,7 +85,7 @@ async def test_a_read_only_root_with_a_tmpfs(engine):
 async def test_the_writable_layer_outlives_a_stop(engine):
     container = await engine.run("sh", "-c", "echo once >> /kept; cat /kept")
     await engine.containers.wait(container.meta.id)
-    attachment = await engine.containers.attach(container.meta.id, start=True)
+    attachment = await engine.containers.visits.attach(container.meta.id, start=True)
     assert await attachment.read() == (1, b"once\nonce\n")
     await attachment.close()
 

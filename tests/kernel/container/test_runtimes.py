@@ -27,7 +27,7 @@ async def test_a_container_of_another_runtime_does_what_ours_do(engine, runtime)
         "sh", "-c", script, name="cc", runtime=runtime, limits=Resources(memory_bytes=64 << 20)
     )
     assert container.spec.runtime == runtime
-    streams = await engine.containers.exec("cc", ExecRequest(argv=("sh", "-c", "cat /proc/1/comm; exit 9")))
+    streams = await engine.containers.visits.exec("cc", ExecRequest(argv=("sh", "-c", "cat /proc/1/comm; exit 9")))
     assert await drained(streams) == (9, b"sh\n", b"")
     await engine.containers.pause("cc")
     assert engine.containers.get("cc").status.state == ContainerState.PAUSED

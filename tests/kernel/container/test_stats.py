@@ -16,7 +16,7 @@ BUSY = ("sh", "-c", "x=0; while true; do x=$((x+1)); done")
 
 async def batches(engine, count, *refs, **wanted):
     found = []
-    async for batch in engine.containers.stats(refs, **wanted):
+    async for batch in engine.containers.survey.stats(refs, **wanted):
         found.append(batch)
         if len(found) == count:
             return found
@@ -41,11 +41,11 @@ async def test_traffic_is_counted(engine):
     [[before]] = await batches(engine, 1, "web")
     gateway = container.status.addresses[0].gateway
     talk = ExecRequest(argv=("nc", gateway, "9"))  # refused, and its packets are counted all the same
-    talking = await engine.containers.exec("web", talk)
+    talking = await engine.containers.visits.exec("web", talk)
     await talking.wait()
     await talking.close()
     async with asyncio.timeout(20):
-        async for [after] in engine.containers.stats(["web"]):
+        async for [after] in engine.containers.survey.stats(["web"]):
             if min(after.sent_bytes - before.sent_bytes, after.received_bytes - before.received_bytes) > 50:
                 break
     assert after.running
@@ -56,7 +56,7 @@ async def test_one_that_does_not_run_uses_nothing(engine):
     assert await batches(engine, 1) == [[]]
     [[found]] = await batches(engine, 1, all=True)
     assert (found.name, found.running, found.memory_bytes, found.pids) == ("ended", False, 0, 0)
-    following = engine.containers.stats(["ended"])
+    following = engine.containers.survey.stats(["ended"])
     await anext(following)
     await engine.containers.remove("ended")
     assert await anext(following) == []

@@ -31,7 +31,7 @@ async def read_until(streams, wanted):
 
 async def test_input_reaches_it_and_its_end_too(engine):
     container = await engine.run("cat", start=False, open_stdin=True)
-    attachment = await engine.containers.attach(container.name, stdin=True, start=True)
+    attachment = await engine.containers.visits.attach(container.name, stdin=True, start=True)
     await attachment.write(b"one\n")
     await attachment.write(b"two\n")
     await attachment.close_stdin()
@@ -42,7 +42,7 @@ async def test_input_reaches_it_and_its_end_too(engine):
 
 async def test_big_output_is_whole(engine):
     container = await engine.run("sh", "-c", "yes 0123456789 | head -c 5000000", start=False)
-    attachment = await engine.containers.attach(container.name, start=True)
+    attachment = await engine.containers.visits.attach(container.name, start=True)
     out, _ = await collected(attachment)
     assert len(out) == 5_000_000
     await attachment.close()
@@ -50,8 +50,8 @@ async def test_big_output_is_whole(engine):
 
 async def test_several_clients_see_the_same(engine):
     container = await engine.run("sh", "-c", "read x; echo got $x", start=False, open_stdin=True)
-    first = await engine.containers.attach(container.name, stdin=True, start=True)
-    second = await engine.containers.attach(container.name)
+    first = await engine.containers.visits.attach(container.name, stdin=True, start=True)
+    second = await engine.containers.visits.attach(container.name)
     await first.write(b"it\n")
     assert await collected(first) == await collected(second) == (b"got it\n", b"")
     await first.close()
@@ -60,14 +60,14 @@ async def test_several_clients_see_the_same(engine):
 
 async def test_a_client_that_goes_leaves_it_running(engine):
     container = await engine.run("sleep", "100")
-    attachment = await engine.containers.attach(container.name)
+    attachment = await engine.containers.visits.attach(container.name)
     await attachment.close()
     assert engine.containers.get(container.name).status.pid == container.status.pid
 
 
 async def test_a_signal_through_an_attachment(engine):
     container = await engine.run("sh", "-c", "trap 'exit 9' INT; echo ready; while :; do sleep 0.05; done", start=False)
-    attachment = await engine.containers.attach(container.name, start=True)
+    attachment = await engine.containers.visits.attach(container.name, start=True)
     await read_until(attachment, b"ready")
     await attachment.signal(signal.SIGINT)
     assert (await asyncio.wait_for(attachment.wait(), 5)).exit_code == 9
@@ -77,19 +77,19 @@ async def test_a_signal_through_an_attachment(engine):
 async def test_a_stopped_one_cannot_be_attached_to(engine):
     container = await engine.run("true", start=False)
     with pytest.raises(Conflict, match="You cannot attach to a stopped container, start it first"):
-        await engine.containers.attach(container.name)
+        await engine.containers.visits.attach(container.name)
 
 
 async def test_a_failed_start_through_attach_says_why(engine):
     container = await engine.run("nothere", start=False)
     with pytest.raises(CommandNotFound):
-        await engine.containers.attach(container.name, start=True)
+        await engine.containers.visits.attach(container.name, start=True)
 
 
 async def test_a_terminal_has_a_size_that_changes(engine):
     script = "tty; stty size; trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done"
     container = await engine.run("sh", "-c", script, start=False, tty=True, open_stdin=True)
-    attachment = await engine.containers.attach(container.name, stdin=True, start=True, size=Size(24, 80))
+    attachment = await engine.containers.visits.attach(container.name, stdin=True, start=True, size=Size(24, 80))
     seen = await read_until(attachment, b"ready")
     assert b"/dev/" in seen
     assert b"24 80\r\n" in seen
@@ -100,7 +100,7 @@ async def test_a_terminal_has_a_size_that_changes(engine):
 
 async def test_exec_in_the_same_namespaces_with_its_own_environment(engine):
     container = await engine.run("sleep", "100", env=("A=1",))
-    streams = await engine.containers.exec(
+    streams = await engine.containers.visits.exec(
         container.name,
         ExecRequest(
             argv=("sh", "-c", "id -u; pwd; echo $A $B $HOME; hostname; exit 6"),
@@ -123,12 +123,12 @@ async def test_exec_in_the_same_namespaces_with_its_own_environment(engine):
 
 async def test_exec_with_input_and_terminal(engine):
     container = await engine.run("sleep", "100")
-    streams = await engine.containers.exec(container.name, ExecRequest(argv=("cat",), stdin=True))
+    streams = await engine.containers.visits.exec(container.name, ExecRequest(argv=("cat",), stdin=True))
     await streams.write(b"hello")
     await streams.close_stdin()
     assert await collected(streams) == (b"hello", b"")
     await streams.close()
-    streams = await engine.containers.exec(
+    streams = await engine.containers.visits.exec(
         container.name, ExecRequest(argv=("stty", "size"), tty=True, rows=10, columns=20)
     )
     assert await collected(streams) == (b"10 20\r\n", b"")
@@ -139,22 +139,22 @@ async def test_exec_that_cannot_be(engine):
     container = await engine.run("sleep", "100")
     for argv, kind in ((("nothere",), CommandNotFound), (("/bin/plain",), CommandNotExecutable)):
         with pytest.raises(kind):
-            await engine.containers.exec(container.name, ExecRequest(argv=argv))
+            await engine.containers.visits.exec(container.name, ExecRequest(argv=argv))
     with pytest.raises(StartFailed, match="unable to find user ghost"):
-        await engine.containers.exec(container.name, ExecRequest(argv=("true",), user="ghost"))
+        await engine.containers.visits.exec(container.name, ExecRequest(argv=("true",), user="ghost"))
     await engine.containers.pause(container.name)
     with pytest.raises(Conflict, match="unpause the container before exec"):
-        await engine.containers.exec(container.name, ExecRequest(argv=("true",)))
+        await engine.containers.visits.exec(container.name, ExecRequest(argv=("true",)))
     await engine.containers.stop(container.name, timeout_s=0)
     with pytest.raises(Conflict, match=f"Container {container.meta.id} is not running"):
-        await engine.containers.exec(container.name, ExecRequest(argv=("true",)))
+        await engine.containers.visits.exec(container.name, ExecRequest(argv=("true",)))
 
 
 async def test_exec_privileged_has_more(engine):
     container = await engine.run("sleep", "100", cap_drop=("ALL",))
     masks = []
     for privileged in (False, True):
-        streams = await engine.containers.exec(
+        streams = await engine.containers.visits.exec(
             container.name, ExecRequest(argv=("grep", "CapEff", "/proc/self/status"), privileged=privileged)
         )
         masks.append(int((await collected(streams))[0].split()[1], 16))
@@ -165,7 +165,7 @@ async def test_exec_privileged_has_more(engine):
 
 async def logged(engine, ref, **more):
     lines = []
-    async for batch in engine.containers.logs(ref, **more):
+    async for batch in engine.containers.survey.logs(ref, **more):
         lines += batch
     return lines
 
@@ -188,7 +188,7 @@ async def test_logs_keep_streams_and_order(engine):
 
 async def test_following_logs_ends_with_the_container(engine):
     container = await engine.run("sh", "-c", "echo 1; read x; echo 2", start=False, open_stdin=True)
-    attachment = await engine.containers.attach(container.name, stdin=True, start=True)
+    attachment = await engine.containers.visits.attach(container.name, stdin=True, start=True)
     following = asyncio.create_task(logged(engine, container.name, follow=True))
     await read_until(attachment, b"1")
     assert not following.done()

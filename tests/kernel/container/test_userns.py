@@ -24,7 +24,7 @@ def status(pid, field):
 
 
 async def inside(engine, ref, *argv, **fields):
-    code, out, err = await drained(await engine.containers.exec(ref, ExecRequest(argv=argv, **fields)))
+    code, out, err = await drained(await engine.containers.visits.exec(ref, ExecRequest(argv=argv, **fields)))
     return code, (out + err).decode()
 
 

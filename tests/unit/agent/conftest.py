@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
 import trustme
 
+from agent.certificate import Credentials
 from shoal.rpc import new_server
 from shoal.tls import Identity, peer_of, server_credentials
 from shoal.v1 import ca_pb2, ca_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
+from tests.unit.agent.party import Agent, Connect
 
 CLUSTER = "cluster1"
 DEADLINE_S = 10.0
@@ -188,3 +192,23 @@ async def manager(authority: Authority) -> AsyncIterator[Manager]:
     await manager.start()
     yield manager
     await manager.stop()
+
+
+@pytest.fixture
+async def connect(authority: Authority, manager: Manager, tmp_path: Path) -> AsyncIterator[Connect]:
+    """Starts an agent's session to these managers."""
+    tasks = []
+
+    def start(*managers: str) -> Agent:
+        credentials = Credentials(tmp_path / "identity", authority.identity("node1"))
+        agent = Agent(credentials, managers or (manager.address,))
+        tasks.extend([asyncio.create_task(agent.reporter.run()), asyncio.create_task(agent.session.run())])
+        return agent
+
+    yield start
+    for each in tasks:
+        if each.done():
+            each.result()
+        each.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await each

@@ -1,24 +1,15 @@
-"""The session against a manager over real mutual TLS: what is said, in which order, and what a break changes."""
+"""The session against a manager over real mutual TLS: what is said in it, and in which order. How it changes from one
+manager to another is `test_session_moves`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import datetime
 import gc
-from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.certificate import Credentials
-from agent.describe import describe
 from agent.located import Located, Source
-from agent.reporter import Reporter
-from agent.session import Session
-from shoal.broadcast import Broadcast
-from shoal.clock import SystemClock
 from shoal.errors import Conflict, Unavailable
 from shoal.model.base import Meta
 from shoal.model.node import Role
@@ -26,104 +17,8 @@ from shoal.model.task import TaskState, TaskStatus
 from shoal.model.trust import Revocation, Trust
 from shoal.v1 import dispatcher_pb2 as wire
 from shoal.v1 import types_pb2
-from tests.unit.agent.conftest import Authority, Manager, Stream, eventually
-
-RUNNING = TaskStatus(state=TaskState.RUNNING, pid=7)
-
-
-class Images:
-    def __init__(self) -> None:
-        self.changes: Broadcast[None] = Broadcast()
-        self.there = [("docker.io/library/web:1", "sha256:1")]
-
-    def held(self) -> list[tuple[str, str]]:
-        return self.there
-
-
-class Worker:
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.sessions = 0
-        self.messages: list[wire.Assignments] = []
-        self.refuse: list[Conflict] = []
-
-    def begin_session(self) -> None:
-        self.sessions += 1
-
-    async def assign(self, message: wire.Assignments) -> None:
-        if self.refuse:
-            raise self.refuse.pop()
-        self.messages.append(message)
-
-
-class Waits(SystemClock):
-    """Notes how long was slept for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(round(seconds, 6))
-        await super().sleep(seconds)
-
-
-class Agent:
-    """A session with its parts."""
-
-    def __init__(self, credentials: Credentials, managers: Sequence[str]) -> None:
-        self.credentials = credentials
-        self.images = Images()
-        self.worker = Worker()
-        self.clock = Waits()
-        self.reporter = Reporter(self._save, clock=SystemClock())
-        self.kept: list[list[str]] = []
-        self.trusted: list[Trust] = []
-        self.session = Session(
-            credentials,
-            managers,
-            worker=self.worker,
-            reporter=self.reporter,
-            images=self.images,
-            describe=lambda: describe("10.0.0.1"),
-            keep_managers=self._keep,
-            trust=self,
-            clock=self.clock,
-            chance=lambda: 0.1,
-        )
-
-    async def _save(self, statuses: object) -> None:
-        return None
-
-    async def learn(self, trust: Trust) -> None:
-        self.trusted.append(trust)
-
-    async def _keep(self, managers: Sequence[str]) -> None:
-        self.kept.append(list(managers))
-
-
-Connect = Callable[..., Agent]
-
-
-@pytest.fixture
-async def connect(authority: Authority, manager: Manager, tmp_path: Path) -> AsyncIterator[Connect]:
-    """Starts an agent's session to these managers."""
-    tasks = []
-
-    def start(*managers: str) -> Agent:
-        credentials = Credentials(tmp_path / "identity", authority.identity("node1"))
-        agent = Agent(credentials, managers or (manager.address,))
-        tasks.extend([asyncio.create_task(agent.reporter.run()), asyncio.create_task(agent.session.run())])
-        return agent
-
-    yield start
-    for each in tasks:
-        if each.done():
-            each.result()
-        each.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await each
+from tests.unit.agent.conftest import Authority, Manager, eventually
+from tests.unit.agent.party import RUNNING, Connect
 
 
 async def test_says_hello_first_then_beats_at_the_managers_period(connect: Connect, manager: Manager) -> None:
@@ -196,47 +91,6 @@ async def test_reports_are_batched_and_sent_again_over_a_new_stream(connect: Con
     assert [each.task_id for each in (await again.next("reports")).reports] == ["t1", "t2"]
 
 
-async def test_a_summons_ends_the_wait_for_managers_that_are_gone(connect: Connect, manager: Manager) -> None:
-    """Documentation addresses (RFC 5737): nobody answers there, and a try would take ten seconds."""
-    agent = connect("192.0.2.1:2377", "192.0.2.2:2377")
-    began = asyncio.get_running_loop().time()
-    while agent.session.link.manager != manager.address:
-        agent.session.summon([manager.address])
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await manager.session()
-    assert asyncio.get_running_loop().time() - began < 10
-    await eventually(lambda: bool(agent.kept) or agent.session.managers[0] == manager.address)
-
-
-async def test_a_summons_does_not_call_away_from_a_session(connect: Connect, manager: Manager) -> None:
-    agent = connect()
-    stream = await manager.session()
-    await eventually(lambda: agent.session.link.manager == manager.address)
-    agent.session.summon(["192.0.2.1:2377"])
-    await stream.next("heartbeat")
-    assert agent.session.managers == (manager.address,)
-
-
-async def test_comes_back_after_the_manager_died(connect: Connect, manager: Manager, authority: Authority) -> None:
-    agent = connect()
-    await manager.session()
-    port = int(manager.address.rpartition(":")[2])
-    await manager.stop()
-    await eventually(lambda: agent.session.link.error)
-    second = Manager(authority)
-    await second.start(port)
-    await second.session()
-    await eventually(lambda: not agent.session.link.error)
-    assert agent.worker.sessions == 2
-    await second.stop()
-
-
-async def test_goes_to_the_next_manager(connect: Connect, manager: Manager) -> None:
-    connect("127.0.0.1:1", manager.address)
-    await manager.session()
-
-
 async def test_keeps_the_managers_that_the_cluster_names(connect: Connect, manager: Manager) -> None:
     manager.named = [manager.address, "10.9.9.9:2377"]
     agent = connect()
@@ -270,104 +124,6 @@ async def test_a_session_that_ends_leaves_nothing_that_asyncio_complains_of(conn
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []
-
-
-async def test_moves_to_a_manager_that_serves_again(connect: Connect, manager: Manager, authority: Authority) -> None:
-    second = Manager(authority)
-    await second.start()
-    agent = connect()
-    stream = await manager.session()
-    for serving in (1, 2):
-        welcome = wire.Welcome(managers=[manager.address, second.address], serving=serving)
-        await stream.to_send.put(wire.SessionResponse(welcome=welcome))
-    await second.session()
-    await eventually(lambda: agent.session.link.manager == second.address)
-    await second.stop()
-
-
-@pytest.fixture
-async def second(authority: Authority) -> AsyncIterator[Manager]:
-    """A manager that comes while the node is in a session with the first, and lets nobody in yet."""
-    second = Manager(authority)
-    await second.start()
-    second.welcoming.clear()
-    yield second
-    await second.stop()
-
-
-async def call_over(stream: Stream, manager: Manager, second: Manager) -> None:
-    """Tell the node that `second` serves now; returns once it has called there."""
-    for serving in (1, 2):
-        welcome = wire.Welcome(managers=[manager.address, second.address], serving=serving)
-        await stream.to_send.put(wire.SessionResponse(welcome=welcome))
-    await eventually(lambda: second.calls)
-
-
-async def test_a_node_that_moves_is_in_its_old_session_until_the_new_one_stands(
-    connect: Connect, manager: Manager, second: Manager
-) -> None:
-    agent = connect()
-    stream = await manager.session()
-    await call_over(stream, manager, second)
-    agent.reporter.report("t1", RUNNING)
-    assert [each.task_id for each in (await stream.next("reports")).reports] == ["t1"]
-    agent.images.there.append(("docker.io/library/x:1", "sha256:2"))
-    agent.images.changes.publish(None)
-    assert len((await stream.next("images")).images) == 2
-    assert (agent.session.link.manager, agent.worker.sessions) == (manager.address, 1)
-    second.welcoming.set()
-    newer = await second.session()
-    await eventually(stream.over.is_set)
-    # What changed while it was let in, and all that the old session may not have delivered, is said here.
-    assert len((await newer.received.get()).hello.images.images) == 1
-    said = {request.WhichOneof("request"): request for request in [await newer.received.get() for _ in range(2)]}
-    assert [each.task_id for each in said["reports"].reports.reports] == ["t1"]
-    assert len(said["images"].images.images) == 2
-    assert (agent.session.link.manager, agent.worker.sessions) == (second.address, 2)
-
-
-async def test_an_end_of_the_old_session_does_not_break_off_a_move(
-    connect: Connect, manager: Manager, second: Manager
-) -> None:
-    agent = connect()
-    stream = await manager.session()
-    await call_over(stream, manager, second)
-    await stream.end()
-    await eventually(stream.over.is_set)
-    second.welcoming.set()
-    await second.session()
-    await eventually(lambda: agent.session.link.manager == second.address)
-    assert (manager.calls, second.calls) == (1, 1)
-
-
-async def test_stays_where_it_is_when_the_other_manager_does_not_let_it_in(
-    connect: Connect, manager: Manager, second: Manager
-) -> None:
-    agent = connect()
-    stream = await manager.session()
-    await call_over(stream, manager, second)
-    await second.stop()
-    await eventually(lambda: agent.session.managers == (manager.address, second.address))
-    await stream.next("heartbeat")
-    assert (agent.session.link.manager, manager.calls) == (manager.address, 1)
-    # A break after this is one of the session that stands.
-    await stream.end()
-    await manager.session()
-
-
-async def test_comes_back_to_the_first_manager_after_the_one_it_moved_to_died(
-    connect: Connect, manager: Manager, second: Manager
-) -> None:
-    agent = connect()
-    stream = await manager.session()
-    await call_over(stream, manager, second)
-    second.named = [second.address, manager.address]
-    second.welcoming.set()
-    await second.session()
-    await eventually(lambda: agent.session.link.manager == second.address)
-    await second.stop()
-    await manager.session()
-    assert agent.session.managers[0] == manager.address
 
 
 async def test_a_gap_opens_a_new_session(connect: Connect, manager: Manager) -> None:
@@ -411,20 +167,6 @@ async def test_goodbye_without_a_manager_returns_at_once(connect: Connect) -> No
         await agent.session.goodbye()
 
 
-async def test_a_renewed_certificate_makes_a_new_stream(
-    connect: Connect, manager: Manager, authority: Authority
-) -> None:
-    agent = connect()
-    stream = await manager.session()
-    manager.welcoming.clear()
-    agent.credentials.replace(authority.identity("node1"))
-    await eventually(lambda: manager.calls == 2)
-    await stream.next("heartbeat")
-    manager.welcoming.set()
-    await manager.session()
-    await eventually(stream.over.is_set)
-
-
 async def test_asks_who_holds_an_image(connect: Connect, manager: Manager) -> None:
     manager.sources = [wire.ImageSource(node_id="n2", address="10.0.0.2:2376", manifest_digest="sha256:1")]
     agent = connect()
@@ -433,24 +175,3 @@ async def test_asks_who_holds_an_image(connect: Connect, manager: Manager) -> No
     await manager.session()
     await eventually(lambda: agent.session.link.manager)
     assert await agent.session.locate("web:1", "") == Located((Source("n2", "10.0.0.2:2376", "sha256:1"),))
-
-
-async def test_a_manager_of_another_cluster_is_refused(
-    connect: Connect, manager: Manager, authority: Authority
-) -> None:
-    stranger = Manager(Authority())
-    await stranger.start()
-    agent = connect(stranger.address)
-    await eventually(lambda: agent.session.link.error)
-    assert stranger.streams.empty()
-    await stranger.stop()
-
-
-async def test_an_expired_certificate_gets_no_session(manager: Manager, authority: Authority, tmp_path: Path) -> None:
-    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
-    identity = authority.identity("node1", not_before=past - datetime.timedelta(hours=24), not_after=past)
-    agent = Agent(Credentials(tmp_path, identity), (manager.address,))
-    running = asyncio.create_task(agent.session.run())
-    await eventually(lambda: agent.session.link.error)
-    assert manager.streams.empty()
-    running.cancel()

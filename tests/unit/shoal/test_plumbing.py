@@ -19,7 +19,7 @@ from shoal.clock import ManualClock
 from shoal.errors import Conflict, Exhausted, InvalidArgument, NotFound, ShoalError
 from shoal.files import read_optional, write_atomic
 from shoal.settings import host_port
-from shoal.tasks import Group
+from shoal.tasks import Group, Lasting
 
 
 async def test_manual_clock_wakes_sleepers_in_order() -> None:
@@ -80,6 +80,24 @@ async def test_group_cancels_the_eternal_and_waits_for_the_short() -> None:
         group.spawn("short", short())
         await asyncio.sleep(0)
     assert sorted(done) == ["cancelled", "short"]
+
+
+async def test_lasting_work_goes_on_when_its_caller_goes() -> None:
+    lasting, may_end, done = Lasting(), asyncio.Event(), []
+
+    async def work() -> None:
+        await may_end.wait()
+        done.append("work")
+
+    caller = asyncio.create_task(lasting.do(work()))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    may_end.set()
+    await lasting.close()
+    assert done == ["work"]
+    await lasting.close()
 
 
 async def test_lagging_listener_is_told_and_the_others_are_not_held_up() -> None:
