@@ -117,11 +117,12 @@ def _finders(client: Client, *, size: bool = False) -> dict[str, Finder]:
     async def one_container(name: str) -> Document:
         answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=name, size=size))
         places = await _places(client, answer.container)
-        return container_document.document(answer.container, answer.size if size else None, places)
+        taken = answer.size if size else None
+        return container_document.document(answer.container, answer.layout, size=taken, places=places)
 
     async def one_image(name: str) -> Document:
         answer = await client.images.GetImage(engine_pb2.GetImageRequest(reference=name))
-        return image_document.document(answer.image)
+        return image_document.document(answer.image, answer.folders)
 
     async def one_volume(name: str) -> Document:
         answer = await client.volumes.GetVolume(engine_pb2.GetVolumeRequest(name=name))

@@ -15,10 +15,10 @@ from agent.container.difference import Kind
 from agent.container.exec import ExecRequest
 from agent.container.launch import Size
 from agent.container.settle import warnings_of
-from shoal import codec
+from shoal import codec, ids
 from shoal.errors import InvalidArgument, NotFound
 from shoal.model.base import Resources
-from shoal.model.container import Container, ContainerSpec, RestartPolicy, Tuning
+from shoal.model.container import Container, ContainerSpec, Origin, RestartPolicy, Tuning
 from shoal.model.network import NetworkAttachment, Port
 from shoal.v1 import engine_pb2 as wire
 from shoal.v1 import types_pb2
@@ -58,6 +58,7 @@ class ContainerService(ContainerServiceServicer):
             ports=tuple(codec.from_wire(each, Port) for each in request.ports),
             auto_remove=request.auto_remove,
             tuning=codec.from_wire(request.tuning, Tuning),
+            origin=codec.from_wire(request.origin, Origin),
         )
         container = await self._containers.create(wanted, publish_all=request.publish_all)
         return wire.CreateContainerResponse(id=container.meta.id, warnings=warnings_of(container))
@@ -212,7 +213,13 @@ class ContainerService(ContainerServiceServicer):
     async def GetContainer(self, request: wire.GetContainerRequest, _context: Context) -> wire.GetContainerResponse:
         container = self._containers.get(request.container)
         size = await self._size(container.meta.id) if request.size else None
-        return wire.GetContainerResponse(container=codec.to_wire(container, types_pb2.Container), size=size)
+        layout = msgspec.structs.asdict(self._containers.survey.layout(container.meta.id))
+        folders = wire.Folders(**msgspec.structs.asdict(layout.pop("folders")))
+        return wire.GetContainerResponse(
+            container=codec.to_wire(container, types_pb2.Container),
+            size=size,
+            layout=wire.ContainerLayout(folders=folders, **layout),
+        )
 
     async def ListContainers(
         self, request: wire.ListContainersRequest, _context: Context
@@ -253,26 +260,25 @@ class ContainerService(ContainerServiceServicer):
         self, requests: AsyncIterator[wire.ExecContainerRequest], _context: Context
     ) -> AsyncIterator[wire.ExecContainerResponse]:
         opening = (await _first(requests, "exec")).open
-        streams = await self._containers.visits.exec(
-            opening.container,
-            ExecRequest(
-                argv=tuple(opening.argv),
-                env=tuple(opening.env),
-                workdir=opening.workdir,
-                user=opening.user,
-                tty=opening.tty,
-                stdin=opening.stdin and not opening.detach,
-                privileged=opening.privileged,
-                rows=opening.size.rows,
-                columns=opening.size.columns,
-            ),
+        command = ExecRequest(
+            id=ids.new_container_id(),
+            argv=tuple(opening.argv),
+            env=tuple(opening.env),
+            workdir=opening.workdir,
+            user=opening.user,
+            tty=opening.tty,
+            stdin=opening.stdin and not opening.detach,
+            privileged=opening.privileged,
+            rows=opening.size.rows,
+            columns=opening.size.columns,
         )
+        streams = await self._containers.visits.exec(opening.container, command)
         try:
             yield wire.ExecContainerResponse(started=streams.pid)
             if not opening.detach:
                 async for response in relay(streams, requests):
                     if response.WhichOneof("response") == "exit":
-                        self._containers.visits.exec_ended(opening.container, opening.argv, response.exit.code)
+                        self._containers.visits.exec_ended(opening.container, command, response.exit.code)
                     yield response
         finally:
             await streams.close()

@@ -188,7 +188,8 @@ class ImageService(ImageServiceServicer):
 
     async def GetImage(self, request: wire.GetImageRequest, _context: Context) -> wire.GetImageResponse:
         image = await self._images.get(request.reference)
-        return wire.GetImageResponse(image=codec.to_wire(image, types_pb2.Image))
+        folders = wire.Folders(layers=self._images.layers(image.meta.id))
+        return wire.GetImageResponse(image=codec.to_wire(image, types_pb2.Image), folders=folders)
 
     async def ListImages(self, request: wire.ListImagesRequest, _context: Context) -> wire.ListImagesResponse:
         filters = [(each.key, each.value) for each in request.filters]

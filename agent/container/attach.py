@@ -13,9 +13,14 @@ from shoal.model.container import ContainerState
 
 
 class Attachment:
-    """`ended` is a future of the container's next exit, taken before it could have happened."""
+    """`ended` is a future of the container's next exit, taken before it could have happened. `stdin`: it gives
+    input."""
 
-    def __init__(self, held: Held, runtime: Runtime, streams: Streams, ended: asyncio.Future[Ending]) -> None:
+    def __init__(
+        self, held: Held, runtime: Runtime, streams: Streams, ended: asyncio.Future[Ending], *, stdin: bool
+    ) -> None:
+        container = held.record.container
+        self._closes_stdin = stdin and container.origin.stdin and not container.spec.tty
         self._held = held
         self._runtime = runtime
         self._streams = streams
@@ -47,6 +52,9 @@ class Attachment:
         return await asyncio.shield(self._ended)
 
     async def close(self) -> None:
+        """With it ends the input of a container whose client was to stay with it, also where that was killed."""
+        if self._closes_stdin and self._held.alive:
+            await self._streams.close_stdin()
         self._ended.cancel()
         await self._streams.close()
 

@@ -111,11 +111,19 @@ class Facts(msgspec.Struct, frozen=True):
     userns_path: str = ""
 
 
+def masked_paths(spec: ContainerSpec, thermal: Sequence[str]) -> list[str]:
+    """What nobody in it reads; `thermal` are the host's files of that kind."""
+    return [] if spec.privileged or spec.unmasked else [*_MASKED, *thermal]
+
+
+def read_only_paths(spec: ContainerSpec) -> list[str]:
+    return [] if spec.privileged or spec.unmasked else list(_READ_ONLY)
+
+
 def bundle(container: Container, facts: Facts) -> Config:
     """The config of one start."""
     spec = container.spec
     granted = capabilities(privileged=spec.privileged, add=spec.cap_add, drop=spec.cap_drop, available=facts.available)
-    open_view = spec.privileged or spec.unmasked
     return {
         "ociVersion": "1.2.0",
         "process": {
@@ -146,8 +154,8 @@ def bundle(container: Container, facts: Facts) -> Config:
             "resources": resources(container, devices=facts.devices, throttles=facts.throttles),
             "devices": _devices(facts.devices),
             "sysctl": _sysctls(container, facts),
-            "maskedPaths": [] if open_view else [*_MASKED, *facts.cpu_throttles],
-            "readonlyPaths": [] if open_view else list(_READ_ONLY),
+            "maskedPaths": masked_paths(spec, facts.cpu_throttles),
+            "readonlyPaths": read_only_paths(spec),
             **_seccomp(spec, granted),
             "rootfsPropagation": "rprivate",
         },

@@ -83,7 +83,7 @@ class Containers:
         self._plugger = Plugger(room, self._lifecycle, self._launcher, self._amender, networks)
         self._carriage = Carriage(room, self._launcher)
         self._creator = Creator(room, images, self._lifecycle)
-        self._survey = Survey(room, self._launcher, images)
+        self._survey = Survey(room, self._launcher, images, networks)
         self._visits = Visits(room, self._lifecycle, self._execution)
 
     @classmethod

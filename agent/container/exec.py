@@ -16,9 +16,11 @@ from shoal.model.container import Container
 
 
 class ExecRequest(msgspec.Struct, frozen=True):
-    """Empty `user` and `workdir` mean the container's own; `env` goes over the container's."""
+    """Empty `user` and `workdir` mean the container's own; `env` goes over the container's. By its `id` people know it;
+    a health check has none."""
 
     argv: tuple[str, ...]
+    id: str = ""
     env: tuple[str, ...] = ()
     workdir: str = ""
     user: str = ""

@@ -8,10 +8,12 @@ from typing import TypeVar
 import msgspec
 
 from agent.container.record import Record, State
+from agent.kernel.pidfd import alive, start_time
 from shoal.errors import Conflict
 from shoal.model.container import Container, ContainerState, RestartCondition
 
 T = TypeVar("T")
+_FORGET_FROM = 64
 ALIVE = frozenset((ContainerState.RUNNING, ContainerState.PAUSED))
 BUSY = ALIVE | {ContainerState.RESTARTING}
 
@@ -22,6 +24,27 @@ class Ending(msgspec.Struct, frozen=True):
     exit_code: int
     oom_killed: bool = False
     error: str = ""
+
+
+class Commands:
+    """The commands that run in a container besides its own, by their ids."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[int, int]] = {}
+
+    def add(self, exec_id: str, pid: int) -> None:
+        """One that has begun. Those that nobody stayed with are forgotten some time after their end."""
+        if len(self._begun) >= _FORGET_FROM:
+            self.running()
+        self._begun[exec_id] = (pid, start_time(pid))
+
+    def discard(self, exec_id: str) -> None:
+        self._begun.pop(exec_id, None)
+
+    def running(self) -> list[str]:
+        """As the kernel knows, in the order in which they began."""
+        self._begun = {exec_id: each for exec_id, each in self._begun.items() if alive(*each)}
+        return list(self._begun)
 
 
 class Held:
@@ -39,6 +62,7 @@ class Held:
         self.prober: asyncio.Task[None] | None = None
         self.gone = False
         self.cleared = False
+        self.commands = Commands()
         self._exits: set[asyncio.Future[Ending]] = set()
         self._removals: set[asyncio.Future[Ending]] = set()
         self._health_news: set[asyncio.Future[None]] = set()

@@ -99,6 +99,11 @@ class Launcher:
     def boot_id(self) -> str:
         return self._boot_id
 
+    @property
+    def thermal(self) -> tuple[str, ...]:
+        """The host's files that are masked."""
+        return self._thermal
+
     async def launch(self, held: Held, size: Size, note: Note) -> Started:
         """Run it. `note` is told what it will have just before it runs, to write it down.
 

@@ -11,12 +11,14 @@ import msgspec
 from agent.container import top
 from agent.container.difference import Change, difference
 from agent.container.launch import Launcher
+from agent.container.layout import Layout, layout
 from agent.container.lifecycle import Room
 from agent.container.logged import logged
 from agent.container.logs import LogLine, Window
 from agent.container.prune import file_bytes
 from agent.container.stats import Stats, sample
 from agent.image.images import Images
+from agent.network.networks import Networks
 from shoal.errors import Conflict, NotFound
 
 STATS_EVERY_S = 1.0
@@ -30,10 +32,11 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Survey:
-    def __init__(self, room: Room, launcher: Launcher, images: Images) -> None:
+    def __init__(self, room: Room, launcher: Launcher, images: Images, networks: Networks) -> None:
         self._room = room
         self._launcher = launcher
         self._images = images
+        self._networks = networks
 
     async def size(self, ref: str) -> Taken:
         """What it takes of the disk: a walk through all that it wrote."""
@@ -43,6 +46,26 @@ class Survey:
         with contextlib.suppress(NotFound):  # its image may be untagged and gone, while its layers stay
             image = (await self._images.get(held.record.container.image_id)).size_bytes
         return Taken(own_bytes=own, whole_bytes=own + image)
+
+    def layout(self, ref: str) -> Layout:
+        """Where it is on this host."""
+        held = self._room.register.find(ref)
+        container = held.record.container
+        layers: tuple[str, ...] = ()
+        network_ids: dict[str, str] = {}
+        with contextlib.suppress(NotFound):  # as above
+            layers = self._launcher.layers(container)
+        for each in container.networks:
+            with contextlib.suppress(NotFound):  # it is another container's, or gone
+                network_ids[each.network] = self._networks.get(each.network).meta.id
+        return layout(
+            held,
+            layers,
+            folder=self._room.records.folder,
+            find=self._room.register.find,
+            thermal=self._launcher.thermal,
+            network_ids=network_ids,
+        )
 
     async def difference(self, ref: str) -> Sequence[Change]:
         """What its own layer changes of its image, by path."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 
 from agent.container.attach import Attachment, check_attachable
 from agent.container.exec import ExecRequest
@@ -42,16 +41,19 @@ class Visits:
         """Raises Conflict if it does not run, CommandNotFound and CommandNotExecutable."""
         held = self._room.register.find(ref)
         command = " ".join(request.argv)
-        self._lifecycle.publish(held, f"exec_create: {command}")
+        self._lifecycle.publish(held, f"exec_create: {command}", execID=request.id)
         streams = await self._execution.begin(held, request)
-        self._lifecycle.publish(held, f"exec_start: {command}")
+        held.commands.add(request.id, streams.pid)
+        self._lifecycle.publish(held, f"exec_start: {command}", execID=request.id)
         return streams
 
-    def exec_ended(self, ref: str, argv: Sequence[str], code: int) -> None:
+    def exec_ended(self, ref: str, request: ExecRequest, code: int) -> None:
         """Tell that a command which somebody stayed with has ended; of its container nothing may be left."""
         with contextlib.suppress(NotFound):
             held = self._room.register.find(ref)
-            self._lifecycle.publish(held, "exec_die", exitCode=str(code), command=" ".join(argv))
+            held.commands.discard(request.id)
+            command = " ".join(request.argv)
+            self._lifecycle.publish(held, "exec_die", exitCode=str(code), command=command, execID=request.id)
 
     async def _attach(self, held: Held, *, stdin: bool, start: bool, size: Size) -> Attachment:
         async with held.lock:
@@ -61,7 +63,7 @@ class Visits:
             ended = held.next_exit()
             stdin = stdin and held.record.container.spec.open_stdin
             streams = await self._room.runtime.attach(held.id, stdin=stdin)
-            attachment = Attachment(held, self._room.runtime, streams, ended)
+            attachment = Attachment(held, self._room.runtime, streams, ended, stdin=stdin)
             self._lifecycle.publish(held, "attach")
             if start:
                 try:

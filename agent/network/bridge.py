@@ -117,6 +117,13 @@ class Bridges:
         self._path(network).unlink(missing_ok=True)
         self.ensure(kernel)
 
+    def shown(self) -> list[Network]:
+        """With what they are on this host."""
+        return [
+            msgspec.structs.replace(network, device=_device(network), mtu=self._mtu) if network.subnet else network
+            for network in self.networks.values()
+        ]
+
     def segments(self) -> list[Segment]:
         return [self._segment(network) for network in self.networks.values() if network.subnet]
 
@@ -145,7 +152,7 @@ class Bridges:
         return Segment(
             network_id=network.meta.id,
             name=network.spec.name,
-            device=DEFAULT_DEVICE if default else f"shl{short(network.meta.id)}",
+            device=_device(network),
             subnet=subnet,
             block=IPv4Network(network.spec.ip_range) if network.spec.ip_range else subnet,
             gateway=IPv4Address(network.gateway),
@@ -156,6 +163,10 @@ class Bridges:
 
     def _path(self, network: Network) -> Path:
         return self._folder / f"{network.meta.id}.network"
+
+
+def _device(network: Network) -> str:
+    return DEFAULT_DEVICE if network.spec.name == DEFAULT else f"shl{short(network.meta.id)}"
 
 
 def _gateway(spec: NetworkSpec, subnet: IPv4Network) -> IPv4Address:

@@ -83,7 +83,7 @@ class Fabric:
     @property
     def networks(self) -> list[Network]:
         """Those of this host, then the cluster's that this host takes part in."""
-        return [*self._bridges.networks.values(), *(each.network for each in self.wish.networks)]
+        return [*self._bridges.shown(), *(each.network for each in self.wish.networks)]
 
     # -- containers -------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What somebody may wish for on a network: an address, a MAC. Pure."""
+"""What somebody may wish for on a network: an address, names, a MAC. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from shoal.model.network import Network, NetworkAttachment
 
 
 def check_wish(attachment: NetworkAttachment, segment: Segment, network: Network) -> None:
-    """Raises InvalidArgument for an address or a MAC that cannot be had there."""
+    """Raises InvalidArgument for an address, a name or a MAC that cannot be had there."""
     if attachment.mac and segment.tunnel:
         raise InvalidArgument(
             f"network {segment.name}: a MAC cannot be chosen on an overlay", hint="other hosts know it by the address"
         )
+    if attachment.aliases and not segment.named:
+        raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
     if not attachment.address:
         return
     if not segment.named:

@@ -206,7 +206,7 @@ class NetworkFlags(Flags):
     ] = []
     link: Annotated[list[str], flag("--link", metavar="list", help="Add link to another container")] = []
     dns_search: Annotated[list[str], flag("--dns-search", metavar="list", help="Set custom DNS search domains")] = []
-    dns_option: Annotated[list[str], flag("--dns-option", metavar="list", help="Set DNS options")] = []
+    dns_option: Annotated[list[str], flag("--dns-option", "--dns-opt", metavar="list", help="Set DNS options")] = []
     expose: Annotated[
         list[Exposed],
         flag("--expose", metavar="list", parse=isolating.exposed, help="Expose a port or a range of ports"),
@@ -217,6 +217,10 @@ class ContainerFlags(ProcessFlags, IsolationFlags, TuningFlags, OnceFlags, Stora
     """All of them."""
 
     name: Annotated[str, flag("--name", help="Assign a name to the container")] = ""
+    attach: Annotated[
+        list[str],
+        flag("-a", "--attach", metavar="list", parse=process.stream, help="Attach to STDIN, STDOUT or STDERR"),
+    ] = []
     label: Annotated[list[str], flag("-l", "--label", metavar="list", help="Set meta data on a container")] = []
     label_file: Annotated[
         list[str], flag("--label-file", metavar="list", help="Read in a line delimited file of labels")

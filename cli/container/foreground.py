@@ -47,18 +47,15 @@ async def run(
     manners: ForegroundFlags,
     image: Annotated[str, argument()],
     args: Annotated[list[str], argument()] = [],  # noqa: B006
-    attach: Annotated[
-        list[str],
-        flag("-a", "--attach", metavar="list", parse=process.stream, help="Attach to STDIN, STDOUT or STDERR"),
-    ] = [],  # noqa: B006
     detach: Annotated[
         bool, switch("-d", "--detach", help="Run container in background and print container ID")
     ] = False,
 ) -> int:
     """Create and run a new container from an image"""
-    if attach and detach:
+    if flags.attach and detach:
         raise InvalidArgument("conflicting options: cannot specify both --attach and --detach")
-    request = create_request(flags, image, args)
+    request = create_request(flags, image, args, detached=detach)
+    attach = flags.attach
     stdin = flags.interactive and (not attach or "stdin" in attach)
     if not detach:
         check_terminal(stdin=stdin, tty=flags.tty)

@@ -16,6 +16,7 @@ from shoal.v1.types_pb2 import (
     LogConfig,
     Mount,
     NetworkAttachment,
+    Origin,
     Port,
     Resources,
     RestartPolicy,
@@ -25,8 +26,10 @@ from shoal.v1.types_pb2 import (
 _SECOND_NS = 10**9
 
 
-def create_request(flags: ContainerFlags, image: str, args: Sequence[str]) -> CreateContainerRequest:
-    """Raises InvalidArgument for flags that contradict each other."""
+def create_request(
+    flags: ContainerFlags, image: str, args: Sequence[str], *, detached: bool = False
+) -> CreateContainerRequest:
+    """`detached`: nobody stays with it. Raises InvalidArgument for flags that contradict each other."""
     policy = flags.restart or RestartPolicy(condition=RESTART_CONDITION_NONE)
     if flags.rm and policy.condition != RESTART_CONDITION_NONE:
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
@@ -47,6 +50,18 @@ def create_request(flags: ContainerFlags, image: str, args: Sequence[str]) -> Cr
         ports=ports,
         auto_remove=flags.rm,
         publish_all=flags.publish_all,
+        origin=_origin(flags, detached=detached),
+    )
+
+
+def _origin(flags: ContainerFlags, *, detached: bool) -> Origin:
+    streams = () if detached else flags.attach or ("stdout", "stderr", *(("stdin",) if flags.interactive else ()))
+    return Origin(
+        publish_all=flags.publish_all,
+        stdin="stdin" in streams,
+        stdout="stdout" in streams,
+        stderr="stderr" in streams,
+        id_file=flags.cidfile,
     )
 
 

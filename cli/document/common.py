@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cli.output.words import rfc3339
 from cli.parse.port import port_and_protocol
+from shoal.v1.engine_pb2 import Folders
 from shoal.v1.types_pb2 import (
     CONTAINER_STATE_PAUSED,
     CONTAINER_STATE_RUNNING,
@@ -81,6 +82,20 @@ def by_key(values: Mapping[str, str]) -> dict[str, str]:
     return {key: values[key] for key in sorted(values)}
 
 
+def graph_driver(folders: Folders) -> dict[str, Any]:
+    """What a root is made of. An image's layers are never mounted by themselves: it has no folders of overlayfs'."""
+    lower, upper = list(folders.layers), folders.upper
+    if not upper and lower:
+        upper = lower.pop(0)
+    places = {
+        **({"LowerDir": ":".join(lower)} if lower else {}),
+        "MergedDir": folders.merged,
+        "UpperDir": upper,
+        "WorkDir": folders.work,
+    }
+    return {"Name": "overlay", "Data": places}
+
+
 def ports_of(container: Container) -> list[Port]:
     """What it publishes and, while it runs, what it only exposes."""
     published = list(container.status.ports)
@@ -89,3 +104,21 @@ def ports_of(container: Container) -> list[Port]:
     have = {(each.target, each.protocol) for each in published}
     exposed = (port_and_protocol(each) for each in container.spec.exposed_ports)
     return published + [Port(target=number, protocol=kind) for number, kind in exposed if (number, kind) not in have]
+
+
+def targets(ports: Iterable[Port]) -> Iterator[str]:
+    """ "80/tcp" """
+    return (f"{each.target}/{protocol(each)}" for each in ports)
+
+
+def bindings(ports: Iterable[Port]) -> dict[str, Any]:
+    """ "80/tcp" → where it is on the host; None for what is only exposed."""
+    out: dict[str, Any] = {}
+    for port in ports:
+        [key] = targets((port,))
+        if not port.published:
+            out.setdefault(key, None)
+            continue
+        place = {"HostIp": port.host_address or "0.0.0.0", "HostPort": str(port.published)}
+        out[key] = [*(out.get(key) or []), place]
+    return out

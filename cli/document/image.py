@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.document.common import health_check
+from cli.document.common import graph_driver, health_check
 from cli.output.words import rfc3339
+from shoal.v1.engine_pb2 import Folders
 from shoal.v1.types_pb2 import Image
 
+NO_FOLDERS = Folders()
 
-def document(image: Image) -> dict[str, Any]:
+
+def document(image: Image, folders: Folders = NO_FOLDERS) -> dict[str, Any]:
+    """`folders`: where its layers are on its host."""
     config = image.config
     return {
         "Id": image.meta.id,
@@ -22,13 +26,13 @@ def document(image: Image) -> dict[str, Any]:
         "Config": {
             "User": config.user,
             "ExposedPorts": {each: {} for each in config.exposed_ports},
-            "Env": list(config.env),
+            "Env": list(config.env) or None,
             "Cmd": list(config.cmd) or None,
-            "Volumes": {each: {} for each in config.volumes},
+            "Volumes": {each: {} for each in config.volumes} or None,
             "WorkingDir": config.workdir,
             "Entrypoint": list(config.entrypoint) or None,
             "OnBuild": list(config.on_build) or None,
-            "Labels": dict(config.labels),
+            "Labels": dict(config.labels) or None,
             "StopSignal": config.stop_signal,
             **health_check(config.health),
             **({"Shell": list(config.shell)} if config.shell else {}),
@@ -36,6 +40,7 @@ def document(image: Image) -> dict[str, Any]:
         "Architecture": image.architecture,
         "Os": image.os,
         "Size": image.size_bytes,
+        "GraphDriver": graph_driver(folders),
         "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
         "Descriptor": {"digest": image.manifest_digest},
     }

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from cli.document.common import by_key
+from cli.document.sandbox import endpoint_id
 from cli.output.words import rfc3339
 from shoal.v1.types_pb2 import NETWORK_SCOPE_SWARM, Container, Network
+
+_BUILT_IN = ("bridge", "host", "none")
 
 
 def document(network: Network, containers: Iterable[Container] = ()) -> dict[str, Any]:
@@ -24,14 +27,22 @@ def document(network: Network, containers: Iterable[Container] = ()) -> dict[str
         "Created": rfc3339(network.meta.created_at_ns),
         "Scope": "swarm" if network.scope == NETWORK_SCOPE_SWARM else "local",
         "Driver": spec.driver,
+        "EnableIPv4": True,
         "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Config": [pool] if network.subnet else []},
+        "IPAM": {
+            "Driver": "default",
+            "Options": None if spec.name in _BUILT_IN else {},
+            "Config": [pool] if network.subnet else [],
+        },
         "Internal": spec.internal,
         "Attachable": spec.attachable,
         "Ingress": spec.ingress,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
         "Containers": {
             each.meta.id: {
                 "Name": each.name,
+                "EndpointID": endpoint_id(each, address),
                 "MacAddress": address.mac,
                 "IPv4Address": f"{address.address}/{address.prefix}",
                 "IPv6Address": "",
@@ -40,6 +51,25 @@ def document(network: Network, containers: Iterable[Container] = ()) -> dict[str
             for address in each.status.addresses
             if address.network_id == network.meta.id
         },
-        "Options": {"com.docker.network.driver.overlay.vxlanid_list": str(network.vni)} if network.vni else {},
+        "Options": _options(network),
         "Labels": by_key(spec.labels),
+    }
+
+
+def _options(network: Network) -> dict[str, str]:
+    """What it is, in the words by which Docker's users ask for it."""
+    if network.vni:
+        return {"com.docker.network.driver.overlay.vxlanid_list": str(network.vni)}
+    if not network.device:
+        return {}
+    default = {
+        "com.docker.network.bridge.default_bridge": "true",
+        "com.docker.network.bridge.enable_icc": "true",
+        "com.docker.network.bridge.enable_ip_masquerade": "true",
+        "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+    }
+    return {
+        **(default if network.spec.name == "bridge" else {}),
+        "com.docker.network.bridge.name": network.device,
+        "com.docker.network.driver.mtu": str(network.mtu),
     }

@@ -181,6 +181,16 @@ class ContainerStatus(Value, frozen=True):
     health: Health = Health()
 
 
+class Origin(Value, frozen=True):
+    """How its client went about making a container: `-P`, the streams with which it stays, the file that has the id."""
+
+    publish_all: bool = False
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    id_file: str = ""
+
+
 class Container(Value, frozen=True):
     """`argv`, `env`, `workdir`, `user`, `image_id`, `mounts`, `health`, `links` are what `spec` came to with its image
     and this host. With a user namespace its ids are the host's from `first_id` on."""
@@ -206,3 +216,4 @@ class Container(Value, frozen=True):
     tuning: Tuning = Tuning()
     links: tuple[str, ...] = ()
     first_id: int = 0
+    origin: Origin = Origin()

@@ -75,7 +75,8 @@ class NetworkSpec(Value, frozen=True):
 
 
 class Network(Value, frozen=True):
-    """`subnet` is what was allocated; `vni` and `block_prefix` are an overlay's, `gateway` a bridge's."""
+    """`subnet` is what was allocated; `vni` and `block_prefix` are an overlay's, `gateway` a bridge's. Where a
+    bridge is shown on its host, it has its `device` and the largest packet, too."""
 
     meta: Meta = Meta()
     spec: NetworkSpec = NetworkSpec()
@@ -84,6 +85,8 @@ class Network(Value, frozen=True):
     gateway: str = ""
     vni: int = 0
     block_prefix: int = 0
+    device: str = ""
+    mtu: int = 0
 
 
 class Lease(Value, frozen=True):

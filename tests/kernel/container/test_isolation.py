@@ -288,7 +288,22 @@ async def test_an_exec_tells_of_its_end(engine, shell):
     told = await shell(
         "events", "--until", "0s", "--filter", "event=exec_die", "--format", "{{json .Actor.Attributes}}"
     )
-    assert json.loads(told.text)["exitCode"] == "3"
+    attributes = json.loads(told.text)
+    assert attributes["exitCode"] == "3"
+    assert len(attributes["execID"]) == 64
+
+
+async def test_commands_in_a_container_are_shown_as_long_as_they_run(engine, shell):
+    await engine.run("sleep", "100", name="web")
+    assert engine.containers.survey.layout("web").exec_ids == []
+    assert (await shell("exec", "-d", "web", "sh", "-c", "read x < /dev/null; exec sleep 100")).code == 0
+    assert (await shell("exec", "web", "true")).code == 0
+    [shown] = json.loads((await shell("inspect", "web")).text)
+    [exec_id] = shown["ExecIDs"]
+    told = await shell(
+        "events", "--until", "0s", "--filter", "event=exec_create", "--format", "{{json .Actor.Attributes}}"
+    )
+    assert exec_id in [json.loads(each)["execID"] for each in told.text.splitlines()]
 
 
 async def test_the_oom_killer_is_disabled_where_the_kernel_can(engine):

@@ -8,7 +8,7 @@ import pytest
 from agent.container.exec import ExecRequest
 from agent.container.launch import Size
 from shoal.errors import CommandNotExecutable, CommandNotFound, Conflict, StartFailed
-from shoal.model.container import RestartCondition, RestartPolicy
+from shoal.model.container import Origin, RestartCondition, RestartPolicy
 
 pytestmark = pytest.mark.kernel
 
@@ -63,6 +63,29 @@ async def test_a_client_that_goes_leaves_it_running(engine):
     attachment = await engine.containers.visits.attach(container.name)
     await attachment.close()
     assert engine.containers.get(container.name).status.pid == container.status.pid
+
+
+@pytest.mark.parametrize(("tty", "stays"), [(False, False), (True, True)])
+async def test_a_client_that_was_to_stay_and_is_killed_takes_its_input_with_it(engine, tty, stays):
+    """Nobody else would end what it feeds; at a terminal others may attach later."""
+    fields = {"open_stdin": True, "tty": tty, "origin": Origin(stdin=True, stdout=True)}
+    container = await engine.run("sh", "-c", "cat; exit 4", start=False, **fields)
+    attachment = await engine.containers.visits.attach(container.name, stdin=True, start=True)
+    await attachment.close()
+    if stays:
+        assert engine.containers.get(container.name).status.pid
+    else:
+        assert (await asyncio.wait_for(engine.containers.wait(container.name), 10)).exit_code == 4
+
+
+async def test_input_of_a_container_that_nobody_stays_with_outlives_its_clients(engine):
+    container = await engine.run("sh", "-c", "read x; exit $x", open_stdin=True)
+    first = await engine.containers.visits.attach(container.name, stdin=True)
+    await first.close()
+    second = await engine.containers.visits.attach(container.name, stdin=True)
+    await second.write(b"5\n")
+    assert (await asyncio.wait_for(second.wait(), 10)).exit_code == 5
+    await second.close()
 
 
 async def test_a_signal_through_an_attachment(engine):

@@ -10,6 +10,7 @@ import pytest
 from cli.document import container, image, network, node, service, task, volume
 from shoal.v1 import types_pb2
 from shoal.v1.control_pb2 import GetTaskResponse, NodeView, TaskView
+from shoal.v1.engine_pb2 import ContainerLayout, Folders
 from shoal.v1.types_pb2 import (
     Address,
     Container,
@@ -145,6 +146,43 @@ def test_container_state_has_one_word_and_its_switches(state: str) -> None:
     assert [made[each] for each in ("Paused", "Restarting", "Dead")] == [
         state == each for each in ("PAUSED", "RESTARTING", "DEAD")
     ]
+
+
+def test_container_is_shown_where_it_is_on_its_host() -> None:
+    layout = ContainerLayout(
+        folders=Folders(layers=["/l/2", "/l/1"], upper="/c/upper", work="/c/work", merged="/proc/42/root"),
+        hosts_path="/c/hosts",
+        masked_paths=["/proc/kcore"],
+        exec_ids=["e1"],
+    )
+    made = container.document(Container(), layout)
+    assert made["GraphDriver"]["Data"] == {
+        "LowerDir": "/l/2:/l/1",
+        "MergedDir": "/proc/42/root",
+        "UpperDir": "/c/upper",
+        "WorkDir": "/c/work",
+    }
+    assert (made["HostsPath"], made["ExecIDs"]) == ("/c/hosts", ["e1"])
+    assert (made["HostConfig"]["MaskedPaths"], made["HostConfig"]["ReadonlyPaths"]) == (["/proc/kcore"], None)
+
+
+def test_networks_of_a_container_that_does_not_run_are_those_that_it_will_be_on() -> None:
+    web = Container(name="web", networks=[types_pb2.NetworkAttachment(network="back", aliases=["db"])])
+    made = container.document(web, ContainerLayout(network_ids={"back": "n1"}))["NetworkSettings"]
+    assert made["SandboxKey"] == made["SandboxID"] == made["EndpointID"] == ""
+    place = made["Networks"]["back"]
+    assert (place["NetworkID"], place["Aliases"], place["EndpointID"]) == ("n1", ["db"], "")
+
+
+def test_container_and_network_show_the_same_endpoint() -> None:
+    status = ContainerStatus(pid=42, started_at_ns=1, addresses=[Address(network_id="n1", network_name="back")])
+    web = Container(meta=Meta(id="a"), status=status, networks=[types_pb2.NetworkAttachment(network="back")])
+    settings = container.document(web)["NetworkSettings"]
+    shown = network.document(Network(meta=Meta(id="n1")), [web])["Containers"]["a"]["EndpointID"]
+    assert len(shown) == len(settings["SandboxID"]) == 64
+    assert settings["Networks"]["back"]["EndpointID"] == settings["EndpointID"] == shown
+    status.started_at_ns = 2
+    assert container.document(Container(meta=Meta(id="a"), status=status))["NetworkSettings"]["EndpointID"] != shown
 
 
 def test_image() -> None:

@@ -1,0 +1,146 @@
+"""`HostConfig` of a container: what was asked of its host, with docker's defaults for what was not. What only other
+systems have is as Docker shows it where that is so, too: 0, empty or null."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cli.document.common import bindings, by_key
+from shoal.v1 import types_pb2
+from shoal.v1.engine_pb2 import ContainerLayout
+from shoal.v1.types_pb2 import Container, ContainerSpec, Mount
+
+_POLICIES = {
+    types_pb2.RESTART_CONDITION_ON_FAILURE: "on-failure",
+    types_pb2.RESTART_CONDITION_ANY: "always",
+    types_pb2.RESTART_CONDITION_UNLESS_STOPPED: "unless-stopped",
+}
+_THROTTLES = {
+    "BlkioDeviceReadBps": "read_bps",
+    "BlkioDeviceWriteBps": "write_bps",
+    "BlkioDeviceReadIOps": "read_iops",
+    "BlkioDeviceWriteIOps": "write_iops",
+}
+_DEFAULT_SHM_BYTES = 64 << 20
+
+
+def host_config(container: Container, layout: ContainerLayout) -> dict[str, Any]:
+    spec = container.spec
+    return {
+        "Binds": [_bind(each) for each in spec.mounts if each.type != types_pb2.MOUNT_TYPE_TMPFS and each.source]
+        or None,
+        "ContainerIDFile": container.origin.id_file,
+        "LogConfig": {"Type": spec.log.driver or "json-file", "Config": by_key(spec.log.options)},
+        "NetworkMode": container.networks[0].network if container.networks else "default",
+        "PortBindings": bindings(container.ports),
+        "RestartPolicy": {
+            "Name": _POLICIES.get(container.restart.condition, "no"),
+            "MaximumRetryCount": container.restart.max_attempts,
+        },
+        "AutoRemove": container.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": list(spec.volumes_from) or None,
+        "CapAdd": list(spec.cap_add) or None,
+        "CapDrop": list(spec.cap_drop) or None,
+        "CgroupnsMode": spec.cgroupns_mode or "private",
+        "Dns": list(spec.dns),
+        "DnsOptions": list(spec.dns_options),
+        "DnsSearch": list(spec.dns_search),
+        "ExtraHosts": list(spec.hosts) or None,
+        "GroupAdd": list(spec.groups) or None,
+        "IpcMode": spec.ipc_mode or "private",
+        "Cgroup": "",
+        "Links": [f"/{each.replace(':', f':/{container.name}/')}" for each in map(_with_alias, spec.links)] or None,
+        "OomScoreAdj": spec.oom_score_adj,
+        "PidMode": spec.pid_mode,
+        "Privileged": spec.privileged,
+        "PublishAllPorts": container.origin.publish_all,
+        "ReadonlyRootfs": spec.read_only,
+        "SecurityOpt": _security(spec) or None,
+        "UTSMode": spec.uts_mode,
+        "UsernsMode": spec.userns_mode,
+        "ShmSize": spec.shm_size_bytes or _DEFAULT_SHM_BYTES,
+        "Runtime": spec.runtime,
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
+        **_resources(container),
+        "MaskedPaths": list(layout.masked_paths) or None,
+        "ReadonlyPaths": list(layout.read_only_paths) or None,
+        **_if_asked(spec),
+    }
+
+
+def _if_asked(spec: ContainerSpec) -> dict[str, Any]:
+    """What Docker leaves out where nobody asked for it, and yet lets a template see."""
+    return {
+        "Annotations": by_key(spec.annotations),
+        "Init": spec.init,
+        "Sysctls": by_key(spec.sysctls),
+        "Tmpfs": {each.target: _tmpfs(each) for each in spec.mounts if each.type == types_pb2.MOUNT_TYPE_TMPFS},
+    }
+
+
+def _with_alias(link: str) -> str:
+    return link if ":" in link else f"{link}:{link}"
+
+
+def _security(spec: ContainerSpec) -> list[str]:
+    return [
+        *(["no-new-privileges"] if spec.no_new_privileges else []),
+        *([f"seccomp={spec.seccomp}"] if spec.seccomp else []),
+        *(["systempaths=unconfined"] if spec.unmasked else []),
+    ]
+
+
+def _resources(container: Container) -> dict[str, Any]:
+    tuning, limits, spec = container.tuning, container.limits, container.spec
+    return {
+        "CpuShares": tuning.cpu_shares,
+        "Memory": limits.memory_bytes,
+        "NanoCpus": limits.nano_cpus,
+        "CgroupParent": spec.cgroup_parent,
+        "BlkioWeight": tuning.io_weight,
+        "BlkioWeightDevice": [],
+        **{
+            field: [{"Path": each.path, "Rate": each.rate} for each in tuning.throttles if each.kind == kind] or None
+            for field, kind in _THROTTLES.items()
+        },
+        "CpuPeriod": tuning.cpu_period_us,
+        "CpuQuota": tuning.cpu_quota_us,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": tuning.cpuset_cpus,
+        "CpusetMems": tuning.cpuset_mems,
+        "Devices": [
+            {
+                "PathOnHost": each.source,
+                "PathInContainer": each.target or each.source,
+                "CgroupPermissions": each.permissions or "rwm",
+            }
+            for each in spec.devices
+        ],
+        "DeviceCgroupRules": list(spec.device_rules) or None,
+        "DeviceRequests": None,
+        "MemoryReservation": tuning.memory_reservation_bytes,
+        "MemorySwap": tuning.memory_swap_bytes or limits.memory_bytes * 2,
+        "MemorySwappiness": tuning.memory_swappiness if tuning.HasField("memory_swappiness") else None,
+        "OomKillDisable": tuning.oom_kill_disable,
+        "PidsLimit": limits.pids or None,
+        "Ulimits": [{"Name": each.name, "Hard": each.hard, "Soft": each.soft} for each in spec.ulimits] or None,
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+    }
+
+
+def _bind(mount: Mount) -> str:
+    words = ["ro" if mount.read_only else "", mount.relabel, mount.propagation, "nocopy" if mount.no_copy else ""]
+    options = ",".join(filter(None, words))
+    return ":".join(filter(None, (mount.source, mount.target, options)))
+
+
+def _tmpfs(mount: Mount) -> str:
+    size = [f"size={mount.tmpfs_size_bytes}"] if mount.tmpfs_size_bytes else []
+    mode = [f"mode={mount.tmpfs_mode:o}"] if mount.tmpfs_mode else []
+    return ",".join([*(["ro"] if mount.read_only else []), *size, *mode, *mount.tmpfs_options])
