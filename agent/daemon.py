@@ -184,7 +184,8 @@ async def serve(settings: Settings) -> None:
         )
         membership = Membership(paths, database, rooms, default_address=settings.address)
         usage = Usage(images, containers, volumes, builder)
-        servicer = SystemService(System(paths, containers, images, membership, chronicle, usage, settings.runtimes))
+        asked = System(paths, containers, images, membership, chronicle, usage, settings.runtimes, settings.registries)
+        servicer = SystemService(asked)
         system.append(lambda server: engine_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server))
         swarm = SwarmService(membership)
 

@@ -119,27 +119,31 @@ async def push(
     compression: Annotated[
         str, flag("--compression", help="How layers that were made here are compressed: gzip or zstd")
     ] = "gzip",
+    platform: Annotated[
+        str, flag("--platform", help="Push the image for this platform alone (linux/amd64), without its index")
+    ] = "",
 ) -> None:
     """Upload an image to a registry"""
     if all_tags and with_tag(reference) == reference:
         raise ShoalError("tag can't be used with --all-tags/-a")
     if not all_tags and with_tag(reference) != reference and not quiet:
         print("Using default tag: latest")
-    name = await push_image(client, reference, all_tags=all_tags, compression=compression, quiet=quiet, out=sys.stdout)
+    request = engine_pb2.PushImageRequest(
+        reference=reference, all_tags=all_tags, compression=compression, platform=platform
+    )
+    name = await _push(client, request, quiet=quiet, out=sys.stdout)
     if quiet:
         print(name if all_tags else f"{name}:{with_tag(reference).rpartition(':')[2]}")
 
 
-async def push_image(
-    client: Client, reference: str, *, all_tags: bool = False, compression: str = "gzip", quiet: bool, out: TextIO
-) -> str:
-    """A push with what it says on `out`; the canonical name of the repository."""
-    request = engine_pb2.PushImageRequest(
-        reference=reference,
-        credentials=credentials.find(reference).message(),
-        all_tags=all_tags,
-        compression=compression,
-    )
+async def push_image(client: Client, reference: str, *, quiet: bool, out: TextIO) -> None:
+    """A push of one tag with what it says on `out`."""
+    await _push(client, engine_pb2.PushImageRequest(reference=reference), quiet=quiet, out=out)
+
+
+async def _push(client: Client, request: engine_pb2.PushImageRequest, *, quiet: bool, out: TextIO) -> str:
+    """What `request` means, with the credentials for it; the canonical name of the repository."""
+    request.credentials.CopyFrom(credentials.find(request.reference).message())
     drawn = Pulling(out)
     name = ""
     async for response in client.images.PushImage(request):

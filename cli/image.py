@@ -153,12 +153,14 @@ async def remove(
     client: Client,
     images: Arguments,
     force: Annotated[bool, switch("-f", "--force", help="Force removal of the image")] = False,
+    no_prune: Annotated[bool, switch("--no-prune", help="Do not delete untagged parents")] = False,
 ) -> int:
     """Remove one or more images"""
     failed = 0
     for image in images:
         try:
-            answer = await client.images.RemoveImage(engine_pb2.RemoveImageRequest(reference=image, force=force))
+            request = engine_pb2.RemoveImageRequest(reference=image, force=force, no_prune=no_prune)
+            answer = await client.images.RemoveImage(request)
         except ShoalError as error:
             print(f"Error: {error}", file=sys.stderr)
             failed = failed if force and isinstance(error, NotFound) else 1

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from cli.client import Client
@@ -112,6 +113,11 @@ def document(found: engine_pb2.GetInfoResponse) -> dict[str, Any]:
             "RemoteManagers": [{"Addr": each} for each in swarm.managers],
             "Cluster": {"ID": swarm.cluster_id},
         },
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": [each for each in found.insecure_registries if "/" in each],
+            "InsecureRegistries": [each for each in found.insecure_registries if "/" not in each],
+            "Mirrors": list(found.registry_mirrors),
+        },
         "Warnings": list(found.warnings),
     }
 
@@ -146,5 +152,12 @@ def info_lines(found: engine_pb2.GetInfoResponse) -> list[str]:
         f"Total Memory: {words.binary_size(found.memory_bytes)}",
         f"Name: {found.hostname}",
         f"Root Dir: {found.data_dir}",
+        *_list("Insecure Registries", found.insecure_registries),
+        *_list("Registry Mirrors", found.registry_mirrors),
         *(f"WARNING: {each}" for each in found.warnings),
     ]
+
+
+def _list(title: str, values: Sequence[str]) -> list[str]:
+    """Under their title, where there are any."""
+    return [f"{title}:", *(f" {each}" for each in values)] if values else []

@@ -75,7 +75,13 @@ class ImageService(ImageServiceServicer):
         yield wire.PushImageResponse(repository=wanted[0].name)
         credentials = _credentials(request.credentials.username, request.credentials.password)
         for tag in wanted:
-            push = functools.partial(remote.push, tag, credentials=credentials, compression=request.compression)
+            push = functools.partial(
+                remote.push,
+                tag,
+                credentials=credentials,
+                compression=request.compression,
+                platform=request.platform,
+            )
             async for step in _followed(lambda report, push=push: push(report=report)):  # type: ignore[misc]
                 if isinstance(step, Progress):
                     yield wire.PushImageResponse(layer=_progress(step))
@@ -158,7 +164,9 @@ class ImageService(ImageServiceServicer):
         return wire.TagImageResponse()
 
     async def RemoveImage(self, request: wire.RemoveImageRequest, _context: Context) -> wire.RemoveImageResponse:
-        removed = await self._images.remove(request.reference, force=request.force, users=self._users)
+        removed = await self._images.remove(
+            request.reference, force=request.force, prune=not request.no_prune, users=self._users
+        )
         return wire.RemoveImageResponse(untagged=removed.untagged, deleted=removed.deleted)
 
     async def PruneImages(self, request: wire.PruneImagesRequest, _context: Context) -> wire.PruneImagesResponse:
@@ -193,7 +201,7 @@ class ImageService(ImageServiceServicer):
 
     async def ListImages(self, request: wire.ListImagesRequest, _context: Context) -> wire.ListImagesResponse:
         filters = [(each.key, each.value) for each in request.filters]
-        found = await self._images.list(request.reference, filters)
+        found = await self._images.list(request.reference, filters, all=request.all)
         return wire.ListImagesResponse(images=[codec.to_wire(image, types_pb2.Image) for image in found])
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from agent import describe
 from agent.container.runtimes import Runtimes
+from agent.registry.rules import Rules
 from agent.standing import Said, Standing, State
 from shoal import __version__, codec
 from shoal.errors import Locked
@@ -65,6 +66,7 @@ class System(msgspec.Struct, frozen=True):
     events: Events
     usage: DiskUsage
     runtimes: Runtimes = Runtimes()
+    rules: Rules = Rules()
 
 
 class SystemService(SystemServiceServicer):
@@ -103,6 +105,8 @@ class SystemService(SystemServiceServicer):
             warnings=said.warnings,
             runtimes=sorted(self._system.runtimes.programs),
             default_runtime=self._system.runtimes.default,
+            insecure_registries=self._system.rules.plain,
+            registry_mirrors=self._system.rules.written_mirrors,
         )
 
     async def GetDiskUsage(self, _request: wire.GetDiskUsageRequest, _context: Context) -> wire.GetDiskUsageResponse:

@@ -21,7 +21,8 @@ _SCHEMA = 1
 
 class Record(msgspec.Struct, frozen=True):
     """One image. `id` is the digest of its configuration; `digest` that of the manifest or index by which it came
-    last; `blobs` its documents and layers with their media types; sizes are of unpacked files, bottom first."""
+    last; `blobs` its documents and layers with their media types; sizes are of unpacked files, bottom first; `parent`
+    the image that it was committed on, which may be gone."""
 
     id: str
     digest: str
@@ -30,6 +31,7 @@ class Record(msgspec.Struct, frozen=True):
     chain_ids: tuple[str, ...]
     layer_sizes: tuple[int, ...]
     kept_at_ns: int
+    parent: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -78,6 +80,14 @@ class Catalog(msgspec.Struct, frozen=True):
         """Canonical references of an image, in order."""
         return sorted(key for key, name in self.names.items() if name.image_id == image_id)
 
+    def children(self, image_id: str) -> list[str]:
+        """The images that were committed on it."""
+        return [record.id for record in self.images.values() if record.parent == image_id]
+
+    def intermediate(self, image_id: str) -> bool:
+        """Whether it is there for its children alone: they have it for their parent, and nobody calls it anything."""
+        return bool(self.children(image_id)) and not self.names_of(image_id)
+
     def holder(self, digest: str) -> Record | None:
         """An image that came by this manifest or index."""
         named = (name.image_id for name in self.names.values() if name.digest == digest)
@@ -90,7 +100,8 @@ class Catalog(msgspec.Struct, frozen=True):
         stays as it is, so that a build that finds all done writes nothing."""
         known = self.images.get(record.id)
         if known is not None:
-            record = msgspec.structs.replace(record, blobs={**known.blobs, **record.blobs})
+            blobs = {**known.blobs, **record.blobs}
+            record = msgspec.structs.replace(record, blobs=blobs, parent=record.parent or known.parent)
             if msgspec.structs.replace(record, kept_at_ns=known.kept_at_ns) == known:
                 return self
         return msgspec.structs.replace(self, images={**self.images, record.id: record})

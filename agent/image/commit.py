@@ -17,8 +17,13 @@ from agent.image.document import Document
 from agent.image.manifest import Descriptor
 from agent.image.pull import Puller, Target, at_hand
 from agent.image.threads import Threads
+from shoal import digest as digests
+from shoal import tarball
 from shoal.clock import Clock
 from shoal.model.image import ImageConfig
+
+# A tar's end and nothing before it.
+_EMPTY = digests.of(tarball.END)
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -38,15 +43,15 @@ class Committer:
         self._clock = clock
 
     async def bring(self, chunks: AsyncIterator[bytes], base: Record, document: Document, commit: Commit) -> Record:
-        """The image of `base`, whose configuration is `document`, with one more layer: the gzipped tar that `chunks`
-        stream. Complete on disk and not yet in the catalog. Raises ShoalError."""
+        """The image of `base`, whose configuration is `document`, with one more layer, the gzipped tar that `chunks`
+        stream, unless that is empty. Complete on disk and not yet in the catalog. Raises ShoalError."""
         below, _ = await self._puller.manifest(base, document)
         blob = await incoming.store(chunks, self._content, self._threads)
         stop = threading.Event()
         diff_id = await self._threads.run(lambda: self._diff_id(blob, stop), stop=stop.set)
         made = documents.committed(
             document,
-            diff_id=diff_id,
+            diff_id="" if diff_id == _EMPTY else diff_id,
             created_at_ns=self._clock.now_ns(),
             config=commit.config,
             author=commit.author,
@@ -55,8 +60,9 @@ class Committer:
         )
         data = documents.write_document(made)
         config = Descriptor(manifests.OCI_CONFIG, await self._puller.downloader.keep(data), len(data))
-        top = Descriptor(f"{manifests.OCI_LAYER}+gzip", blob, self._content.size(blob))
-        layers = [*below.layers, top]
+        layers = list(below.layers)
+        if diff_id != _EMPTY:
+            layers.append(Descriptor(f"{manifests.OCI_LAYER}+gzip", blob, self._content.size(blob)))
         manifests.check_layers(layers)
         manifest = manifests.write_manifest(config, layers)
         return await self._puller.pull(Target(manifest, manifests.OCI_MANIFEST), at_hand(made.platform, Nothing()))

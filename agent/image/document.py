@@ -186,16 +186,22 @@ def committed(
     comment: str,
     command: str,
 ) -> Document:
-    """`base` with one more layer on top, and another configuration."""
+    """`base` with one more layer on top, or none where `diff_id` is empty, and another configuration."""
     created = format_time(created_at_ns)
-    step = _Step(created=created, created_by=command or None, comment=comment or None, author=author or None)
+    step = _Step(
+        created=created,
+        created_by=command or None,
+        comment=comment or None,
+        author=author or None,
+        empty_layer=not diff_id,
+    )
     return msgspec.structs.replace(
         base,
         created=created,
         author=author or None,
         comment=comment or None,
         config=_config(config),
-        rootfs=_RootFs("layers", [*base.rootfs.diff_ids, diff_id]),
+        rootfs=_RootFs("layers", [*base.rootfs.diff_ids, *([diff_id] if diff_id else [])]),
         history=[*(base.history or []), step],
         cached=None,
     )

@@ -205,6 +205,7 @@ class Images:
             raise NotFound(f"No such image: {base_id}")
         async with self.working():
             record = await self._committer.bring(chunks, base, self._holdings.document(base_id), commit)
+            record = msgspec.structs.replace(record, parent=base_id)
             await self._holdings.enter([record], {name.key: Name(record.id, record.digest)} if name is not None else {})
         return record.id
 
@@ -243,12 +244,17 @@ class Images:
         await self._holdings.enter([], {name.key: Name(found.record.id, found.digest)})
         self._holdings.happened("tag", found.record.id, name.familiar)
 
-    async def remove(self, reference: str, *, force: bool = False, users: Users = nobody) -> Removed:
-        """Take a name or an image away, by docker's rules. `users` tells the containers made from an image id."""
+    async def remove(
+        self, reference: str, *, force: bool = False, prune: bool = True, users: Users = nobody
+    ) -> Removed:
+        """Take a name or an image away, by docker's rules, and with `prune` the nameless images below it. `users` tells
+        the containers made from an image id."""
         async with self._holdings.changing:
             found = self._holdings.find(reference)
             catalog, record = self._holdings.catalog, found.record
             decided = removal.decide(catalog, record, named=found.name, force=force, users=users(record.id))
+            if prune:
+                decided = removal.with_parents(catalog, record, decided, users=users)
             removed = await self._remove(record, decided)
         await self._collector.sweep()
         return removed
@@ -257,20 +263,21 @@ class Images:
         """Take away what `chosen` picks of the images that nobody uses: those without a tag, or `all`."""
         removed = []
         async with self._holdings.changing:
-            for record, decided in removal.unused(self._holdings.catalog, all=all, users=users):
-                if chosen(self._holdings.shown(Found(record, record.digest))):
-                    removed.append(await self._remove(record, decided))
+            for record in removal.unused(self._holdings.catalog, all=all, users=users):
+                before = self._holdings.catalog
+                # It may have gone with its last child.
+                if record.id in before.images and chosen(self._holdings.shown(Found(record, record.digest))):
+                    removed.append(await self._remove(record, removal.whole(before, record, users=users)))
         await self._collector.sweep()
         return removed
 
     async def _remove(self, record: Record, decided: Removal) -> Removed:
-        after = removal.applied(self._holdings.catalog, record, decided)
+        removed, after = removal.outcome(self._holdings.catalog, record, decided)
         await self._holdings.save(after)
-        removed = removal.outcome(record, decided, after)
         for name in removed.untagged:
             self._holdings.happened("untag", record.id, name)
-        if decided.delete:
-            self._holdings.happened("delete", record.id)
+        for image_id in (record.id, *decided.parents) if decided.delete else ():
+            self._holdings.happened("delete", image_id)
         return removed
 
     # ---- looking ------------------------------------------------------------------------------------
@@ -279,11 +286,14 @@ class Images:
         """The image of a name, an id or a unique prefix of one. Raises NotFound ("No such image: x:latest")."""
         return self._holdings.shown(self._holdings.find(reference))
 
-    async def list(self, reference: str = "", filters: Sequence[tuple[str, str]] = ()) -> list[Image]:
-        """Newest first; only the names that match `reference`."""
-        images = [
-            self._holdings.shown(Found(record, record.digest)) for record in self._holdings.catalog.images.values()
-        ]
+    async def list(
+        self, reference: str = "", filters: Sequence[tuple[str, str]] = (), *, all: bool = True
+    ) -> list[Image]:
+        """Newest first; only the names that match `reference`. Without `all`, none that is there for its children
+        alone."""
+        catalog = self._holdings.catalog
+        records = [each for each in catalog.images.values() if all or not catalog.intermediate(each.id)]
+        images = [self._holdings.shown(Found(record, record.digest)) for record in records]
         images.sort(key=lambda image: (-image.meta.created_at_ns, image.meta.id))
         return filter.selected(
             images, reference, filters, find=lambda value: self._holdings.shown(self._holdings.find(value))
@@ -292,7 +302,7 @@ class Images:
     def history(self, reference: str) -> Sequence[HistoryLine]:
         """How an image came about, the last instruction first. Raises NotFound."""
         found = self._holdings.find(reference)
-        return lookup.history(self._holdings.shown(found), found.record, self._holdings.document(found.record.id))
+        return lookup.history(self._holdings.catalog, found.record, self._holdings.document(found.record.id))
 
     def usage(self) -> tuple[Sequence[ImageUsage], int]:
         """What each image takes of the disk, newest first, and what all together take."""

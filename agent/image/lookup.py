@@ -78,11 +78,13 @@ def image_of(catalog: Catalog, record: Record, document: Document, *, digest: st
         size_bytes=record.size_bytes,
         config=document.image_config(),
         diff_ids=record.diff_ids,
+        parent=record.parent if record.parent in catalog.images else "",
     )
 
 
-def history(image: Image, record: Record, document: Document) -> list[HistoryLine]:
-    """How an image came about, the last instruction first. Which images lie below, nobody knows."""
+def history(catalog: Catalog, record: Record, document: Document) -> list[HistoryLine]:
+    """How an image came about, the last instruction first. Of the images below, those are known that it was committed
+    on: each is the line below."""
     sizes = iter(record.layer_sizes)
     lines = [
         HistoryLine(
@@ -94,9 +96,18 @@ def history(image: Image, record: Record, document: Document) -> list[HistoryLin
         for step in document.history or ()
     ]
     lines.reverse()
-    if lines:
-        lines[0] = msgspec.structs.replace(lines[0], image_id=image.meta.id, tags=image.tags)
+    here: Record | None = record
+    for number, line in enumerate(lines):
+        if here is None:
+            break
+        lines[number] = msgspec.structs.replace(line, image_id=here.id, tags=tuple(_tags(catalog, here)))
+        here = catalog.images.get(here.parent)
     return lines
+
+
+def _tags(catalog: Catalog, record: Record) -> list[str]:
+    names = [references.parse(name) for name in catalog.names_of(record.id)]
+    return [name.familiar for name in names if not name.digest]
 
 
 def usage(catalog: Catalog, shown: Callable[[Found], Image]) -> tuple[list[ImageUsage], int]:

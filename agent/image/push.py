@@ -22,6 +22,7 @@ from agent.image.deposit import Deposit
 from agent.image.download import Downloader
 from agent.image.holdings import Holdings
 from agent.image.manifest import Descriptor, Index, Manifest
+from agent.image.platform import Platform
 from agent.image.pull import error_of
 from agent.image.source import Progress, Report, silent
 from agent.image.threads import Threads
@@ -55,6 +56,10 @@ class _Text(msgspec.Struct, frozen=True):
     def digest(self) -> str:
         return digests.of(self.data)
 
+    @property
+    def parsed(self) -> Index | Manifest:
+        return manifests.parse(self.data, media_type=self.media_type)
+
 
 class _Form(msgspec.Struct, frozen=True):
     """What is sent: blobs first, then the documents in order, the last of which is the image's. `shown` tells for a
@@ -86,15 +91,27 @@ class Pusher:
         self._clock = clock
 
     async def push(
-        self, reference: Reference, repository: Repository, *, compression: Compression, report: Report
+        self,
+        reference: Reference,
+        repository: Repository,
+        *,
+        compression: Compression,
+        report: Report,
+        platform: Platform | None = None,
     ) -> Pushed:
-        """Send the image of a tag. Raises NotFound, or what the registry says; what is there by then stays there."""
+        """Send the image of a tag, or what it is for one `platform`. Raises NotFound, or what the registry says; what
+        is there by then stays there."""
         name = self._holdings.catalog.names.get(reference.key)
         if name is None:
             raise NotFound(f"An image does not exist locally with the tag: {reference.familiar}")
-        form = await self._form(name, compression, report)
+        record = self._holdings.catalog.images[name.image_id]
+        whole = text = await self._read(name.digest, record)
+        if platform is not None:
+            text = await self._chosen(whole, record, platform)
+        form = await self._form(text, record, compression, report)
         pushed = await self._send(reference, repository, form, report)
-        await self._remember(reference, name, form)
+        if text is whole:
+            await self._remember(reference, name, form)
         return pushed
 
     async def push_deposit(
@@ -118,9 +135,8 @@ class Pusher:
         digest = await repository.put_manifest(reference.tag, last.data, last.media_type)
         return Pushed(reference.tag, digest, len(last.data))
 
-    async def _form(self, name: Name, compression: Compression, report: Report) -> _Form:
-        record = self._holdings.catalog.images[name.image_id]
-        found, text = await self._read(name.digest, record)
+    async def _form(self, text: _Text, record: Record, compression: Compression, report: Report) -> _Form:
+        found = text.parsed
         if isinstance(found, Index):
             form = await self._whole(found, text, record)
         elif any(is_plain(layer) for layer in found.layers):
@@ -156,9 +172,10 @@ class Pusher:
         forms = []
         for each in index.manifests:
             if each.digest in self._content:
-                found, inner = await self._read(each.digest, record)
+                inner = _Text((await self._read(each.digest, record)).data, each.media_type)
+                found = inner.parsed
                 if isinstance(found, Manifest) and self._has(found):
-                    forms.append(_of_manifest(found, _Text(inner.data, each.media_type), record))
+                    forms.append(_of_manifest(found, inner, record))
         if not forms:
             raise NotFound(f"the image {record.id} has none of its platforms on this host")
         if len(forms) < len(index.manifests):
@@ -169,15 +186,30 @@ class Pusher:
             {digest: diff_id for form in forms for digest, diff_id in form.shown.items()},
         )
 
+    async def _chosen(self, text: _Text, record: Record, platform: Platform) -> _Text:
+        """What an image is for one platform. Raises NotFound where it is for others, or that one is not here."""
+        found = text.parsed
+        if isinstance(found, Index):
+            chosen = manifests.choose(found, platform)
+            if chosen.digest in self._content:
+                inner = await self._read(chosen.digest, record)
+                if isinstance(inner.parsed, Manifest) and self._has(inner.parsed):
+                    return inner
+            raise NotFound(f"the image for {platform} is not on this host", hint="pull it with --platform")
+        here = self._holdings.document(record.id).platform
+        if not platform.accepts(here):
+            raise NotFound(f"the image is for {here}, {platform} was asked for")
+        return text
+
     def _has(self, found: Manifest) -> bool:
         return all(blob.digest in self._content for blob in (*found.layers, found.config))
 
-    async def _read(self, digest: str, record: Record) -> tuple[Index | Manifest, _Text]:
+    async def _read(self, digest: str, record: Record) -> _Text:
         data = await self._threads.run(lambda: self._content.read(digest, limit_bytes=manifests.MAX_DOCUMENT_BYTES))
         said = record.blobs.get(digest, "")
         found = manifests.parse(data, media_type=said)
         default = manifests.OCI_INDEX if isinstance(found, Index) else manifests.OCI_MANIFEST
-        return found, _Text(data, said or default)
+        return _Text(data, said or default)
 
     async def _remember(self, reference: Reference, name: Name, form: _Form) -> None:
         """The image is here under the digest that the registry knows it by, too."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from agent.image import platform as platforms
 from agent.image import push
 from agent.image.compressed import kind_of
 from agent.image.deposit import Deposit
@@ -54,12 +55,25 @@ class Remote:
             yield repository
 
     async def push(
-        self, reference: Reference, *, credentials: Credentials | None, compression: str, report: Report
+        self,
+        reference: Reference,
+        *,
+        credentials: Credentials | None,
+        compression: str,
+        report: Report,
+        platform: str = "",
     ) -> Pushed:
-        """Send one tag. Cancelled: what is out stays there, and the registry forgets it if nobody names it."""
+        """Send one tag; of an image for several platforms, with `platform` the one for that alone. Cancelled: what is
+        out stays there, and the registry forgets it if nobody names it."""
         kind = kind_of(compression)
         async with self._written(reference, credentials) as repository:
-            pushed = await self._pusher.push(reference, repository, compression=kind, report=report)
+            pushed = await self._pusher.push(
+                reference,
+                repository,
+                compression=kind,
+                report=report,
+                platform=platforms.parse(platform) if platform else None,
+            )
         self._holdings.happened("push", self._holdings.find(reference.familiar).record.id, reference.familiar)
         return pushed
 

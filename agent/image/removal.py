@@ -2,7 +2,8 @@
 
 A name given: that name goes, and with the last name the image. An id given: all names go, if they belong to one
 repository. A container that uses the image holds it: a stopped one until `-f`, a running one always; what a
-container still uses stays on disk as a nameless image, so that the container can start again.
+container still uses stays on disk as a nameless image, so that the container can start again. So does what other images
+were committed on, until the last of these goes.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ def nobody(_: str) -> Sequence[User]:
 
 
 class Removal(msgspec.Struct, frozen=True):
-    """Canonical names to take away, and whether the image itself goes."""
+    """Canonical names to take away, whether the image itself goes, and which ids of parents go with it."""
 
     untag: tuple[str, ...] = ()
     delete: bool = False
+    parents: tuple[str, ...] = ()
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -44,34 +46,50 @@ class Removed(msgspec.Struct, frozen=True):
     freed_bytes: int = 0
 
 
-def outcome(record: Record, decided: Removal, after: Catalog) -> Removed:
-    """What it comes to that `decided` was done, and the catalog is `after`."""
+def outcome(before: Catalog, record: Record, decided: Removal) -> tuple[Removed, Catalog]:
+    """What it comes to when `decided` is done, and the catalog afterwards."""
     untagged = tuple(references.parse(name).familiar for name in decided.untag)
-    if not decided.delete:
-        return Removed(untagged)
-    kept = needed(after)[1]
-    gone = {
-        chain_id: size_bytes
-        for chain_id, size_bytes in zip(reversed(record.chain_ids), reversed(record.layer_sizes), strict=True)
-        if name_of(chain_id) not in kept
-    }
-    return Removed(untagged, (record.id, *gone), sum(gone.values()))
+    after = before.without_names(decided.untag)
+    deleted: list[str] = []
+    freed_bytes = 0
+    for image_id in (record.id, *decided.parents) if decided.delete else ():
+        after, image = after.without_image(image_id), before.images[image_id]
+        kept = needed(after)[1]
+        deleted.append(image_id)
+        for chain_id, size_bytes in zip(reversed(image.chain_ids), reversed(image.layer_sizes), strict=True):
+            if name_of(chain_id) not in kept and chain_id not in deleted:
+                deleted.append(chain_id)
+                freed_bytes += size_bytes
+    return Removed(untagged, tuple(deleted), freed_bytes), after
 
 
-def applied(catalog: Catalog, record: Record, decided: Removal) -> Catalog:
-    after = catalog.without_names(decided.untag)
-    return after.without_image(record.id) if decided.delete else after
+def with_parents(catalog: Catalog, record: Record, decided: Removal, *, users: Users) -> Removal:
+    """Parents go with their last child, where nobody calls them anything or uses them."""
+    parents: list[str] = []
+    here = record
+    while decided.delete and (parent := catalog.images.get(here.parent)) is not None:
+        if catalog.names_of(parent.id) or users(parent.id) or catalog.children(parent.id) != [here.id]:
+            break
+        parents.append(parent.id)
+        here = parent
+    return msgspec.structs.replace(decided, parents=tuple(parents))
 
 
-def unused(catalog: Catalog, *, all: bool, users: Users) -> list[tuple[Record, Removal]]:
-    """Images that no container was made from: those without a tag, or with `all` whatever they are called."""
+def unused(catalog: Catalog, *, all: bool, users: Users) -> list[Record]:
+    """Images that no container was made from: those without a tag, or with `all` whatever they are called; none that is
+    there for its children alone."""
     found = []
     for record in catalog.images.values():
-        names = catalog.names_of(record.id)
-        tagged = any(not references.parse(name).digest for name in names)
-        if (all or not tagged) and not users(record.id):
-            found.append((record, Removal(tuple(names), delete=True)))
+        tagged = any(not references.parse(name).digest for name in catalog.names_of(record.id))
+        if (all or not tagged) and not catalog.intermediate(record.id) and not users(record.id):
+            found.append(record)
     return found
+
+
+def whole(catalog: Catalog, record: Record, *, users: Users) -> Removal:
+    """All names of an image that nobody uses, and the image with them where it has no children."""
+    decided = Removal(tuple(catalog.names_of(record.id)), delete=not catalog.children(record.id))
+    return with_parents(catalog, record, decided, users=users)
 
 
 def decide(catalog: Catalog, record: Record, *, named: str, force: bool, users: Sequence[User]) -> Removal:
@@ -79,7 +97,10 @@ def decide(catalog: Catalog, record: Record, *, named: str, force: bool, users: 
     image. Raises Conflict in docker's words."""
     names = catalog.names_of(record.id)
     if named:
-        return _by_name(record, names, named=named, force=force, users=users)
+        decided = _by_name(record, names, named=named, force=force, users=users)
+        return msgspec.structs.replace(decided, delete=decided.delete and not catalog.children(record.id))
+    if catalog.children(record.id):
+        raise _refusal(record, "cannot be forced", "image has dependent child images")
     if not force and not _one_repository(names):
         raise _refusal(record, "must be forced", "image is referenced in multiple repositories")
     _check_users(record, names, force=force, users=users)

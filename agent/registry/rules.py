@@ -22,6 +22,7 @@ CERTIFICATES = Path("/etc/shoal/certs.d")
 # Between two pieces of an answer, or of what is sent; a transfer as a whole may take what it takes.
 IDLE_S = 60.0
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_LOOPBACK = (ipaddress.ip_network("::1/128"), ipaddress.ip_network("127.0.0.0/8"))
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -33,6 +34,20 @@ class Rules(msgspec.Struct, frozen=True):
     mirrors: dict[str, tuple[URL, ...]] = {}
     certificates: Path = CERTIFICATES
     idle_s: float = IDLE_S
+
+    @property
+    def plain(self) -> list[str]:
+        """What needs no TLS, in order, as a flag would say it."""
+        return [*sorted(self.insecure), *sorted(map(str, (*self.networks, *_LOOPBACK)))]
+
+    @property
+    def written_mirrors(self) -> list[str]:
+        """As the flag says them."""
+        return [
+            f"{'' if registry == DEFAULT_DOMAIN else f'{registry}='}{url}"
+            for registry, urls in self.mirrors.items()
+            for url in urls
+        ]
 
     def may_be_plain(self, authority: str) -> bool:
         """Whether HOST[:PORT] needs no TLS: this host itself, as with docker, and what is listed."""

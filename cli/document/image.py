@@ -19,7 +19,7 @@ def document(image: Image, folders: Folders = NO_FOLDERS) -> dict[str, Any]:
         "Id": image.meta.id,
         "RepoTags": list(image.tags),
         "RepoDigests": list(image.digests),
-        "Parent": "",
+        "Parent": image.parent,
         "Comment": image.comment,
         "Created": rfc3339(image.meta.created_at_ns),
         "Author": image.author,

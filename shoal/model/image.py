@@ -26,7 +26,8 @@ class ImageConfig(Value, frozen=True):
 
 class Image(Value, frozen=True):
     """`meta.id` is "sha256:" and the digest of its config; `tags` are familiar ("busybox:latest"), `digests`
-    "repo@sha256:…"; `diff_ids` the digests of the uncompressed layers, bottom first."""
+    "repo@sha256:…"; `diff_ids` the digests of the uncompressed layers, bottom first; `parent` the image that it
+    was committed on, if that is here."""
 
     meta: Meta = Meta()
     tags: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Image(Value, frozen=True):
     size_bytes: int = 0
     config: ImageConfig = ImageConfig()
     diff_ids: tuple[str, ...] = ()
+    parent: str = ""
 
 
 class HistoryLine(Value, frozen=True):

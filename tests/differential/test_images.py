@@ -47,6 +47,34 @@ CASES = {
         engine rmi -f $(engine images -q busybox)
         engine rm -f busy
     """,
+    "children": """
+        engine run --name job busybox sh -c 'echo x > /x'
+        engine commit job middle:1 >/dev/null
+        engine run --name two middle:1 sh -c 'echo y > /y'
+        engine commit -m note two top:1 >/dev/null
+        engine rm job two
+        middle=$(engine images -q --no-trunc middle)
+        top=$(engine images -q --no-trunc top)
+        engine history --no-trunc --format '{{.ID}} {{.Comment}}' top:1 | head -n 2 | sed "s/$middle/MID/; s/$top/TOP/"
+        test "$(engine inspect -f '{{.Parent}}' top:1)" = $middle && echo parent
+        engine rmi $middle 2>&1 | sed 's/delete [0-9a-f]*/delete ID/'
+        engine rmi -f $middle 2>&1 | sed 's/delete [0-9a-f]*/delete ID/'
+        engine rmi middle:1
+        engine images --format '{{.Repository}}' | sort
+        engine images -a --format '{{.Repository}}' | sort
+        engine image prune -f
+        engine rmi top:1 | cut -c1-15
+        engine images -a --format '{{.Repository}}' | sort
+        engine run --name job busybox true
+        engine commit job middle:1 >/dev/null
+        engine run --name two middle:1 true
+        engine commit two top:1 >/dev/null
+        engine rm job two
+        engine rmi middle:1
+        engine rmi --no-prune top:1 | cut -c1-15
+        engine images -a --format '{{.Repository}}' | sort
+        engine image prune -f >/dev/null
+    """,
     "images": """
         engine run --name job busybox sh -c 'echo x > /x'
         engine commit -c 'LABEL a=b' -c 'LABEL c=' job first:1 >/dev/null

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.api.image import ImageService
+from agent.image import platform as platforms
 from shoal import rpc
 from shoal.v1.engine_pb2_grpc import add_ImageServiceServicer_to_server
 from tests.kernel.container.conftest import Shell
@@ -55,5 +56,14 @@ async def test_a_list_of_images_is_made_annotated_pushed_and_pulled(
     assert "A=one" in (await store.images.get(name)).config.env
     told = json.loads((await shell("manifest", "inspect", "-v", one)).text)
     assert (told["Ref"], told["Descriptor"]["digest"]) == (one, shown["manifests"][0]["digest"])
+    mine = f"{registry}/multi/app:mine"
+    await store.images.tag(name, mine)
+    alone = await shell("push", "--platform", str(platforms.host()), mine)
+    assert f"mine: digest: {shown['manifests'][0]['digest']} size: " in alone.text, alone.err
+    assert (await store.images.get(mine)).manifest_digest == (await store.images.get(name)).manifest_digest
+    assert shown["manifests"][1]["digest"] in (await shell("push", "--platform", "linux/arm64", mine)).text
+    elsewhere = await shell("push", "--platform", "linux/s390x", mine)
+    assert (elsewhere.code, "no matching manifest for linux/s390x" in elsewhere.err) == (1, True)
+    assert (await shell("push", "--platform", "linux/arm64", one)).err.startswith("Error: the image is for ")
     missing = await shell("manifest", "inspect", f"{registry}/multi/app:none")
     assert (missing.code, "not found" in missing.err) == (1, True)

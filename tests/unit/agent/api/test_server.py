@@ -16,6 +16,7 @@ from agent.api.swarm import SwarmService
 from agent.api.system import System, SystemService
 from agent.chronicle import Chronicle
 from agent.database import Database
+from agent.registry import rules
 from agent.standing import Founded, Said, Standing, State
 from agent.trust import Doorkeeper
 from shoal.access import Call
@@ -112,8 +113,10 @@ def membership() -> Membership:
 
 @pytest.fixture
 def system(tmp_path: Path, membership: Membership) -> SystemService:
+    told = rules.read(["near:5001", "10.0.0.0/8"], ["http://near:5000", "quay.io=https://m.example"], tmp_path)
+    chronicle = Chronicle(SystemClock())
     return SystemService(
-        System(Paths(tmp_path, tmp_path), Containers(), Images(), membership, Chronicle(SystemClock()), Usage())
+        System(Paths(tmp_path, tmp_path), Containers(), Images(), membership, chronicle, Usage(), rules=told)
     )
 
 
@@ -290,6 +293,8 @@ async def test_info_tells_of_host_and_swarm(local: grpc.aio.Channel, tmp_path: P
     assert (info.containers, info.running, info.images) == (2, 1, 0)
     assert info.data_dir == str(tmp_path)
     assert info.cgroup_version in (1, 2)
+    assert info.insecure_registries == ["near:5000", "near:5001", "10.0.0.0/8", "127.0.0.0/8", "::1/128"]
+    assert info.registry_mirrors == ["http://near:5000", "quay.io=https://m.example"]
     assert (info.swarm.state, info.swarm.role, info.swarm.address) == ("active", types_pb2.ROLE_WORKER, "10.0.0.2")
 
 

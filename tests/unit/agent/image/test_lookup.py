@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from agent.image.catalog import Catalog, Name, Record
 from agent.image.contents import asked
 from agent.image.document import Document, parse_document
@@ -27,10 +29,28 @@ def test_history_gives_each_layer_to_the_step_that_made_it() -> None:
     )
     made = record("a", ("1", 10), ("2", 20))
     catalog = Catalog(images={made.id: made}, names={"docker.io/library/app:1": Name(made.id, made.digest)})
-    lines = history(image_of(catalog, made, document, digest=made.digest), made, document)
+    lines = history(catalog, made, document)
     assert [(each.created_by, each.size_bytes) for each in lines] == [("RUN x", 20), ("ENV a=b", 0), ("ADD root", 10)]
     assert [each.image_id for each in lines] == [made.id, "", ""]
     assert (lines[0].tags, lines[0].comment) == (("app:1",), "made")
+
+
+def test_history_knows_the_images_that_one_was_committed_on() -> None:
+    document = parse_document(
+        b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},'
+        b'"history":[{"created_by":"one"},{"created_by":"two"},{"created_by":"three"}]}'
+    )
+    base, middle = record("a", ("1", 10)), msgspec.structs.replace(record("b", ("2", 20)), parent="sha256:" + "a" * 64)
+    top = msgspec.structs.replace(record("c", ("3", 30)), parent=middle.id)
+    names = {"docker.io/library/base:1": Name(base.id, base.digest)}
+    catalog = Catalog(images={each.id: each for each in (base, middle, top)}, names=names)
+    assert [(each.image_id, each.tags) for each in history(catalog, top, document)] == [
+        (top.id, ()), (middle.id, ()), (base.id, ("base:1",)),
+    ]  # fmt: skip
+    assert image_of(catalog, top, document, digest=top.digest).parent == middle.id
+    without = catalog.without_image(middle.id)
+    assert [each.image_id for each in history(without, top, document)] == [top.id, "", ""]
+    assert image_of(without, top, document, digest=top.digest).parent == ""
 
 
 def test_a_layer_of_two_images_is_shared_and_counted_once() -> None:
