@@ -1,7 +1,7 @@
 """Apply: make hosts what an inventory says, from a look at them to the last step; `look` alone is what `plan` shows.
 
-Where there is nothing to do, one round trip per host finds that out, and nothing is locked or written. Otherwise each
-host is locked, looked at once more, and changed.
+Where there is nothing to do, one round trip per host finds that out, and nothing is locked or written. Otherwise the
+hosts are locked, looked at once more, and changed; where another run has one of them, this one changes nothing at all.
 """
 
 from __future__ import annotations
@@ -62,15 +62,29 @@ def apply(
     fleet: Fleet, inventory: Inventory, found: Look, *, records: Records, clock: Clock, owner: str, tell: Tell
 ) -> dict[str, Outcome]:
     """Do what a look found to do. The outcome of every machine of the inventory; only what is already as wanted is
-    not touched, and has done no step."""
+    not touched, and has done no step. Raises Conflict, with nothing done, where another run is at work."""
     busy = [name for name, steps in found.steps.items() if steps]
-    if busy:
-        _record(inventory, busy, records, clock)
-        found = _look_again(fleet, inventory, found, busy, owner)
-    runner = Runner(fleet, records, Journal(records.journal, clock), tell=tell)
+    with records.held(busy, owner):
+        if busy:
+            found = _look_again(fleet, inventory, found, busy, owner)
+        return _carry_out(fleet, inventory, found, busy, records=records, clock=clock, tell=tell)
+
+
+def _carry_out(
+    fleet: Fleet,
+    inventory: Inventory,
+    found: Look,
+    busy: Collection[str],
+    *,
+    records: Records,
+    clock: Clock,
+    tell: Tell,
+) -> dict[str, Outcome]:
     failed = found.failed
+    steps = {name: each for name, each in found.steps.items() if each}
+    _record(inventory, [name for name in busy if name in steps or name in failed], records, clock)
     outcomes = {name: Outcome(0, why) for name, why in failed.items()}
-    outcomes |= runner.run({name: steps for name, steps in found.steps.items() if steps}, failed=failed)
+    outcomes |= Runner(fleet, records, Journal(records.journal, clock), tell=tell).run(steps, failed=failed)
     for name in busy:
         if name in outcomes and outcomes[name].failed:
             records.change(name, failed=outcomes[name].failed)
@@ -113,13 +127,11 @@ def _look_again(fleet: Fleet, inventory: Inventory, found: Look, busy: Collectio
     """With the hosts locked: what another run did meanwhile is not done twice."""
     founder = inventory.founder.name
 
-    def one(name: str) -> Facts:
-        host = fleet.host(name)
-        host.lock(owner)
-        return host.facts(nodes=name == founder)
-
+    errors: dict[str, Facts | ShoalError] = dict(fleet.lock(busy, owner))
+    there = [name for name in busy if name not in errors]
+    asked = fleet.each(there, lambda name: fleet.host(name).facts(nodes=name == founder))
     facts, unreachable = dict(found.facts), dict(found.unreachable)
-    for name, each in fleet.each(busy, one).items():
+    for name, each in (errors | asked).items():
         if isinstance(each, ShoalError):
             facts.pop(name)
             unreachable[name] = str(each)

@@ -20,7 +20,7 @@ from machine.provision.step import Command
 from machine.transport.config import Config
 from machine.transport.connection import Connection, Rules
 from machine.transport.shell import Answer, Shell
-from shoal.errors import ShoalError
+from shoal.errors import Conflict, ShoalError
 
 T = TypeVar("T")
 PARALLEL = 32
@@ -107,6 +107,20 @@ class Fleet:
         dialled = self.each(by_name, lambda name: one(by_name[name]))
         self._hosts.update({name: host for name, host in dialled.items() if isinstance(host, Host)})
         return {name: error for name, error in dialled.items() if isinstance(error, ShoalError)}
+
+    def lock(self, names: Iterable[str], owner: str) -> dict[str, ShoalError]:
+        """Keep other runs away from these hosts until we hang up; the errors of those where that failed. Raises
+        Conflict with who is there where another run is: two would be in each other's way on all of them. One host comes
+        before the others, so that of two runs that begin at once one has them all."""
+        first, *rest = sorted(names)
+        failed: dict[str, ShoalError] = {}
+        for group in ([first], rest):
+            for name, error in self.each(group, lambda name: self.host(name).lock(owner)).items():
+                if isinstance(error, Conflict):
+                    raise error
+                if error is not None:
+                    failed[name] = error
+        return failed
 
     def each(self, names: Iterable[str], work: Callable[[str], T]) -> dict[str, T | ShoalError]:
         """Do `work` for all names at once; what it returned, or the ShoalError that it raised, by name."""

@@ -1,19 +1,22 @@
 """Records: what this computer knows of each machine, one file per machine, written before anything is done to it.
 
 So a run that was killed leaves which step it was at, and `rm` always has something to remove. The host's facts, not the
-record, decide what is to do.
+record, decide what is to do. A run holds the machines that it changes, against others on this computer; those of other
+computers meet at the hosts, which have a lock of their own (`transport/shell`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from machine.model import Machine
-from shoal.errors import InvalidArgument, NotFound
+from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.files import read_optional, write_atomic
 
 
@@ -96,6 +99,26 @@ class Records:
     def named(self, names: Iterable[str]) -> list[Record]:
         """Those records, in that order; all of them for no name."""
         return [self.get(name) for name in names] or self.all()
+
+    @contextlib.contextmanager
+    def held(self, names: Iterable[str], owner: str) -> Iterator[None]:
+        """Keep other runs away from these machines meanwhile: the kernel gives them back, whoever is killed (flock(2)).
+        Raises Conflict at once, with who has one of them; then none is held."""
+        with contextlib.ExitStack() as stack:
+            for name in sorted(names):
+                path = self.folder / "locks" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(path.open("a+"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    holder = file.read() or "another run"
+                    raise Conflict(f"{name} is worked on by {holder}", hint="wait for its end") from None
+                file.truncate(0)
+                file.write(owner)
+                file.flush()
+            yield
 
     def _path(self, name: str) -> Path:
         return self.folder / "machines" / f"{name}.json"

@@ -115,14 +115,10 @@ def _course(fleet: Fleet, records: Sequence[Record], most: str, drain: bool, own
     for error in fleet.dial(machines).values():
         raise error
     names = [each.name for each in machines]
-
-    def one(name: str) -> Facts:
-        host = fleet.host(name)
-        host.lock(owner)
-        return host.facts(nodes=True)
-
+    for error in fleet.lock(names, owner).values():
+        raise error
     facts: dict[str, Facts] = {}
-    for name, each in fleet.each(names, one).items():
+    for name, each in fleet.each(names, lambda name: fleet.host(name).facts(nodes=True)).items():
         if isinstance(each, ShoalError):
             raise each
         if each.membership is None or not each.agent:

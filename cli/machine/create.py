@@ -259,8 +259,9 @@ def _manager_beside(records: Records, record: Record) -> str:
 def _purge(reach: ReachFlags, records: Records, record: Record) -> None:
     from machine.purge import purge
 
-    with reach.fleet() as fleet:
-        purge(fleet, record, _manager_beside(records, record), records, owner())
+    me = owner()
+    with records.held([record.machine.name], me), reach.fleet() as fleet:
+        purge(fleet, record, _manager_beside(records, record), records, me)
 
 
 def _unmake(reach: ReachFlags, records: Records, record: Record) -> None:

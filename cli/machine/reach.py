@@ -9,6 +9,7 @@ import getpass
 import os
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 from cli.command import Flags, flag
@@ -89,8 +90,9 @@ class ReachFlags(StorageFlags):
 
 
 def owner() -> str:
-    """Who we are, for whoever finds a host locked."""
-    return f"{getpass.getuser()}@{socket.gethostname()} (pid {os.getpid()})"
+    """Who we are, and since when, for whoever finds a host locked."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return f"{getpass.getuser()}@{socket.gethostname()} (pid {os.getpid()}) since {now}"
 
 
 def _secret(descriptor: int | None, name: str) -> str:

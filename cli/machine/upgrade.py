@@ -53,8 +53,9 @@ def _carry_out(reach: ReachFlags, care: CareFlags, names: list[str], *, back: bo
     records = reach.records()
     found = find_all(records, names)
     choose = machines.before if back else machines.newest
-    with reach.fleet() as fleet:
-        course: Course = choose(fleet, found, most=care.max_unavailable, drain=care.drain, owner=owner())
-        board = Board([each.machine.name for each in found], sys.stdout)
+    chosen, me = [each.machine.name for each in found], owner()
+    with records.held(chosen, me), reach.fleet() as fleet:
+        course: Course = choose(fleet, found, most=care.max_unavailable, drain=care.drain, owner=me)
+        board = Board(chosen, sys.stdout)
         outcomes = machines.carry_out(fleet, course, records=records, clock=SystemClock(), tell=board.tell)
     return print_outcomes(outcomes)

@@ -80,7 +80,7 @@ class Shell:
         if answer.code:
             holder, _, pid = answer.stdout.strip().rpartition(" ")
             raise Conflict(
-                f"{holder or 'somebody'} works on {self._connection.hop.address} at this moment",
+                f"{self._connection.hop.address} is worked on by {holder or 'somebody'}",
                 hint=f"wait for the end; where that computer is gone, 'kill {pid}' on the host gives the lock back",
             )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from machine.record import Records
 from tests.cluster.conftest import PROJECT, Lab, eventually, leftovers
 
 SHOAL = PROJECT / ".venv/bin/shoal"
@@ -192,8 +193,13 @@ def test_one_changed_host_key_stops_that_host_alone(nodes: Desk) -> None:
     assert said.count("as wanted") == 2
 
 
-def test_labels_are_mended(nodes: Desk) -> None:
+def test_labels_are_mended_once_nobody_else_works_on_the_machine(nodes: Desk) -> None:
     nodes.write("labelled.yaml", nodes.hosts(n2=", labels: {zone: b}"))
+    with Records(nodes.store).held(["n2"], "ann@desk (pid 7) since noon"):
+        before, journal = (nodes.store / "machines" / "n2.json").read_text(), nodes.journal()
+        code, said = nodes.run("apply", "-f", "labelled.yaml")
+        assert (code, said) == (1, "Error: n2 is worked on by ann@desk (pid 7) since noon; wait for its end\n")
+        assert ((nodes.store / "machines" / "n2.json").read_text(), nodes.journal()) == (before, journal)
     code, said = nodes.run("apply", "-f", "labelled.yaml")
     assert code == 0, said
     shown = nodes.lab.on("n1", "/usr/local/bin/shoal", "node", "inspect", "-f", "{{.Spec.Labels}}", "n2").stdout

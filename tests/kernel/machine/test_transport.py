@@ -158,7 +158,7 @@ def test_a_lock_is_held_by_one_and_given_back_with_the_connection(server: Server
     shell = Shell(first).__enter__()
     shell.lock("ann@desk")
     with Shell(second) as other:
-        with pytest.raises(Conflict, match="ann@desk works on"):
+        with pytest.raises(Conflict, match=r"127\.0\.0\.1 is worked on by ann@desk"):
             other.lock("bob@lap", wait_s=0.2)
         first.close()
         other.lock("bob@lap", wait_s=20)

@@ -13,6 +13,7 @@ import pytest
 from cli.app import run
 from machine.model import Machine, Role, Ssh
 from machine.record import Record, Records
+from shoal.errors import Conflict
 
 DEAD = "127.0.0.1"
 
@@ -194,3 +195,16 @@ def test_removal_asks_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
     code, out, _ = desk("rm", "-y", "n2")
     assert (code, "Successfully removed n2" in out) == (0, True)
     assert desk.records.find("n2") is None
+
+
+@pytest.mark.parametrize("argv", [("upgrade",), ("rollback", "n1"), ("rm", "-y", "--purge", "n1")])
+def test_a_machine_that_another_run_holds_is_left_alone(desk: Desk, argv: tuple[str, ...]) -> None:
+    before = desk.records.get("n1")
+    with desk.records.held(["n1"], "ann@desk (pid 7) since noon"):
+        code, _, err = desk(*argv)
+    assert (code, err) == (1, "Error: n1 is worked on by ann@desk (pid 7) since noon; wait for its end\n")
+    assert desk.records.get("n1") == before
+    with pytest.raises(Conflict), desk.records.held(["n1"], "ann"), desk.records.held(["n2", "n1"], "bob"):
+        pass
+    with desk.records.held(["n2", "n1"], "bob"):
+        pass
