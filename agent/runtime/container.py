@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from agent.runtime.cgroups.group import Group
 from agent.runtime.journal import Journal
 from agent.runtime.logfile import LogFile
+from agent.runtime.mark import Mark
 from agent.runtime.record import EXITED, RUNNING, STARTING, Record, Records
 from agent.runtime.stdio import Stdio
 
@@ -52,12 +53,12 @@ class Container:
     def log(self, records: Records) -> LogFile | None:
         """Its log, if it has one."""
         if self.record is not None and self.record.journal:
-            return Journal(self.record.journal, partials=records.path(self.id, "partial"))
+            return Journal(self.record.journal, mark=Mark(records.path(self.id, "mark")))
         if self.record is None or not self.record.log_path:
             return None
         return LogFile(
             self.record.log_path,
             self.record.log_max_bytes,
             self.record.log_max_files,
-            partials=records.path(self.id, "partial"),
+            mark=Mark(records.path(self.id, "mark")),
         )

@@ -31,6 +31,7 @@ from agent.runtime.running import Executed, Running
 from agent.runtime.spec.resources import parse_limits
 from agent.runtime.starter import Starter
 from agent.runtime.stdio import Stdio, Streams
+from agent.runtime.tap import Tap
 
 _EXIT_CODES = {"CommandNotFound": 127, "CommandNotExecutable": 126}
 
@@ -44,6 +45,7 @@ class Keeper:
         self._groups = groups
         self._starter = starter
         self._custody = custody
+        self._tap = Tap()
         self._containers: dict[str, Container] = {}
         self._execs: set[int] = set()
         self._orphans = Orphans(loop, self._awaited)
@@ -73,7 +75,7 @@ class Keeper:
     def adopt(self) -> None:
         """Take over what the keeper before us left; then watch the holder."""
         for found in adopt.adopt(self._records, self._groups, self._custody.open()):
-            container = Container(found.record.id, Stdio(self._loop), found.record, found.group)
+            container = Container(found.record.id, Stdio(self._loop, self._tap), found.record, found.group)
             self._containers[container.id] = container
             if found.record.runtime:
                 self._orphans.take()
@@ -128,7 +130,7 @@ class Keeper:
         self._records.path(container_id)  # refuses what cannot be an id
         container = self._containers.get(container_id)
         if container is None:
-            container = self._containers[container_id] = Container(container_id, Stdio(self._loop))
+            container = self._containers[container_id] = Container(container_id, Stdio(self._loop, self._tap))
         if container.busy:
             raise Failure("Conflict", f"container {container_id} is {container.phase}", "stop it first")
         earlier = container.group
@@ -258,7 +260,7 @@ class Keeper:
         container_id = request["id"]
         container = self._containers.get(container_id)
         if container is None:  # attached before its start, so that nothing is missed
-            container = self._containers[container_id] = Container(container_id, Stdio(self._loop))
+            container = self._containers[container_id] = Container(container_id, Stdio(self._loop, self._tap))
         attached = container
 
         def send_signal(number: int) -> None:
@@ -270,7 +272,7 @@ class Keeper:
         stream.answer({"pid": container.record.pid if container.record else 0})
 
     def _exec(self, connection: Connection, request: dict[str, Any]) -> None:
-        stdio = Stdio(self._loop)
+        stdio = Stdio(self._loop, self._tap)
         child: list[Executed] = []
 
         def send_signal(number: int) -> None:
@@ -338,13 +340,17 @@ class Keeper:
         if record is None or group is None:
             raise ValueError("a running container has a record and a group")
         self._loop.forget(pidfd)
+        container.stdio.drain()  # before it is on record as ended: then nobody would look for its last words
         status = pidfds.exit_status(pidfd, record.pid)
         os.close(pidfd)
         container.pidfd = -1
         exit_ = _exit(status, oom_killed=group.oom_kills() > 0)
         container.record = record.with_exit(exit_)
         self._records.save(container.record)
-        stdio, container.stdio = container.stdio, Stdio(self._loop)  # whoever attaches from now on awaits a new start
+        stdio, container.stdio = (
+            container.stdio,
+            Stdio(self._loop, self._tap),
+        )  # whoever attaches from now on awaits a new start
         stdio.finish(exit_)
         waiters, container.waiters = container.waiters, []
         for waiter in waiters:

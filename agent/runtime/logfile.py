@@ -1,7 +1,7 @@
 """A container's log in docker's json-file form: one JSON object per line, rotated by size.
 
-Lines longer than 16 KiB are cut there, as docker does; a reader joins pieces that do not end in a newline. The piece of
-a line that has not ended yet is kept in a small file of its own, so that a keeper's crash does not lose it. A full disk
+Lines longer than 16 KiB are cut there, as docker does; a reader joins pieces that do not end in a newline. What is read
+goes to the log in rounds, and a `mark` says how far, so that whoever is killed, every line is there once. A full disk
 loses lines but never leaves half a one, and never stops the container.
 """
 
@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import time
+from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring as quoted
+from pathlib import Path
+from typing import NamedTuple
 
-LINE_LIMIT = 16 * 1024
+from agent.runtime.mark import ROOM as LINE_LIMIT
+from agent.runtime.mark import Mark
+
+# Takes so many bytes, which are logged now, out of where they were seen, and the last of them into a place.
+Take = Callable[[int, memoryview], None]
 _NAMES = {1: '"stdout"', 2: '"stderr"'}
-_LENGTH = struct.Struct("<I")
 # What stands in JSON as it is, and the end of a line.
 _PLAIN = bytes({*range(0x20, 0x80)} - set(b'"\\')) + b"\n"
 # What does not, the backslash first: the others' escapes have one.
@@ -54,89 +59,144 @@ def _escaped(lines: bytes) -> bytes | None:
     return lines
 
 
+class Batch(NamedTuple):
+    """What one round logs: `blocks` of whole lines, from the text up to `end`. `full`: further lines have to wait."""
+
+    blocks: Sequence[bytes | memoryview]
+    end: int
+    full: bool = False
+
+
 class LogFile:
     """Appends to `path`; keeps `path.1` … `path.N-1` besides it when `max_bytes` is reached (0: never)."""
 
-    def __init__(self, path: str, max_bytes: int, max_files: int, *, partials: str = "") -> None:
+    def __init__(self, path: str, max_bytes: int, max_files: int, *, mark: Mark | None = None) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._max_files = max(max_files, 1)
-        self._partials = partials
-        self._fd, self._size = self._open()
-        self._pending = {stream: self._load(stream) for stream in _NAMES}
-        self._kept = dict.fromkeys(_NAMES, -1)
+        self._mark = mark or Mark()
+        self._fd, self._inode, self._size = self._open()
+        self._undone, self._skipped, self._began = self._resume()
 
-    def write(self, stream: int, data: bytes, time_ns: int) -> None:
-        """Log what came out of `stream`."""
-        data = self._pending[stream] + data
-        end = data.rfind(b"\n") + 1
-        if self._log_whole(stream, data[:end], time_ns):
-            data = data[end:]
-        pieces = []
-        at = 0
-        while (end := data.find(b"\n", at, at + LINE_LIMIT)) >= 0 or len(data) - at >= LINE_LIMIT:
-            stop = end + 1 if end >= 0 else at + LINE_LIMIT
-            pieces.append(data[at:stop])
-            at = stop
-        self._pending[stream] = data[at:]
-        self._log(stream, pieces, time_ns)
-        self._keep(stream)
+    @property
+    def undone(self) -> int:
+        """The stream whose last round a keeper before us did not end, or 0: it has to be written first."""
+        return self._undone
+
+    def write(self, stream: int, data: bytes, time_ns: int, take: Take | None = None) -> None:
+        """Log what came out of `stream`; `take` it as far as it is logged, if it is still to be taken."""
+        while data:
+            count = self._round(stream, data, time_ns, take)
+            data = data[count:]
 
     def flush(self, time_ns: int) -> None:
         """Log the lines that will never end."""
-        for stream, rest in self._pending.items():
-            if rest:
-                self._pending[stream] = b""
-                self._log(stream, [rest], time_ns)
-                self._keep(stream)
+        for stream in sorted(self._mark.rests, key=lambda each: each != self._undone):
+            skip = self._prepare(stream)
+            if rest := self._mark.rests[stream]:
+                batch = self._piecemeal(stream, [rest], time_ns, skip)
+                self._mark.begin(stream, 0, b"", self._from(skip))
+                self._append(batch.blocks, skip)
+                self._mark.end()
 
     def close(self) -> None:
-        for fd in (self._fd, *self._kept.values()):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = -1
-        self._kept = dict.fromkeys(_NAMES, -1)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._mark.close()
 
-    def _log_whole(self, stream: int, lines: bytes, time_ns: int) -> bool:
-        """Log whole lines at once, which is many times as fast as one by one; False where that cannot be: a line is
-        too long or no text, or the file would become too large on the way."""
-        if not lines or _long(lines):
-            return False
-        text = _escaped(lines)
-        if text is None:
-            return False
+    def _round(self, stream: int, data: bytes, time_ns: int, take: Take | None) -> int:
+        """Log as much as may go to one file, and how much that was. A round is never in two files."""
+        skip = self._prepare(stream)
+        before = self._mark.rests[stream]
+        text = before + data
+        batch = self._batch(stream, text, time_ns, skip)
+        count = batch.end - len(before) if batch.full else len(data)
+        rest = b"" if batch.full else text[batch.end :]
+        landing = self._mark.begin(stream, data[count - 1], rest, self._from(skip), lines=skip)
+        if take is None:
+            self._mark.end()  # it is nowhere but here: lost rather than doubled
+        self._append(batch.blocks, skip)
+        if take is not None:
+            take(count, landing)
+            self._mark.end()
+        return count
+
+    def _resume(self) -> tuple[int, int, int]:
+        """Of a round that was not ended: its stream, how many lines of it are logged, how large the log was before."""
+        last = self._mark.round
+        if last is None:
+            return 0, 0, 0
+        lines = self._logged_since(last.size) if self._fd >= 0 and last.inode == self._inode else last.lines
+        return (0, 0, 0) if last.ended else (last.stream, lines, last.size)
+
+    def _logged_since(self, size: int) -> int:
+        """How many lines have come since; the torn one at the end, if there is one, is cut off."""
+        with open(self._path, "rb") as file:  # noqa: PTH123 - strings all around
+            file.seek(size)
+            data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            self._size = size + whole
+            os.ftruncate(self._fd, self._size)
+        return data.count(b"\n")
+
+    def _prepare(self, stream: int) -> int:
+        """Rotate the log if it is full, and tell how many lines of the round that begins now are logged already. Only
+        the first round can have any: if it is another stream's, then the undone one's pipe is gone."""
+        skip = self._skipped if stream == self._undone else 0
+        self._undone = 0
+        if self._max_bytes and self._size >= self._max_bytes and not skip:
+            self._rotate()
+        return skip
+
+    def _from(self, skip: int) -> tuple[int, int]:
+        """Which log a round goes to, and its size without any line of the round."""
+        return self._inode, self._began if skip else self._size
+
+    def _batch(self, stream: int, text: bytes, time_ns: int, skip: int) -> Batch:
+        end = text.rfind(b"\n") + 1
+        lines = text[:end]
+        if end and not skip and not _long(lines) and (escaped := _escaped(lines)) is not None:
+            batch = self._whole(stream, lines, escaped, time_ns)
+            return batch if len(text) - end < LINE_LIMIT else batch._replace(full=True)
+        return self._piecemeal(stream, pieces_of(text), time_ns, skip)
+
+    def _whole(self, stream: int, lines: bytes, escaped: bytes, time_ns: int) -> Batch:
+        """All lines at once, which is many times as fast as one by one."""
         before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
-        block = text.replace(b"\n", after + before)  # begins without what every line but the first has before it
-        if self._max_bytes and self._size + len(block) >= self._max_bytes:
-            return False
-        self._append(before, memoryview(block)[: -len(before)])
-        return True
+        block = escaped.replace(b"\n", after + before)  # begins without what every line but the first has before it
+        size, end, full = len(block), len(lines), False
+        room = self._max_bytes - self._size - len(before)
+        if self._max_bytes and size - len(before) >= room:
+            size = block.find(b"\n", max(room - 1, 0)) + 1 + len(before)
+            if size < len(block):
+                full = True
+                end = _after(lines, block.count(b"\n", 0, size))
+        return Batch((before, memoryview(block)[: size - len(before)]), end, full)
 
-    def _log(self, stream: int, pieces: list[bytes], time_ns: int) -> None:
-        if not pieces:
-            return
+    def _piecemeal(self, stream: int, pieces: Sequence[bytes], time_ns: int, skip: int) -> Batch:
         tail = "," + _tail(stream, time_ns)
-        batch: list[bytes] = []
-        length = 0
-        for piece in pieces:
-            line = ('{"log":' + quoted(piece.decode("utf-8", "replace")) + tail).encode()
-            if self._max_bytes and self._size + length >= self._max_bytes:
-                self._append(b"".join(batch))
-                batch, length = [], 0
-                self._rotate()
-            batch.append(line)
-            length += len(line)
-        self._append(b"".join(batch))
+        lines: list[bytes] = []
+        length = end = 0
+        for number, piece in enumerate(pieces):
+            if number >= skip:
+                if self._max_bytes and self._size + length >= self._max_bytes:
+                    return Batch((b"".join(lines),), end, full=True)
+                lines.append(('{"log":' + quoted(piece.decode("utf-8", "replace")) + tail).encode())
+                length += len(lines[-1])
+            end += len(piece)
+        return Batch((b"".join(lines),), end)
 
-    def _append(self, *pieces: bytes | memoryview) -> None:
-        if not pieces or self._fd < 0:
+    def _append(self, blocks: Sequence[bytes | memoryview], _skip: int) -> None:
+        if self._fd < 0:
             return
         try:
-            written = os.writev(self._fd, pieces)
+            written = os.writev(self._fd, blocks)
         except OSError:
             return  # a full disk, a quota: these lines are lost
-        if written < sum(map(len, pieces)):
-            complete = b"".join(pieces).rfind(b"\n", 0, written) + 1
+        if written < sum(map(len, blocks)):
+            complete = b"".join(blocks).rfind(b"\n", 0, written) + 1
             os.ftruncate(self._fd, self._size + complete)
             written = complete
         self._size += written
@@ -147,38 +207,41 @@ class LogFile:
         with contextlib.suppress(OSError):
             if self._max_files == 1:
                 os.unlink(self._path)  # noqa: PTH108 - a reader that follows keeps the old file
-            for number in range(self._max_files - 1, 0, -1):
+            for number in range(self._gap(), 0, -1):
                 older = f"{self._path}.{number - 1}" if number > 1 else self._path
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(older, f"{self._path}.{number}")  # noqa: PTH105 - strings all around
-        self._fd, self._size = self._open()
+        self._fd, self._inode, self._size = self._open()
 
-    def _open(self) -> tuple[int, int]:
+    def _gap(self) -> int:
+        """The number that the oldest file to be renamed comes to have: one that is free, as after a rotation that was
+        cut short, or the last one."""
+        numbers = range(1, self._max_files)
+        return next((number for number in numbers if not Path(f"{self._path}.{number}").exists()), len(numbers))
+
+    def _open(self) -> tuple[int, int, int]:
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError:
-            return -1, 0  # no log without its directory; the container runs all the same
-        return fd, os.fstat(fd).st_size
+            return -1, 0, 0  # no log without its directory; the container runs all the same
+        status = os.fstat(fd)
+        return fd, status.st_ino, status.st_size
 
-    def _keep(self, stream: int) -> None:
-        """Note the unfinished line. Written only when there is one, or was one."""
-        rest = self._pending[stream]
-        if not self._partials or (not rest and self._kept[stream] < 0):
-            return
-        with contextlib.suppress(OSError):
-            if self._kept[stream] < 0:
-                self._kept[stream] = os.open(
-                    f"{self._partials}.{stream}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
-                )
-            os.pwrite(self._kept[stream], _LENGTH.pack(len(rest)) + rest, 0)
 
-    def _load(self, stream: int) -> bytes:
-        if not self._partials:
-            return b""
-        try:
-            fd = os.open(f"{self._partials}.{stream}", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return b""
-        with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-            data = file.read()
-        return data[4 : 4 + _LENGTH.unpack_from(data)[0]] if len(data) >= 4 else b""
+def pieces_of(text: bytes) -> list[bytes]:
+    """Its lines, none longer than may be; what is left is the beginning of one."""
+    pieces = []
+    at = 0
+    while (end := text.find(b"\n", at, at + LINE_LIMIT)) >= 0 or len(text) - at >= LINE_LIMIT:
+        stop = end + 1 if end >= 0 else at + LINE_LIMIT
+        pieces.append(text[at:stop])
+        at = stop
+    return pieces
+
+
+def _after(lines: bytes, count: int) -> int:
+    """Where the first `count` lines end."""
+    at = 0
+    for _ in range(count):
+        at = lines.index(b"\n", at) + 1
+    return at

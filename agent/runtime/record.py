@@ -3,7 +3,7 @@
     ID/state.json    what is below as `Record`; replaced by rename, never half written
     ID/config.json   the OCI config, which an exec needs
     ID/stdin, stdout, stderr    FIFOs;   ID/root    where the root is mounted, inside the container's namespace only
-    ID/partial.1, .2 the unfinished line of each stream, for the log
+    ID/mark          how far its output has come into its log
 
 It lives on a tmpfs and need not survive a reboot: the boot id tells. A record in phase "starting" belongs to a start
 whose answer nobody got; what it left is removed.

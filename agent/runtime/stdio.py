@@ -3,6 +3,9 @@
 Output is read once and given to the log and to every attachment. An attachment that does not keep up is given 256 KiB;
 then this container's output (nobody else's) is left in the kernel until it has caught up, so that nothing is lost and
 nothing grows. Input from attachments is queued the same way.
+
+What goes to a log leaves the kernel only when it is there (`tap`, `mark`): a keeper that is killed loses none of it. An
+attachment has no such promise: it gets what comes once, and what was on its way to it then is lost.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from agent.runtime import console
 from agent.runtime.logfile import LogFile
 from agent.runtime.loop import ERR, HUP, IN, OUT, Loop
 from agent.runtime.record import ExitRecord
+from agent.runtime.tap import CHUNK, Tap
 
 
 class Streams(NamedTuple):
@@ -33,7 +38,6 @@ class Streams(NamedTuple):
                 os.close(fd)
 
 
-_CHUNK = 256 * 1024
 _PIPE = 64 * 1024  # what a pipe holds by itself; one that is found full holds a chunk from then on
 HIGH, LOW = 256 * 1024, 64 * 1024
 
@@ -54,8 +58,9 @@ class Attachment(Protocol):
 class Stdio:
     """Owned by the loop's thread. Attachments may come before `open`: they miss nothing."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, tap: Tap) -> None:
         self._loop = loop
+        self._tap = tap
         self._attachments: list[Attachment] = []
         self._sources: dict[int, int] = {}  # descriptor to stream number
         self._stdin = -1
@@ -72,8 +77,10 @@ class Stdio:
         self._log = log
         self._stdin = streams.stdin
         self._terminal = streams.terminal
-        for fd, stream in streams.sources.items():
-            self._sources[fd] = stream
+        self._sources.update(streams.sources)
+        if log is not None and log.undone:
+            self._read_first(log.undone)
+        for fd in self._sources:
             self._loop.watch(fd, IN, self._reader(fd))
         self._pause_or_go()
         if self._input or self._stdin_ending:
@@ -122,13 +129,21 @@ class Stdio:
         if self._stdin >= 0:
             self._push()
 
-    def finish(self, exit_: ExitRecord) -> None:
-        """The process is dead: take what is left in the kernel, end the log and every attachment."""
-        for fd in tuple(self._sources):
+    def drain(self) -> None:
+        """The process is dead: take what it left in the kernel, and log the line that will never end."""
+        for fd, stream in tuple(self._sources.items()):
             self._loop.forget(fd)
-            while data := self._read(fd):
-                self._emit(self._sources[fd], data)
+            left = _held(fd)
+            while left > 0 and (data := self._read(fd)):
+                self._emit(stream, data)
+                left -= len(data)
             self._drop(fd)
+        if self._log is not None:
+            self._log.flush(time.time_ns())
+
+    def finish(self, exit_: ExitRecord) -> None:
+        """After the process's death: end the log and every attachment."""
+        self.drain()
         self.close()
         for attachment in tuple(self._attachments):  # each leaves the list as it hangs up
             attachment.ended(exit_)
@@ -154,7 +169,7 @@ class Stdio:
             if data:
                 if len(data) == _PIPE:
                     with contextlib.suppress(OSError):  # no pipe, or the host has no memory to spare for it
-                        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _CHUNK)
+                        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, CHUNK)
                 self._emit(self._sources[fd], data)
                 self._pause_or_go()
             elif data is not None:
@@ -163,23 +178,29 @@ class Stdio:
 
         return readable
 
-    @staticmethod
-    def _read(fd: int) -> bytes | None:
-        """What is there; b"" at the end, None when there is nothing now."""
+    def _read_first(self, stream: int) -> None:
+        for fd in [fd for fd, each in self._sources.items() if each == stream]:
+            if data := self._read(fd):
+                self._emit(stream, data)
+
+    def _read(self, fd: int) -> bytes | None:
+        """What was there, and is in the log now; b"" at the end, None when there is nothing now."""
+        log, piped = self._log, self._terminal < 0
         try:
-            return os.read(fd, _CHUNK)
+            data = self._tap.peek(fd) if log is not None and piped else os.read(fd, CHUNK)
         except BlockingIOError:
             return None
         except OSError:  # EIO: nobody has the terminal open any more
             return b""
+        if log is not None:
+            log.write(self._sources[fd], data, time.time_ns(), partial(self._tap.take, fd) if piped else None)
+        return data
 
     def _drop(self, fd: int) -> None:
         del self._sources[fd]
         os.close(fd)
 
     def _emit(self, stream: int, data: bytes) -> None:
-        if self._log is not None:
-            self._log.write(stream, data, time.time_ns())
         for attachment in tuple(self._attachments):  # one that has hung up leaves the list
             attachment.output(stream, data)
 
@@ -200,7 +221,7 @@ class Stdio:
             return
         try:
             while self._input:
-                written = os.write(self._stdin, self._input[:_CHUNK])
+                written = os.write(self._stdin, self._input[:CHUNK])
                 del self._input[:written]
         except BlockingIOError:
             pass
@@ -238,3 +259,11 @@ class Stdio:
             self._input.clear()
             self.stdin_closed()
         self._stdin_ending = True
+
+
+def _held(fd: int) -> int:
+    """The most that can have been in it at one moment: what comes after that is somebody else's who has it open."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+    except OSError:  # a terminal
+        return CHUNK

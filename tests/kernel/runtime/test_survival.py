@@ -150,6 +150,31 @@ async def test_keeper_and_holder_may_die_together(box: Any) -> None:
     assert logged(box.log()) == "".join(f"{number}\n" for number in range(300))
 
 
+async def test_every_number_is_logged_once_however_often_keeper_and_holder_are_killed(box: Any) -> None:
+    """It counts without a pause, so that a keeper is always at it when it is killed."""
+    script = "trap 'echo end; exit 5' TERM; i=0; while :; do echo $i; i=$((i+1)); done"
+    await box.start(box.config("sh", "-c", script), log_max_bytes=200_000, log_max_files=1000)
+    for turn in range(10):
+        await box.runtime.list()  # the next one is there
+        await asyncio.sleep(turn * 0.003)  # whenever: any moment will do
+        keeper, holder = box.keeper, box.holder
+        both = turn % 3 == 2
+        if both:
+            os.kill(holder, signal.SIGSTOP)
+        await killed(box, keeper)
+        if both:
+            await killed(box, holder)
+    await box.runtime.list()
+    await box.runtime.signal("c", signal.SIGTERM)
+    exit_ = await box.runtime.wait("c")
+    assert exit_.code == 5
+    parts = sorted(box.directory.glob("c.log*"), key=lambda path: -int(path.suffix.removeprefix(".log")[1:] or 0))
+    counted = "".join(map(logged, parts)).split()
+    assert counted[-1] == "end"
+    assert counted[:-1] == [str(number) for number in range(len(counted) - 1)]
+    assert len(counted) > 1000
+
+
 async def test_the_holder_alone_is_replaced_and_refilled(box: Any) -> None:
     await box.start(box.config("sh"), tty=True, stdin=True)
     first = box.holder

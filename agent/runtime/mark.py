@@ -1,0 +1,167 @@
+"""A mark: how far one container's output has come into its log, true at whatever instant its keeper is killed.
+
+Output stays in the container's pipe until it is logged (`tap`). Before a round is logged the mark says where it goes to
+and what its last byte is; that byte lands here by the very system call that takes the round out of the pipe. So the
+next keeper knows whether the pipe still has what the log has already, and `logfile` leaves that out.
+
+The page is memory shared with a file in the container's directory, on a tmpfs: it needs neither the keeper nor the
+holder, and no system call but for an unfinished line. It says nothing after a reboot, when the pipe is gone as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+ROOM = 16 * 1024  # for an unfinished line; it is shorter
+_STREAMS = (1, 2)
+_PAGE = 4096
+# One round: its stream, its last byte, where that lands, lines that are known to be logged, the log's inode and size
+# before it, the unfinished lines before it, and that of its own stream after it. The first byte of the page says which
+# of two is the current one: the other can be written in peace.
+_ROUND = struct.Struct("=BBBxIQQ3H")
+_PLACES = (64, 128)
+_LANDING, _LINES = 2, 4
+_COUNT = struct.Struct("=I")
+_LENGTH = struct.Struct("<I")
+
+
+class Round(NamedTuple):
+    """The last one that was begun. `ended`: it was logged and is no longer in the pipe."""
+
+    stream: int
+    inode: int
+    size: int
+    lines: int
+    ended: bool
+
+
+class Mark:
+    """Owned by the loop's thread. Without a path, or where the file cannot be had, it is this process's only."""
+
+    def __init__(self, path: str = "") -> None:
+        self._path = path
+        self._page: mmap.mmap | None = None
+        self._landings: list[memoryview] = []
+        self._current = 0
+        self._last_byte = 0
+        self._fd = -1
+        self._kept = dict.fromkeys(_STREAMS, 0)  # where an unfinished line is: which of two places, and its length
+        self.rests = dict.fromkeys(_STREAMS, b"")  # the unfinished lines
+        self.round: Round | None = None
+        if path:
+            self._load()
+
+    def begin(self, stream: int, last: int, rest: bytes, log: tuple[int, int], *, lines: int = 0) -> memoryview:
+        """A round of `stream` begins, which ends with the byte `last` and leaves `rest` unfinished; `log` are the
+        inode and the size of what it goes to. It has ended when that byte is in the one that is returned."""
+        page = self._page or self._make()
+        kept = self._keep(stream, rest)
+        side = 1 - self._current
+        _ROUND.pack_into(page, _PLACES[side], stream, last, last ^ 0xFF, lines, *log, *self._kept.values(), kept)
+        page[0] = side
+        self._current, self._last_byte = side, last
+        self._kept[stream], self.rests[stream] = kept, rest
+        return self._landings[side]
+
+    def count(self, lines: int) -> None:
+        """So many lines of the round are logged, as far as the log itself cannot tell."""
+        _COUNT.pack_into(self._page or self._make(), _PLACES[self._current] + _LINES, lines)
+
+    def end(self) -> None:
+        """The round has ended, whatever came out of the pipe."""
+        self._landings[self._current][0] = self._last_byte
+
+    def close(self) -> None:
+        for landing in self._landings:
+            landing.release()
+        self._landings = []
+        if self._page is not None:
+            self._page.close()
+            self._page = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _load(self) -> None:
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.rests |= _earlier(self._path)
+            return
+        self._fd = fd
+        self._map(mmap.mmap(fd, _PAGE))
+        assert self._page is not None
+        self._current = self._page[0]
+        at = _PLACES[self._current]
+        stream, last, landed, lines, inode, size, *kept, after = _ROUND.unpack_from(self._page, at)
+        ended = landed != last ^ 0xFF
+        self._last_byte = last
+        self._kept = dict(zip(_STREAMS, kept, strict=True))
+        if stream and ended:
+            self._kept[stream] = after
+        for each, place in self._kept.items():
+            self.rests[each] = os.pread(fd, place % ROOM, _rest_at(each, place))
+        if stream:
+            self.round = Round(stream, inode, size, lines, ended)
+
+    def _make(self) -> mmap.mmap:
+        """The file comes under its name when it is complete: it takes over what an earlier keeper left instead."""
+        page = mmap.mmap(-1, _PAGE)
+        with contextlib.suppress(OSError):
+            if self._path:
+                page = self._create()
+        self._map(page)
+        for stream, rest in self.rests.items():
+            self._kept[stream] = self._keep(stream, rest)
+        _ROUND.pack_into(page, _PLACES[0], 0, 0, 0, 0, 0, 0, *self._kept.values(), 0)
+        with contextlib.suppress(OSError):
+            if self._fd >= 0:
+                Path(self._path + ".new").rename(self._path)
+        return page
+
+    def _create(self) -> mmap.mmap:
+        """Raises OSError when the tmpfs is full: found out later, by a write to the page, it would be a signal."""
+        fd = os.open(self._path + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, _PAGE)
+            page = mmap.mmap(fd, _PAGE)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd = fd
+        return page
+
+    def _map(self, page: mmap.mmap) -> None:
+        self._page = page
+        view = memoryview(page)
+        self._landings = [view[at + _LANDING : at + _LANDING + 1] for at in _PLACES]
+        view.release()
+
+    def _keep(self, stream: int, rest: bytes) -> int:
+        """Write an unfinished line where the one before it is not."""
+        place = (ROOM - self._kept[stream] // ROOM * ROOM) | len(rest)
+        if rest and self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._fd, rest, _rest_at(stream, place))
+        return place
+
+
+def _rest_at(stream: int, place: int) -> int:
+    return _PAGE + ((stream - 1) * 2 + place // ROOM) * ROOM
+
+
+def _earlier(path: str) -> dict[int, bytes]:
+    """The unfinished lines as keepers without a mark left them, in a file for each stream."""
+    found = {}
+    for stream in _STREAMS:
+        with contextlib.suppress(OSError):
+            data = Path(path).with_name(f"partial.{stream}").read_bytes()
+            if len(data) >= _LENGTH.size:
+                length = _LENGTH.unpack_from(data)[0]
+                found[stream] = data[_LENGTH.size : _LENGTH.size + length]
+    return found

@@ -1,0 +1,39 @@
+"""A tap on containers' pipes: shows what is in one without taking it, and takes it once it is logged.
+
+A pipe can be looked into because tee(2) copies references to its pages, not bytes. A terminal cannot: what was read of
+one and not yet logged is lost with the keeper.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from agent.kernel import syscalls
+
+CHUNK = 256 * 1024
+_SPLICE_F_NONBLOCK = 2
+_WASTE = 16 * 1024
+
+
+class Tap:
+    """One for all containers. Owned by the loop's thread."""
+
+    def __init__(self) -> None:
+        self._out, self._in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, CHUNK)
+        # Written once, so that its pages are there: read(2) takes all that it was asked for, or nothing.
+        self._waste = memoryview(bytearray(b"-" * _WASTE))
+
+    def peek(self, fd: int) -> bytes:
+        """What is in the pipe `fd`; b"" at its end. Raises BlockingIOError when there is nothing now."""
+        size = syscalls.call("tee", fd, self._in, CHUNK, _SPLICE_F_NONBLOCK)
+        return os.read(self._out, size) if size else b""
+
+    def take(self, fd: int, size: int, last: memoryview) -> None:
+        """Take `size` bytes, which were seen, and put the last one of them into `last`, all at once."""
+        whole, part = divmod(size - 1, _WASTE)
+        with contextlib.suppress(BlockingIOError):  # the container itself has read what it wrote
+            os.readv(fd, [*[self._waste] * whole, self._waste[:part], last])

@@ -1,0 +1,38 @@
+"""Every line is logged once, at whichever line of our code the keeper is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.runtime.mark import Mark
+
+ROOMS = Path(__file__).parents[4]
+
+
+@pytest.mark.parametrize("log", ["file", "journal"])
+def test_each_line_is_logged_once_wherever_the_keeper_is_killed(log: str, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "tests.unit.agent.runtime.killed", log, str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOMS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
+def test_an_unfinished_line_of_a_keeper_without_marks_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "partial.1").write_bytes(b"\x04\0\0\0half and what was there before")
+    mark = Mark(str(tmp_path / "mark"))
+    assert mark.rests == {1: b"half", 2: b""}
+    mark.begin(2, 10, b"other", (1, 0))
+    mark.end()
+    mark.close()
+    assert Mark(str(tmp_path / "mark")).rests == {1: b"half", 2: b"other"}
+
+
+def test_a_mark_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    mark = Mark(str(tmp_path / "gone" / "mark"))
+    mark.begin(1, 10, b"rest", (1, 0))[0] = 10
+    assert mark.rests == {1: b"rest", 2: b""}
+    mark.close()
