@@ -60,11 +60,10 @@ def _escaped(lines: bytes) -> bytes | None:
 
 
 class Batch(NamedTuple):
-    """What one round logs: `blocks` of whole lines, from the text up to `end`. `full`: further lines have to wait."""
+    """What one round logs: `blocks` of whole lines, which are the text up to `end`; further ones have to wait."""
 
     blocks: Sequence[bytes | memoryview]
     end: int
-    full: bool = False
 
 
 class LogFile:
@@ -83,11 +82,22 @@ class LogFile:
         """The stream whose last round a keeper before us did not end, or 0: it has to be written first."""
         return self._undone
 
-    def write(self, stream: int, data: bytes, time_ns: int, take: Take | None = None) -> None:
-        """Log what came out of `stream`; `take` it as far as it is logged, if it is still to be taken."""
+    def write(self, stream: int, data: bytes, time_ns: int) -> None:
+        """Log what came out of `stream` and is nowhere else: the keeper's death loses it rather than doubles it."""
         while data:
-            count = self._round(stream, data, time_ns, take)
-            data = data[count:]
+            batch, skip = self._begin(stream, data, time_ns)
+            self._mark.end()
+            self._append(batch.blocks, skip)
+            data = data[batch.end :]
+
+    def log(self, stream: int, data: bytes, time_ns: int, take: Take) -> int:
+        """Log what is still in `stream`'s pipe, and `take` it from there as far as it is logged: whole lines, or when
+        there are none, the beginning of one. Returns how much that was; come again for the rest."""
+        batch, skip = self._begin(stream, data, time_ns)
+        self._append(batch.blocks, skip)
+        take(batch.end, self._mark.landing)
+        self._mark.end()
+        return batch.end
 
     def flush(self, time_ns: int) -> None:
         """Log the lines that will never end."""
@@ -105,22 +115,15 @@ class LogFile:
             self._fd = -1
         self._mark.close()
 
-    def _round(self, stream: int, data: bytes, time_ns: int, take: Take | None) -> int:
-        """Log as much as may go to one file, and how much that was. A round is never in two files."""
+    def _begin(self, stream: int, data: bytes, time_ns: int) -> tuple[Batch, int]:
+        """A round: as much as may go to one file. Its batch ends in `data`."""
         skip = self._prepare(stream)
         before = self._mark.rests[stream]
-        text = before + data
-        batch = self._batch(stream, text, time_ns, skip)
-        count = batch.end - len(before) if batch.full else len(data)
-        rest = b"" if batch.full else text[batch.end :]
-        landing = self._mark.begin(stream, data[count - 1], rest, self._from(skip), lines=skip)
-        if take is None:
-            self._mark.end()  # it is nowhere but here: lost rather than doubled
-        self._append(batch.blocks, skip)
-        if take is not None:
-            take(count, landing)
-            self._mark.end()
-        return count
+        batch = self._batch(stream, before + data, time_ns, skip)
+        rest = b"" if batch.end else before + data
+        end = batch.end - len(before) if batch.end else len(data)
+        self._mark.begin(stream, data[end - 1], rest, self._from(skip), lines=skip)
+        return batch._replace(end=end), skip
 
     def _resume(self) -> tuple[int, int, int]:
         """Of a round that was not ended: its stream, how many lines of it are logged, how large the log was before."""
@@ -158,22 +161,20 @@ class LogFile:
         end = text.rfind(b"\n") + 1
         lines = text[:end]
         if end and not skip and not _long(lines) and (escaped := _escaped(lines)) is not None:
-            batch = self._whole(stream, lines, escaped, time_ns)
-            return batch if len(text) - end < LINE_LIMIT else batch._replace(full=True)
+            return self._whole(stream, lines, escaped, time_ns)
         return self._piecemeal(stream, pieces_of(text), time_ns, skip)
 
     def _whole(self, stream: int, lines: bytes, escaped: bytes, time_ns: int) -> Batch:
         """All lines at once, which is many times as fast as one by one."""
         before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
         block = escaped.replace(b"\n", after + before)  # begins without what every line but the first has before it
-        size, end, full = len(block), len(lines), False
+        size, end = len(block), len(lines)
         room = self._max_bytes - self._size - len(before)
         if self._max_bytes and size - len(before) >= room:
             size = block.find(b"\n", max(room - 1, 0)) + 1 + len(before)
             if size < len(block):
-                full = True
                 end = _after(lines, block.count(b"\n", 0, size))
-        return Batch((before, memoryview(block)[: size - len(before)]), end, full)
+        return Batch((before, memoryview(block)[: size - len(before)]), end)
 
     def _piecemeal(self, stream: int, pieces: Sequence[bytes], time_ns: int, skip: int) -> Batch:
         tail = "," + _tail(stream, time_ns)
@@ -182,7 +183,7 @@ class LogFile:
         for number, piece in enumerate(pieces):
             if number >= skip:
                 if self._max_bytes and self._size + length >= self._max_bytes:
-                    return Batch((b"".join(lines),), end, full=True)
+                    break
                 lines.append(('{"log":' + quoted(piece.decode("utf-8", "replace")) + tail).encode())
                 length += len(lines[-1])
             end += len(piece)

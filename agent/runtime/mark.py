@@ -56,9 +56,9 @@ class Mark:
         if path:
             self._load()
 
-    def begin(self, stream: int, last: int, rest: bytes, log: tuple[int, int], *, lines: int = 0) -> memoryview:
+    def begin(self, stream: int, last: int, rest: bytes, log: tuple[int, int], *, lines: int = 0) -> None:
         """A round of `stream` begins, which ends with the byte `last` and leaves `rest` unfinished; `log` are the
-        inode and the size of what it goes to. It has ended when that byte is in the one that is returned."""
+        inode and the size of what it goes to. It has ended when that byte is in `landing`."""
         page = self._page or self._make()
         kept = self._keep(stream, rest)
         side = 1 - self._current
@@ -66,7 +66,10 @@ class Mark:
         page[0] = side
         self._current, self._last_byte = side, last
         self._kept[stream], self.rests[stream] = kept, rest
-        return self._landings[side]
+
+    @property
+    def landing(self) -> memoryview:
+        return self._landings[self._current]
 
     def count(self, lines: int) -> None:
         """So many lines of the round are logged, as far as the log itself cannot tell."""

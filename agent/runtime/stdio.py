@@ -185,16 +185,19 @@ class Stdio:
 
     def _read(self, fd: int) -> bytes | None:
         """What was there, and is in the log now; b"" at the end, None when there is nothing now."""
-        log, piped = self._log, self._terminal < 0
+        log, stream = self._log, self._sources[fd]
         try:
-            data = self._tap.peek(fd) if log is not None and piped else os.read(fd, CHUNK)
+            data = os.read(fd, CHUNK) if log is None or self._terminal >= 0 else self._tap.peek(fd)
         except BlockingIOError:
             return None
         except OSError:  # EIO: nobody has the terminal open any more
             return b""
-        if log is not None:
-            log.write(self._sources[fd], data, time.time_ns(), partial(self._tap.take, fd) if piped else None)
-        return data
+        if log is None or not data:
+            return data
+        if self._terminal >= 0:
+            log.write(stream, data, time.time_ns())
+            return data
+        return data[: log.log(stream, data, time.time_ns(), partial(self._tap.take, fd))]
 
     def _drop(self, fd: int) -> None:
         del self._sources[fd]

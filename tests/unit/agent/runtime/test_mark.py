@@ -33,6 +33,7 @@ def test_an_unfinished_line_of_a_keeper_without_marks_goes_on(tmp_path: Path) ->
 
 def test_a_mark_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     mark = Mark(str(tmp_path / "gone" / "mark"))
-    mark.begin(1, 10, b"rest", (1, 0))[0] = 10
+    mark.begin(1, 10, b"rest", (1, 0))
+    mark.landing[0] = 10
     assert mark.rests == {1: b"rest", 2: b""}
     mark.close()
