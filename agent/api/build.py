@@ -56,8 +56,7 @@ class BuildService(BuildServiceServicer):
         entries = await _entries(requests)
         digests = {each.digest for each in entries if each.digest}
         contexts = self._builder.contexts
-        async with _using(contexts, opening.context, digests):
-            missing = await asyncio.to_thread(contexts.missing, digests)
+        async with _using(contexts, opening.context, digests) as missing:
             yield wire.BuildImageResponse(
                 wanted=wire.WantedFiles(digests=[bytes.fromhex(each[7:]) for each in missing])
             )
@@ -122,12 +121,13 @@ class _Events:
 
 
 @asynccontextmanager
-async def _using(contexts: Contexts, name: str, digests: set[str]) -> AsyncIterator[None]:
-    """Around a build: the files stay. What it costs to forget those of the build before is paid in a thread."""
+async def _using(contexts: Contexts, name: str, digests: set[str]) -> AsyncIterator[list[str]]:
+    """Around a build: the files stay, and what it yields are those that are missing. What it costs to forget those of
+    the build before is paid in a thread."""
     held = contexts.using(_checked(name), digests)
-    await asyncio.to_thread(held.__enter__)
+    missing = await asyncio.to_thread(held.__enter__)
     try:
-        yield
+        yield missing
     finally:
         await asyncio.to_thread(held.__exit__, None, None, None)
 
@@ -192,7 +192,8 @@ async def _receive(requests: AsyncIterator[wire.BuildImageRequest], contexts: Co
             await asyncio.to_thread(writer.commit)
         finally:
             writer.abort()
-    await asyncio.to_thread(_store, contexts, small)
+    if small:
+        await asyncio.to_thread(_store, contexts, small)
 
 
 def _store(contexts: Contexts, files: list[tuple[bytes, str]]) -> None:

@@ -54,14 +54,14 @@ class Contexts:
         return sum(self.path(each).stat().st_size for each in self._known)
 
     @contextmanager
-    def using(self, name: str, wanted: Collection[str]) -> Iterator[None]:
+    def using(self, name: str, wanted: Collection[str]) -> Iterator[list[str]]:
         """A build of the context `name`, empty for one that is not to be remembered, needs these files: until it ends
-        they stay, and until the next build of the same context."""
+        they stay, and until the next build of the same context. Yields those that are not here yet."""
         user = new_id()
         with self._lock:
             self._users[user] = frozenset(wanted)
         try:
-            yield
+            yield self.missing(wanted)
         finally:
             with self._lock:
                 held = self._users.pop(user)

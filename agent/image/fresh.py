@@ -115,13 +115,18 @@ class FreshLayers:
         await self._threads.run(lambda: self._content.partials.settled([wanted.digest]))
         return msgspec.structs.replace(wanted, size_bytes=size_bytes)
 
-    async def image(self, document: Document, layers: Sequence[Layer]) -> Record:
-        """The image of a configuration and its layers, complete on disk and not yet in the catalog."""
+    async def image(self, document: Document, layers: Sequence[Layer], known: Mapping[str, Record]) -> Record:
+        """The image of a configuration and its layers, complete on disk and not yet in the catalog; or the one of those
+        that are `known`, by id, which is the same."""
         data = documents.write_document(document)
-        config = Descriptor(manifests.OCI_CONFIG, await self._puller.downloader.keep(data), len(data))
+        config = Descriptor(manifests.OCI_CONFIG, digests.of(data), len(data))
         described = [Descriptor(each.media_type, each.digest, each.blob_bytes) for each in layers]
         manifests.check_layers(described)
         manifest = manifests.write_manifest(config, described)
+        same = known.get(config.digest)
+        if same is not None and same.digest == digests.of(manifest):
+            return same
+        await self._puller.downloader.keep(data)
         return await self._puller.pull(Target(manifest, manifests.OCI_MANIFEST), at_hand(document.platform, Nothing()))
 
 

@@ -34,7 +34,7 @@ class Workbench:
 
     async def built(self, document: Document, layers: Sequence[Layer], tags: Sequence[Reference]) -> str:
         """The image of fresh layers, entered under `tags`; its id."""
-        record = await self.fresh.image(document, layers)
+        record = await self.fresh.image(document, layers, self._holdings.catalog.images)
         await self._holdings.enter([record], {tag.key: Name(record.id, record.digest) for tag in tags})
         for tag in tags:
             self._holdings.happened("tag", record.id, tag.familiar)
@@ -44,7 +44,7 @@ class Workbench:
         self, document: Document, layers: Sequence[Layer], tags: Sequence[Reference]
     ) -> tuple[AsyncGenerator[bytes, None], str]:
         """The image as `save` has it, which is not entered here; and its id."""
-        record = await self.fresh.image(document, layers)
+        record = await self.fresh.image(document, layers, self._holdings.catalog.images)
         return self._outgoing.archive([(Asked(record, tuple(tags)), document)]), record.id
 
     def has(self, layer: Layer) -> bool:

@@ -103,9 +103,7 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
     opening = _opening(flags, target)
     opening.ssh.extend(lent)
     kept = _cache(flags, opening)
-    held = source(path, flags.file)
-    found = await asyncio.to_thread(held.__enter__)
-    try:
+    with source(path, flags.file) as found:  # nothing else waits for this loop yet
         _describe(opening, found)
         conversation = Conversation(client.calls, found.context, shown, lent, kept)
         try:
@@ -120,8 +118,6 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
 
                 await look_into(client, conversation.debug_image)
             raise
-    finally:
-        await asyncio.to_thread(held.__exit__, None, None, None)
     kept.finish()
     shown.end(failed=False)
     if flags.iidfile and conversation.image_id:

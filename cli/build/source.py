@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -157,6 +158,8 @@ def _cloned(where: str, folder: Path) -> Path:
             done = subprocess.run(argv, capture_output=True, check=False)
         except FileNotFoundError as error:
             raise ShoalError("git is not installed on this host", hint="install it and try again") from error
+        if done.returncode == -signal.SIGINT:  # from the terminal, for both of us
+            raise KeyboardInterrupt
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             raise ShoalError(f"unable to prepare context: git of {where}: {said}")
