@@ -1,7 +1,8 @@
 """The whole program of a start or an exec: blocks in the order that works (see the comments for why it is this one).
 
 Pure: everything that has to be looked at or opened first comes in as a `Wiring`. Blocks that do not differ between
-containers come from caches in `mounts` and `confine`; only the first and the last block are compiled for each start.
+containers come from caches in `mounts` and `confine`: for each start only what has its paths and descriptors in it is
+compiled.
 """
 
 from __future__ import annotations
@@ -91,11 +92,10 @@ def start(spec: Spec, wiring: Wiring) -> Program:
     ]
     for mount in entries:
         if mount.destination in wiring.sources:
-            blocks.append(
-                Block(mounts.bind(mount, Fd(wiring.sources[mount.destination]), is_directory=_dir(mount, wiring)))
-            )
+            source, is_directory = Fd(wiring.sources[mount.destination]), _dir(mount, wiring)
+            blocks.append(Block(mounts.bind(mount.destination, mount.kind, source, is_directory=is_directory)))
         elif mount.kind == "bind" or _early(mount, spec):
-            blocks.append(Block(mounts.bind(mount, is_directory=_dir(mount, wiring))))
+            blocks.append(mounts.bound(mount.destination, mount.kind, is_directory=_dir(mount, wiring)))
         else:
             blocks.append(mounts.filesystem(mount, cgroups))
         if mount is own_dev and mount.kind != "bind":
@@ -104,13 +104,11 @@ def start(spec: Spec, wiring: Wiring) -> Program:
         blocks.append(mounts.devices(nodes))
     if spec.masked or spec.readonly:
         blocks.append(mounts.hidden(spec.masked, spec.readonly))
-    after = _streams(
-        spec.process, wiring, first=wiring.own.first, device=own_dev is not None and own_dev.kind != "bind"
-    )
-    after += confine.working_directory(spec.process, make=True)
+    device = own_dev is not None and own_dev.kind != "bind"
+    blocks.append(Block(_streams(spec.process, wiring, first=wiring.own.first, device=device)))
+    blocks.append(confine.working_directory(spec.process.cwd, make=True))
     if spec.personality is not None:
-        after.append(Op("set the personality", "personality", (spec.personality,)))
-    blocks.append(Block(after))
+        blocks.append(Block([Op("set the personality", "personality", (spec.personality,))]))
     if spec.readonly_root:
         blocks.append(root.fixed())
     if spec.propagation:
@@ -119,7 +117,7 @@ def start(spec: Spec, wiring: Wiring) -> Program:
         blocks.append(Block([*confine.found(spec.process), *_gate(wiring.stops)]))
     if wiring.own:
         blocks.append(Block(ids.entered(wiring.own.user)))
-    blocks += [_confined(spec.process, wiring), Block(confine.command(spec.process))]
+    blocks += [_confined(spec.process, wiring), confine.command(spec.process)]
     return Program(tuple(blocks))
 
 
@@ -202,15 +200,9 @@ def execute(process: Process, wiring: Wiring) -> Program:
         Op("clear the umask", "umask", (0,)),
         Op("start a session", "setsid", ()),
         *_streams(process, wiring, device=False),
-        *confine.working_directory(process, make=False),
     ]
-    return Program(
-        (
-            Block(before),
-            _confined(process, wiring),
-            Block(confine.command(process)),
-        )
-    )
+    there = confine.working_directory(process.cwd, make=False)
+    return Program((Block(before), there, _confined(process, wiring), confine.command(process)))
 
 
 def _confined(process: Process, wiring: Wiring) -> Block:

@@ -35,14 +35,13 @@ class Bounds(NamedTuple):
     default_limits: tuple[tuple[int, int, int], ...]  # for resources that a config does not name
 
 
-def working_directory(process: Process, *, make: bool) -> list[Op]:
+@lru_cache(maxsize=64)
+def working_directory(cwd: str, *, make: bool) -> Block:
     """Go to the process's cwd as root; a magic link out of the container is refused."""
+    enter = Op(f"enter {cwd}", "fchdir", (Ref("cwd"),))
     if make:
-        return [*directory(process.cwd, "cwd"), Op(f"enter {process.cwd}", "fchdir", (Ref("cwd"),))]
-    return [
-        opened(process.cwd, "cwd", flags=os.O_DIRECTORY, step=f"enter the working directory {process.cwd}"),
-        Op(f"enter {process.cwd}", "fchdir", (Ref("cwd"),)),
-    ]
+        return Block([*directory(cwd, "cwd"), enter])
+    return Block([opened(cwd, "cwd", flags=os.O_DIRECTORY, step=f"enter the working directory {cwd}"), enter])
 
 
 def confined(
@@ -158,18 +157,23 @@ def limit_name(number: int) -> str:
     return next(name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number)
 
 
-def command(process: Process) -> list[Op]:
+def command(process: Process) -> Block:
     """The execve itself, once per directory of PATH for a plain name."""
-    arguments = Vector(tuple(os.fsencode(text) for text in process.args))
-    environment = Vector(tuple(os.fsencode(text) for text in process.env))
-    name = process.args[0]
+    return _command(process.args, process.env, tuple(_places(process)))
+
+
+@lru_cache(maxsize=64)  # a health check is the same one again and again
+def _command(args: tuple[str, ...], env: tuple[str, ...], places: tuple[str, ...]) -> Block:
+    arguments = Vector(tuple(os.fsencode(text) for text in args))
+    environment = Vector(tuple(os.fsencode(text) for text in env))
+    name = args[0]
     step = f'exec "{name}"'
     if "/" in name:
-        return [Op(step, "execve", (os.fsencode(name), arguments, environment))]
-    return [
+        return Block([Op(step, "execve", (os.fsencode(name), arguments, environment))])
+    return Block(
         Op(step, "execve", (os.fsencode(f"{place.rstrip('/')}/{name}"), arguments, environment), ignore=_TRY_NEXT)
-        for place in _places(process)
-    ]
+        for place in places
+    )
 
 
 def found(process: Process) -> list[Op]:

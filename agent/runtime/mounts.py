@@ -175,24 +175,29 @@ def _attributes(step: str, place: Fd | Ref, to_set: int, to_clear: int, propagat
     )
 
 
-def bind(mount: Mount, source: Fd | None = None, *, is_directory: bool) -> list[Op]:
+def bind(destination: str, kind: str, source: Fd | None = None, *, is_directory: bool) -> list[Op]:
     """After the pivot: put the clone on its target, which is made when it is missing."""
-    target = f"target of {mount.destination}"
+    target = f"target of {destination}"
     flags = os.O_DIRECTORY if is_directory else 0
-    resolve = _resolve(mount)
+    resolve = _resolve(destination, kind)
     return [
-        *_made(mount.destination, resolve=resolve, is_file=not is_directory),
-        opened(mount.destination, target, resolve=resolve, flags=flags),
+        *_made(destination, resolve=resolve, is_file=not is_directory),
+        opened(destination, target, resolve=resolve, flags=flags),
         Op(
-            f"bind {mount.source} to {mount.destination}",
+            f"mount on {destination}",
             "move_mount",
-            (source or Ref(f"source of {mount.destination}"), b"", Ref(target), b"", _ON_FD),
+            (source or Ref(f"source of {destination}"), b"", Ref(target), b"", _ON_FD),
         ),
     ]
 
 
-def _resolve(mount: Mount) -> int:
-    trusted = mount.kind in _TRUSTED or mount.destination == "/dev" or mount.destination.startswith("/dev/")
+@lru_cache(maxsize=256)  # where it comes from differs, where it goes does not
+def bound(destination: str, kind: str, *, is_directory: bool) -> Block:
+    return Block(bind(destination, kind, is_directory=is_directory))
+
+
+def _resolve(destination: str, kind: str) -> int:
+    trusted = kind in _TRUSTED or destination == "/dev" or destination.startswith("/dev/")
     return _INSIDE | openat2.NO_SYMLINKS if trusted else _INSIDE
 
 
@@ -207,13 +212,13 @@ def filesystem(mount: Mount, cgroups: tuple[CgroupMount, ...]) -> Block:
 def _mounted(path: str, source: str, kind: str, flags: int, data: str, mount: Mount) -> list[Op]:
     step = f"mount {kind} on {path}"
     ops = [
-        *directory(path, f"target of {path}", resolve=_resolve(mount)),
+        *directory(path, f"target of {path}", resolve=_resolve(mount.destination, mount.kind)),
         Op(step, "fchdir", (Ref(f"target of {path}"),)),
         Op(step, "mount", (os.fsencode(source), b".", kind.encode(), flags, data.encode() if data else 0)),
     ]
     if mount.propagation and mount.propagation != sys.MS_PRIVATE:
         ops += [
-            opened(path, f"mount on {path}", resolve=_resolve(mount)),
+            opened(path, f"mount on {path}", resolve=_resolve(mount.destination, mount.kind)),
             _attributes(step, Ref(f"mount on {path}"), 0, 0, mount.propagation, deep=mount.deep_propagation),
         ]
     return ops
@@ -228,7 +233,7 @@ def _cgroups(mount: Mount, cgroups: tuple[CgroupMount, ...]) -> list[Op]:
     for entry in cgroups:
         path = f"{top}/{entry.directory}"
         if entry.kind == "bind":
-            ops += bind(shown(mount, entry), is_directory=True)
+            ops += bind(path, "bind", is_directory=True)
         else:
             ops += _mounted(path, "cgroup", entry.kind, mount.set_flags, entry.options, mount)
     return [*ops, read_only(top)] if mount.set_flags & sys.MS_RDONLY else ops

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 from agent.runtime.profile import default_profile
-from agent.runtime.run import Rootfs
+from agent.runtime.run import Rootfs, Start
 from tests.bench.row import Row, in_turns, row
 from tests.kernel.runtime.conftest import Box, busybox_layer
 
@@ -82,13 +82,14 @@ def _box(place: Place, runner: asyncio.Runner, **environment: str) -> Iterator[B
 
 
 def _run(name: str, box: Box, place: Place, runner: asyncio.Runner, peer: str) -> Row:
-    config, root = box.config("true"), Rootfs(path=str(place.root))
+    config = box.config("true")
+    start = Start(id="c", config=config, rootfs=Rootfs(path=str(place.root)), log_path=str(box.log()))
 
     def ours() -> None:
         runner.run(once())
 
     async def once() -> None:
-        await box.start(config, rootfs=root)
+        await box.runtime.start(start)
         assert (await box.runtime.wait("c")).code == 0
         await box.runtime.delete("c")
 

@@ -175,7 +175,12 @@ def _write(fd: int, path: str | Path, text: str) -> None:
 
 def make(path: str) -> None:
     """Create a group and its parents; what exists stays as it is."""
-    Path(path).mkdir(parents=True, exist_ok=True)
+    try:
+        os.mkdir(path)  # noqa: PTH102 - a hot path, and most have their parents
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103
 
 
 def members(path: str) -> list[int]:
@@ -212,7 +217,7 @@ def remove_tree(paths: Iterable[str]) -> None:
     for top in paths:
         while True:
             try:
-                Path(top).rmdir()
+                os.rmdir(top)  # noqa: PTH106 - a hot path
                 break
             except FileNotFoundError:
                 break

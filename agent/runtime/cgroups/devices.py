@@ -9,6 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 
 from agent.kernel import syscalls
 from agent.runtime.cgroups.base import DeviceRule
@@ -45,9 +48,11 @@ def policy(rules: tuple[DeviceRule, ...]) -> tuple[DeviceRule, ...] | None:
     return (DeviceRule(False, "a", -1, -1, "rwm"), *rules, *_ALWAYS)
 
 
-def v1_lines(rules: tuple[DeviceRule, ...]) -> list[tuple[str, str]]:
-    """(file, line) to write, in order."""
-    return [("devices.allow" if rule.allow else "devices.deny", _line(rule)) for rule in rules]
+@lru_cache(maxsize=64)  # most containers have the same
+def v1_lines(rules: tuple[DeviceRule, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(file, its lines) to write, in order."""
+    lines = (("devices.allow" if rule.allow else "devices.deny", _line(rule)) for rule in rules)
+    return tuple((file, tuple(line for _, line in each)) for file, each in groupby(lines, key=itemgetter(0)))
 
 
 def _line(rule: DeviceRule) -> str:

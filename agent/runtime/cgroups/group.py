@@ -10,8 +10,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable
-from itertools import groupby
-from operator import itemgetter
 from typing import NamedTuple
 
 from agent.runtime.cgroups import base, devices, v1, v2
@@ -182,8 +180,8 @@ class Groups:
         for line in self._settings(group, limits):
             line.write()
         if "devices" in group.controllers and policy is not None:
-            for file, rules in groupby(devices.v1_lines(policy), key=itemgetter(0)):
-                base.write(f"{group.v1('devices')}/{file}", *(rule for _, rule in rules))
+            for file, lines in devices.v1_lines(policy):
+                base.write(f"{group.v1('devices')}/{file}", *lines)
 
     def _make(self, group: Group, controllers: frozenset[str] | set[str]) -> None:
         """Its v2 directory, with `controllers` on. What its parent has, is looked at once."""
