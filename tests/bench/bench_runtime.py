@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ import uvloop
 
 from agent.runtime.profile import default_profile
 from agent.runtime.run import Rootfs, Start
-from tests.bench.row import Row, in_turns, row
+from tests.bench.row import Row, awaited_in_turns, row
 from tests.kernel.runtime.conftest import Box, busybox_layer
 
 TIMES = 40
@@ -85,38 +86,33 @@ def _run(name: str, box: Box, place: Place, runner: asyncio.Runner, peer: str) -
     config = box.config("true")
     start = Start(id="c", config=config, rootfs=Rootfs(path=str(place.root)), log_path=str(box.log()))
 
-    def ours() -> None:
-        runner.run(once())
-
-    async def once() -> None:
+    async def ours() -> None:
         await box.runtime.start(start)
         assert (await box.runtime.wait("c")).code == 0
         await box.runtime.delete("c")
 
     theirs = _peer_run(peer, place, config) if shutil.which(peer) else None
-    return row(name, *in_turns(ours, theirs, TIMES), "ms")
+    return row(name, *runner.run(awaited_in_turns(ours, theirs, TIMES)), "ms")
 
 
 def _exec(box: Box, place: Place, runner: asyncio.Runner) -> Row:
     config = box.config("sleep", "1000")
     runner.run(box.start(config, rootfs=Rootfs(path=str(place.root))))
 
-    def ours() -> None:
-        runner.run(once())
-
-    async def once() -> None:
+    async def ours() -> None:
         streams = await box.runtime.exec("c", {"args": ["true"]}, stdin=False, tty=False)
         assert (await streams.wait()).code == 0
         await streams.close()
 
     if shutil.which("crun") is None:
-        return row("exec.vs_crun", *in_turns(ours, None, TIMES), "ms")
+        return row("exec.vs_crun", *runner.run(awaited_in_turns(ours, None, TIMES)), "ms")
     name = f"bench{os.getpid()}"
     bundle = _bundle(place, "crun-exec", config)
     crun = ["crun", "--root", str(place.run / "crun"), *_MANAGER["crun"]]
     _quietly(*crun, "run", "-d", "-b", str(bundle), name)
     try:
-        return row("exec.vs_crun", *in_turns(ours, lambda: _quietly(*crun, "exec", name, "true"), TIMES), "ms")
+        theirs = functools.partial(_quietly, *crun, "exec", name, "true")
+        return row("exec.vs_crun", *runner.run(awaited_in_turns(ours, theirs, TIMES)), "ms")
     finally:
         _quietly(*crun, "delete", "-f", name)
 
@@ -126,16 +122,16 @@ def _logs(box: Box, place: Place, runner: asyncio.Runner) -> Row:
     (place.root / "lines").write_bytes((b"x" * 99 + b"\n") * (LOGGED // 100))
     config, log = box.config("cat", "/lines"), place.root.with_name("log")
 
-    async def once() -> None:
+    async def ours() -> None:
         limits = {"log_path": str(log), "log_max_bytes": LOGGED // 4, "log_max_files": 2}
         await box.start(config, name="logged", rootfs=Rootfs(path=str(place.root)), **limits)
         assert (await box.runtime.wait("logged")).code == 0
         await box.runtime.delete("logged")
 
     piped = f"cat {place.root}/lines | cat > /dev/null"
-    taken = in_turns(lambda: runner.run(once()), lambda: _quietly("sh", "-c", piped), 5)
-    ours, theirs = ([LOGGED / 1e3 / ms for ms in side] for side in taken)
-    return row("logs.vs_cat", ours, theirs, "MB/s")
+    taken = runner.run(awaited_in_turns(ours, functools.partial(_quietly, "sh", "-c", piped), 5))
+    mine, theirs = ([LOGGED / 1e3 / ms for ms in side] for side in taken)
+    return row("logs.vs_cat", mine, theirs, "MB/s")
 
 
 def _peer_run(peer: str, place: Place, config: dict[str, Any]) -> Callable[[], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypedDict
 
 
@@ -35,4 +35,22 @@ def in_turns(ours: Callable[[], None], peer: Callable[[], None] | None, times: i
             run()
             if count:
                 taken[side].append((time.perf_counter() - start) * 1000)
+    return taken
+
+
+async def awaited_in_turns(
+    ours: Callable[[], Awaitable[None]], peer: Callable[[], None] | None, times: int
+) -> tuple[list[float], list[float]]:
+    """As `in_turns`, for ours that waits in a loop: to start and stop one for each time is not what is measured."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for count in range(times + 1):
+        start = time.perf_counter()
+        await ours()
+        between = time.perf_counter()
+        if count:
+            taken[0].append((between - start) * 1000)
+        if peer is not None:
+            peer()
+            if count:
+                taken[1].append((time.perf_counter() - between) * 1000)
     return taken
