@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+from typing import TYPE_CHECKING
 
-from agent.kernel.program import Failed
 from agent.runtime.failure import Failure
-from agent.runtime.spec.process import Process
+
+if TYPE_CHECKING:  # a short command of `oci` needs neither
+    from agent.kernel.program import Failed
+    from agent.runtime.spec.process import Process
 
 _LOOKED_UP = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -40,3 +44,17 @@ def failure(error: BaseException) -> BaseException:
         where = f" ({error.filename})" if error.filename else ""
         return Failure("StartFailed", f"unable to start container process: {error.strerror or error}{where}")
     return error
+
+
+def told(text: bytes) -> Failure | None:
+    """What a child wrote about its failure."""
+    if not text:
+        return None
+    kind, message, hint = json.loads(text)
+    return Failure(kind, message, hint)
+
+
+def wrapped(error: BaseException) -> Failure:
+    """An error of ours in the words of a start that failed."""
+    found = failure(error)
+    return found if isinstance(found, Failure) else Failure("ShoalError", f"{type(error).__name__}: {error}")

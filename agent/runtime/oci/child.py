@@ -18,7 +18,7 @@ from agent.kernel import portable, table
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Failed, Program
 from agent.runtime.failure import Failure
-from agent.runtime.outcome import failure, translated
+from agent.runtime.outcome import translated
 from agent.runtime.spec.process import Process
 
 _WORD = 64
@@ -116,17 +116,3 @@ def conversation(channel: socket.socket) -> Iterator[bytes]:
     while word := channel.recv(_WORD):
         yield word
         channel.send(b".")
-
-
-def told(text: bytes) -> Failure | None:
-    """What a child wrote about its failure."""
-    if not text:
-        return None
-    kind, message, hint = json.loads(text)
-    return Failure(kind, message, hint)
-
-
-def wrapped(error: BaseException) -> Failure:
-    """An error of ours in the words of a start that failed."""
-    found = failure(error)
-    return found if isinstance(found, Failure) else Failure("ShoalError", f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""`create` and `start`: a container's process up to its gate, and through it.
+"""`create`: a container's process up to its gate; `release` opens that.
 
 Order: claim the id, save the record, make the cgroup, clone, follow the child to the gate, save its pid. Whoever kills
 us in between leaves a record that `delete --force` finishes, and a child that dies with us.
@@ -11,7 +11,6 @@ import json
 import os
 import pwd
 import resource
-import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -26,10 +25,10 @@ from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.console import Console
 from agent.runtime.failure import Failure
 from agent.runtime.means import bounds, can_mknod, compiled
-from agent.runtime.oci import child, copyup, home, hooks, idmap, sealed
+from agent.runtime.oci import child, copyup, home, hooks, idmap
 from agent.runtime.oci.child import Child, Surroundings
-from agent.runtime.oci.record import CREATED, CREATING, Place, Record, group_of, state, status
-from agent.runtime.oci.report import Report
+from agent.runtime.oci.record import CREATING, Place, Record, state
+from agent.runtime.outcome import told, wrapped
 from agent.runtime.root import Root
 from agent.runtime.spec import config as specs
 from agent.runtime.spec.config import Spec
@@ -105,7 +104,7 @@ def create(place: Place, config: dict[str, Any], wish: Wish) -> Child:
                 group.kill()
                 group.remove()
         place.remove()
-        raise child.wrapped(error) from error
+        raise wrapped(error) from error
     return born
 
 
@@ -188,49 +187,9 @@ def _lead(place: Place, record: Record, spec: Spec, born: Child, channel: socket
             hooks.run(spec, "createContainer", now, pidfd=born.pidfd)
         elif word == blocks.READY:
             return
-    raise child.told(place.failure.read_bytes()) or Failure(
+    raise told(place.failure.read_bytes()) or Failure(
         "StartFailed", "unable to start container process: it was killed while it was being made"
     )
-
-
-def start(place: Place, report: Report) -> None:
-    """Let the process of a created container go on to its command; returns when that has been exec'ed."""
-    with place.locked():
-        record, groups = place.load(), Groups()
-        condition = status(place, record, groups)
-        if condition != CREATED:
-            raise Failure("Conflict", f"cannot start a container that is {condition}: {place.id}")
-        spec = specs.parse(place.config())
-        _started(place, record, spec)
-        try:
-            hooks.run(spec, "poststart", state(record, status(place, record, groups)))
-        except Failure as error:
-            report.warning(error.message)
-
-
-def _started(place: Place, record: Record, spec: Spec) -> None:
-    try:
-        if spec.hooks.get("startContainer"):
-            sealed.seal()
-            pidfd = os.pidfd_open(record.pid)
-            try:
-                hooks.run(spec, "startContainer", state(record, CREATED), pidfd=pidfd)
-            finally:
-                os.close(pidfd)
-        gate = os.open(place.gate, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            os.write(gate, b"g")
-            poll = select.poll()
-            poll.register(gate, 0)
-            poll.poll()  # until nobody reads it any more: the process has exec'ed, or died
-        finally:
-            os.close(gate)
-        failed = child.told(place.failure.read_bytes())
-        if failed is not None:
-            raise failed
-    except (Failure, OSError) as error:
-        group_of(record, Groups()).kill()
-        raise child.wrapped(error) from error
 
 
 def _sources(spec: Spec, record: Record, opened: contextlib.ExitStack) -> Iterator[tuple[str, int]]:

@@ -16,7 +16,6 @@ from agent.runtime.oci import hooks
 from agent.runtime.oci.arguments import LIMITS, Options, usage
 from agent.runtime.oci.record import CREATED, PAUSED, RUNNING, STOPPED, Place, group_of, state, status
 from agent.runtime.oci.report import Report
-from agent.runtime.spec import config as specs
 from agent.runtime.spec.resources import parse_limits
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -65,7 +64,7 @@ def delete(place: Place, report: Report, *, force: bool) -> None:
         place.remove()
     if config is not None:
         try:
-            hooks.run(specs.parse(config), "poststop", state(record, STOPPED))
+            hooks.of(config, "poststop", lambda: state(record, STOPPED))
         except Failure as error:
             report.warning(error.message)
 

@@ -22,6 +22,7 @@ from agent.runtime.oci.arguments import Options, usage
 from agent.runtime.oci.child import Child, Surroundings
 from agent.runtime.oci.create import entrances, kill, own_stdio, write_pid
 from agent.runtime.oci.record import CREATED, RUNNING, Place, group_of, status
+from agent.runtime.outcome import told
 from agent.runtime.spec import config as specs
 from agent.runtime.spec.process import parse_process
 
@@ -103,7 +104,7 @@ def execute(place: Place, wish: Wish) -> Child:
         around = Surroundings({sys.CLONE_NEWPID: pidfd} if kinds & sys.CLONE_NEWPID else {}, cgroup_fd=cgroup_fd)
         born = child.begin(blocks.execute(process, wiring), process, 0, around, writer)
         os.close(writer)
-        failed = child.told(os.read(reader, 1 << 16))  # at its exec, or its end, the child lets go of the pipe
+        failed = told(os.read(reader, 1 << 16))  # at its exec, or its end, the child lets go of the pipe
         if failed is not None:
             kill(born)
             raise failed

@@ -1,24 +1,21 @@
-"""Where a command line arrives: read it, do what it says, report what went wrong, exit with runc's codes."""
+"""Where a command line arrives: read it, do what it says, report what went wrong, exit with runc's codes.
+
+A command lives shorter than it takes to import all of them: each imports its own room.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from agent.kernel import syscalls
-from agent.runtime import console
-from agent.runtime.console import Console
 from agent.runtime.failure import Failure
-from agent.runtime.oci import create, ending, execution, foreground, listing
 from agent.runtime.oci.arguments import COMMANDS, GLOBAL, Line, Options, parse, usage
-from agent.runtime.oci.child import Child
 from agent.runtime.oci.record import OCI_VERSION, Place
-from agent.runtime.oci.report import Report
+from agent.runtime.oci.report import Report, printed
 from shoal import __version__
 
 ROOT = "/run/shoal-runtime"
@@ -79,98 +76,41 @@ def _place(line: Line, root: Path) -> Place:
     return Place(root, line.words[0])
 
 
-def _wish(line: Line, config: dict[str, Any], *, attached: bool) -> create.Wish:
-    terminal = bool(config["process"].get("terminal"))
-    return create.Wish(
-        bundle=Path(line.own.text("--bundle", ".")).resolve(),
-        console=_console(line.own.text("--console-socket"), config["process"], terminal=terminal, attached=attached),
-        pid_file=line.own.text("--pid-file"),
-        pivot=not line.own.given("--no-pivot"),
-        keyring=not line.own.given("--no-new-keyring"),
-        preserved=_preserved(line, config["process"]),
-    )
+def _create(line: Line, root: Path, report: Report) -> int:
+    from agent.runtime.oci import birth
 
-
-def _console(path: str, process: Mapping[str, Any], *, terminal: bool, attached: bool) -> Console | None:
-    """A terminal whose master goes to a socket that the caller names, or to us."""
-    if not terminal:
-        if path:
-            raise Failure("InvalidArgument", "--console-socket is given, and process.terminal is not set")
-        return None
-    size = process.get("consoleSize") or {}
-    rows, columns = size.get("height", 0), size.get("width", 0)
-    if path:
-        theirs = socket.socket(socket.AF_UNIX)
-        theirs.connect(path)
-        return Console(theirs, socket.socket(socket.AF_UNIX), rows, columns)
-    if not attached:
-        raise Failure("InvalidArgument", "process.terminal is set: a detached container needs --console-socket")
-    ours = foreground.size()
-    return console.new(rows or ours[0], columns or ours[1])
-
-
-def _preserved(line: Line, process: dict[str, Any]) -> int:
-    """Descriptors from 3 on that go to the process; those of socket activation are told to it as systemd does."""
-    count, listening = line.own.number("--preserve-fds"), os.environ.get("LISTEN_FDS", "")
-    if listening.isdigit():
-        process["env"] = [*(process.get("env") or ()), f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
-        count += int(listening)
-    for number in range(3, 3 + count):
-        os.fstat(number)  # a descriptor that is not there would become one of ours
-    return count
-
-
-def _create(line: Line, root: Path, _: Report) -> int:
-    config = create.configuration(Path(line.own.text("--bundle", ".")).resolve())
-    create.create(_place(line, root), config, _wish(line, config, attached=False))
-    return 0
+    return birth.made(line, _place(line, root), report)
 
 
 def _run_container(line: Line, root: Path, report: Report) -> int:
-    detached = line.own.given("--detach")
-    config, place = create.configuration(Path(line.own.text("--bundle", ".")).resolve()), _place(line, root)
-    wish = _wish(line, config, attached=not detached)
-    born = create.create(place, config, wish)
-    try:
-        master = _master(wish.console, line)
-        create.start(place, report)
-        if detached:
-            return 0
-        code = foreground.wait(born, master)
-    except BaseException:
-        ending.delete(place, report, force=True)
-        raise
-    if not line.own.given("--keep"):
-        ending.delete(place, report, force=True)
-    return code
+    from agent.runtime.oci import birth
+
+    return birth.run(line, _place(line, root), report)
 
 
-def _master(wanted: Console | None, line: Line) -> int:
-    """Our end of the terminal, if it was not sent to somebody else."""
-    return wanted.receive() if wanted is not None and not line.own.text("--console-socket") else -1
+def _exec(line: Line, root: Path, report: Report) -> int:
+    from agent.runtime.oci import birth
 
-
-def _exec(line: Line, root: Path, _: Report) -> int:
-    place, detached = _place(line, root), line.own.given("--detach")
-    process = execution.process_of(place, line.own, line.words[1:])
-    terminal = bool(process.get("terminal"))
-    wanted = _console(line.own.text("--console-socket"), process, terminal=terminal, attached=not detached)
-    preserved = _preserved(line, process)
-    born: Child = execution.execute(place, execution.Wish(process, wanted, line.own.text("--pid-file"), preserved))
-    return 0 if detached else foreground.wait(born, _master(wanted, line))
+    return birth.execute(line, _place(line, root), report)
 
 
 def _start(line: Line, root: Path, report: Report) -> int:
-    create.start(_place(line, root), report)
+    from agent.runtime.oci import release
+
+    release.start(_place(line, root), report)
     return 0
 
 
 def _state(line: Line, root: Path, _: Report) -> int:
-    sys.stdout.write(listing.printed(listing.container(_place(line, root))))
+    from agent.runtime.oci import listing
+
+    sys.stdout.write(printed(listing.container(_place(line, root))))
     return 0
 
 
 def _kill(line: Line, root: Path, _: Report) -> int:
+    from agent.runtime.oci import ending
+
     if len(line.words) > 2:
         raise usage("kill takes one container and one signal")
     number = _signal(line.words[1] if len(line.words) > 1 else "TERM")
@@ -190,33 +130,43 @@ def _signal(text: str) -> int:
 
 
 def _delete(line: Line, root: Path, report: Report) -> int:
+    from agent.runtime.oci import ending
+
     ending.delete(_place(line, root), report, force=line.own.given("--force"))
     return 0
 
 
 def _pause(line: Line, root: Path, _: Report) -> int:
+    from agent.runtime.oci import ending
+
     ending.freeze(_place(line, root), frozen=line.command == "pause")
     return 0
 
 
 def _update(line: Line, root: Path, _: Report) -> int:
+    from agent.runtime.oci import ending
+
     ending.update(_place(line, root), line.own)
     return 0
 
 
 def _ps(line: Line, root: Path, _: Report) -> int:
+    from agent.runtime.oci import listing
+
     found = listing.pids(_place(line, root))
     as_json = _form(line.own, ("table", "json")) == "json"
-    sys.stdout.write(listing.printed(found) if as_json else listing.processes(found))
+    sys.stdout.write(printed(found) if as_json else listing.processes(found))
     return 0
 
 
 def _list(line: Line, root: Path, _: Report) -> int:
+    from agent.runtime.oci import listing
+
     form, rows = _form(line.own, ("table", "json")), listing.containers(root)
     if line.own.given("--quiet"):
         sys.stdout.write("".join(f"{row['id']}\n" for row in rows))
     else:
-        sys.stdout.write(listing.printed(rows) if form == "json" else listing.table(rows))
+        sys.stdout.write(printed(rows) if form == "json" else listing.table(rows))
     return 0
 
 
@@ -228,17 +178,21 @@ def _form(options: Options, known: tuple[str, ...]) -> str:
 
 
 def _spec(line: Line, _root: Path, _: Report) -> int:
+    from agent.runtime.oci import feature
+
     path = Path(line.own.text("--bundle", ".")) / "config.json"
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(listing.printed(listing.example()))
+            file.write(printed(feature.example()))
     except FileExistsError:
         raise Failure("Conflict", f"{path} exists", "remove it first") from None
     return 0
 
 
 def _features(_line: Line, _root: Path, _: Report) -> int:
-    sys.stdout.write(listing.printed(listing.features()))
+    from agent.runtime.oci import feature
+
+    sys.stdout.write(printed(feature.features()))
     return 0
 
 

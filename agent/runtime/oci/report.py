@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Report(NamedTuple):
@@ -31,3 +31,7 @@ class Report(NamedTuple):
             line = json.dumps({"level": level, "msg": message, "time": now})
         with Path(self.path).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def printed(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
