@@ -1,0 +1,98 @@
+"""Boot: the process behind the switch of one host (`rack` starts it). It makes the host's namespaces and is the parent
+of its PID 1; while it lives the host has power, and a host that says so is booted again.
+
+    python -m machine.drivers.local.boot RACK RUN DISK HOMES HOST
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from machine.drivers.local import cgroup, kernel, root
+from machine.drivers.local.rack import Host, Rack
+
+_OF_A_HOST = kernel.NEWNS | kernel.NEWUTS | kernel.NEWIPC | kernel.NEWNET | kernel.NEWCGROUP
+
+
+def main() -> None:
+    name, run, disk, homes, host = sys.argv[1:]
+    rack = Rack(name, Path(run), disk=Path(disk), homes=Path(homes))
+    with rack.power(host):
+        # Not that of whoever started us: their end would be the host's.
+        cgroup.make(f"{rack.cgroup}/_power")
+        cgroup.join(f"{rack.cgroup}/_power")
+        rack.pid_file(host).unlink(missing_ok=True)
+        while _run(rack, rack.get(host)):
+            """It reboots."""
+
+
+def _run(rack: Rack, host: Host) -> bool:
+    """From one boot to its end; whether it wants another one."""
+    group = f"{rack.cgroup}/{host.name}"
+    cgroup.make(group)
+    cgroup.limit(group, memory_bytes=host.memory_bytes, cpus=host.cpus)
+    ours, theirs = socket.socketpair()
+    pid = _fork()
+    if pid == 0:
+        ours.close()
+        _become(rack, host, theirs)
+    theirs.close()
+    with ours:
+        if ours.recv(1):
+            rack.underlay.plug(host.address, pid)
+            ours.send(b"!")
+            _write_pid(rack.pid_file(host.name), pid)
+    _, status = os.waitpid(pid, 0)
+    rack.pid_file(host.name).unlink(missing_ok=True)
+    cgroup.remove(group)
+    # What reboot(2) makes of a pid namespace's end.
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGHUP
+
+
+def _fork() -> int:
+    """A child that is the first process of a pid namespace; our other children are not in it."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.unshare(kernel.NEWPID)
+        pid = os.fork()
+        if pid:
+            kernel.enter(own, kernel.NEWPID)
+        return pid
+    finally:
+        os.close(own)
+
+
+def _become(rack: Rack, host: Host, parent: socket.socket) -> NoReturn:
+    """PID 1 of the host."""
+    try:
+        kernel.die_with_parent(signal.SIGKILL)
+        cgroup.join(f"{rack.cgroup}/{host.name}")
+        kernel.unshare(_OF_A_HOST)
+        kernel.name_host(host.name)
+        parent.send(b"!")
+        root.enter(rack, host)
+        if not parent.recv(1):
+            raise ConnectionError("there is no cable")
+        parent.close()
+        # Python ignores it, and what it executes would inherit that.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execve(host.init[0], list(host.init), dict(host.environment))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _write_pid(path: Path, pid: int) -> None:
+    fresh = path.with_name(".pid")
+    fresh.write_text(str(pid))
+    fresh.rename(path)
+
+
+if __name__ == "__main__":
+    main()
