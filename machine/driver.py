@@ -15,6 +15,8 @@ from machine.model import Machine, Ssh
 from machine.port import State
 from shoal.errors import Unsupported
 
+VERBS = frozenset({"create", "remove", "start", "stop", "kill", "restart", "state"})
+
 
 class Made(msgspec.Struct, frozen=True):
     """Where a host is reached, and how."""

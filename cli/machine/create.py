@@ -184,6 +184,8 @@ def remove(
     what = (
         "and all containers, volumes and images on them are removed" if purge else "hosts that exist stay as they are"
     )
+    if made := [each.machine.name for each in found if each.driver not in _EXISTING]:
+        what += f", and those that were made for {', '.join(made)} go"
     print(f"About to remove {', '.join(names)}; {what}.")
     if not (yes or force) and not _confirmed():
         return 1
@@ -265,11 +267,15 @@ def _purge(reach: ReachFlags, records: Records, record: Record) -> None:
 
 
 def _unmake(reach: ReachFlags, records: Records, record: Record) -> None:
-    """A host that a driver made goes with its machine."""
+    """A host that a driver made goes with its machine; another one may come to its address."""
     from machine.drivers.choice import driver_of
+    from machine.transport.config import Config
+    from machine.transport.hostkey import forget
 
     with driver_of(record.driver, records, dial=reach.fleet, clock=SystemClock()) as driver:
         driver.remove(record.machine)
+    if record.machine.address:
+        forget(records.known_hosts, Config.load().way(record.machine)[-1].known_as)
 
 
 def _confirmed() -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from machine.driver import Driver
 from machine.drivers.external import ExternalDriver
+from machine.drivers.local.driver import LocalDriver
 from machine.drivers.ssh import SshDriver
 from machine.fleet import Fleet
 from machine.inventory import check_name
@@ -23,9 +25,16 @@ def driver_of(name: str, records: Records, *, dial: Callable[[], Fleet], clock: 
     driver: Driver
     if name in (SshDriver.name, GENERIC):
         driver = SshDriver(dial, clock)
+    elif name == LocalDriver.name:
+        driver = LocalDriver(records.folder / "drivers" / name, records.folder / "trees", tell=_say)
     else:
         driver = ExternalDriver.open(check_name(name), records.folder / "drivers" / name)
     try:
         yield driver
     finally:
         driver.close()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

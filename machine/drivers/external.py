@@ -17,13 +17,12 @@ from typing import TypeVar
 
 import msgspec
 
-from machine.driver import Made, cannot
+from machine.driver import VERBS, Made, cannot
 from machine.model import Machine, Ssh
 from machine.port import State
 from shoal.errors import Conflict, DeadlineExceeded, InvalidArgument, NotFound, ShoalError, Unavailable, Unsupported
 
 PREFIX = "shoal-machine-driver-"
-VERBS = frozenset({"create", "remove", "start", "stop", "kill", "restart", "state"})
 _CALL_S = 900.0
 _END_S = 10.0
 _MOST_BYTES = 1 << 20

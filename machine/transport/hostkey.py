@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shoal.errors import PermissionDenied
+from shoal.files import read_optional, write_atomic
 
 _SAVING = threading.Lock()
 
@@ -125,6 +126,14 @@ class KnownHosts:
             finally:
                 os.close(descriptor)
         self._entries.append(Entry("", name, shown.kind, shown.blob, str(self._own)))
+
+
+def forget(own: Path, name: str) -> None:
+    """Nobody is known by that name in our own file any more: whoever has it next is another host."""
+    lines = (read_optional(own) or b"").decode(errors="surrogateescape").splitlines(keepends=True)
+    kept = [line for line in lines if line.split(" ", 1)[0] != name]
+    if kept != lines:
+        write_atomic(own, "".join(kept).encode(errors="surrogateescape"))
 
 
 def fingerprint(blob: bytes) -> str:

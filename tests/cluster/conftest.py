@@ -40,10 +40,14 @@ class Lab:
             raise AssertionError(f"lab {' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    def entering(self, host: str) -> list[str]:
+        """What stands before a command that is run on a host."""
+        return [str(PROJECT / "deploy/lab"), "exec", host, "--"]
+
     def on(self, host: str, *argv: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, whatever its exit code."""
         return subprocess.run(
-            [PROJECT / "deploy/lab", "exec", host, "--", *argv],
+            [*self.entering(host), *argv],
             env=self._environment,
             capture_output=True,
             text=True,
@@ -53,8 +57,14 @@ class Lab:
 
     def on_with(self, host: str, stdin: IO[str], *argv: str) -> None:
         """Run a command on a host with a file as its input; it must succeed."""
-        argv = (str(PROJECT / "deploy/lab"), "exec", host, "--", *argv)
-        subprocess.run(argv, env=self._environment, stdin=stdin, check=True, capture_output=True, timeout=120)
+        subprocess.run(
+            [*self.entering(host), *argv],
+            env=self._environment,
+            stdin=stdin,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
 
     def shoal(self, host: str, *argv: str) -> str:
         """Run shoal on a host; it must succeed."""
@@ -141,10 +151,10 @@ def form_cluster(lab: Lab) -> None:
 
 
 def leftovers(name: str) -> list[str]:
-    """What there is of a lab on this machine: links, mounts, cgroups, processes, files. Others may stand beside it."""
+    """What there is of a rack on this machine: links, mounts, cgroups, processes, files. Others may stand beside it."""
     links = [link["ifname"] for link in json.loads(subprocess.check_output(["ip", "-j", "link"]))]
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    folders = [Path("/run/shoal-lab", name), Path("/var/lib/shoal-lab", name)]
+    folders = [Path("/run/shoal-lab", name), Path("/var/lib/shoal-lab", name), Path("/run/shoal-local", name)]
     return [
         *(link for link in links if link == f"shl-{name}"[:15]),
         *(mount for mount in mounts if f"/shoal-lab/{name}/" in f"{mount}/"),

@@ -1,28 +1,66 @@
-"""Debian hosts with systemd as PID 1 become nodes, and stay what they are through restarts, power cuts and purges."""
+"""Hosts inside this machine, Debians with systemd as PID 1, are made, become nodes, and stay what they are through
+restarts, power cuts and purges."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import PROJECT, eventually, import_web
+from machine.drivers.local.driver import LocalDriver
+from tests.cluster.conftest import PROJECT, Lab, eventually, import_web, leftovers
 from tests.cluster.test_machine import Desk, bare_hosts
 
-TREE = PROJECT / "build" / "tree"
+TREES = PROJECT / "build" / "trees"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # The first run makes the root file system.
 pytestmark = pytest.mark.timeout(900)
 
 
+class Machines(Lab):
+    """The hosts of a store's driver, entered as those of a lab are."""
+
+    def __init__(self, store: Path) -> None:
+        self.driver = LocalDriver(store / "drivers" / "local", store / "trees", tell=print)
+        super().__init__(self.driver.rack.name)
+
+    @property
+    def addresses(self) -> dict[str, str]:  # type: ignore[override]
+        return {host.name: host.address for host in self.driver.rack.hosts()}
+
+    def entering(self, host: str) -> list[str]:
+        flags = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        return ["nsenter", "--target", str(self.driver.rack.pid(host)), *flags, "--"]
+
+
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Two nodes."""
-    subprocess.run([PROJECT / "deploy/tree", TREE], check=True, capture_output=True)
-    with bare_hosts(2, tmp_path_factory.mktemp("systemd"), "--tree", str(TREE)) as desk:
-        code, said = desk.run("apply")
+    """Two nodes. Whoever made the second one was killed in the middle of it, and asked again."""
+    folder = tmp_path_factory.mktemp("systemd")
+    machines = Machines(folder / "store")
+    desk = Desk(machines, folder)
+    TREES.mkdir(parents=True, exist_ok=True)
+    (desk.store / "trees").symlink_to(TREES)
+    try:
+        code, said = desk.run("create", "-d", "local", "--driver-opt", "memory=1g", "--role", "manager", "n1")
+        assert code == 0, said
+        first = desk.start("create", "-d", "local", "n2")
+        eventually(lambda: "n2" in machines.addresses, what="a record of n2")
+        first.send_signal(signal.SIGKILL)
+        first.communicate(timeout=30)
+        code, said = desk.run("create", "-d", "local", "n2")
         assert code == 0, said
         yield desk
+    finally:
+        for name in machines.addresses:
+            print(f"---- {name}\n{machines.driver.rack.log(name).read_text()}")
+        made = [path.stem for path in (desk.store / "machines").glob("*.json")]
+        said = desk.run("rm", "-f", *made)[1] if made else ""
+    assert not machines.addresses, said
+    eventually(lambda: not leftovers(machines.name), seconds=10, what=f"nothing left of {machines.name}")
 
 
 def property_of(desk: Desk, name: str, key: str) -> str:
@@ -32,9 +70,15 @@ def property_of(desk: Desk, name: str, key: str) -> str:
 def test_the_unit_runs_is_enabled_and_a_second_run_leaves_it_alone(nodes: Desk) -> None:
     pids = [property_of(nodes, name, "MainPID") for name in nodes.lab.addresses]
     assert [property_of(nodes, name, "UnitFileState") for name in nodes.lab.addresses] == ["enabled", "enabled"]
-    code, said = nodes.run("apply")
+    code, said = nodes.run("provision")
     assert (code, said.count("as wanted")) == (0, 2), said
     assert [property_of(nodes, name, "MainPID") for name in nodes.lab.addresses] == pids
+
+
+def test_a_host_has_the_memory_that_it_was_given(nodes: Desk) -> None:
+    file = "memory.limit_in_bytes" if Path("/sys/fs/cgroup/memory").exists() else "memory.max"
+    shown = nodes.lab.on("n1", "sh", "-c", f"cat /sys/fs/cgroup/memory/{file} || cat /sys/fs/cgroup/{file}")
+    assert shown.stdout == f"{1 << 30}\n"
 
 
 def test_containers_and_manager_outlive_a_restart_of_the_unit(nodes: Desk) -> None:
@@ -58,16 +102,48 @@ def test_an_agent_that_is_killed_is_started_again(nodes: Desk) -> None:
 
 
 def test_a_power_cut_is_survived_without_us(nodes: Desk) -> None:
-    nodes.lab("kill", "n2")
-    nodes.lab("start", "n2")
-    eventually(lambda: nodes.run("plan")[0] == 0, what="all as wanted")
+    assert nodes.run("kill", "n2")[0] == 0
+    assert nodes.run("status", "n2")[1] == "Stopped\n"
+    assert nodes.run("start", "n2")[0] == 0
+    eventually(lambda: nodes.run("provision", "n2")[1].count("as wanted") == 1, what="all as wanted")
 
 
-def test_a_purge_leaves_nothing(nodes: Desk) -> None:
-    code, said = nodes.run("rm", "-y", "--purge", "n2")
+def test_a_restart_boots_the_host_with_the_disk_that_it_had(nodes: Desk) -> None:
+    lab = nodes.lab
+    boots = [lab.on("n2", "cat", BOOT_ID).stdout]
+    lab.on("n2", "sh", "-c", "echo kept > /root/letter; echo gone > /run/letter")
+    assert nodes.run("restart", "n2")[0] == 0
+    boots.append(lab.on("n2", "cat", BOOT_ID).stdout)
+    assert lab.on("n2", "sh", "-c", "cat /root/letter; cat /run/letter").stdout == "kept\n"
+    # Whoever is logged in may do it as well.
+    lab.on("n2", "systemctl", "reboot")
+    eventually(lambda: nodes.run("ssh", "n2", "cat", BOOT_ID)[1] not in (*boots, ""), what="another boot")
+    eventually(lambda: lab.node_state("n2") == "Ready", what="n2 ready again")
+
+
+def test_a_purge_leaves_nothing_and_a_host_goes_with_its_machine(nodes: Desk) -> None:
+    elsewhere = ("-s", str(nodes.folder / "elsewhere"))
+    key = {name: str(nodes.lab.driver.rack.home(name) / "key") for name in nodes.lab.addresses}
+    for name, address in nodes.lab.addresses.items():
+        words = ("--generic-ip-address", address, "--generic-ssh-user", "root", "--generic-ssh-key", key[name])
+        assert nodes.run("adopt", *elsewhere, *words, name) == (0, f"{name}\n")
+    code, said = nodes.run("rm", *elsewhere, "-y", "--purge", "n2")
     assert code == 0, said
     places = "/opt/shoal /var/lib/shoal/* /run/shoal /etc/systemd/system/shoal-agent.service /usr/local/bin/shoal"
     running = "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep ^/opt/shoal/"
     assert nodes.lab.on("n2", "sh", "-c", f"ls -d {places}; {running}").stdout == ""
     assert nodes.lab.on("n2", "systemctl", "is-system-running").stdout.strip() == "running"
     assert "n2" not in nodes.lab.shoal("n1", "node", "ls")
+    address = nodes.lab.addresses["n2"]
+    assert nodes.run("rm", "-y", "n2")[0] == 0
+    assert list(nodes.lab.addresses) == ["n1"]
+    assert address not in (nodes.store / "known_hosts").read_text()
+
+
+def test_a_lab_stands_on_a_tree_too(nodes: Desk, tmp_path: Path) -> None:
+    tree = nodes.lab.driver.rack.get("n1").tree
+    with bare_hosts(1, tmp_path, "--tree", tree) as desk:
+        assert desk.lab.on("n1", "systemctl", "is-system-running", "--wait").stdout == "running\n"
+        words = ("ssh", "-i", desk.key, "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known")
+        said = subprocess.run([*words, f"root@{desk.lab.addresses['n1']}", "hostname"], capture_output=True, text=True)
+        assert said.stdout == "n1\n", said.stderr

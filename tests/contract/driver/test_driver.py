@@ -1,4 +1,5 @@
-"""What every driver of machines must do: one suite, over the driver of hosts that exist and one of somebody else."""
+"""What every driver of machines must do: one suite, over the driver of hosts that exist, that of hosts inside this
+machine, and one of somebody else."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from machine.driver import Driver, Made
+from machine.driver import VERBS, Driver, Made
 from machine.drivers.choice import driver_of
-from machine.drivers.external import VERBS, ExternalDriver
+from machine.drivers.external import ExternalDriver
 from machine.model import Machine
 from machine.port import State
 from machine.record import Records
@@ -48,14 +49,21 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(__file__).parent}:{os.environ['PATH']}")
 
 
-@pytest.fixture(params=["ssh", "example"])
+LOCAL = pytest.param(
+    "local",
+    # The first one makes a Debian.
+    marks=[pytest.mark.timeout(900), pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces")],
+)
+
+
+@pytest.fixture(params=["ssh", "example", LOCAL])
 def case(request: pytest.FixtureRequest, tmp_path: Path, sshd: int) -> Iterator[Case]:
     """Of every driver."""
     with a_case(request.param, tmp_path, sshd) as case:
         yield case
 
 
-@pytest.fixture(params=["example"])
+@pytest.fixture(params=["example", LOCAL])
 def powerful(request: pytest.FixtureRequest, tmp_path: Path, sshd: int) -> Iterator[Case]:
     """Of drivers that have their hosts' power."""
     with a_case(request.param, tmp_path, sshd) as case:
@@ -68,11 +76,14 @@ def a_case(name: str, tmp_path: Path, sshd: int) -> Iterator[Case]:
     def dial() -> Any:
         raise AssertionError("nobody is logged in at")
 
+    trees = Path(__file__).parents[3] / "build" / "trees"
+    trees.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "trees").symlink_to(trees)
     with driver_of(name, Records(tmp_path), dial=dial, clock=SystemClock()) as driver:
         existing = {"address": "127.0.0.1", "port": str(sshd)}
         case = Case(driver, existing if name == "ssh" else {}, {"colour": "blue"})
         yield case
-        case.driver.remove(case.create())
+        case.driver.remove(Machine("h1", "127.0.0.1"))
 
 
 def test_a_host_that_was_made_runs(case: Case) -> None:
