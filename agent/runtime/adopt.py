@@ -16,10 +16,8 @@ from agent.kernel import pidfd as pidfds
 from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.failure import Failure
 from agent.runtime.plumbing import terminal_streams
-from agent.runtime.record import EXITED, RUNNING, ExitRecord, Record, Records, boot_id
+from agent.runtime.record import EXITED, RUNNING, UNKNOWN_CODE, ExitRecord, Record, Records, boot_id
 from agent.runtime.stdio import Streams
-
-UNKNOWN_CODE = 255
 
 
 class Adopted(NamedTuple):

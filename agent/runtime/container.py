@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from agent.runtime.cgroups.group import Group
@@ -50,8 +51,8 @@ class Container:
     def busy(self) -> bool:
         return bool(self.deleting) or self.phase in (STARTING, RUNNING)
 
-    def log(self, records: Records) -> LogFile | None:
-        """Its log, if it has one."""
+    def log(self, records: Records, discard: Callable[[int], None]) -> LogFile | None:
+        """Its log, if it has one. `discard` as of a `LogFile`."""
         if self.record is not None and self.record.journal:
             return Journal(self.record.journal, mark=Mark(records.path(self.id, "mark")))
         if self.record is None or not self.record.log_path:
@@ -61,4 +62,5 @@ class Container:
             self.record.log_max_bytes,
             self.record.log_max_files,
             mark=Mark(records.path(self.id, "mark")),
+            discard=discard,
         )

@@ -1,19 +1,18 @@
 """The keeper: one small process per host that starts containers, is their parent, holds their stdio and reaps them.
 
-It answers the agent over a unix socket (`wire`, `connection`), does what blocks in worker threads (`starter`) and keeps
+It answers the agent over a unix socket (`wire`, `reception`), does what blocks in worker threads (`starter`) and keeps
 its state in `record`s, so that neither the agent's death nor its own touches a container: the next keeper adopts what
-runs (`adopt`, `custody`). `daemon` is the process around it.
+runs (`adopt`, `custody`). What else runs in a container `execs` knows; `daemon` is the process around it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,11 +22,13 @@ from agent.runtime.cgroups.group import Groups
 from agent.runtime.connection import Connection, Stream, error_message
 from agent.runtime.container import Container, Reply
 from agent.runtime.custody import Custody
+from agent.runtime.execs import Execs
 from agent.runtime.failure import Failure
 from agent.runtime.loop import IN, Loop
 from agent.runtime.orphans import Orphans
+from agent.runtime.reception import Order, Reception
 from agent.runtime.record import RUNNING, STARTING, ExitRecord, Records
-from agent.runtime.running import Executed, Running
+from agent.runtime.running import Running, exit_of
 from agent.runtime.spec.resources import parse_limits
 from agent.runtime.starter import Starter
 from agent.runtime.stdio import Stdio, Streams
@@ -47,21 +48,8 @@ class Keeper:
         self._custody = custody
         self._tap = Tap()
         self._containers: dict[str, Container] = {}
-        self._execs: set[int] = set()
         self._orphans = Orphans(loop, self._awaited)
-        self._orders: dict[str, Callable[[dict[str, Any], Reply], None]] = {
-            "start": self._start,
-            "wait": self._wait,
-            "list": self._list,
-            "signal": self._signal,
-            "pause": self._pause,
-            "resume": self._resume,
-            "update": self._update,
-            "pids": self._pids,
-            "usage": self._usage,
-            "resize": self._resize,
-            "delete": self._delete,
-        }
+        self._execs = Execs(loop, starter, self._orphans, self._tap)
 
     @property
     def idle(self) -> bool:
@@ -84,44 +72,20 @@ class Keeper:
         self._custody.keep(self._running_ones)
 
     def serve(self, listener: socket.socket) -> None:
-        self._loop.watch(listener.fileno(), IN, lambda _: self._accept(listener))
-
-    def _accept(self, listener: socket.socket) -> None:
-        connected, _ = listener.accept()
-        connection = Connection(self._loop, connected)
-        connection.on_frame = lambda kind, payload: self._first(connection, kind, payload)
-
-    def _first(self, connection: Connection, kind: int, payload: bytes) -> None:
-        """A connection's first frame says what it is."""
-        if kind != wire.JSON:
-            connection.close()
-            return
-        request = json.loads(payload)
-        if request["op"] == "control":
-            connection.on_frame = lambda kind, payload: self._order(connection, kind, payload)
-        elif request["op"] == "attach":
-            self._attach(connection, request)
-        elif request["op"] == "exec":
-            self._exec(connection, request)
-        else:
-            connection.close()
-
-    def _order(self, connection: Connection, kind: int, payload: bytes) -> None:
-        if kind != wire.JSON:
-            connection.close()
-            return
-        request = json.loads(payload)
-
-        def reply(result: Any, error: BaseException | None = None) -> None:
-            if error is not None:
-                connection.send(wire.message(error_message(request["seq"], error)))
-            else:
-                connection.send(wire.message({"seq": request["seq"], "result": result}))
-
-        try:
-            self._orders[request["op"]](request, reply)
-        except Exception as error:  # the boundary: a bad request is answered, not fatal
-            reply(None, error)
+        orders: dict[str, Order] = {
+            "start": self._start,
+            "wait": self._wait,
+            "list": self._list,
+            "signal": self._signal,
+            "pause": self._pause,
+            "resume": self._resume,
+            "update": self._update,
+            "pids": self._pids,
+            "usage": self._usage,
+            "resize": self._resize,
+            "delete": self._delete,
+        }
+        Reception(self._loop, orders, {"attach": self._attach, "exec": self._exec}).open(listener)
 
     # Orders on a control connection
 
@@ -272,56 +236,18 @@ class Keeper:
         stream.answer({"pid": container.record.pid if container.record else 0})
 
     def _exec(self, connection: Connection, request: dict[str, Any]) -> None:
-        stdio = Stdio(self._loop, self._tap)
-        child: list[Executed] = []
-
-        def send_signal(number: int) -> None:
-            if child:
-                pidfds.send_signal(child[0].pidfd, number)
-
-        stream = Stream(connection, stdio, stdin=request["stdin"], signal=send_signal)
         try:
             container = self._running(request["id"])
         except Failure as error:
-            stream.refuse(error)
+            connection.send(wire.message(error_message(0, error)))
+            connection.close_when_sent()
             return
-        record, group = container.record, container.group
-        if record is None or group is None:
-            raise ValueError("a running container has a record and a group")
-        pidfd = os.dup(container.pidfd)  # the container may end, and its pidfd be closed, while the worker works
-
-        def job() -> Executed:
-            try:
-                return self._starter.execute(record, pidfd, group, request)
-            finally:
-                os.close(pidfd)
-
-        def done(executed: Executed | None, error: BaseException | None) -> None:
-            self._execs.update({executed.pid} if executed else ())
-            self._orphans.work_ended()
-            if executed is None:
-                stream.refuse(error or ValueError("no result"))
-                return
-            child.append(executed)
-            stream.answer({"pid": executed.pid})
-            stdio.open(executed.streams)
-            self._loop.watch(executed.pidfd, IN, lambda _: self._exec_ended(executed, stdio, child))
-
-        self._orphans.work_begins()
-        self._loop.submit(job, done)
-
-    def _exec_ended(self, executed: Executed, stdio: Stdio, child: list[Executed]) -> None:
-        self._loop.forget(executed.pidfd)
-        status = pidfds.exit_status(executed.pidfd, executed.pid)
-        os.close(executed.pidfd)
-        self._execs.discard(executed.pid)
-        child.clear()
-        stdio.finish(_exit(status, oom_killed=False))
+        self._execs.start(connection, request, container)
 
     def _awaited(self) -> set[int]:
         """The children whose ends somebody waits for."""
         running = {each.record.pid for each in self._containers.values() if each.record and each.pidfd >= 0}
-        return {*running, *self._execs, self._custody.pid}
+        return {*running, *self._execs.pids, self._custody.pid}
 
     # A container's life
 
@@ -332,8 +258,11 @@ class Keeper:
             raise ValueError("a running container has a record")
         container.pidfd = pidfd
         container.stdio.stdin_closed = lambda: self._custody.drop(f"{container.id}/stdin")
-        container.stdio.open(streams, container.log(self._records))
+        container.stdio.open(streams, container.log(self._records, self._close_later))
         self._loop.watch(pidfd, IN, lambda _: self._ended(container))
+
+    def _close_later(self, fd: int) -> None:
+        self._loop.submit(lambda: os.close(fd), _ignored)
 
     def _ended(self, container: Container) -> None:
         record, group, pidfd = container.record, container.group, container.pidfd
@@ -344,7 +273,7 @@ class Keeper:
         status = pidfds.exit_status(pidfd, record.pid)
         os.close(pidfd)
         container.pidfd = -1
-        exit_ = _exit(status, oom_killed=group.oom_kills() > 0)
+        exit_ = exit_of(status, oom_killed=group.oom_kills() > 0)
         container.record = record.with_exit(exit_)
         self._records.save(container.record)
         stdio, container.stdio = (
@@ -409,11 +338,3 @@ def _ignored(_result: Any, _error: BaseException | None) -> None:
 
 def _not_running(container_id: str) -> Failure:
     return Failure("Conflict", f"container {container_id} is not running")
-
-
-def _exit(status: int | None, *, oom_killed: bool) -> ExitRecord:
-    """A wait status as docker counts: 128 + n for signal n."""
-    if status is None:
-        return ExitRecord(adopt.UNKNOWN_CODE, oom_killed, time.time_ns(), known=False)
-    code = os.waitstatus_to_exitcode(status & ~0x80)
-    return ExitRecord(code if code >= 0 else 128 - code, oom_killed, time.time_ns())

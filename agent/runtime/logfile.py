@@ -69,8 +69,18 @@ class Batch(NamedTuple):
 class LogFile:
     """Appends to `path`; keeps `path.1` … `path.N-1` besides it when `max_bytes` is reached (0: never)."""
 
-    def __init__(self, path: str, max_bytes: int, max_files: int, *, mark: Mark | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        max_bytes: int,
+        max_files: int,
+        *,
+        mark: Mark | None = None,
+        discard: Callable[[int], None] = os.close,
+    ) -> None:
+        """`discard` closes the descriptor of a file that is no more, which takes as long as the file was large."""
         self._path = path
+        self._discard = discard
         self._max_bytes = max_bytes
         self._max_files = max(max_files, 1)
         self._mark = mark or Mark()
@@ -205,14 +215,21 @@ class LogFile:
     def _rotate(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+        gone = []
         with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
+                gone.append(os.open(self._name(self._max_files - 1), os.O_RDONLY | os.O_CLOEXEC))
             if self._max_files == 1:
                 os.unlink(self._path)  # noqa: PTH108 - a reader that follows keeps the old file
             for number in range(self._gap(), 0, -1):
-                older = f"{self._path}.{number - 1}" if number > 1 else self._path
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(older, f"{self._path}.{number}")  # noqa: PTH105 - strings all around
+                    os.replace(self._name(number - 1), self._name(number))  # noqa: PTH105 - strings all around
+        for fd in gone:
+            self._discard(fd)
         self._fd, self._inode, self._size = self._open()
+
+    def _name(self, number: int) -> str:
+        return f"{self._path}.{number}" if number else self._path
 
     def _gap(self) -> int:
         """The number that the oldest file to be renamed comes to have: one that is free, as after a rotation that was

@@ -23,6 +23,7 @@ from typing import Any
 from agent.runtime.failure import Failure
 
 STARTING, RUNNING, EXITED = "starting", "running", "exited"
+UNKNOWN_CODE = 255  # of one whose end nobody saw
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 

@@ -1,14 +1,18 @@
-"""Running: what a start or an exec has come to, for the keeper to take over: the descriptors are its own then."""
+"""Running: what a start or an exec has come to, for the keeper to take over, and how it ends.
+
+The descriptors are the keeper's own then.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from typing import NamedTuple
 
 from agent.kernel import pidfd as pidfds
 from agent.runtime.cgroups.group import Group
-from agent.runtime.record import RUNNING, Record
+from agent.runtime.record import RUNNING, UNKNOWN_CODE, ExitRecord, Record
 from agent.runtime.stdio import Streams
 
 
@@ -35,3 +39,11 @@ def recorded(record: Record, pid: int, pidfd: int, *, inodes_tell: bool) -> Reco
         inode=pidfds.inode(pidfd),
         started_at_ns=time.time_ns(),
     )
+
+
+def exit_of(status: int | None, *, oom_killed: bool) -> ExitRecord:
+    """A wait status as docker counts: 128 + n for signal n."""
+    if status is None:
+        return ExitRecord(UNKNOWN_CODE, oom_killed, time.time_ns(), known=False)
+    code = os.waitstatus_to_exitcode(status & ~0x80)
+    return ExitRecord(code if code >= 0 else 128 - code, oom_killed, time.time_ns())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,3 +38,23 @@ def test_a_line_that_is_too_long_is_cut_and_no_other(lengths: list[int]) -> None
     assert max(map(len, logged)) <= LINE_LIMIT
     assert [len(line) for line in "".join(logged).splitlines()] == lengths
     assert len(logged) == len(lengths) + sum(length >= LINE_LIMIT for length in lengths)
+
+
+def test_a_rotation_that_was_cut_short_costs_no_older_file(tmp_path: Path) -> None:
+    for name, text in {"log": "new\n", "log.2": "old\n", "log.3": "oldest\n"}.items():
+        (tmp_path / name).write_text(text)
+    log = LogFile(str(tmp_path / "log"), 1, 4)
+    log.write(1, b"newest\n", 0)
+    log.close()
+    assert [(tmp_path / f"log.{number}").read_text() for number in (1, 2, 3)] == ["new\n", "old\n", "oldest\n"]
+
+
+def test_the_file_that_a_rotation_drops_is_closed_by_who_has_time(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    log = LogFile(str(tmp_path / "log"), 1, 2, discard=dropped.append)
+    for line in (b"dropped\n", b"kept\n", b"current\n"):
+        log.write(1, line, 0)
+    log.close()
+    assert [(os.fstat(fd).st_nlink, b"dropped" in os.read(fd, 100)) for fd in dropped] == [(0, True)]
+    for fd in dropped:
+        os.close(fd)
