@@ -49,7 +49,6 @@ class Mark:
         self._landings: list[memoryview] = []
         self._current = 0
         self._last_byte = 0
-        self._fd = -1
         self._kept = dict.fromkeys(_STREAMS, 0)  # where an unfinished line is: which of two places, and its length
         self.rests = dict.fromkeys(_STREAMS, b"")  # the unfinished lines
         self.round: Round | None = None
@@ -60,7 +59,7 @@ class Mark:
         """A round of `stream` begins, which ends with the byte `last` and leaves `rest` unfinished; `log` are the
         inode and the size of what it goes to. It has ended when that byte is in `landing`."""
         page = self._page or self._make()
-        kept = self._keep(stream, rest)
+        kept = self._keep(stream, rest, self._path)
         side = 1 - self._current
         _ROUND.pack_into(page, _PLACES[side], stream, last, last ^ 0xFF, lines, *log, *self._kept.values(), kept)
         page[0] = side
@@ -86,9 +85,6 @@ class Mark:
         if self._page is not None:
             self._page.close()
             self._page = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
     def _load(self) -> None:
         try:
@@ -96,8 +92,11 @@ class Mark:
         except FileNotFoundError:
             self.rests |= _earlier(self._path)
             return
-        self._fd = fd
-        self._map(mmap.mmap(fd, _PAGE))
+        with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            self._map(mmap.mmap(fd, _PAGE))
+            self._recall(file.fileno())
+
+    def _recall(self, fd: int) -> None:
         assert self._page is not None
         self._current = self._page[0]
         at = _PLACES[self._current]
@@ -114,30 +113,17 @@ class Mark:
 
     def _make(self) -> mmap.mmap:
         """The file comes under its name when it is complete: it takes over what an earlier keeper left instead."""
-        page = mmap.mmap(-1, _PAGE)
-        with contextlib.suppress(OSError):
-            if self._path:
-                page = self._create()
-        self._map(page)
+        new = self._path and f"{self._path}.new"
+        page = _created(new)
+        self._map(page or mmap.mmap(-1, _PAGE))
+        assert self._page is not None
         for stream, rest in self.rests.items():
-            self._kept[stream] = self._keep(stream, rest)
-        _ROUND.pack_into(page, _PLACES[0], 0, 0, 0, 0, 0, 0, *self._kept.values(), 0)
-        with contextlib.suppress(OSError):
-            if self._fd >= 0:
-                Path(self._path + ".new").rename(self._path)
-        return page
-
-    def _create(self) -> mmap.mmap:
-        """Raises OSError when the tmpfs is full: found out later, by a write to the page, it would be a signal."""
-        fd = os.open(self._path + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, _PAGE)
-            page = mmap.mmap(fd, _PAGE)
-        except OSError:
-            os.close(fd)
-            raise
-        self._fd = fd
-        return page
+            self._kept[stream] = self._keep(stream, rest, new)
+        _ROUND.pack_into(self._page, _PLACES[0], 0, 0, 0, 0, 0, 0, *self._kept.values(), 0)
+        if page is not None:
+            with contextlib.suppress(OSError):
+                Path(new).rename(self._path)
+        return self._page
 
     def _map(self, page: mmap.mmap) -> None:
         self._page = page
@@ -145,13 +131,22 @@ class Mark:
         self._landings = [view[at + _LANDING : at + _LANDING + 1] for at in _PLACES]
         view.release()
 
-    def _keep(self, stream: int, rest: bytes) -> int:
+    def _keep(self, stream: int, rest: bytes, path: str) -> int:
         """Write an unfinished line where the one before it is not."""
         place = (ROOM - self._kept[stream] // ROOM * ROOM) | len(rest)
-        if rest and self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.pwrite(self._fd, rest, _rest_at(stream, place))
+        if rest and path:
+            with contextlib.suppress(OSError), open(path, "r+b", buffering=0) as file:  # noqa: PTH123 - each line's cost
+                os.pwrite(file.fileno(), rest, _rest_at(stream, place))
         return place
+
+
+def _created(path: str) -> mmap.mmap | None:
+    """None without a path, and when the tmpfs is full: found out by a write to the page, that would be a signal."""
+    if path:
+        with contextlib.suppress(OSError), open(path, "w+b", buffering=0) as file:  # noqa: PTH123 - strings all around
+            os.posix_fallocate(file.fileno(), 0, _PAGE)
+            return mmap.mmap(file.fileno(), _PAGE)
+    return None
 
 
 def _rest_at(stream: int, place: int) -> int:

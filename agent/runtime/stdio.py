@@ -38,7 +38,8 @@ class Streams(NamedTuple):
                 os.close(fd)
 
 
-_PIPE = 64 * 1024  # what a pipe holds by itself; one that is found full holds a chunk from then on
+_PIPE = 64 * 1024  # what a pipe holds by itself
+_WIDE = 2 * CHUNK  # what one holds that was found full: the process goes on writing while a chunk is being logged
 HIGH, LOW = 256 * 1024, 64 * 1024
 
 
@@ -167,9 +168,6 @@ class Stdio:
         def readable(_: int) -> None:
             data = self._read(fd)
             if data:
-                if len(data) == _PIPE:
-                    with contextlib.suppress(OSError):  # no pipe, or the host has no memory to spare for it
-                        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, CHUNK)
                 self._emit(self._sources[fd], data)
                 self._pause_or_go()
             elif data is not None:
@@ -192,6 +190,9 @@ class Stdio:
             return None
         except OSError:  # EIO: nobody has the terminal open any more
             return b""
+        if len(data) == _PIPE:
+            with contextlib.suppress(OSError):  # no pipe, or the host has no memory to spare for it
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE)
         if log is None or not data:
             return data
         if self._terminal >= 0:
