@@ -13,6 +13,7 @@ of help and its words have to be ours anyway.
 
 from __future__ import annotations
 
+import contextlib
 import types
 import typing
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -26,6 +27,16 @@ if typing.TYPE_CHECKING:
     from cli.endpoint import Selection
 
 _NO_DEFAULT: Any = object()
+
+
+@contextlib.contextmanager
+def late() -> Iterator[None]:
+    """What is wrong with a word that docker looks at only when it does the work ends with 1, not with 125."""
+    try:
+        yield
+    except InvalidArgument as error:
+        error.exit_code = 1
+        raise
 
 
 class Argument:

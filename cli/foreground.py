@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ from cli.output.screen import write_stderr, write_stdout
 from shoal.errors import Conflict, Unavailable
 from shoal.v1 import engine_pb2
 
-DETACHED = "read escape sequence"
 _CHUNK = 32 << 10
 _PROXIED = (
     signal.SIGHUP,
@@ -47,6 +47,12 @@ class Ended(NamedTuple):
     """`code` is None when the user let go and the process goes on."""
 
     code: int | None
+
+
+def let_go() -> int:
+    """Say that the user let go of what was there before: docker's words, and its exit code."""
+    print("read escape sequence", file=sys.stderr)
+    return 1
 
 
 async def follow(call: Any, opening: Any, manners: Manners) -> Ended:

@@ -3,12 +3,13 @@
 Lists show both; a host that is no manager shows its own and what it was told of the cluster's.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Annotated
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from cli.client import Client
 from cli.command import Arguments, argument, command, flag, switch
 from cli.container.lifecycle import each_in_turn
+from cli.everywhere import EveryNode, of_all_nodes
 from cli.listing import ListFlags
 from cli.output import table, words
 from cli.output.table import Row
@@ -18,10 +19,14 @@ from shoal.ids import short
 from shoal.v1 import control_pb2, engine_pb2
 from shoal.v1.types_pb2 import NETWORK_SCOPE_SWARM, Network, NetworkAttachment, NetworkSpec
 
+if TYPE_CHECKING:
+    from cli.calls import Calls
+
 _COLUMNS = ("ID", "Name", "Driver", "Scope")
 _HEADERS = {"ID": "NETWORK ID"}
-_FILTERS = frozenset({"id", "name", "driver", "scope", "label", "type"})
-_TYPES = ("builtin", "custom")
+_FILTERS = frozenset({"id", "name", "driver", "scope", "label", "type", "dangling"})
+_YES, _NO = ("true", "1"), ("false", "0")
+_WORDS = {"type": ("builtin", "custom"), "dangling": (*_YES, *_NO)}
 _BUILT_IN = ("bridge", "host", "none")
 
 
@@ -70,30 +75,65 @@ async def create(
     print(made.meta.id)
 
 
-@command("[OPTIONS]", examples=["shoal network ls", "shoal network ls --filter driver=overlay"])
-async def ls(client: Client, flags: ListFlags) -> None:
+@command("[OPTIONS]", examples=["shoal network ls", "shoal network ls -A", "shoal network ls --filter driver=overlay"])
+async def ls(client: Client, flags: ListFlags, every_node: EveryNode = False) -> int:
     """List networks"""
-    wanted = await all_networks(client)
-    for each in pair.filters(flags.filter):
+    filters, failed = pair.filters(flags.filter), 0
+    _check(filters)
+    if every_node:
+        answers, failed = await of_all_nodes(client, of_host)
+        cluster = [each for each in await _of_cluster(client) if each.scope == NETWORK_SCOPE_SWARM]
+        local = [(name, [each for each in found if each.scope != NETWORK_SCOPE_SWARM]) for name, found in answers]
+        wanted = [("", cluster), *local]
+    else:
+        wanted = [("", await all_networks(client))]
+    used = await _used(client, every_node=every_node) if any(each.key == "dangling" for each in filters) else set()
+    rows = [
+        {**row(each, whole=flags.no_trunc), **({"Node": node} if every_node else {})}
+        for node, networks in wanted
+        for each in sorted(networks, key=lambda each: each.spec.name)
+        if _matches(each, filters, used)
+    ]
+    columns = (*(["Node"] if every_node else []), *_COLUMNS)
+    print(flags.draw(rows, columns=columns, headers=_HEADERS), end="")
+    return failed
+
+
+def _check(filters: list[engine_pb2.Filter]) -> None:
+    for each in filters:
         if each.key not in _FILTERS:
             raise ShoalError(f"invalid filter '{each.key}'", hint=f"known are {', '.join(sorted(_FILTERS))}")
-        if each.key == "type" and each.value not in _TYPES:
-            raise ShoalError(f"invalid filter 'type={each.value}'", hint=f"it is {' or '.join(_TYPES)}")
-    chosen = [network for network in wanted if _matches(network, pair.filters(flags.filter))]
-    rows = [row(each, whole=flags.no_trunc) for each in sorted(chosen, key=lambda each: each.spec.name)]
-    print(flags.draw(rows, columns=_COLUMNS, headers=_HEADERS), end="")
+        if each.key in _WORDS and each.value not in _WORDS[each.key]:
+            hint = f"it is {' or '.join(_WORDS[each.key])}"
+            raise ShoalError(f"invalid filter '{each.key}={each.value}'", hint=hint)
+
+
+async def _used(client: Client, *, every_node: bool) -> set[str]:
+    """Ids of the networks that a running container is on."""
+
+    async def users(calls: "Calls") -> set[str]:
+        running = (await calls.containers().ListContainers(engine_pb2.ListContainersRequest())).containers
+        return {address.network_id for each in running for address in each.status.addresses}
+
+    answers = (await of_all_nodes(client, users))[0] if every_node else [("", await users(client.calls))]
+    return {each for _, used in answers for each in used}
+
+
+async def of_host(calls: "Calls") -> Sequence[Network]:
+    """Those of a host, and of the cluster's those that it takes part in."""
+    return (await calls.networks().ListLocalNetworks(engine_pb2.ListLocalNetworksRequest())).networks
 
 
 async def all_networks(client: Client) -> list[Network]:
     """Those of the host and those of the cluster, each once; without the latter where no manager answers."""
     found = {each.meta.id: each for each in await _of_cluster(client)}
     try:
-        local = await client.networks.ListLocalNetworks(engine_pb2.ListLocalNetworksRequest())
+        local = await of_host(client.calls)
     except Unavailable:
         if not found:
             raise
         return list(found.values())
-    for each in local.networks:
+    for each in local:
         found.setdefault(each.meta.id, each)
     return list(found.values())
 
@@ -141,15 +181,17 @@ def scope(network: Network) -> str:
     return "swarm" if network.scope == NETWORK_SCOPE_SWARM else "local"
 
 
-def _matches(network: Network, filters: list[engine_pb2.Filter]) -> bool:
+def _matches(network: Network, filters: list[engine_pb2.Filter], used: Container[str]) -> bool:
     """Docker's rule: within a key any may match, every key must."""
+    built_in = network.spec.name in _BUILT_IN
     facts: dict[str, Callable[[str], bool]] = {
         "id": lambda value: network.meta.id.startswith(value),
         "name": lambda value: value in network.spec.name,
         "driver": lambda value: network.spec.driver == value,
         "scope": lambda value: scope(network) == value,
         "label": lambda value: _has_label(network, value),
-        "type": lambda value: (value == "builtin") == (network.spec.name in _BUILT_IN),
+        "type": lambda value: (value == "builtin") == built_in,
+        "dangling": lambda value: (value in _YES) == (not built_in and network.meta.id not in used),
     }
     keys = {each.key for each in filters}
     return all(any(facts[key](each.value) for each in filters if each.key == key) for key in keys)

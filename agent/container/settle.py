@@ -175,18 +175,28 @@ def _networks(wanted: tuple[NetworkAttachment, ...]) -> tuple[NetworkAttachment,
         msgspec.structs.replace(each, network=BRIDGE) if each.network in ("", "default") else each for each in wanted
     ) or (NetworkAttachment(network=BRIDGE),)
     names = [each.network for each in networks]
+    for each in networks:
+        if each.aliases and _is_special(each.network):
+            raise InvalidArgument("network-scoped aliases are only supported for user-defined networks")
     if len(set(names)) < len(names):
         raise InvalidArgument(f"a container cannot be on one network twice: {', '.join(names)}")
     if len(names) > 1:
         for name in names:
-            if name in (HOST, NONE) or name.startswith(CONTAINER_MODE):
+            if _is_special(name):
                 raise InvalidArgument(
                     f"conflicting options: cannot attach both user-defined and non-user-defined network-modes ({name})"
                 )
     return networks
 
 
+def _is_special(network: str) -> bool:
+    """Whether it is none that was made: the host's, another container's, or none at all."""
+    return network in (HOST, NONE) or network.startswith(CONTAINER_MODE)
+
+
 def _check_modes(spec: ContainerSpec, network: str, ports: Sequence[Port]) -> None:
+    if spec.links and _is_special(network):
+        raise InvalidArgument("links are only supported for user-defined networks")
     if not network.startswith(CONTAINER_MODE):
         return
     for given, what in (

@@ -63,6 +63,8 @@ class Bridges:
 
         Raises Conflict for a name or subnet that is taken.
         """
+        if spec.name in PREDEFINED:
+            raise PermissionDenied(f"operation is not permitted on predefined {spec.name} network")
         check_name(spec.name, "network")
         if spec.driver not in ("", "bridge"):
             raise Unsupported(

@@ -16,7 +16,7 @@ def check_wish(attachment: NetworkAttachment, segment: Segment, network: Network
             f"network {segment.name}: a MAC cannot be chosen on an overlay", hint="other hosts know it by the address"
         )
     if attachment.aliases and not segment.named:
-        raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+        raise InvalidArgument("network-scoped aliases are only supported for user-defined networks")
     if not attachment.address:
         return
     if not segment.named:
@@ -25,6 +25,11 @@ def check_wish(attachment: NetworkAttachment, segment: Segment, network: Network
         raise InvalidArgument(
             "user specified IP address is supported only when connecting to networks with user configured subnets",
             hint=f"make network {segment.name} with --subnet",
+        )
+    if IPv4Address(attachment.address) in (segment.subnet.network_address, segment.subnet.broadcast_address):
+        raise InvalidArgument(
+            f"network {segment.name}: Address already in use: {attachment.address}",
+            hint="the first and the last one of a subnet are nobody's",
         )
     if IPv4Address(attachment.address) not in (segment.block if segment.tunnel else segment.subnet):
         raise InvalidArgument(

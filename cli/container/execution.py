@@ -1,11 +1,10 @@
 """`exec`: another process in a container that runs."""
 
-import sys
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Flags, argument, command, flag, switch
-from cli.foreground import DETACHED, Manners, check_terminal, follow, window
+from cli.command import Flags, argument, command, flag, late, switch
+from cli.foreground import Manners, check_terminal, follow, let_go, window
 from cli.parse import pair, process
 from cli.terminal import DEFAULT_DETACH_KEYS
 from shoal.v1 import engine_pb2
@@ -44,10 +43,12 @@ async def execute(
     """Execute a command in a running container"""
     if not flags.detach:
         check_terminal(stdin=flags.interactive, tty=flags.tty)
+    with late():
+        variables = pair.environment(flags.env, flags.env_file, pair.own_environment())
     opening = engine_pb2.ExecOpen(
         container=container,
         argv=command,
-        env=pair.environment(flags.env, flags.env_file, pair.own_environment()),
+        env=variables,
         workdir=flags.workdir,
         user=flags.user,
         tty=flags.tty,
@@ -65,6 +66,6 @@ async def execute(
     )
     call = client.containers.ExecContainer()
     ended = await follow(call, engine_pb2.ExecContainerRequest(open=opening), manners)
-    if ended.code is None and not flags.detach:
-        print(DETACHED, file=sys.stderr)
-    return ended.code or 0
+    if ended.code is None:
+        return 0 if flags.detach else let_go()
+    return ended.code

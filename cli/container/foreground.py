@@ -1,6 +1,5 @@
 """`run`, `start`, `attach`: verbs that may stay with the container, and then end with its exit code."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from cli.command import Arguments, Flags, argument, command, flag, switch
 from cli.container.flags import ContainerFlags
 from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
-from cli.foreground import DETACHED, Ended, Manners, check_terminal, follow, window
+from cli.foreground import Ended, Manners, check_terminal, follow, let_go, window
 from cli.parse import process
 from shoal.errors import Conflict, InvalidArgument, ShoalError
 from shoal.v1 import engine_pb2
@@ -127,7 +126,8 @@ async def attach(
         raise Conflict("You cannot attach to a stopped container, start it first")
     stdin = found.spec.open_stdin and not no_stdin
     check_terminal(stdin=stdin, tty=found.spec.tty)
-    return _code(await attached(client, container, _manners(manners, stdin=stdin, tty=found.spec.tty), start=False))
+    ended = await attached(client, container, _manners(manners, stdin=stdin, tty=found.spec.tty), start=False)
+    return let_go() if ended.code is None else ended.code
 
 
 async def attached(
@@ -152,10 +152,8 @@ def _manners(flags: ForegroundFlags, *, stdin: bool, tty: bool) -> Manners:
 
 
 def _code(ended: Ended) -> int:
-    if ended.code is None:
-        print(DETACHED, file=sys.stderr)
-        return 0
-    return ended.code
+    """Who lets go of what it started itself did what was to be done."""
+    return ended.code or 0
 
 
 async def _get(client: Client, container: str) -> Container:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import argument, command, flag, switch
+from cli.command import argument, command, flag, late, switch
 from cli.document.common import ports_of
 from cli.everywhere import EveryNode, of_all_nodes
 from cli.listing import ListFlags
@@ -88,13 +88,14 @@ async def port(
     private: Annotated[str, argument()] = "",
 ) -> None:
     """List port mappings or a specific mapping for the container"""
+    with late():
+        wanted = port_and_protocol(private) if private else None
     answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=container))
     published = sorted(answer.container.status.ports, key=lambda each: (each.target, each.protocol))
-    if not private:
+    if wanted is None:
         for each in published:
             print(f"{each.target}/{PROTOCOLS[each.protocol]} -> {_host_side(each)}")
         return
-    wanted = port_and_protocol(private)
     found = [each for each in published if (each.target, each.protocol) == wanted]
     if not found:
         number, protocol = wanted

@@ -55,6 +55,8 @@ def test_every_command_reaches_any_node(clean: Lab, tmp_path: Path) -> None:
     clean.shoal(*there, "network", "connect", "backend", "site")
     assert "site" in clean.shoal(*there, "network", "inspect", "-f", "{{json .Containers}}", "backend")
     clean.shoal(*there, "network", "disconnect", "backend", "site")
+    networks = clean.shoal("n1", "network", "ls", "-A", "--filter", "driver=bridge", "--format", "{{.Node}} {{.Name}}")
+    assert networks.splitlines() == ["n1 bridge", "n2 bridge", "n3 backend", "n3 bridge"]
     assert "backend" in clean.shoal(*there, "network", "prune", "-f")
     assert clean.shoal("n1", "ps", "-A", "--format", "{{.Node}} {{.Names}}").splitlines() == ["n3 site"]
     everywhere = ("-A", "--format", "{{.Node}}")

@@ -108,6 +108,11 @@ CASES = {
         echo input | engine exec -i web cat
         engine exec -u web -w /tmp -e A=b web sh -c 'id; pwd; echo $A'
         engine exec -d web touch /made
+        engine exec -e A web sh -c 'echo $A'
+        A=5 engine exec -e A web sh -c 'echo $A'
+        engine exec -u :1000 web id
+        engine exec web sh -c 'kill -9 $$'
+        engine exec --env-file nosuch web true
         engine exec nosuch true
         for user in nosuch 0:nosuch; do engine exec -u $user web true >/dev/null 2>&1; done
         for folder in relative /nosuch; do engine exec -w $folder web true >/dev/null 2>&1; done
@@ -221,6 +226,8 @@ CASES = {
         engine port web 80
         engine port web 90/udp
         engine port web 81
+        engine port web x 2>&1 | sed 's/.*: //'
+        engine port web 0 >/dev/null 2>&1
         engine port nosuch
         engine create --name other -p 8080:80 busybox
         engine start other
@@ -290,6 +297,11 @@ CASES = {
         engine run --rm -w relative busybox
         engine run --rm -w /made/here busybox pwd
         engine run --rm -u web:wheel busybox id
+        engine run --rm -u web:nosuch busybox id
+        engine run --rm -u 5000000000 busybox id
+        engine run --rm -u web busybox sh -c 'echo $HOME'
+        engine run --rm -e HOSTNAME=z -e HOME=/x busybox sh -c 'echo $HOSTNAME $HOME'
+        engine run --rm --hostname a.b.c busybox hostname
         engine run --rm -u nosuch busybox
         engine run --rm --group-add wheel --group-add 77 busybox id
         engine run --rm --hostname h1 --domainname example.org busybox hostname
@@ -332,6 +344,11 @@ CASES = {
         engine run --rm --uts host --hostname x busybox
         engine run --rm --userns host busybox cat /proc/self/uid_map
         engine run --rm --userns bad busybox
+        engine run --rm --security-opt no-new-privileges:false busybox grep NoNew /proc/self/status
+        engine run --rm --security-opt systempaths=unconfined busybox ls -d /proc/kcore
+        engine run --rm --security-opt seccomp=unconfined busybox grep Seccomp: /proc/self/status
+        engine run --rm --sysctl kernel.shmmax=100000 busybox cat /proc/sys/kernel/shmmax
+        engine run --rm --tmpfs /t:exec,size=1m,mode=700 busybox sh -c 'grep " /t " /proc/mounts'
         engine run --rm --isolation default --disable-content-trust busybox
         engine run --rm --isolation hyperv busybox
         engine run --rm --init busybox sh -c 'ps | head -2 | tail -1 | grep -c init'

@@ -18,12 +18,18 @@ CASES = {
         engine network ls -q --filter type=custom
         engine network ls --filter type=builtin --format '{{.Name}}'
         engine network ls --filter nosuch=1
+        engine network ls --filter dangling=true --format '{{.Name}}'
+        engine network ls --filter type=bad
+        engine network create bridge
+        engine network create host
         engine network create --subnet 10.9.0.0/24 --gateway 10.9.0.9 --ip-range 10.9.0.128/25 n2
         engine network inspect -f '{{json .IPAM.Config}} {{.Name}} {{.Internal}}' n2
         engine network create --subnet 10.9.0.0/16 n3
         engine run -d --name web --network n2 busybox sleep 100
         engine inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}' web
         engine network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}' n2
+        engine network ls --filter dangling=true --format '{{.Name}}'
+        engine network ls --filter dangling=0 --format '{{.Name}}'
         engine network rm n2
         engine network prune -f
         engine network prune -f
@@ -40,6 +46,10 @@ CASES = {
         engine run --rm --network n1 busybox wget -q -T 1 -O - http://al:81 2>&1 | grep -o 'al (10.9.0.77)'
         engine run --rm --network n1 --ip 10.9.0.77 busybox
         engine run --rm --network n1 --ip 10.8.0.5 busybox
+        engine run --rm --network n1 --ip 10.9.0.255 busybox
+        engine run --rm --network host --network-alias al busybox
+        engine run --rm --network none --network-alias al busybox
+        engine run --rm --network host --link web busybox
         engine run --rm --mac-address bad busybox
     """,
     "connect": """

@@ -10,8 +10,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 # `typed WAIT KEYS … LINE` runs a line at a terminal of its own: KEYS are typed once WAIT has been seen since the last
 # ones (RAW: once the client has the keyboard to itself); "@ROWSxCOLUMNS" changes the window. What the terminal showed
-# comes out at the end. (Where a key lets go of a container, both say so in words and codes of their own, which are not
-# looked at: docker's attach fails then.)
+# comes out at the end.
 TYPIST = r"""
 export -f engine
 typed() { python3 - "$@" <<'PY'
@@ -57,11 +56,14 @@ CASES = {
             sh -c 'trap \"stty size\" WINCH; echo ready; while :; do sleep 0.1; done'"
         typed ready '\x03' "engine run --rm busybox \
             sh -c 'trap \"exit 9\" INT; echo ready; while :; do sleep 0.1; done'"
+        typed ready '\x10\x11' "engine run -it --name web busybox sh -c 'echo ready; sleep 100'"
+        engine stop -t 0 web
+        typed ready '\x10\x11' "engine start -ai web"
     """,
     "attach": r"""
         engine run -d -it --name web busybox sh -c 'while read x; do echo got $x; done; exit 4'
-        typed RAW 'one\n' 'got one' '\x10\x11' "engine attach web 2>/dev/null"
-        typed RAW 'two\n' 'got two' 'xy' "engine attach --detach-keys x,y web 2>/dev/null"
+        typed RAW 'one\n' 'got one' '\x10\x11' "engine attach web"
+        typed RAW 'two\n' 'got two' 'xy' "engine attach --detach-keys x,y web"
         engine ps --format '{{.Names}} {{.State}}'
         typed RAW 'three\n' 'got three' '\x04' "engine attach web"
         engine inspect -f '{{.State.ExitCode}}' web
@@ -72,7 +74,7 @@ CASES = {
         engine run -d --name web busybox sleep 100
         typed "engine exec -it web sh -c 'tty; echo err >&2; exit 6'"
         typed ready '\x03' "engine exec -it web sh -c 'trap \"exit 8\" INT; echo ready; while :; do sleep 0.1; done'"
-        typed ready '\x10\x11' "engine exec -it web sh -c 'echo ready; sleep 99' 2>/dev/null"
+        typed ready '\x10\x11' "engine exec -it web sh -c 'echo ready; sleep 99'"
         typed ready @44x99 "engine exec -it web \
             sh -c 'trap \"stty size; exit\" WINCH; echo ready; while :; do sleep 0.1; done'"
         engine exec web sh -c 'ps | grep -c "[s]leep 99"'

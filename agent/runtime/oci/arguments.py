@@ -72,6 +72,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "--preserve-fds": VALUE,
     },
     "ps": {"--format": VALUE},
+    "events": {"--stats": FLAG, "--interval": VALUE},
     "pause": {},
     "resume": {},
     "update": {"--resources": VALUE, **dict.fromkeys(LIMITS, VALUE)},
@@ -94,6 +95,8 @@ _OF_COMMAND = {
         "-c": "--cap",
     },
 }
+# What follows the id is a command line of somebody else's: the container's, or ps(1)'s.
+_FOR_OTHERS = ("exec", "ps")
 _YES, _NO = ("true", "1"), ("false", "0")
 
 
@@ -146,7 +149,7 @@ def parse(argv: Sequence[str]) -> Line:
     own, rest = _take(rest, known, letters)
     words = rest[:1]
     rest = rest[1:]
-    while rest and command != "exec":  # whose words are a command line of their own
+    while rest and command not in _FOR_OTHERS:
         more, rest = _take(rest, known, letters)
         own = Options({**own.values, **more.values})
         words, rest = [*words, *rest[:1]], rest[1:]

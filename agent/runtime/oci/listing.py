@@ -44,14 +44,20 @@ def pids(place: Place) -> list[int]:
     return sorted(group_of(place.load(), Groups()).pids())
 
 
-def processes(numbers: Iterable[int]) -> str:
-    """What `ps -ef` of the host says of them."""
+def processes(numbers: Iterable[int], arguments: Sequence[str]) -> str:
+    """What the host's ps says of them with these arguments; "-ef" without any."""
     import shutil  # only here, and dear to a command that is short
     import subprocess
 
     program = shutil.which("ps")
     if program is None:
         raise Failure("Unsupported", "this host has no ps", "use --format json")
-    lines = subprocess.run([program, "-ef"], check=True, capture_output=True, text=True).stdout.splitlines()
-    column, wanted = lines[0].split().index("PID"), {str(number) for number in numbers}
+    ps = subprocess.run([program, *(arguments or ("-ef",))], check=False, capture_output=True, text=True)
+    if ps.returncode:
+        raise Failure("InvalidArgument", f"ps {' '.join(arguments)}: {ps.stderr.strip().partition(chr(10))[0]}")
+    lines = ps.stdout.splitlines()
+    titles = lines[0].split() if lines else []
+    if "PID" not in titles:
+        raise Failure("InvalidArgument", "couldn't find PID field in ps output", "have ps show it: -o pid,args")
+    column, wanted = titles.index("PID"), {str(number) for number in numbers}
     return "\n".join([lines[0], *(line for line in lines[1:] if line.split()[column] in wanted)]) + "\n"

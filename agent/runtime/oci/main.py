@@ -155,7 +155,17 @@ def _ps(line: Line, root: Path, _: Report) -> int:
 
     found = listing.pids(_place(line, root))
     as_json = _form(line.own, ("table", "json")) == "json"
-    sys.stdout.write(printed(found) if as_json else listing.processes(found))
+    sys.stdout.write(printed(found) if as_json else listing.processes(found, line.words[1:]))
+    return 0
+
+
+def _events(line: Line, root: Path, _: Report) -> int:
+    from agent.runtime.oci import events
+
+    place, interval_s = _place(line, root), events.seconds(line.own.text("--interval", events.DEFAULT_INTERVAL))
+    for text in [events.once(place)] if line.own.given("--stats") else events.watched(place, interval_s):
+        sys.stdout.write(text)
+        sys.stdout.flush()
     return 0
 
 
@@ -205,6 +215,7 @@ _COMMANDS: Mapping[str, Callable[[Line, Path, Report], int]] = {
     "delete": _delete,
     "exec": _exec,
     "ps": _ps,
+    "events": _events,
     "pause": _pause,
     "resume": _pause,
     "update": _update,

@@ -154,6 +154,46 @@ def test_a_detached_exec_is_left_to_whoever_reaps(bench: Bench, tmp_path: Path) 
     assert pid in json.loads(bench.call("ps", "--format", "json", "c").out)
 
 
+def test_ps_takes_what_the_hosts_ps_takes(bench: Bench) -> None:
+    pid = bench.started(bench.config("sleep", "100"))
+    assert bench.call("ps", "c", "-o", "pid,args").out.split() == ["PID", "COMMAND", str(pid), "sleep", "100"]
+    assert bench.call("ps", "--format", "json", "c").out.split() == ["[", str(pid), "]"]
+    without, wrong = bench.call("ps", "c", "-o", "args"), bench.call("ps", "c", "--nosuch")
+    assert (without.code, "couldn't find PID field" in without.err) == (1, True)
+    assert (wrong.code, wrong.err.count("\n")) == (1, 1)
+
+
+def test_events_tell_what_is_used_until_the_end(bench: Bench) -> None:
+    bench.started(bench.config("sleep", "100"))
+    once = bench.call("events", "--stats", "c")
+    shown = json.loads(once.out)
+    assert (once.code, shown["type"], shown["id"], shown["data"]["pids"]["current"]) == (0, "stats", "c", 1)
+    assert shown["data"]["cpu"]["usage"]["total"] >= 0 and shown["data"]["memory"]["usage"]["usage"] > 0
+    watching = subprocess.Popen(
+        [*bench.runtime, "events", "--interval", "10ms", "c"], stdout=subprocess.PIPE, text=True
+    )
+    assert watching.stdout is not None
+    assert {json.loads(watching.stdout.readline())["type"] for _ in range(3)} == {"stats"}
+    assert bench.call("kill", "--all", "c", "KILL").code == 0
+    watching.stdout.read()
+    assert watching.wait(10) == 0
+    assert "is not running" in bench.call("events", "--stats", "c").err
+    assert "such as 5s" in bench.call("events", "--interval", "soon", "c").err
+
+
+@needs("memory")
+def test_events_tell_of_a_kill_for_want_of_memory(bench: Bench) -> None:
+    config = bench.config("sh", "-c", "x=$(yes | head -c 99999999)")
+    config["linux"]["resources"] = {"memory": {"limit": 16 << 20, "swap": 16 << 20}}
+    assert bench.create(config).code == 0
+    watching = subprocess.Popen([*bench.runtime, "events", "--interval", "1h", "c"], stdout=subprocess.PIPE, text=True)
+    assert watching.stdout is not None
+    assert json.loads(watching.stdout.readline())["type"] == "stats"
+    assert bench.call("start", "c").code == 0
+    assert set(watching.stdout) == {'{"type": "oom", "id": "c"}\n'}
+    assert watching.wait(10) == 0
+
+
 def test_pause_and_resume_are_seen_in_the_state(bench: Bench) -> None:
     bench.started(bench.config("sleep", "100"))
     assert bench.call("pause", "c").code == 0

@@ -159,6 +159,11 @@ def test_what_can_never_be_right(spec, said):
         ({"ports": (Port(target=80, host_address="x"),)}, "invalid IP address: x"),
         ({"networks": (NetworkAttachment("a"), NetworkAttachment("a"))}, "one network twice"),
         ({"networks": (NetworkAttachment("host"), NetworkAttachment("a"))}, "conflicting options"),
+        ({"networks": (NetworkAttachment("host", aliases=("a",)),)}, "only supported for user-defined networks"),
+        (
+            {"networks": (NetworkAttachment("none"),), "spec": ContainerSpec(links=("db",))},
+            "links are only supported for user-defined networks",
+        ),
         (
             {"networks": (NetworkAttachment("container:1"),), "ports": (Port(target=80),)},
             "port publishing and the container type network mode",
