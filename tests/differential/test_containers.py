@@ -226,7 +226,7 @@ CASES = {
         engine port web 80
         engine port web 90/udp
         engine port web 81
-        engine port web x 2>&1 | sed 's/.*: //'
+        engine port web x >/dev/null 2>&1
         engine port web 0 >/dev/null 2>&1
         engine port nosuch
         engine create --name other -p 8080:80 busybox

@@ -143,3 +143,30 @@ async def test_a_published_port_follows_from_a_network_that_is_left_to_one_that_
     assert engine.containers.get("web").status.addresses == ()
     with pytest.raises(Conflict, match="is not connected to network other"):
         await engine.containers.disconnect("web", "other")
+
+
+async def test_a_network_dangles_as_long_as_no_container_of_it_runs(engine, shell):
+    await engine.networks.create(NetworkSpec(name="idle", driver="bridge"))
+    await engine.networks.create(NetworkSpec(name="busy", driver="bridge"))
+    await engine.run("sleep", "100", networks=on("busy"))
+
+    async def listed(filter):
+        return (await shell("network", "ls", "--filter", filter, "--format", "{{.Name}}")).text.split()
+
+    assert await listed("dangling=true") == ["idle"]
+    assert await listed("dangling=false") == ["bridge", "busy", "host", "none"]
+    assert (await shell("network", "ls", "--filter", "dangling=perhaps")).code == 1
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"network": "bridge", "aliases": ("db",)}, "only supported for user-defined networks"),
+        ({"network": "back", "address": "10.77.0.255"}, "Address already in use"),
+        ({"network": "back", "address": "10.77.0.1"}, "Address already in use"),
+    ],
+)
+async def test_what_a_network_cannot_give_is_refused(engine, wish, said):
+    await engine.networks.create(NetworkSpec(name="back", driver="bridge", subnet="10.77.0.0/24"))
+    with pytest.raises((InvalidArgument, Conflict), match=said):
+        await engine.run("true", networks=(NetworkAttachment(**wish),))
