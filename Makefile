@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: install install-test demo demo-down test test-host test-cluster test-v2 test-wheel soak chaos lint bench bench-engine bench-images bench-machine bench-manager proto lock clean
+.PHONY: install install-test demo demo-down test test-host test-cluster test-v2 test-wheel test-qemu soak chaos lint bench bench-engine bench-images bench-machine bench-manager proto lock clean
 
 ## install: a venv with pinned dependencies and the project in it; leaves .venv/bin/shoal
 install: $(VENV)/.installed
@@ -57,6 +57,12 @@ test-cluster:
 test-v2:
 	unshare --mount --propagation private sh -c 'umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; \
 		exec $(VENV)/bin/pytest -rs tests/kernel/runtime tests/kernel/oci/test_life.py tests/kernel/oci/test_configuration.py'
+
+## test-qemu: the driver of virtual machines on a real QEMU; its first run makes a Debian, and without KVM it takes half
+## an hour. The Debian is kept in build
+test-qemu: install-test
+	deploy/packages qemu
+	SHOAL_QEMU=1 $(VENV)/bin/pytest --durations=10 tests/contract/driver -k qemu
 
 lint:
 	$(VENV)/bin/ruff check . deploy/lab

@@ -1,7 +1,7 @@
 """Driver: who makes a host, turns it on and off, and takes it away again. What makes a node of it is `provision`.
 
-`drivers/ssh` is for hosts that exist, `drivers/external` speaks to a program of somebody else, and `drivers/choice`
-knows which is meant. What every driver must do stands in tests/contract/driver.
+`drivers/ssh` is for hosts that exist, `drivers/qemu` makes virtual machines, `drivers/external` speaks to a program of
+somebody else, and `drivers/choice` knows which is meant. What every driver must do stands in tests/contract/driver.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ VERBS = frozenset({"create", "remove", "start", "stop", "kill", "restart", "stat
 
 
 class Made(msgspec.Struct, frozen=True):
-    """Where a host is reached, and how."""
+    """Where a host is reached, and how. `advertise` is where other nodes reach it, if that is elsewhere."""
 
     address: str
     ssh: Ssh = Ssh()
+    advertise: str = ""
 
 
 class Driver(Protocol):

@@ -84,7 +84,10 @@ class HostFlags(Flags):
             record = Record(wanted, driver=self.driver, created_at_ns=clock.now_ns(), doing="make the host")
             records.save(record)
             made = driver.create(name, options)
-        machine = msgspec.structs.replace(wanted, address=check_address(made.address), ssh=made.ssh)
+        advertise = wanted.advertise or (made.advertise and check_address(made.advertise))
+        machine = msgspec.structs.replace(
+            wanted, address=check_address(made.address), ssh=made.ssh, advertise=advertise
+        )
         return records.change(name, machine=machine).machine
 
     def _wanted(self, name: str) -> Machine:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from machine.driver import Driver
 from machine.drivers.external import ExternalDriver
 from machine.drivers.local.driver import LocalDriver
+from machine.drivers.qemu.driver import QemuDriver
+from machine.drivers.qemu.folders import Folders
 from machine.drivers.ssh import SshDriver
 from machine.fleet import Fleet
 from machine.inventory import check_name
@@ -27,6 +29,9 @@ def driver_of(name: str, records: Records, *, dial: Callable[[], Fleet], clock: 
         driver = SshDriver(dial, clock)
     elif name == LocalDriver.name:
         driver = LocalDriver(records.folder / "drivers" / name, records.folder / "trees", tell=_say)
+    elif name == QemuDriver.name:
+        folders = Folders(records.folder / "drivers" / name)
+        driver = QemuDriver(folders, records.folder, clock, tell=_say)
     else:
         driver = ExternalDriver.open(check_name(name), records.folder / "drivers" / name)
     try:

@@ -64,9 +64,11 @@ class _Host(msgspec.Struct):
     port: int = 0
     key: str = ""
     host_key: str = ""
+    advertise: str = ""
 
     def made(self) -> Made:
-        return Made(self.address, Ssh(self.user, self.port, (self.key,) if self.key else (), host_key=self.host_key))
+        ssh = Ssh(self.user, self.port, (self.key,) if self.key else (), host_key=self.host_key)
+        return Made(self.address, ssh, self.advertise)
 
 
 class _Nothing(msgspec.Struct):

@@ -104,13 +104,12 @@ class KnownHosts:
                 f"{fingerprint(known.key)} ({known.kind})",
                 hint=f"somebody may be in between; if the host was made anew: ssh-keygen -f {known.where} -R '{name}'",
             )
-        if pinned:
-            return
-        if policy is Policy.STRICT:
+        if policy is Policy.STRICT and not pinned:
             raise PermissionDenied(
                 f"the key of {name} ({mine}, {shown.kind}) is not known",
                 hint="compare it with the host's own, then log in once with ssh, or use --host-keys accept-new",
             )
+        # One that is pinned as well: OpenSSH's own programs know no fingerprints, and read our file.
         self._save(name, shown)
 
     def _of(self, name: str) -> Iterator[Entry]:

@@ -1,5 +1,5 @@
 """What every driver of machines must do: one suite, over the driver of hosts that exist, that of hosts inside this
-machine, and one of somebody else."""
+machine, one of somebody else, and, where SHOAL_QEMU is set (`make test-qemu`), that of virtual machines."""
 
 from __future__ import annotations
 
@@ -54,16 +54,21 @@ LOCAL = pytest.param(
     # The first one makes a Debian.
     marks=[pytest.mark.timeout(900), pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces")],
 )
+QEMU = pytest.param(
+    "qemu",
+    # Without KVM a boot takes minutes, and the first one makes a Debian.
+    marks=[pytest.mark.timeout(3600), pytest.mark.skipif("SHOAL_QEMU" not in os.environ, reason="make test-qemu")],
+)
 
 
-@pytest.fixture(params=["ssh", "example", LOCAL])
+@pytest.fixture(params=["ssh", "example", LOCAL, QEMU])
 def case(request: pytest.FixtureRequest, tmp_path: Path, sshd: int) -> Iterator[Case]:
     """Of every driver."""
     with a_case(request.param, tmp_path, sshd) as case:
         yield case
 
 
-@pytest.fixture(params=["example", LOCAL])
+@pytest.fixture(params=["example", LOCAL, QEMU])
 def powerful(request: pytest.FixtureRequest, tmp_path: Path, sshd: int) -> Iterator[Case]:
     """Of drivers that have their hosts' power."""
     with a_case(request.param, tmp_path, sshd) as case:
@@ -71,14 +76,20 @@ def powerful(request: pytest.FixtureRequest, tmp_path: Path, sshd: int) -> Itera
         yield case
 
 
+def share_ground(folder: Path) -> None:
+    """What hosts stand on is made once for all tests."""
+    for each in ("trees", "bases"):
+        shared = Path(__file__).parents[3] / "build" / each
+        shared.mkdir(parents=True, exist_ok=True)
+        (folder / each).symlink_to(shared)
+
+
 @contextmanager
 def a_case(name: str, tmp_path: Path, sshd: int) -> Iterator[Case]:
     def dial() -> Any:
         raise AssertionError("nobody is logged in at")
 
-    trees = Path(__file__).parents[3] / "build" / "trees"
-    trees.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "trees").symlink_to(trees)
+    share_ground(tmp_path)
     with driver_of(name, Records(tmp_path), dial=dial, clock=SystemClock()) as driver:
         existing = {"address": "127.0.0.1", "port": str(sshd)}
         case = Case(driver, existing if name == "ssh" else {}, {"colour": "blue"})

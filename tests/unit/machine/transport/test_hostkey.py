@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from machine.transport.hostcert import check_certificate
-from machine.transport.hostkey import KnownHosts, Policy, Shown, fingerprint
+from machine.transport.hostkey import KnownHosts, Policy, Shown, fingerprint, forget
 from shoal.errors import PermissionDenied
 
 
@@ -72,7 +72,7 @@ def test_hashed_names_patterns_and_negations_are_understood(tmp_path: Path) -> N
     hashed = tmp_path / "hashed"
     hashed.write_text(line("n1,[n2]:2222", key))
     keygen("-H", "-f", hashed)
-    assert "n1" not in hashed.read_text()
+    assert "[n2]" not in hashed.read_text()
     files = known(tmp_path, hashed.read_text() + line("*.rack,!bad.rack", key))
     for name in ("n1", "[n2]:2222", "n9.rack"):
         files.check(name, key, policy=Policy.STRICT)
@@ -92,6 +92,22 @@ def test_a_pinned_fingerprint_is_the_only_one_that_is_taken(tmp_path: Path) -> N
     known(tmp_path).check("n1", key, policy=Policy.STRICT, pinned=fingerprint(key.blob))
     with pytest.raises(PermissionDenied, match="the inventory says"):
         known(tmp_path, line("n1", other)).check("n1", other, policy=Policy.STRICT, pinned=fingerprint(key.blob))
+
+
+def test_a_pinned_host_is_known_to_openssh_as_well(tmp_path: Path) -> None:
+    key = make_key(tmp_path / "k")
+    known(tmp_path).check("[n1]:2222", key, policy=Policy.STRICT, pinned=fingerprint(key.blob))
+    assert keygen("-F", "[n1]:2222", "-f", tmp_path / "own")
+
+
+def test_a_host_that_is_forgotten_may_be_another_and_its_neighbours_stay(tmp_path: Path) -> None:
+    forget(tmp_path / "own", "n1")
+    old, new = make_key(tmp_path / "k"), make_key(tmp_path / "o")
+    for name in ("n1", "n2"):
+        known(tmp_path).check(name, old, policy=Policy.ACCEPT_NEW)
+    forget(tmp_path / "own", "n1")
+    known(tmp_path).check("n1", new, policy=Policy.ACCEPT_NEW)
+    known(tmp_path).check("n2", old, policy=Policy.STRICT)
 
 
 def certify(tmp_path: Path, *argv: str) -> bytes:
