@@ -148,7 +148,9 @@ def _decide(inventory: Inventory, facts: dict[str, Facts], unreachable: dict[str
 
 
 def _versions(facts: Mapping[str, Facts]) -> dict[str, str]:
-    targets = {name: artefact.Target(each.python_minor, each.architecture) for name, each in facts.items()}
+    """Where one is to be installed: to name a version, all of its files are read."""
+    lacking = {name: each for name, each in facts.items() if not each.kept}
+    targets = {name: artefact.Target(each.python_minor, each.architecture) for name, each in lacking.items()}
     made = {target: artefact.version_for(target) for target in set(targets.values())}
     return {name: made[target] for name, target in targets.items()}
 

@@ -1,7 +1,8 @@
 """Facts: what a host is, asked with one script in one round trip; nothing on the host changes by it.
 
-The script is plain sh, so that a host without Python can say that too, and prints `key=value` lines. `judgement` says
-what is wrong with them, `plan` what is still to do.
+The script is plain sh, so that a host without Python can say that too, and prints `key=value` lines; it starts few
+programs, since with a thousand hosts that is what it costs. `judgement` says what is wrong with them, `plan` what is
+still to do.
 """
 
 from __future__ import annotations
@@ -20,18 +21,32 @@ ASK_NODES = "nodes"
 # The version of an agent that was started from somewhere else.
 OTHER = "other"
 
+# Both of a client's commands in one process: to start it is most of what they cost.
+_INSPECT = """\
+import contextlib, io, sys, shoal
+from cli.app import run
+ids = io.StringIO()
+with contextlib.redirect_stdout(ids):
+    run(["node", "ls", "-q"])
+sys.exit(run(["node", "inspect", *ids.getvalue().split()]))"""
+
 SCRIPT = f"""\
 say() {{ printf '%s=%s\\n' "$1" "$2"; }}
 has() {{ command -v "$1" > /dev/null 2>&1; }}
-say uid "$(id -u)"
+asked=$1
+uid=$(id -u)
+say uid "$uid"
 say now "$(date +%s.%N)"
-say hostname "$(uname -n)"
-say architecture "$(uname -m)"
-say kernel "$(uname -r)"
+set -- $(uname -nrm)
+say hostname "$1"
+say kernel "$2"
+say architecture "$3"
 [ -r /etc/os-release ] && . /etc/os-release && say os "$PRETTY_NAME"
-say machine_id "$(cat /etc/machine-id 2>/dev/null)"
+[ -r /etc/machine-id ] && read -r id < /etc/machine-id && say machine_id "$id"
+# One that a version runs with was looked at when that was installed.
 python=
-for each in python3 python3.14 python3.13 python3.12 python3.11; do
+[ -x {layout.PYTHON} ] && python=$(readlink {layout.PYTHON}) && say python "$python"
+[ -n "$python" ] || for each in python3 python3.14 python3.13 python3.12 python3.11; do
     has $each && python=$($each -IS -c 'import sys
 from importlib.util import find_spec
 parts = "asyncio ctypes sqlite3 ssl".split()
@@ -45,16 +60,21 @@ elif [ -d /sys/fs/cgroup/memory ]; then say cgroup v1
 fi
 grep -qw overlay /proc/filesystems || modprobe -n -q overlay 2>/dev/null && say overlay yes
 for each in nft ip flock etcd; do has $each && say program $each; done
-awk '$4 == "0A" {{ print "listen=tcp " $2 }}' /proc/net/tcp /proc/net/tcp6 2>/dev/null
-awk 'NR > 1 {{ print "listen=udp " $2 }}' /proc/net/udp 2>/dev/null
-for each in /opt /var/lib; do say free "$each $(df -Pk $each | awk 'NR == 2 {{ print $4 }}')"; done
-say current "$(basename "$(readlink {layout.CURRENT} 2>/dev/null)")"
+# Without IPv6 the last one is not there.
+awk 'FILENAME ~ /udp/ && FNR > 1 {{ print "listen=udp " $2 }}
+FILENAME ~ /tcp/ && $4 == "0A" {{ print "listen=tcp " $2 }}' /proc/net/udp /proc/net/tcp /proc/net/tcp6 2>/dev/null
+for each in /opt /var/lib; do
+    df -Pk $each | {{ read -r _; read -r _ _ _ free _; say free "$each $free"; }}
+done
+current=$(readlink {layout.CURRENT} 2>/dev/null)
+say current "${{current##*/}}"
 for each in {layout.ROOT}/*/{layout.COMPLETE}; do
     # `current` is a link to one of them.
-    [ -e "$each" ] && [ ! -L "${{each%/*}}" ] && say installed "$(basename "${{each%/*}}")"
+    each=${{each%/*}}
+    [ -e "$each/{layout.COMPLETE}" ] && [ ! -L "$each" ] && say installed "${{each##*/}}"
 done
 for each in {layout.UNIT_PATH} {layout.SCRIPT_PATH}; do
-    [ -e $each ] && say unit "$(sha256sum < $each | cut -d' ' -f1) $each"
+    [ -e $each ] && sha256sum < $each | {{ read -r sum _; say unit "$sum $each"; }}
 done
 agent= manager=
 if [ -d /run/systemd/system ]; then
@@ -78,12 +98,11 @@ if [ -e {DATA_DIR}/identity/identity.json ]; then
     # As it stands there, a string of JSON: an interpreter only to read it costs as much as all the rest.
     say certificate "$(sed -n 's/.*"certificate_pem": *\\("[^"]*"\\).*/\\1/p' {DATA_DIR}/identity/identity.json)"
 fi
-if [ -z "$agent" ] && [ "$(id -u)" = 0 ] && has unshare && has ip; then
+if [ -z "$agent" ] && [ "$uid" = 0 ] && has unshare && has ip; then
     unshare -n ip link add probe type vxlan id 1 dstport 4789 2>/dev/null && say vxlan yes || say vxlan no
 fi
-if [ "$1" = {ASK_NODES} ] && [ -S {RUN_DIR}/manager.sock ]; then
-    export SHOAL_WARM=0
-    say nodes "$({layout.SHOAL} node inspect $({layout.SHOAL} node ls -q) 2>/dev/null | tr -d '\\n')"
+if [ "$asked" = {ASK_NODES} ] && [ -S {RUN_DIR}/manager.sock ]; then
+    say nodes "$(SHOAL_WARM=0 {layout.PYTHON} -c '{_INSPECT}' 2>/dev/null | tr -d '\\n')"
 fi
 say end yes
 """
@@ -138,6 +157,11 @@ class Facts(msgspec.Struct, frozen=True):
     manager: str = ""
     membership: Membership | None = None
     nodes: tuple[Node, ...] | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it has a version that stays, whatever this computer has."""
+        return self.current in self.installed
 
     @property
     def python_minor(self) -> str:

@@ -20,13 +20,14 @@ _START_S = 180
 
 
 def plan(inventory: Inventory, facts: Mapping[str, Facts], versions: Mapping[str, str]) -> dict[str, list[AnyStep]]:
-    """The steps of each machine that has facts; `versions` says by machine which version would be installed."""
+    """The steps of each machine that has facts; `versions` says by machine which version is to be installed where none
+    is kept."""
     there = [each for each in inventory.machines if each.name in facts]
     via = manager_of(inventory, facts)
     nodes = {each.id: each for name in facts for each in facts[name].nodes or ()}
     return {
         each.name: [
-            *_prepare(facts[each.name], versions[each.name]),
+            *_prepare(facts[each.name], versions.get(each.name, "")),
             *_belong(each, facts[each.name], via, inventory),
             *_settle(each, facts[each.name], via, nodes),
         ]
@@ -45,11 +46,10 @@ def manager_of(inventory: Inventory, facts: Mapping[str, Facts]) -> Machine:
 
 def _prepare(facts: Facts, wanted: str) -> Iterator[AnyStep]:
     """An agent that runs now and after every boot."""
-    kept = facts.current in facts.installed
-    version = facts.current if kept else wanted
+    version = facts.current if facts.kept else wanted
     if version not in facts.installed:
         yield Upload(f"install {version}", "it is not there", Stage.PREPARE, version, facts.python, facts.architecture)
-    if not kept:
+    if not facts.kept:
         why = f"current is {facts.current}" if facts.current else "nothing is current"
         yield Execute(f"make {version} current", why, Stage.PREPARE, switch(version))
     yield from service(facts)
