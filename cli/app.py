@@ -12,6 +12,7 @@ from cli.command import Flags, flag, switch
 from cli.endpoint import Selection, Tls
 from cli.grammar import UnknownFlag, UsageError
 from cli.group import PROGRAM, Group
+from cli.warm.client import wanted
 from shoal import __version__
 from shoal.errors import ShoalError
 
@@ -22,7 +23,7 @@ BROKEN_PIPE = 141
 def main() -> NoReturn:
     """Run the command line of this process and end it."""
     code = run(sys.argv[1:])
-    if "cli.calls" in sys.modules:  # it spoke to a daemon: others will follow
+    if wanted() and "cli.calls" in sys.modules:  # it spoke to a daemon: others will follow
         from cli.warm.server import leave_behind
 
         leave_behind()

@@ -29,10 +29,15 @@ _PROXIED = (
 _UCRED = "3i"
 
 
+def wanted() -> bool:
+    """Whether this user's commands may be lent, and may leave a process behind."""
+    return os.environ.get("SHOAL_WARM") != "0"
+
+
 def hand_over() -> None:
     """Run this process's command in the warm process and exit with its code; return where that cannot be."""
     # Commands on machines ask for passwords at the terminal, or read them from descriptors that are not lent.
-    if os.environ.get("SHOAL_WARM") == "0" or "machine" in sys.argv:
+    if not wanted() or "machine" in sys.argv:
         return
     # A signal that comes before it is known whose it is waits until then.
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _PROXIED)

@@ -57,8 +57,6 @@ class Command(NamedTuple):
 
 def leave_behind() -> None:
     """Start the warm process for the commands to come, unless it is there. Never in the way of this one."""
-    if os.environ.get("SHOAL_WARM") == "0":
-        return
     with contextlib.suppress(OSError):
         path = Path(client.place())
         path.parent.mkdir(mode=0o700, exist_ok=True)
