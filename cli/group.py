@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cli import eventloop
 from cli.command import Command, Flags, Reader
 from cli.grammar import Line, UsageError
 from cli.registry import CLUSTER, COMMANDS, COMMON, EXAMPLES, GROUPS, MANAGEMENT, NOT_YET, OTHER
@@ -100,6 +101,7 @@ def load(path: str) -> Command:
     """Import and make the command at a path of the registry."""
     entry = COMMANDS[path]
     module, _, name = entry.function.partition(":")
+    eventloop.prepare()
     function = getattr(importlib.import_module(module), name)
     aliases = [f"{PROGRAM} {other}" for other, each in COMMANDS.items() if each.function == entry.function]
     ordered = sorted(aliases, key=lambda text: (-len(text), text))

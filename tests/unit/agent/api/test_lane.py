@@ -170,7 +170,7 @@ async def test_calls_of_each_shape_are_answered(calls: Calls, containers: Contai
 
 
 async def test_a_command_on_its_own_host_imports_no_grpc(socket_path: str) -> None:
-    heavy = ("grpc", "cryptography", "msgspec", "urllib.request", "google.protobuf.internal.python_message")
+    heavy = ("grpc", "cryptography", "msgspec", "urllib.request", "_ssl", "google.protobuf.internal.python_message")
     code = "import sys, shoal; from cli.app import run; done = run(sys.argv[1:]); print(done, [*sys.modules])"
     argv = ["-H", f"unix://{socket_path.removesuffix('.lane')}", "start", "web"]
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, *argv, stdout=asyncio.subprocess.PIPE)
