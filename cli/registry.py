@@ -77,8 +77,8 @@ _IMAGE = {
 }
 _BUILD = ("Build an image from a Dockerfile", "cli.build.image:build")
 _VERBS = {
-    "builder": {"build": _BUILD, "prune": ("Remove build cache", "cli.build.image:prune")},
-    "buildx": {"build": _BUILD, "prune": ("Remove build cache", "cli.build.image:prune")},
+    "builder": {"build": _BUILD, "prune": ("Remove build cache", "cli.build.prune:prune")},
+    "buildx": {"build": _BUILD, "prune": ("Remove build cache", "cli.build.prune:prune")},
     "container": {
         "ls": ("List containers", "cli.container.listing:ls"),
         "inspect": ("Display detailed information on one or more containers", "cli.inspect:container"),

@@ -7,14 +7,14 @@ times could not tell of another change.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import marshal
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
 
 from shoal.errors import ShoalError
 from shoal.files import read_optional, write_atomic
@@ -22,6 +22,8 @@ from shoal.pattern import Matcher, read_ignore
 
 _UNSURE_NS = 10**9
 _CHUNK = 1 << 20
+# Then come a digest and a `_Known` in the form of the interpreter's own caches, for which nothing has to be imported.
+_FORM = b"shoal context 2\n"
 
 # path → (size, mtime, ctime, inode, digest)
 _Known = dict[bytes, tuple[int, int, int, int, bytes]]
@@ -131,15 +133,20 @@ def _cache_path(name: str) -> Path:
 
 
 def _load(path: Path) -> _Known:
-    try:
-        return msgspec.msgpack.decode(read_optional(path) or b"\x80", type=_Known)
-    except msgspec.MsgspecError:  # of another version, or torn: everything is read once more
+    """What was remembered; nothing where that is of another version, or torn: everything is read once more."""
+    data = read_optional(path) or b""
+    body = data[len(_FORM) + hashlib.sha256().digest_size :]
+    if data != _sealed(body):
         return {}
+    found: _Known = marshal.loads(body)
+    return found
 
 
 def _save(path: Path, known: _Known) -> None:
     """A cache that cannot be kept is no reason to fail."""
-    try:
-        write_atomic(path, msgspec.msgpack.encode(known), durable=False)
-    except (OSError, ShoalError):
-        return
+    with contextlib.suppress(OSError, ShoalError):
+        write_atomic(path, _sealed(marshal.dumps(known)), durable=False)
+
+
+def _sealed(body: bytes) -> bytes:
+    return _FORM + hashlib.sha256(body).digest() + body

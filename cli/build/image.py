@@ -1,4 +1,4 @@
-"""`build`, and `builder prune`."""
+"""`build`."""
 
 import asyncio
 import sys
@@ -18,9 +18,7 @@ from cli.build.upload import Conversation
 from cli.client import Client
 from cli.command import Flags, argument, command, flag, switch
 from cli.parse import pair, process, size
-from cli.prune import PruneFlags, confirm, tell
-from shoal.duration import duration
-from shoal.errors import InvalidArgument, ShoalError, Unsupported
+from shoal.errors import InvalidArgument, ShoalError
 from shoal.v1 import build_pb2
 from shoal.v1.types_pb2 import Ulimit
 
@@ -171,22 +169,3 @@ def _describe(opening: build_pb2.BuildOpen, found: Source) -> None:
     opening.dockerfile = found.dockerfile
     opening.dockerfile_name = found.name
     opening.context = found.remembered
-
-
-@command("[OPTIONS]", examples=["shoal builder prune", "shoal builder prune -f --filter until=24h"])
-async def prune(
-    client: Client,
-    flags: PruneFlags,
-    all: Annotated[  # noqa: ARG001
-        bool, switch("-a", "--all", help="Remove all unused build cache, which is what happens anyway")
-    ] = False,
-) -> None:
-    """Remove build cache"""
-    found = pair.filters(flags.filter)
-    for each in found:
-        if each.key not in ("until", "unused-for"):
-            raise Unsupported(f"filter {each.key} is not supported for builds", hint="use until=24h")
-    unused_s = max((duration(each.value) // 10**9 for each in found), default=0)
-    confirm("This will remove all build cache that no build uses now.", flags)
-    answer = await client.builds.PruneBuilds(build_pb2.PruneBuildsRequest(unused_s=unused_s))
-    tell("Deleted build cache objects:", answer.steps, answer.reclaimed_bytes)

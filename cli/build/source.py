@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,4 +169,6 @@ def _cloned(where: str, folder: Path) -> Path:
 
 
 def _folder(stack: contextlib.ExitStack) -> Path:
+    import tempfile  # for contexts that are not here yet
+
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shoal-build-")))

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import Any
 
-from cli import credentials
 from cli.build.cache import Caches
 from cli.build.context import Context
 from cli.build.progress import Progress
@@ -68,6 +67,8 @@ class Conversation:
             case "wanted":
                 await self._send(call, response.wanted.digests)
             case "login":
+                from cli import credentials  # for who fetches an image
+
                 known = credentials.find(response.login)
                 said = build_pb2.BuildCredentials(username=known.username, password=known.password)
                 await call.write(build_pb2.BuildImageRequest(credentials=said))

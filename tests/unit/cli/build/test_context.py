@@ -6,10 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from cli.build.context import Context, gather, ignored, name_of
+from cli.build.context import Context, _load, _save, gather, ignored, name_of
 from shoal.pattern import Matcher
 
 LATER = 1 << 62
@@ -65,10 +64,8 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
     name = name_of(root)
     gather(root, Matcher(()), name, now_ns=LATER)
     cache = tmp_path / "cache/shoal/context" / name
-    known = msgspec.msgpack.decode(cache.read_bytes())
     lie = b"what is remembered of it, not read"
-    known = {path: [*held[:4], lie] for path, held in known.items()}
-    cache.write_bytes(msgspec.msgpack.encode(known))
+    _save(cache, {path: (*held[:4], lie) for path, held in _load(cache).items()})
     (root / "changed").write_text("other")
     found = gather(root, Matcher(()), name, now_ns=LATER)
     contents = dict(zip(found.paths, found.contents, strict=True))
@@ -80,13 +77,18 @@ def test_what_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
     root = folder(tmp_path, "a")
     name = name_of(root)
     gather(root, Matcher(()), name, now_ns=(root / "a").stat().st_ctime_ns + 1)
-    assert msgspec.msgpack.decode((tmp_path / "cache/shoal/context" / name).read_bytes()) == {}
+    assert (tmp_path / "cache/shoal/context" / name).exists()
+    assert _load(tmp_path / "cache/shoal/context" / name) == {}
 
 
 def test_a_damaged_memory_is_forgotten(tmp_path: Path) -> None:
     root = folder(tmp_path, "a")
     name = name_of(root)
+    gather(root, Matcher(()), name, now_ns=LATER)
     cache = tmp_path / "cache/shoal/context" / name
-    cache.parent.mkdir(parents=True)
-    cache.write_bytes(b"\xc1nonsense")
-    assert paths(gather(root, Matcher(()), name, now_ns=LATER)) == ["a"]
+    whole = cache.read_bytes()
+    for torn in (b"\xc1nonsense", b"", whole[:-1], whole[:-9] + bytes(9)):
+        cache.write_bytes(torn)
+        assert _load(cache) == {}
+        assert paths(gather(root, Matcher(()), name, now_ns=LATER)) == ["a"]
+    assert cache.read_bytes() == whole
