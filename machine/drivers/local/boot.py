@@ -1,7 +1,9 @@
 """Boot: the process behind the switch of one host (`rack` starts it). It makes the host's namespaces and is the parent
 of its PID 1; while it lives the host has power, and a host that says so is booted again.
 
-    python -m machine.drivers.local.boot RACK RUN DISK HOMES HOST
+    python -m machine.drivers.local.boot RACK RUN DISK HOMES HOST POWER
+
+POWER is the descriptor of the lock that whoever started it took.
 """
 
 from __future__ import annotations
@@ -21,15 +23,16 @@ _OF_A_HOST = kernel.NEWNS | kernel.NEWUTS | kernel.NEWIPC | kernel.NEWNET | kern
 
 
 def main() -> None:
-    name, run, disk, homes, host = sys.argv[1:]
+    name, run, disk, homes, host, power = sys.argv[1:]
     rack = Rack(name, Path(run), disk=Path(disk), homes=Path(homes))
-    with rack.power(host):
-        # Not that of whoever started us: their end would be the host's.
-        cgroup.make(f"{rack.cgroup}/_power")
-        cgroup.join(f"{rack.cgroup}/_power")
-        rack.pid_file(host).unlink(missing_ok=True)
-        while _run(rack, rack.get(host)):
-            """It reboots."""
+    # It is let go of when this process ends, and by no child of it.
+    os.set_inheritable(int(power), False)
+    os.write(int(power), str(os.getpid()).encode())
+    # Not that of whoever started us: their end would be the host's.
+    cgroup.make(f"{rack.cgroup}/_power")
+    cgroup.join(f"{rack.cgroup}/_power")
+    while _run(rack, rack.get(host)):
+        """It reboots."""
 
 
 def _run(rack: Rack, host: Host) -> bool:

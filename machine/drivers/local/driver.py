@@ -78,8 +78,6 @@ class LocalDriver:
             with _locked(self._folder):
                 if not any(path.is_dir() for path in self.rack.homes.glob("*")):
                     self.rack.dismantle()
-                    with contextlib.suppress(OSError):  # others have theirs there
-                        _RUN.rmdir()
 
     def start(self, machine: Machine) -> Made:
         with self._known(machine) as host:
@@ -134,7 +132,7 @@ class LocalDriver:
 
     def _turn_on(self, host: Host) -> Made:
         """Returns once its sshd answers."""
-        if not self.rack.alive(host.name):
+        if not self.rack.powered(host.name):
             self.rack.boot(host)
         tool.wait_until(lambda: self._answers(host), f"the sshd of {host.name} does not answer", seconds=_ANSWER_S)
         return Made(host.address, Ssh("root", identities=(str(self._key(host.name)),)))
@@ -143,11 +141,11 @@ class LocalDriver:
         """In good order, or by the switch where that takes too long."""
         with contextlib.suppress(DeadlineExceeded, Unavailable, ProcessLookupError):
             os.kill(self.rack.pid(host.name), _POWER_OFF)
-            tool.wait_until(lambda: not self.rack.alive(host.name), "it goes on", seconds=_STOP_S)
+            tool.wait_until(lambda: not self.rack.powered(host.name), "it goes on", seconds=_STOP_S)
         self.rack.kill(host.name)
 
     def _answers(self, host: Host) -> bool:
-        if not self.rack.alive(host.name):
+        if not self.rack.powered(host.name):
             raise Unavailable(f"{host.name} went down while it booted", hint=f"see {self.rack.log(host.name)}")
         with contextlib.suppress(OSError), socket.create_connection((host.address, SSH_PORT), _CALL_S) as connection:
             return connection.recv(4) == b"SSH-"

@@ -27,6 +27,7 @@ from shoal.files import write_atomic
 
 _PACKAGES = f"{Path(__file__).parents[3]}:{Path(shoal.__file__).parents[1]}"
 _LOG_END_BYTES = 500
+_ASKED_S = 1.0
 
 
 class Host(NamedTuple):
@@ -108,38 +109,39 @@ class Rack:
         raise Exhausted(f"all addresses of {subnet}.0/24 are given to hosts")
 
     def boot(self, host: Host) -> None:
-        """Returns once its PID 1 runs and its cable is in. Raises Conflict for one that is up."""
+        """Returns once its PID 1 runs and its cable is in. Raises Conflict for one that has power."""
         if self.alive(host.name):
             raise Conflict(f"{host.name} is up already")
-        pid = self.pid_file(host.name)
-        pid.unlink(missing_ok=True)
         self.underlay.make()
         self._lay_out(host)
         words = (self.name, str(self.run), str(self.disk), str(self.homes), host.name)
-        with self.log(host.name).open("ab") as log:
+        with self._take_power(host.name) as power, self.log(host.name).open("ab") as log:
+            self.pid_file(host.name).unlink(missing_ok=True)
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "machine.drivers.local.boot", *words],
+                [sys.executable, "-P", "-m", "machine.drivers.local.boot", *words, str(power)],
                 cwd="/",
                 env={**os.environ, "PYTHONPATH": _PACKAGES},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=[power],
             )
+        pid = self.pid_file(host.name)
         wait_until(lambda: pid.exists() or process.poll() is not None, f"{host.name} does not boot; see {log.name}")
         if process.poll() is not None:
             raise Unavailable(f"{host.name} does not boot: {self._last_words(host.name)}")
 
     def kill(self, name: str) -> None:
         """Cut the power: PID 1 dies, and with it everything in its pid namespace."""
-        while self._powered(name):
+        while self.powered(name):
             # One that only begins to boot has no PID 1 yet.
             for file in (self.pid_file(name), self._power(name)):
                 with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
                     os.kill(int(file.read_text()), signal.SIGKILL)
                     break
             with contextlib.suppress(DeadlineExceeded):
-                wait_until(lambda: not self._powered(name), "", seconds=1)
+                wait_until(lambda: not self.powered(name), "", seconds=1)
         self.pid_file(name).unlink(missing_ok=True)
         self.underlay.unplug(self.get(name).address)
         cgroup.remove(f"{self.cgroup}/{name}")
@@ -152,22 +154,22 @@ class Rack:
         return int(self.pid_file(name).read_text())
 
     def alive(self, name: str) -> bool:
-        return self._powered(name) and self.pid_file(name).exists()
+        return self.powered(name) and self.pid_file(name).exists()
+
+    def powered(self, name: str) -> bool:
+        """Whether it is up, or boots."""
+        try:
+            with self._power(name).open() as held:
+                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def pid_file(self, name: str) -> Path:
         """There while the host is up."""
         return self.run / name / "pid"
-
-    @contextlib.contextmanager
-    def power(self, name: str) -> Iterator[None]:
-        """Whoever has a host's power holds it; with them it dies."""
-        self._power(name).parent.mkdir(parents=True, exist_ok=True)
-        with self._power(name).open("a+") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            held.truncate(0)
-            held.write(str(os.getpid()))
-            held.flush()
-            yield
 
     def remove(self, name: str) -> None:
         """Whatever there is of it."""
@@ -186,12 +188,14 @@ class Rack:
     def dismantle(self) -> None:
         """All of its hosts, and the rack itself."""
         for host in self.hosts():
-            if self.alive(host.name):
+            if self.powered(host.name):
                 self.kill(host.name)
         self.underlay.remove()
         cgroup.remove(self.cgroup)
         for folder in (self.homes, self.disk, self.run):
             shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another rack's are there
+            self.run.parent.rmdir()
 
     def _names(self) -> list[str]:
         names = [path.parent.name for path in self.homes.glob("[!-]*/host.json")]
@@ -200,15 +204,27 @@ class Rack:
     def _power(self, name: str) -> Path:
         return self.run / name / "power"
 
-    def _powered(self, name: str) -> bool:
-        try:
-            with self._power(name).open() as held:
-                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+    @contextlib.contextmanager
+    def _take_power(self, name: str) -> Iterator[int]:
+        """The lock that says that a host has power, for the process behind its switch to inherit (flock(2)): there is
+        no moment at which nobody has it, and none at which two have."""
+        self._power(name).parent.mkdir(parents=True, exist_ok=True)
+        with self._power(name).open("a+") as held:
+
+            def taken() -> bool:
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                return True
+
+            try:
+                # Whoever only asks has it for a moment.
+                wait_until(taken, f"{name} is up already", seconds=_ASKED_S)
+            except DeadlineExceeded as error:
+                raise Conflict(str(error)) from error
+            held.truncate(0)
+            yield held.fileno()
 
     def _lay_out(self, host: Host) -> None:
         home = self.home(host.name)

@@ -132,3 +132,18 @@ def test_a_subnet_is_a_racks_until_its_folder_is_gone(rack: Rack, tmp_path: Path
     finally:
         other.dismantle()
     assert not other.disk.exists()
+
+
+def test_a_host_that_boots_when_it_is_asked_for_again_boots_once(rack: Rack, tree: Path) -> None:
+    host = make(rack, tree, "one")
+    rack.boot(host)
+    power = (rack.run / "one/power").read_text()
+    # As it is for who was killed just behind the switch: the host has power, and nobody knows its PID 1 yet.
+    rack.pid_file("one").unlink()
+    with pytest.raises(Conflict, match="one is up already"):
+        rack.boot(host)
+    assert rack.powered("one") and (rack.run / "one/power").read_text() == power
+    rack.kill("one")
+    assert not rack.powered("one")
+    rack.boot(host)
+    assert rack.alive("one")
