@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import struct
 import subprocess
 
@@ -17,8 +18,10 @@ _NAME_BYTES = 16
 
 def open_on(bridge: str) -> int:
     """A descriptor of a new tap on `bridge`, for whoever starts QEMU to give to it and close."""
-    if not os.path.isdir(f"/sys/class/net/{bridge}/bridge"):  # noqa: PTH112
-        raise NotFound(f"there is no bridge {bridge}", hint=f"ip link add {bridge} type bridge")
+    try:
+        socket.if_nametoindex(bridge)
+    except OSError as error:
+        raise NotFound(f"there is no bridge {bridge}", hint=f"ip link add {bridge} type bridge") from error
     tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
         # The kernel puts a number for the %d.
