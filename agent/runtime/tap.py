@@ -1,7 +1,8 @@
 """A tap on containers' pipes: shows what is in one without taking it, and takes it once it is logged.
 
 A pipe can be looked into because tee(2) copies references to its pages, not bytes. A terminal cannot: what was read of
-one and not yet logged is lost with the keeper.
+one and not yet logged is lost with the keeper. Of a pipe that its container has made one of packets (O_DIRECT), what
+follows the last end of line in a packet may be lost.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ class Tap:
     def peek(self, fd: int) -> bytes:
         """What is in the pipe `fd`; b"" at its end. Raises BlockingIOError when there is nothing now."""
         size = syscalls.call("tee", fd, self._in, CHUNK, _SPLICE_F_NONBLOCK)
-        return os.read(self._out, size) if size else b""
+        data = os.read(self._out, size) if size else b""
+        while len(data) < size:  # the container has made it a pipe of packets, of which read(2) gives one at a time
+            data += os.read(self._out, size - len(data))
+        return data
 
     def take(self, fd: int, size: int, last: memoryview) -> None:
         """Take `size` bytes, which were seen, and put the last one of them into `last`, all at once."""
-        whole, part = divmod(size - 1, _WASTE)
         with contextlib.suppress(BlockingIOError):  # the container itself has read what it wrote
-            os.readv(fd, [*[self._waste] * whole, self._waste[:part], last])
+            while size > 0:  # once, but for packets
+                whole, part = divmod(size - 1, _WASTE)
+                size -= os.readv(fd, [*[self._waste] * whole, self._waste[:part], last]) or size
