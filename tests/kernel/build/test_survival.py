@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import re
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,11 +17,14 @@ from agent.build.context import Contexts
 from agent.build.job import Job
 from agent.build.report import Began, Event, Wrote
 from agent.build.tree import Tree
+from agent.image import catalog
+from agent.image.gc import needed
 from shoal import reference as references
 from shoal.errors import Exhausted, ShoalError
 from shoal.settings import Paths
+from tests.kernel.build import churn
 from tests.kernel.build.test_build import write
-from tests.kernel.container.conftest import Engine, Shell, end_keeper
+from tests.kernel.container.conftest import ROOMS, Engine, Shell, drained, end_keeper
 
 pytestmark = pytest.mark.kernel
 UUID = "/proc/sys/kernel/random/uuid"
@@ -148,6 +154,50 @@ async def test_two_builds_share_their_steps_and_a_prune_beside_them_takes_nothin
         code, out, err = await engine.output("cat", "/again", image=image_id)
         assert (code, err) == (0, b"")
         assert re.fullmatch(rb"[0-9a-f-]{36}\n", out)
+
+
+async def test_builds_and_prunes_are_killed_at_any_moment(engine: Engine) -> None:
+    """Every time what is left is whole: nothing runs or lies about, what was in use is there, and builds go on."""
+    await engine.builder.build(job("FROM busybox\nRUN echo mine > /mine\n", tags=(references.parse("used:1"),)), ignore)
+    container = await engine.run("cat", "/mine", image="used:1", start=False)
+    await engine.images.remove("used:1", force=True, users=engine.containers.image_users)
+    await engine.close()
+    program = [sys.executable, churn.__file__, str(engine.paths.data), str(engine.paths.run), engine.cgroup]
+    environment = {**os.environ, "PYTHONPATH": str(ROOMS)}
+    chance = random.Random(11)
+    for _ in range(4):
+        process = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(chance.randrange(1, 60)):
+            assert await asyncio.to_thread(process.stdout.readline)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        await engine.open()
+        assert await engine.runtime.list() == {}
+        assert left(engine) == []
+        check_whole(engine)
+        await engine.close()
+    await engine.open()
+    attachment = await engine.containers.visits.attach(container.meta.id, start=True)
+    assert await drained(attachment) == (0, b"mine\n", b"")
+    for name in ("one", "two"):
+        await engine.builder.build(job(churn.TEXT, tags=(references.parse(name),)), ignore)
+        code, out, _ = await engine.output("cat", "/again", image=name)
+        assert (code, len(out)) == (0, 37)
+    for each in await engine.containers.list(all=True):
+        await engine.containers.remove(each.meta.id)
+    await engine.builder.prune(unused_s=0)
+    await engine.images.prune(all=True, chosen=lambda _: True, users=engine.containers.image_users)
+    assert [*(engine.paths.images / "blobs/sha256").iterdir(), *(engine.paths.images / "l").iterdir()] == []
+
+
+def check_whole(engine: Engine) -> None:
+    """What is on the disk is what images and kept layers need, no more and no less."""
+    images = engine.paths.images
+    blobs, layers = needed(catalog.load(images / "images.json"))
+    assert {f"sha256:{each.name}" for each in (images / "blobs/sha256").iterdir()} == blobs
+    assert {each.name for each in (images / "l").iterdir()} == layers
 
 
 async def test_prune_frees_what_no_image_has(engine: Engine) -> None:
