@@ -28,6 +28,7 @@ from agent.runtime.loop import IN, Loop
 from agent.runtime.orphans import Orphans
 from agent.runtime.reception import Order, Reception
 from agent.runtime.record import RUNNING, STARTING, ExitRecord, Records
+from agent.runtime.roll import Roll
 from agent.runtime.running import Running, exit_of
 from agent.runtime.spec.resources import parse_limits
 from agent.runtime.starter import Starter
@@ -48,6 +49,7 @@ class Keeper:
         self._custody = custody
         self._tap = Tap()
         self._containers: dict[str, Container] = {}
+        self._roll = Roll()
         self._orphans = Orphans(loop, self._awaited)
         self._execs = Execs(loop, starter, self._orphans, self._tap)
 
@@ -107,6 +109,7 @@ class Keeper:
 
         def done(running: Running | None, error: BaseException | None) -> None:
             container.starting = False
+            self._loop.call(lambda: self._roll.answer(container.id))  # once it counts, or is gone
             if running is None:
                 self._orphans.work_ended()
                 self._not_started(container, error)
@@ -142,18 +145,22 @@ class Keeper:
         else:
             container.waiters.append(reply)
 
-    def _list(self, _: dict[str, Any], reply: Reply) -> None:
-        reply(
-            {
-                container.id: {
-                    "pid": container.record.pid,
-                    "started_at_ns": container.record.started_at_ns,
-                    "exit": container.record.exit.fields() if container.record.exit else None,
-                }
-                for container in self._containers.values()
-                if container.record is not None
+    def _list(self, request: dict[str, Any], reply: Reply) -> None:
+        """With `begun`, those that start still are waited for; else they are left out."""
+        begun = request.get("begun", False)  # an agent of before does not say
+        starting = [each.id for each in self._containers.values() if begun and each.phase == STARTING]
+        self._roll.call(starting, lambda: reply(self._listed()))
+
+    def _listed(self) -> dict[str, Any]:
+        return {
+            container.id: {
+                "pid": container.record.pid,
+                "started_at_ns": container.record.started_at_ns,
+                "exit": container.record.exit.fields() if container.record.exit else None,
             }
-        )
+            for container in self._containers.values()
+            if container.record is not None
+        }
 
     def _signal(self, request: dict[str, Any], reply: Reply) -> None:
         container = self._running(request["id"])

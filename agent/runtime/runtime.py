@@ -7,6 +7,7 @@ start, an exec. Which fields of an OCI config are understood, `spec` says.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from agent.runtime.cgroups.usage import Usage
 from agent.runtime.line import Line
 from agent.runtime.run import Exit, Start, Started
 from agent.runtime.streams import Streams
+
+# A start takes milliseconds; one that takes so long hangs in what it mounts.
+BEGUN_S = 30.0
 
 
 class Runtime:
@@ -98,8 +102,13 @@ class Runtime:
         return msgspec.convert(await self._line.ask_again("wait", id=id), Exit)
 
     async def list(self) -> dict[str, Started | Exit]:
-        """What the keeper knows: running containers, and exited ones until `delete`."""
-        known = await self._line.ask_again("list")
+        """What the keeper knows: running containers, and exited ones until `delete`. Those are waited for that an agent
+        before this one had ordered, but no start that hangs keeps an agent from all the others."""
+        try:
+            async with asyncio.timeout(BEGUN_S):
+                known = await self._line.ask_again("list", begun=True)
+        except TimeoutError:
+            known = await self._line.ask_again("list")
         return {
             id: msgspec.convert(entry["exit"], Exit) if entry["exit"] else Started(entry["pid"], entry["started_at_ns"])
             for id, entry in known.items()

@@ -15,6 +15,7 @@ import pytest
 
 from agent.runtime import launcher
 from agent.runtime.run import Exit, Started
+from agent.runtime.runtime import Runtime
 from shoal.errors import ShoalError, Unavailable
 
 pytestmark = pytest.mark.kernel
@@ -45,6 +46,17 @@ async def test_the_agent_may_die(box: Any) -> None:
     await box.runtime.close()
     await box.open()
     assert (await box.runtime.wait("c")).code == 5
+
+
+async def test_the_next_agent_knows_what_the_one_before_had_ordered(box: Any) -> None:
+    """One that was killed did not hear that its containers run, and has no record of some; nobody would end them."""
+    names = {f"c{number}" for number in range(8)}
+    starting = [asyncio.create_task(box.start(box.config("sleep", "1000"), name=name)) for name in names]
+    await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
+    another = await Runtime.open(run_dir=box.run_dir, cgroup_parent=box.parent)
+    assert (await another.list()).keys() == names
+    await another.close()
+    await asyncio.gather(*starting)
 
 
 async def test_the_keeper_may_die_while_a_container_runs(box: Any) -> None:
@@ -316,8 +328,6 @@ async def test_an_exec_says_that_its_keeper_died(box: Any) -> None:
 
 
 async def test_two_agents_that_open_at_once_share_one_keeper(box: Any) -> None:
-    from agent.runtime.runtime import Runtime
-
     await killed(box, box.keeper)
     others = await asyncio.gather(*(Runtime.open(run_dir=box.run_dir, cgroup_parent=box.parent) for _ in range(3)))
     await box.runtime.list()  # until it has found the new one, too
