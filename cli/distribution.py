@@ -1,5 +1,6 @@
 """Commands between this host and registries: `pull`, `push`, `search`."""
 
+import contextlib
 import sys
 from typing import Annotated, TextIO
 
@@ -34,10 +35,21 @@ async def pull(
     """Download an image from a registry"""
     if all_tags and with_tag(reference) == reference:
         raise ShoalError("tag can't be used with --all-tags/-a")
+    if not all_tags and not quiet:
+        _tell_default(reference)
     request = _pulling(reference, platform)
     request.all_tags = all_tags
     done = await _pull(client, request, out=None if quiet else sys.stdout)
     print(done.reference.rpartition(":")[0] if all_tags else done.reference)
+
+
+def _tell_default(reference: str) -> None:
+    """Which tag is meant where none is given; what is no reference, the agent refuses."""
+    from shoal import reference as references  # a few milliseconds, which `run` needs not spend
+
+    with contextlib.suppress(InvalidArgument):
+        if references.parse(reference).with_default_tag() != references.parse(reference):
+            print("Using default tag: latest")
 
 
 async def pull_first(client: Client, reference: str, *, quiet: bool, platform: str) -> None:
@@ -81,8 +93,7 @@ class _Pull:
             return
         kind = response.WhichOneof("response")
         if not self._announced:  # not before: a reference that cannot be is no repository to pull from
-            name, at, digest = self._reference.partition("@")
-            _announce(self._reference, digest if at else name.rpartition(":")[2], self._out)
+            _announce(self._reference, "" if "@" in self._reference else self._reference.rpartition(":")[2], self._out)
             self._announced = True
         if kind == "tag":
             self._drawn = Pulling(self._out)
@@ -100,14 +111,15 @@ class _Pull:
 
 
 def _announce(reference: str, tag: str, out: TextIO) -> None:
-    name, at, _ = reference.partition("@")
+    """`tag`: what of the repository; nothing where the reference says that by its digest."""
+    name, at, digest = reference.partition("@")
     repository = name if at else name.rpartition(":")[0]
     if credentials.registry_of(reference) == credentials.DOCKER_IO:
         path = repository.removeprefix("docker.io/")
-        repository = path if "/" in path else f"library/{path}"
+        registry, repository = "docker.io", path if "/" in path else f"library/{path}"
     else:
-        repository = repository.partition("/")[2]
-    print(f"{tag}: Pulling from {repository}", file=out)
+        registry, _, repository = repository.partition("/")
+    print(f"{tag or f'{registry}/{repository}@{digest}'}: Pulling from {repository}", file=out)
 
 
 @command("[OPTIONS] NAME[:TAG]", examples=["shoal push localhost:5000/web:1", "shoal push -a localhost:5000/web"])
@@ -126,8 +138,8 @@ async def push(
     """Upload an image to a registry"""
     if all_tags and with_tag(reference) == reference:
         raise ShoalError("tag can't be used with --all-tags/-a")
-    if not all_tags and with_tag(reference) != reference and not quiet:
-        print("Using default tag: latest")
+    if not all_tags and not quiet:
+        _tell_default(reference)
     request = engine_pb2.PushImageRequest(
         reference=reference, all_tags=all_tags, compression=compression, platform=platform
     )

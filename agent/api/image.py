@@ -71,8 +71,9 @@ class ImageService(ImageServiceServicer):
         self, request: wire.PushImageRequest, _context: Context
     ) -> AsyncIterator[wire.PushImageResponse]:
         remote = self._images.remote
+        repository = remote.repository(request.reference, every_tag=request.all_tags)
+        yield wire.PushImageResponse(repository=repository)  # where it would go, also of what is not here
         wanted = remote.wanted(request.reference, every_tag=request.all_tags)
-        yield wire.PushImageResponse(repository=wanted[0].name)
         credentials = _credentials(request.credentials.username, request.credentials.password)
         for tag in wanted:
             push = functools.partial(

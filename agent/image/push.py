@@ -103,7 +103,7 @@ class Pusher:
         is there by then stays there."""
         name = self._holdings.catalog.names.get(reference.key)
         if name is None:
-            raise NotFound(f"An image does not exist locally with the tag: {reference.familiar}")
+            raise NotFound(f"tag does not exist: {reference.familiar}")
         record = self._holdings.catalog.images[name.image_id]
         whole = text = await self._read(name.digest, record)
         if platform is not None:
@@ -318,13 +318,21 @@ def tags_of(catalog: Catalog, reference: Reference) -> list[Reference]:
     return tags
 
 
-def wanted_of(catalog: Catalog, reference: Reference, *, every_tag: bool) -> list[Reference]:
-    """What a push of `reference` means. Raises InvalidArgument."""
+def pushable(reference: Reference, *, every_tag: bool) -> Reference:
+    """One that a push can mean. Raises InvalidArgument."""
     if reference.digest:
         raise InvalidArgument("cannot push a digest reference", hint="give a tag")
     if every_tag and reference.tag:
         raise InvalidArgument("tag can't be used with --all-tags/-a")
-    return tags_of(catalog, reference) if every_tag else [reference.with_default_tag()]
+    return reference
+
+
+def wanted_of(catalog: Catalog, reference: Reference, *, every_tag: bool) -> list[Reference]:
+    """What a push of `reference` means. Raises NotFound in docker's words."""
+    known, wanted = tags_of(catalog, reference), reference.with_default_tag()
+    if not every_tag and wanted not in known:
+        raise NotFound(f"tag does not exist: {wanted.familiar}")
+    return known if every_tag else [wanted]
 
 
 def short(digest: str) -> str:

@@ -43,9 +43,14 @@ class Remote:
         self._working = working
         self._clock = clock
 
+    def repository(self, reference: str, *, every_tag: bool) -> str:
+        """The canonical name of where a push of `reference` goes. Raises InvalidArgument for what cannot be pushed."""
+        return push.pushable(references.parse(reference), every_tag=every_tag).name
+
     def wanted(self, reference: str, *, every_tag: bool) -> list[Reference]:
         """The tags that a push of `reference` means. Raises NotFound, InvalidArgument."""
-        return push.wanted_of(self._holdings.catalog, references.parse(reference), every_tag=every_tag)
+        found = push.pushable(references.parse(reference), every_tag=every_tag)
+        return push.wanted_of(self._holdings.catalog, found, every_tag=every_tag)
 
     @asynccontextmanager
     async def _written(self, reference: Reference, credentials: Credentials | None) -> AsyncIterator[Repository]:

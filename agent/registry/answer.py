@@ -65,7 +65,8 @@ async def refusal(response: aiohttp.ClientResponse, host: str, reference: Refere
     said = told(await read(response, "the registry's answer"))
     status = response.status
     if status == 404 and reference is not None and "/manifests/" in response.url.path:
-        return NotFound(f"manifest for {reference.with_default_tag().familiar} not found: manifest unknown")
+        name = reference.with_default_tag().familiar
+        return NotFound(f"manifest for {name} not found: {said or 'manifest unknown'}")
     if status == 404:
         return NotFound(f"registry {host} has no such content: {response.url.path.rpartition('/')[2]}")
     if status in (401, 403):

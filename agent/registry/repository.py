@@ -94,7 +94,8 @@ class Repository:
         while where is not None:
             async with self.connection.ask("GET", where) as response:
                 if response.status == 404:
-                    raise NotFound(f"repository {self.reference.familiar_name} not found: name unknown")
+                    said = answer.told(await answer.read(response, "the registry's answer")) or "name unknown"
+                    raise NotFound(f"repository {self.reference.familiar_name} not found: {said}")
                 await self.expect(response, 200)
                 data = await answer.read(response, "the list of tags", MAX_MANIFEST_BYTES)
                 where = next_page(response)

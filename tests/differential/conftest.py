@@ -145,6 +145,7 @@ class Pair:
     """Both engines."""
 
     def __init__(self, lab: Lab) -> None:
+        self.lab = lab
         # Each one's /var/lib/shoal, as this host has it.
         self.disks = [Path("/var/lib/shoal-lab") / lab.name / name / "shoal" for name in ("n1", "n2")]
         self.shoal = Host(lab, "n1", "shoal")
