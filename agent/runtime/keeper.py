@@ -109,7 +109,6 @@ class Keeper:
 
         def done(running: Running | None, error: BaseException | None) -> None:
             container.starting = False
-            self._loop.call(lambda: self._roll.answer(container.id))  # once it counts, or is gone
             if running is None:
                 self._orphans.work_ended()
                 self._not_started(container, error)
@@ -122,6 +121,7 @@ class Keeper:
                 self._orphans.work_ended()
                 if container.deleting:
                     self._kill(container)
+            self._roll.answer(container.id)
             if self._starter.unprepared:
                 self._loop.submit(self._starter.prepare, _ignored)
 
