@@ -16,7 +16,7 @@ from shoal.errors import Conflict, DeadlineExceeded, Locked, NotFound, ShoalErro
 from shoal.files import write_atomic
 from shoal.rpc import dial, translated
 from shoal.settings import Paths
-from shoal.v1 import control_pb2, control_pb2_grpc, swarm_pb2, swarm_pb2_grpc, types_pb2
+from shoal.v1 import control_pb2, control_pb2_grpc, engine_pb2, swarm_pb2, swarm_pb2_grpc, types_pb2
 
 READY_S = 30.0
 ASK_S = 5.0
@@ -80,6 +80,14 @@ class ManagerProcess:
         with translated():
             answer = await control_pb2_grpc.ControlServiceStub(self.channel()).GetJoinToken(request, timeout=ASK_S)
         return answer.token
+
+    async def managers(self) -> int:
+        """How many nodes are to be managers."""
+        only = [engine_pb2.Filter(key="role", value="manager")]
+        stub = control_pb2_grpc.ControlServiceStub(self.channel())
+        with translated():
+            answer = await stub.ListNodes(control_pb2.ListNodesRequest(filters=only), timeout=ASK_S)
+        return len(answer.nodes)
 
     async def demote(self, node: str) -> None:
         """Have the cluster want `node` to be a worker. Raises Conflict when it must stay a manager."""

@@ -9,6 +9,7 @@ init or leave left on it is removed when the agent starts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -26,7 +27,7 @@ from agent.recovery import Recovery
 from agent.settings import ManagerSettings, wanted_settings
 from agent.standing import NOT_A_MEMBER, Founded, Said, Standing, State
 from agent.sweep import sweep
-from shoal.errors import Conflict, Locked, NotFound, ShoalError, Unavailable
+from shoal.errors import Conflict, DeadlineExceeded, Locked, NotFound, ShoalError, Unavailable
 from shoal.model.access import StoreAccess
 from shoal.model.cluster import ClusterSpec
 from shoal.model.node import Availability, Role
@@ -178,6 +179,7 @@ class Membership:
             before, _ = await self._managing()
             if store == before.store or (store.managed and before.store.managed):
                 raise Conflict("the cluster's state is in that store already")
+            await self._check_alone()
             if store.managed and self._member is not None:
                 # Other members reach etcd here by this host's address, which the first certificate does not say.
                 await self._member.renew()
@@ -185,6 +187,14 @@ class Membership:
             await self._recovery.migrate(before.store, settings=after)
             log.info("migrated shared=%s", store.shared)
             return await self._served() is not None
+
+    async def _check_alone(self) -> None:
+        """Raises Conflict while there are other managers, before anything stops. Where the manager does not answer,
+        who copies the state finds that out."""
+        assert self._office.process is not None
+        with contextlib.suppress(Unavailable, DeadlineExceeded):
+            if (count := await self._office.process.managers()) > 1:
+                raise Conflict(f"{count} managers use the store", hint="demote the others, and promote them after")
 
     async def _managing(self) -> tuple[ManagerSettings, str]:
         """How the manager of this host is started, and which node it is on. Raises Unavailable where there is none."""

@@ -123,8 +123,10 @@ def test_state_moves_into_an_etcd_of_the_managers_own_and_more_managers_join(rac
         rack.shoal("n1", "node", "promote", host)
         eventually(lambda host=host: status(rack, host) == "Reachable", what=f"{host} serves", seconds=120)
     assert containers(rack) == before
+    manager = rack.pids("n1", "bin/shoal-manager")
     refused = migrate(rack, "--to", "sqlite")
     assert "3 managers use the store" in refused.stderr
+    assert rack.pids("n1", "bin/shoal-manager") == manager, "it was stopped for nothing"
 
 
 def test_one_of_three_managers_goes_on_alone_when_the_others_are_lost(rack: Lab) -> None:
