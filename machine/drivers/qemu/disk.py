@@ -10,6 +10,7 @@ import msgspec
 from machine.drivers.qemu.process import missing
 from shoal.errors import InvalidArgument, ShoalError
 
+PROGRAM = "qemu-img"
 # Of a machine on our own Debian, which takes a tenth of it.
 _DEBIAN_BYTES = 10 << 30
 
@@ -55,9 +56,9 @@ def make(path: Path, ground: Ground, *, size_bytes: int) -> None:
 
 def _run(*arguments: str) -> bytes:
     try:
-        done = subprocess.run(["qemu-img", *arguments], stdin=subprocess.DEVNULL, capture_output=True)
+        done = subprocess.run([PROGRAM, *arguments], stdin=subprocess.DEVNULL, capture_output=True)
     except FileNotFoundError as error:
-        raise missing("qemu-img") from error
+        raise missing(PROGRAM) from error
     if done.returncode:
-        raise ShoalError(f"qemu-img {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
+        raise ShoalError(f"{PROGRAM} {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from machine.driver import VERBS, Made
 from machine.drivers.qemu import base, disk, kvm, process, qmp, tap
-from machine.drivers.qemu.arguments import arguments
+from machine.drivers.qemu.arguments import PROGRAM, arguments
 from machine.drivers.qemu.folders import Folders
 from machine.drivers.qemu.options import Acceleration, Options, parse
 from machine.drivers.qemu.vm import LOOPBACK, Folder, Vm
@@ -62,6 +63,9 @@ class QemuDriver:
                 f'driver "qemu" makes machines on {_ARCHITECTURE} alone, and this is {platform.machine()}'
             )
         wanted = parse(options)
+        for program in (PROGRAM, disk.PROGRAM):
+            if shutil.which(program) is None:
+                raise process.missing(program)
         vm = self._folders.of(name).read() or self._folders.make(name, wanted, self._ground(wanted))
         if vm.options != wanted:
             raise Conflict(

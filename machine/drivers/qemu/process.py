@@ -63,7 +63,8 @@ def start(
     clock: Clock,
     pause: Callable[[float], None],
 ) -> None:
-    """Run QEMU apart from us; returns once it answers. Raises ShoalError with what it said instead."""
+    """Run QEMU apart from us; returns once it answers. Where one was on its way already, whose starter was killed, the
+    lock lets one of the two go on, and that is as good. Raises ShoalError with what ours said instead."""
     with folder.complaints.open("wb") as said:
         try:
             child = subprocess.Popen(
@@ -79,7 +80,7 @@ def start(
             raise missing(argv[0]) from error
     until = clock.monotonic() + _START_S
     while not qmp.answers(folder.qmp):
-        if child.poll() is not None:
+        if child.poll() is not None and not _holder(folder.pidfile):
             why = folder.complaints.read_text(errors="replace").strip()[-2000:]
             raise ShoalError(f"{argv[0]} cannot start: {why or child.returncode}")
         if clock.monotonic() > until:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from machine.drivers.qemu import process
+from machine.drivers.qemu.vm import Folder
+from shoal.clock import SystemClock
+from shoal.errors import ShoalError, Unsupported
+from tests.unit.machine.drivers.qemu.test_qmp import peer
 
 # As QEMU does: a lock of the process on the whole file.
 _HOLD = (
@@ -46,3 +54,31 @@ def test_who_holds_it_is_found_and_gone_once_it_was_killed(tmp_path: Path) -> No
         assert child.wait() == -9
         with process.running(tmp_path / "pid") as after:
             assert after is None
+
+
+def start(folder: Path, *argv: str, pause: Callable[[float], None] = time.sleep) -> None:
+    process.start(argv, Folder(folder), descriptors=(), clock=SystemClock(), pause=pause)
+
+
+def test_what_a_program_that_cannot_start_says_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ShoalError, match="sh cannot start: no such disk"):
+        start(tmp_path, "sh", "-c", "echo no such disk >&2; exit 1")
+    with pytest.raises(Unsupported, match="there is no qemu-of-nowhere"):
+        start(tmp_path, "qemu-of-nowhere")
+
+
+def test_one_that_gives_way_to_another_that_was_on_its_way_has_started(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as held:
+        held.enter_context(holder(Folder(tmp_path).pidfile))
+        pauses = 0
+
+        def pause(seconds: float) -> None:
+            nonlocal pauses
+            pauses += 1
+            time.sleep(seconds)
+            # By then ours has ended.
+            if pauses == 20:
+                held.enter_context(peer(Folder(tmp_path).qmp, {"return": {}}))
+
+        start(tmp_path, "false", pause=pause)
+    assert pauses >= 20
