@@ -10,16 +10,14 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from machine.driver import VERBS, Made
 from machine.drivers.local import tool, tree
+from machine.drivers.local.options import Options, parse
 from machine.drivers.local.rack import Host, Rack
 from machine.drivers.local.root import make_key
 from machine.model import SSH_PORT, Machine, Ssh
@@ -33,17 +31,6 @@ _POWER_OFF = signal.SIGRTMIN + 4
 _STOP_S = 90.0
 _ANSWER_S = 120.0
 _CALL_S = 2.0
-_MEMORY = re.compile(r"([0-9]+)([kmgt]?)b?", re.ASCII | re.I)
-_LEAST_MEMORY_BYTES = 64 << 20
-
-
-class _Options(msgspec.Struct, forbid_unknown_fields=True):
-    """`tree` is the folder of a root file system to stand on, `packages` what a Debian has more than a node needs."""
-
-    tree: str = ""
-    packages: str = ""
-    memory: str = ""
-    cpus: float = 0
 
 
 class LocalDriver:
@@ -62,7 +49,7 @@ class LocalDriver:
         self.rack = Rack(name, _RUN / name, disk=hosts, homes=hosts)
 
     def create(self, name: str, options: Mapping[str, str]) -> Made:
-        said = _parse(name, options)
+        said = parse(options)
         _need_root()
         with self._alone(name):
             host = self.rack.find(name) or self._record(name, said, options)
@@ -103,9 +90,9 @@ class LocalDriver:
     def close(self) -> None:
         """Hosts live on."""
 
-    def _record(self, name: str, said: _Options, options: Mapping[str, str]) -> Host:
-        packages = {*tree.NODE, *filter(None, said.packages.split(","))}
-        stands_on = Path(said.tree).absolute() if said.tree else tree.obtain(packages, self._trees, tell=self._tell)
+    def _record(self, name: str, said: Options, options: Mapping[str, str]) -> Host:
+        packages = {*tree.NODE, *said.packages}
+        stands_on = Path(said.tree) if said.tree else tree.obtain(packages, self._trees, tell=self._tell)
         if not (stands_on / _SYSTEMD).exists():
             raise InvalidArgument(f"machine {name}: {stands_on} is no root file system with systemd")
         key = self._key(name)
@@ -123,7 +110,7 @@ class LocalDriver:
                 # A container's root is an overlay, too, and one does not stand on another.
                 kept={"var/lib/shoal": "shoal"},
                 authorized=key.with_suffix(".pub").read_text().strip(),
-                memory_bytes=_bytes(said.memory),
+                memory_bytes=said.memory_bytes,
                 cpus=said.cpus,
                 options=dict(options),
             )
@@ -172,28 +159,6 @@ class LocalDriver:
                 if home.exists() and os.path.samestat(home.stat(), os.fstat(held)):
                     yield
                     return
-
-
-def _parse(name: str, options: Mapping[str, str]) -> _Options:
-    try:
-        said = msgspec.convert(dict(options), _Options, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidArgument(f"machine {name}: {error}", hint="options are tree, packages, memory and cpus") from error
-    if said.tree and said.packages:
-        raise InvalidArgument(f"machine {name}: a tree has the packages that it has", hint="leave one of them out")
-    if said.memory and _bytes(said.memory) < _LEAST_MEMORY_BYTES:
-        raise InvalidArgument(f"machine {name}: memory={said.memory} is too little", hint="64m is the least")
-    if said.cpus < 0:
-        raise InvalidArgument(f"machine {name}: cpus={said.cpus} is less than none")
-    return said
-
-
-def _bytes(text: str) -> int:
-    """As docker writes it: 512m, 2g. 0 for nothing."""
-    match = _MEMORY.fullmatch(text or "0")
-    if match is None:
-        raise InvalidArgument(f"memory={text} is no size", hint="write it as 512m or 2g")
-    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2].lower()]
 
 
 def _need_root() -> None:

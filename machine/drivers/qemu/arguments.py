@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from machine.drivers.qemu.options import MIB, Acceleration
+from machine.drivers.qemu.options import Acceleration
 from machine.drivers.qemu.vm import Folder, Vm, mac_of, segment_of
+from machine.drivers.size import MIB
 
 PROGRAM = "qemu-system-x86_64"
 ROOT_LABEL = "shoal"

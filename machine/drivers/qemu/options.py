@@ -10,11 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from machine.drivers import size
+from machine.drivers.size import MIB
 from shoal.errors import InvalidArgument
 
-MIB = 1 << 20
-_SIZE = re.compile(r"([1-9]\d{0,8})([mgt])", re.ASCII | re.IGNORECASE)
-_UNITS = {"m": MIB, "g": MIB << 10, "t": MIB << 20}
 # Less, and Debian does not come up.
 _LEAST_MEMORY_BYTES = 256 * MIB
 _MOST_CPUS = 255
@@ -60,14 +59,14 @@ def parse(texts: Mapping[str, str]) -> Options:
 
 
 def _memory(key: str, text: str) -> dict[str, object]:
-    size = _size(key, text)
-    if size < _LEAST_MEMORY_BYTES:
+    memory_bytes = size.parse(key, text)
+    if memory_bytes < _LEAST_MEMORY_BYTES:
         raise InvalidArgument(f"option {key}: {text} is too little", hint=f"at least {_LEAST_MEMORY_BYTES // MIB}m")
-    return {"memory_bytes": size}
+    return {"memory_bytes": memory_bytes}
 
 
 def _disk(key: str, text: str) -> dict[str, object]:
-    return {"disk_bytes": _size(key, text)}
+    return {"disk_bytes": size.parse(key, text)}
 
 
 def _cpus(key: str, text: str) -> dict[str, object]:
@@ -104,13 +103,6 @@ def _address(key: str, text: str) -> dict[str, object]:
     if "/" not in text or address.ip in (address.network.network_address, address.network.broadcast_address):
         raise InvalidArgument(f'option {key}: "{text}" is no address of a host', hint="write it as 10.5.0.11/24")
     return {"address": str(address)}
-
-
-def _size(key: str, text: str) -> int:
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise InvalidArgument(f'option {key}: "{text}" is no size', hint="write it as 512m or 10g")
-    return int(found[1]) * _UNITS[found[2].lower()]
 
 
 _PARSERS = {
