@@ -4,9 +4,9 @@ no list is a typing error and told as one."""
 from __future__ import annotations
 
 _RUN = """
-    --blkio-weight-device --cpu-rt-period --cpu-rt-runtime
-    --gpus --ip6 --kernel-memory --link-local-ip
-    --storage-opt
+    --blkio-weight-device --cpu-count --cpu-percent --cpu-rt-period --cpu-rt-runtime
+    --gpus --io-maxbandwidth --io-maxiops --ip6 --kernel-memory --link-local-ip
+    --storage-opt --use-api-socket
 """
 _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
 _SERVICE = """
@@ -58,10 +58,16 @@ _TABLE = {
     "network create": "--aux-address --config-from --config-only --ingress --ipam-driver "
     "--ipam-opt --ipv4 --ipv6 -o --opt --scope",
     "network inspect": "-v --verbose",
+    **dict.fromkeys(("volume ls", "volume list"), "--cluster"),
     "volume create": "--availability --group --limit-bytes --required-bytes --scope --secret --sharing "
     "--topology-preferred --topology-required --type",
 }
+_WINDOWS = "it is for containers of Windows"
 _INSTEAD = {
+    "--cpu-count": _WINDOWS,
+    "--cpu-percent": _WINDOWS,
+    "--io-maxbandwidth": _WINDOWS,
+    "--io-maxiops": _WINDOWS,
     "--insecure": "the agent is started with the registries that are insecure",
     "--gpus": "give its devices by hand, as --device /dev/nvidia0, and mount its driver's libraries with -v",
     "--storage-opt": "an overlay has no limit of its own; keep data in a volume on a file system of the wanted size",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from cli.output.unsaid import Texts
 from cli.output.words import rfc3339
 from cli.parse.port import port_and_protocol
 from shoal.v1.engine_pb2 import Folders
@@ -79,7 +80,7 @@ def health_check(check: HealthCheck) -> dict[str, Any]:
 
 def by_key(values: Mapping[str, str]) -> dict[str, str]:
     """A map as docker shows it: in the order of its keys."""
-    return {key: values[key] for key in sorted(values)}
+    return Texts({key: values[key] for key in sorted(values)})
 
 
 def graph_driver(folders: Folders) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from cli.document.common import by_key, graph_driver, health_check, mount_type, targets
 from cli.document.hostconfig import host_config
 from cli.document.sandbox import network_settings
+from cli.output.unsaid import Unsaid, listed, mapped, said
 from cli.output.words import rfc3339
 from shoal.v1 import types_pb2
 from shoal.v1.engine_pb2 import ContainerLayout, ContainerSize
@@ -50,7 +51,7 @@ def document(
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": list(layout.exec_ids) or None,
+        "ExecIDs": listed(layout.exec_ids),
         **({"SizeRw": size.own_bytes, "SizeRootFs": size.whole_bytes} if size is not None else {}),
         "HostConfig": host_config(container, layout),
         "GraphDriver": graph_driver(layout.folders),
@@ -75,27 +76,25 @@ def _state(container: Container) -> dict[str, Any]:
         "Error": now.error,
         "StartedAt": rfc3339(now.started_at_ns),
         "FinishedAt": rfc3339(now.finished_at_ns),
-        **_health(now.health),
+        "Health": _health(now.health),
     }
 
 
-def _health(health: Health) -> dict[str, Any]:
+def _health(health: Health) -> Any:
     if health.state not in _HEALTH:
-        return {}
+        return Unsaid(None)
     return {
-        "Health": {
-            "Status": _HEALTH[health.state],
-            "FailingStreak": health.failing_streak,
-            "Log": [
-                {
-                    "Start": rfc3339(each.started_at_ns),
-                    "End": rfc3339(each.ended_at_ns),
-                    "ExitCode": each.exit_code,
-                    "Output": each.output,
-                }
-                for each in health.results
-            ],
-        }
+        "Status": _HEALTH[health.state],
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": rfc3339(each.started_at_ns),
+                "End": rfc3339(each.ended_at_ns),
+                "ExitCode": each.exit_code,
+                "Output": each.output,
+            }
+            for each in health.results
+        ],
     }
 
 
@@ -103,9 +102,8 @@ def _mount(mount: Mount, places: Mapping[str, str]) -> dict[str, Any]:
     kind = mount_type(mount)
     return {
         "Type": kind,
-        # docker leaves both out of a bind's JSON, and yet lets a template ask for them
-        "Name": mount.source if kind == "volume" else "",
-        "Driver": "local" if kind == "volume" else "",
+        "Name": said(mount.source if kind == "volume" else ""),
+        "Driver": said("local" if kind == "volume" else ""),
         "Source": places.get(mount.source, mount.source),
         "Destination": mount.target,
         "Mode": ",".join(filter(None, ("ro" if mount.read_only else "", mount.relabel))),
@@ -123,7 +121,7 @@ def _config(container: Container) -> dict[str, Any]:
         "AttachStdin": origin.stdin,
         "AttachStdout": origin.stdout,
         "AttachStderr": origin.stderr,
-        "ExposedPorts": {each: {} for each in sorted({*spec.exposed_ports, *targets(container.ports)})},
+        "ExposedPorts": said({each: {} for each in sorted({*spec.exposed_ports, *targets(container.ports)})}),
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
         "StdinOnce": origin.stdin and not spec.tty,
@@ -131,15 +129,14 @@ def _config(container: Container) -> dict[str, Any]:
         "Cmd": list(spec.args),
         "Image": spec.image,
         # without those of another container, which it did not have filled
-        "Volumes": {
-            each.target: {} for each in container.mounts if _ANONYMOUS.fullmatch(each.source) and not each.no_copy
-        }
-        or None,
+        "Volumes": mapped(
+            {each.target: {} for each in container.mounts if _ANONYMOUS.fullmatch(each.source) and not each.no_copy}
+        ),
         "WorkingDir": container.workdir,
-        "Entrypoint": list(spec.entrypoint) or None,
-        "OnBuild": None,
+        "Entrypoint": listed(spec.entrypoint),
+        "OnBuild": listed(()),
         "Labels": by_key(spec.labels),
         "StopSignal": spec.stop_signal or "SIGTERM",
-        **({"StopTimeout": spec.stop_grace_ns // 10**9} if spec.stop_grace_ns else {}),
+        "StopTimeout": spec.stop_grace_ns // 10**9 if spec.stop_grace_ns else Unsaid(None),
         **health_check(container.health),
     }

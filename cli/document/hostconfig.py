@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from cli.document.common import bindings, by_key
+from cli.output.unsaid import listed, said
 from shoal.v1 import types_pb2
 from shoal.v1.engine_pb2 import ContainerLayout
 from shoal.v1.types_pb2 import Container, ContainerSpec, Mount
@@ -27,8 +28,7 @@ _DEFAULT_SHM_BYTES = 64 << 20
 def host_config(container: Container, layout: ContainerLayout) -> dict[str, Any]:
     spec = container.spec
     return {
-        "Binds": [_bind(each) for each in spec.mounts if each.type != types_pb2.MOUNT_TYPE_TMPFS and each.source]
-        or None,
+        "Binds": listed(_bind(each) for each in spec.mounts if each.type != types_pb2.MOUNT_TYPE_TMPFS and each.source),
         "ContainerIDFile": container.origin.id_file,
         "LogConfig": {"Type": spec.log.driver or "json-file", "Config": by_key(spec.log.options)},
         "NetworkMode": container.networks[0].network if container.networks else "default",
@@ -39,24 +39,24 @@ def host_config(container: Container, layout: ContainerLayout) -> dict[str, Any]
         },
         "AutoRemove": container.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": list(spec.volumes_from) or None,
-        "CapAdd": list(spec.cap_add) or None,
-        "CapDrop": list(spec.cap_drop) or None,
+        "VolumesFrom": listed(spec.volumes_from),
+        "CapAdd": listed(spec.cap_add),
+        "CapDrop": listed(spec.cap_drop),
         "CgroupnsMode": spec.cgroupns_mode or "private",
         "Dns": list(spec.dns),
         "DnsOptions": list(spec.dns_options),
         "DnsSearch": list(spec.dns_search),
-        "ExtraHosts": list(spec.hosts) or None,
-        "GroupAdd": list(spec.groups) or None,
+        "ExtraHosts": listed(spec.hosts),
+        "GroupAdd": listed(spec.groups),
         "IpcMode": spec.ipc_mode or "private",
         "Cgroup": "",
-        "Links": [f"/{each.replace(':', f':/{container.name}/')}" for each in map(_with_alias, spec.links)] or None,
+        "Links": listed(f"/{each.replace(':', f':/{container.name}/')}" for each in map(_with_alias, spec.links)),
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": spec.pid_mode,
         "Privileged": spec.privileged,
         "PublishAllPorts": container.origin.publish_all,
         "ReadonlyRootfs": spec.read_only,
-        "SecurityOpt": _security(spec) or None,
+        "SecurityOpt": listed(_security(spec)),
         "UTSMode": spec.uts_mode,
         "UsernsMode": spec.userns_mode,
         "ShmSize": spec.shm_size_bytes or _DEFAULT_SHM_BYTES,
@@ -64,19 +64,19 @@ def host_config(container: Container, layout: ContainerLayout) -> dict[str, Any]
         "ConsoleSize": [0, 0],
         "Isolation": "",
         **_resources(container),
-        "MaskedPaths": list(layout.masked_paths) or None,
-        "ReadonlyPaths": list(layout.read_only_paths) or None,
+        "MaskedPaths": listed(layout.masked_paths),
+        "ReadonlyPaths": listed(layout.read_only_paths),
         **_if_asked(spec),
     }
 
 
 def _if_asked(spec: ContainerSpec) -> dict[str, Any]:
-    """What Docker leaves out where nobody asked for it, and yet lets a template see."""
+    """What is left out where nobody asked for it."""
     return {
-        "Annotations": by_key(spec.annotations),
-        "Init": spec.init,
-        "Sysctls": by_key(spec.sysctls),
-        "Tmpfs": {each.target: _tmpfs(each) for each in spec.mounts if each.type == types_pb2.MOUNT_TYPE_TMPFS},
+        "Annotations": said(by_key(spec.annotations)),
+        "Init": said(spec.init),
+        "Sysctls": said(by_key(spec.sysctls)),
+        "Tmpfs": said({each.target: _tmpfs(each) for each in spec.mounts if each.type == types_pb2.MOUNT_TYPE_TMPFS}),
     }
 
 
@@ -102,7 +102,7 @@ def _resources(container: Container) -> dict[str, Any]:
         "BlkioWeight": tuning.io_weight,
         "BlkioWeightDevice": [],
         **{
-            field: [{"Path": each.path, "Rate": each.rate} for each in tuning.throttles if each.kind == kind] or None
+            field: listed({"Path": each.path, "Rate": each.rate} for each in tuning.throttles if each.kind == kind)
             for field, kind in _THROTTLES.items()
         },
         "CpuPeriod": tuning.cpu_period_us,
@@ -119,14 +119,14 @@ def _resources(container: Container) -> dict[str, Any]:
             }
             for each in spec.devices
         ],
-        "DeviceCgroupRules": list(spec.device_rules) or None,
-        "DeviceRequests": None,
+        "DeviceCgroupRules": listed(spec.device_rules),
+        "DeviceRequests": listed(()),
         "MemoryReservation": tuning.memory_reservation_bytes,
         "MemorySwap": tuning.memory_swap_bytes or limits.memory_bytes * 2,
         "MemorySwappiness": tuning.memory_swappiness if tuning.HasField("memory_swappiness") else None,
         "OomKillDisable": tuning.oom_kill_disable,
         "PidsLimit": limits.pids or None,
-        "Ulimits": [{"Name": each.name, "Hard": each.hard, "Soft": each.soft} for each in spec.ulimits] or None,
+        "Ulimits": listed({"Name": each.name, "Hard": each.hard, "Soft": each.soft} for each in spec.ulimits),
         "CpuCount": 0,
         "CpuPercent": 0,
         "IOMaximumIOps": 0,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.document.common import graph_driver, health_check
+from cli.document.common import by_key, graph_driver, health_check
+from cli.output.unsaid import NullMap, listed, mapped, said
 from cli.output.words import rfc3339
 from shoal.v1.engine_pb2 import Folders
 from shoal.v1.types_pb2 import Image
@@ -25,15 +26,15 @@ def document(image: Image, folders: Folders = NO_FOLDERS) -> dict[str, Any]:
         "Author": image.author,
         "Config": {
             "User": config.user,
-            "ExposedPorts": {each: {} for each in config.exposed_ports},
-            "Env": list(config.env) or None,
-            "Cmd": list(config.cmd) or None,
-            "Volumes": {each: {} for each in config.volumes} or None,
+            "ExposedPorts": said({each: {} for each in config.exposed_ports}),
+            "Env": listed(config.env),
+            "Cmd": listed(config.cmd),
+            "Volumes": mapped({each: {} for each in config.volumes}),
             "WorkingDir": config.workdir,
-            "Entrypoint": list(config.entrypoint) or None,
-            "OnBuild": list(config.on_build) or None,
-            "Labels": dict(config.labels) or None,
-            "StopSignal": config.stop_signal,
+            "Entrypoint": listed(config.entrypoint),
+            "OnBuild": listed(config.on_build),
+            "Labels": by_key(config.labels) or NullMap(),
+            "StopSignal": said(config.stop_signal),
             **health_check(config.health),
             **({"Shell": list(config.shell)} if config.shell else {}),
         },

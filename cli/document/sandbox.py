@@ -10,6 +10,7 @@ import hashlib
 from typing import Any
 
 from cli.document.common import bindings, ports_of
+from cli.output.unsaid import NullList, NullMap, listed
 from shoal import ids
 from shoal.v1.engine_pb2 import ContainerLayout
 from shoal.v1.types_pb2 import Address, Container
@@ -33,8 +34,8 @@ def network_settings(container: Container, layout: ContainerLayout) -> dict[str,
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "SecondaryIPAddresses": None,
-        "SecondaryIPv6Addresses": None,
+        "SecondaryIPAddresses": NullList(),
+        "SecondaryIPv6Addresses": NullList(),
         "EndpointID": endpoint_id(container, first),
         "Gateway": first.gateway,
         "GlobalIPv6Address": "",
@@ -75,8 +76,8 @@ def _place(container: Container, address: Address, network: str, network_id: str
     named = network not in _NAMELESS
     return {
         "IPAMConfig": {"IPv4Address": given[0]} if given else None,
-        "Links": None,
-        "Aliases": aliases or None,
+        "Links": NullList(),
+        "Aliases": listed(aliases),
         "NetworkID": address.network_id or network_id,
         "EndpointID": endpoint_id(container, address),
         "Gateway": address.gateway,
@@ -84,8 +85,8 @@ def _place(container: Container, address: Address, network: str, network_id: str
         "IPPrefixLen": address.prefix,
         **_NO_IPV6,
         "MacAddress": address.mac,
-        "DriverOpts": None,
-        "DNSNames": [container.name, *aliases, ids.short(container.meta.id)] if named else None,
+        "DriverOpts": NullMap(),
+        "DNSNames": listed([container.name, *aliases, ids.short(container.meta.id)] if named else ()),
     }
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from cli.output.unsaid import NullList, NullMap, Texts, Unsaid
 from cli.output.words import quoted
 from shoal.errors import InvalidArgument
 
@@ -41,7 +42,10 @@ def field(value: Any, name: str) -> Any:
     but a row or a document has all of its fields, so that a typing error is always told."""
     if isinstance(value, dict):
         if name in value:
-            return value[name]
+            found = value[name]
+            return found.value if isinstance(found, Unsaid) else found
+        if isinstance(value, Texts):
+            return ""
         raise FunctionError(f'template: executing at <.{name}>: map has no entry for key "{name}"')
     if value is None:
         raise FunctionError(f"template: executing at <.{name}>: nil pointer evaluating .{name}")
@@ -60,7 +64,8 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{_inner(value[key])}" for key in sorted(value)) + "]"
+        words = (f"{key}:{_inner(value[key])}" for key in sorted(value) if not isinstance(value[key], Unsaid))
+        return f"map[{' '.join(words)}]"
     if isinstance(value, list | tuple):
         return "[" + " ".join(map(_inner, value)) + "]"
     if isinstance(value, float):
@@ -70,7 +75,7 @@ def shown(value: Any) -> str:
 
 def to_json(value: Any) -> str:
     """Compact JSON, as Go writes it: no spaces, and no escapes for what is not ASCII."""
-    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False)
 
 
 def call(name: str, arguments: list[Any]) -> Any:
@@ -87,10 +92,13 @@ def _inner(value: Any) -> str:
     return "<nil>" if value is None else shown(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON says of it."""
+    if isinstance(value, NullList | NullMap):
+        return None
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items() if not isinstance(each, Method)}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: plain(each) for key, each in value.items() if not isinstance(each, Method | Unsaid)}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _kind(value: Any) -> str:
@@ -102,7 +110,7 @@ def _kind(value: Any) -> str:
 def _index(value: Any, *keys: Any) -> Any:
     for key in keys:
         if isinstance(value, dict):
-            value = value.get(key)
+            value = field(value, key) if isinstance(value, Texts) else value.get(key)
         elif isinstance(value, list | tuple | str):
             if not isinstance(key, int) or not 0 <= key < len(value):
                 raise FunctionError(f"template: error calling index: index out of range: {shown(key)}")

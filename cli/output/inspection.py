@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cli.output.functions import to_json
+from cli.output.functions import plain, to_json
 from cli.output.template import Template
 
 
@@ -17,4 +17,4 @@ def render(documents: Sequence[dict[str, Any]], template: str) -> str:
     if template:
         parsed = Template(template)
         return "".join(f"{parsed.render(each)}\n" for each in documents) or "\n"
-    return json.dumps(list(documents), indent=4, ensure_ascii=False) + "\n"
+    return json.dumps(plain(list(documents)), indent=4, ensure_ascii=False) + "\n"

@@ -266,6 +266,9 @@ CASES = {
         engine inspect -f '{{.Config.Hostname}} {{json .Config.Cmd}} {{.Config.Tty}} {{.Config.OpenStdin}}' web
         engine inspect -s -f '{{.SizeRw}}' web
         engine inspect -f '{{.HostConfig.AutoRemove}} {{.HostConfig.Privileged}} {{.HostConfig.ShmSize}}' web
+        engine inspect -f '{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}' web
+        engine inspect -f '{{index .Config.Labels "a"}}|{{index .Config.Labels "nosuch"}}' web
+        engine inspect -f '{{.HostConfig.Binds}} {{len .HostConfig.CapAdd}} {{json .HostConfig.ExtraHosts}}' web
         engine inspect nosuch
         engine inspect -f '{{.Name}}' nosuch
         engine inspect --type container nosuch

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from cli.document import container, image, network, node, service, task, volume
+from cli.output.functions import FunctionError, plain
+from cli.output.inspection import render
+from cli.output.template import Template
 from shoal.v1 import types_pb2
 from shoal.v1.control_pb2 import GetTaskResponse, NodeView, TaskView
 from shoal.v1.engine_pb2 import ContainerLayout, Folders
@@ -163,7 +166,26 @@ def test_container_is_shown_where_it_is_on_its_host() -> None:
         "WorkDir": "/c/work",
     }
     assert (made["HostsPath"], made["ExecIDs"]) == ("/c/hosts", ["e1"])
-    assert (made["HostConfig"]["MaskedPaths"], made["HostConfig"]["ReadonlyPaths"]) == (["/proc/kcore"], None)
+    said = plain(made["HostConfig"])
+    assert (said["MaskedPaths"], said["ReadonlyPaths"]) == (["/proc/kcore"], None)
+
+
+def test_a_template_sees_what_json_leaves_out() -> None:
+    web = container.document(Container(spec=ContainerSpec(labels={"a": "b"})))
+    for template, text in {
+        "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}": "none",
+        "{{.HostConfig.Binds}} {{len .HostConfig.CapAdd}} {{json .HostConfig.CapAdd}}": "[] 0 null",
+        "{{range .HostConfig.Ulimits}}{{.Name}}{{else}}none{{end}}": "none",
+        "{{.HostConfig.Tmpfs}} {{json .HostConfig.Tmpfs}} {{.Config.ExposedPorts}}": "map[] {} map[]",
+        '{{index .Config.Labels "a"}} {{index .Config.Labels "c"}} {{.Config.Labels.c}}': "b  ",
+    }.items():
+        assert Template(template).render(web) == text
+    shown = json.loads(render([web], ""))[0]
+    assert "Health" not in shown["State"]
+    assert {"Tmpfs", "Init", "Sysctls"}.isdisjoint(shown["HostConfig"])
+    assert shown["HostConfig"]["CapAdd"] is None
+    with pytest.raises(FunctionError, match="nil pointer"):
+        Template("{{.State.Health.Status}}").render(web)
 
 
 def test_networks_of_a_container_that_does_not_run_are_those_that_it_will_be_on() -> None:
@@ -197,7 +219,7 @@ def test_image() -> None:
     )
     assert (made["Id"], made["RepoTags"], made["Size"]) == ("sha256:1", ["web:1"], 7)
     assert made["Config"]["Cmd"] == ["sh"]
-    assert made["Config"]["Entrypoint"] is None
+    assert plain(made["Config"]["Entrypoint"]) is None
     assert made["Config"]["ExposedPorts"] == {"80/tcp": {}}
     assert made["RootFS"] == {"Type": "layers", "Layers": ["sha256:2"]}
 
