@@ -199,6 +199,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return busybox_layer(tmp_path_factory.mktemp("image") / "layer")
 
 
+def host_mounts() -> list[str]:
+    """What this host has mounted, but for what the racks of other tests come and go with."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if "/shoal-lab" not in line and "/run/netns" not in line]
+
+
 def busybox_layer(root: Path) -> Path:
     """A layer with busybox and nothing else: no /proc, /dev or /sys."""
     (root / "bin").mkdir(parents=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from shoal.errors import CommandNotExecutable, CommandNotFound, Conflict
+from tests.kernel.runtime.conftest import host_mounts
 
 PROGRAMS = [
     path
@@ -35,11 +36,11 @@ async def test_streams_and_exit_codes_come_back(box: Any, program: str) -> None:
 
 
 async def test_nothing_is_left_of_one_that_ended(box: Any, program: str) -> None:
-    mounts = Path("/proc/self/mounts").read_text()
+    mounts = host_mounts()
     await box.output(box.config("true"), runtime=program)
     assert box.groups() == []
     assert not (box.run_dir / "keeper/c").exists()
-    assert Path("/proc/self/mounts").read_text() == mounts
+    assert host_mounts() == mounts
     children = Path(f"/proc/{box.keeper}/task/{box.keeper}/children").read_text().split()
     assert len(children) <= 1  # the holder
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shoal.errors import InvalidArgument, StartFailed
+from tests.kernel.runtime.conftest import host_mounts
 
 pytestmark = pytest.mark.kernel
 
@@ -211,9 +212,9 @@ async def test_the_device_that_masks_is_ours_not_the_images(box: Any, tmp_path: 
 
 
 async def test_the_host_sees_no_mount_of_a_container(box: Any) -> None:
-    before = Path("/proc/self/mountinfo").read_text()
+    before = host_mounts()
     await box.start(box.config("sleep", "100"))
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert host_mounts() == before
 
 
 async def test_privileged_means_no_filter_no_masks_every_capability_the_host_has(box: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from agent.runtime.spare import FEW, READY
 from shoal.errors import CommandNotFound
 from tests.kernel.controllers import where_possible
+from tests.kernel.runtime.conftest import host_mounts
 
 pytestmark = pytest.mark.kernel
 
@@ -43,14 +44,14 @@ async def test_cycles_leave_nothing(box: Any) -> None:
     keeper, holder = box.keeper, box.holder
     await box.until(lambda: spare_namespaces(keeper) >= FEW, "the next namespaces are ready")
     before = descriptors(keeper), descriptors(holder)
-    mounts = Path("/proc/self/mountinfo").read_text()
+    mounts = host_mounts()
     for first in range(0, 40, 4):
         await asyncio.gather(*(cycle(box, first + number) for number in range(4)))
         with pytest.raises(CommandNotFound):
             await box.start(box.config("nosuch"), name="bad")
     await box.until(lambda: (descriptors(keeper), descriptors(holder)) == before, "every descriptor is closed")
     assert spare_namespaces(keeper) <= READY
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert host_mounts() == mounts
     assert box.groups() == []
     assert [path.name for path in (box.run_dir / "keeper").iterdir() if path.is_dir()] == []
     children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
