@@ -29,7 +29,12 @@ class HostFlags(Flags):
 
     driver: Annotated[
         str,
-        flag("-d", "--driver", help='Who makes the host: "ssh" (or "generic") for one that exists, or another driver'),
+        flag(
+            "-d",
+            "--driver",
+            help='Who makes the host: "ssh" (or "generic") for one that exists, "local" or "qemu" for one inside this '
+            "machine, or another driver",
+        ),
     ] = "ssh"
     driver_opt: Annotated[
         list[str], flag("--driver-opt", metavar="list", help="Option of another driver (KEY=VALUE)")
@@ -110,6 +115,7 @@ class HostFlags(Flags):
     examples=[
         "shoal machine create --generic-ip-address 10.0.0.1 --generic-ssh-user root n1",
         "shoal machine create --generic-ip-address 10.0.0.2 --join n1 n2",
+        "shoal machine create -d local --driver-opt memory=1g n3",
     ],
 )
 def create(
