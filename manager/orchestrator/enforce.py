@@ -68,8 +68,7 @@ def _down(node: Node, tasks: Iterable[Task], now_ns: int) -> Decision:
 
 
 def _evicted(view: View, node: Node, task: Task, now_ns: int, why: str) -> Action:
-    service = view.services.get(task.service_id)
-    if node.spec.availability == Availability.DRAIN and may_depart(service, task):
+    if node.spec.availability == Availability.DRAIN and may_depart(view, task):
         return depart(task, now_ns, why)
     return told(task, TaskState.SHUTDOWN, now_ns, why)
 

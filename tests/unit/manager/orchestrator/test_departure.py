@@ -1,6 +1,7 @@
 import pytest
 
 from manager.orchestrator.departure import PATIENCE_NS
+from shoal.model.base import Resources
 from shoal.model.network import Port, PublishMode
 from shoal.model.node import Availability, NodeState
 from shoal.model.service import Placement, UpdateOrder, UpdatePolicy
@@ -65,9 +66,18 @@ def test_no_place_is_without_a_running_task_while_all_of_them_move(new_world):
     assert world.spread() == {"n2": 5}
 
 
-def test_a_task_that_has_nowhere_to_go_ends_when_its_time_is_over(new_world):
+def test_a_task_that_has_nowhere_to_go_ends_at_once(new_world):
     world = new_world(nodes=1)
     old = drain(world)
+    assert ends(world, old)
+    world.converge()
+    assert now(world, old).status.state == TaskState.SHUTDOWN
+
+
+def test_a_task_whose_next_one_fits_nowhere_ends_when_its_time_is_over(new_world):
+    world = new_world(nodes=1)
+    world.node("n2", memory_bytes=1)
+    old = drain(world, reservations=Resources(memory_bytes=1 << 20))
     world.converge(seconds=PATIENCE_S - 1)
     assert not ends(world, old)
     world.converge(seconds=1)
