@@ -4,13 +4,13 @@ import time
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import command, flag
+from cli.command import command, flag, late
 from cli.everywhere import EveryNode, Streams, from_all_nodes
 from cli.output import words
 from cli.output.functions import to_json
 from cli.output.template import Template
 from cli.parse import pair
-from cli.parse.duration import moment
+from cli.parse.duration import bound
 from shoal.v1 import engine_pb2, types_pb2
 from shoal.v1.types_pb2 import Event
 
@@ -35,9 +35,11 @@ async def events(
 ) -> int:
     """Get real time events from the server"""
     now_ns = time.time_ns()
+    with late():
+        since_ns, until_ns = bound(since, now_ns=now_ns), bound(until, now_ns=now_ns)
     request = engine_pb2.WatchEventsRequest(
-        since_ns=moment(since, now_ns=now_ns) if since else 0,
-        until_ns=moment(until, now_ns=now_ns) if until else 0,
+        since_ns=since_ns,
+        until_ns=until_ns,
         filters=pair.filters(filter),
     )
     if request.until_ns and not request.since_ns:  # what has been is wanted then, as far as it is remembered

@@ -4,10 +4,10 @@ import time
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import argument, command, flag, switch
+from cli.command import argument, command, flag, late, switch
 from cli.output.screen import write_stderr, write_stdout
 from cli.output.words import rfc3339_padded
-from cli.parse.duration import moment
+from cli.parse.duration import bound
 from cli.parse.number import tail as tail_lines
 from shoal.v1 import engine_pb2
 
@@ -34,12 +34,14 @@ async def logs(
     """Fetch the logs of a container"""
     extra = await _details(client, container) if details else ""
     now_ns = time.time_ns()
+    with late():
+        since_ns, until_ns = bound(since, now_ns=now_ns), bound(until, now_ns=now_ns)
     request = engine_pb2.ReadLogsRequest(
         container=container,
         follow=follow,
         tail=tail if tail >= 0 else None,
-        since_ns=moment(since, now_ns=now_ns) if since else 0,
-        until_ns=moment(until, now_ns=now_ns) if until else 0,
+        since_ns=since_ns,
+        until_ns=until_ns,
         stdout=True,
         stderr=True,
     )

@@ -23,6 +23,11 @@ def moment(text: str, *, now_ns: int) -> int:
         return _iso(text)
 
 
+def bound(text: str, *, now_ns: int) -> int:
+    """A point in time as with `moment`, or 0 where none is named."""
+    return moment(text, now_ns=now_ns) if text else 0
+
+
 def _iso(text: str) -> int:
     import datetime  # only for this; a span is what people type
 

@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Flags, argument, command, flag, switch
+from cli.command import Flags, argument, command, flag, late, switch
 from cli.container.lifecycle import complain
 from cli.output.screen import write_stderr, write_stdout
-from cli.parse.duration import moment
+from cli.parse.duration import bound
 from cli.parse.number import tail as tail_lines
 from cli.service.merge import Printer, Said, in_time
 from cli.service.words import in_order
@@ -52,7 +52,8 @@ class LogFlags(Flags):
 )
 async def logs(client: Client, flags: LogFlags, name: Annotated[str, argument()]) -> int:
     """Fetch the logs of a service or task"""
-    since_ns = moment(flags.since, now_ns=time.time_ns()) if flags.since else 0
+    with late():
+        since_ns = bound(flags.since, now_ns=time.time_ns())
     service, views = await _find(client, name)
     if service is not None and service.spec.task.container.tty and not flags.raw:
         raise InvalidArgument("tty service logs only supported with --raw")

@@ -128,6 +128,7 @@ CASES = {
         engine logs -t web
         engine logs --details web
         engine logs --since 1h web
+        engine logs --since once web 2>/dev/null
         engine logs --since 2099-01-01 web
         engine logs --until 1h web
         engine logs nosuch

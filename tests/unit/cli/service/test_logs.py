@@ -113,6 +113,7 @@ def test_tail_and_since_are_each_task_s(shoal: Shell, manager: Manager) -> None:
     asked = manager.of(ReadLogsRequest)
     assert [(each.HasField("tail"), each.tail, each.since_ns) for each in asked] == [(True, 0, 7 * 10**9)] * 3
     assert shoal("service", "logs", "--tail", "few", "web").code == 125
+    assert shoal("service", "logs", "--since", "once", "web").code == 1
 
 
 @pytest.mark.usefixtures("web")
