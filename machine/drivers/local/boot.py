@@ -1,5 +1,6 @@
 """Boot: the process behind the switch of one host (`rack` starts it). It makes the host's namespaces and is the parent
-of its PID 1; while it lives the host has power, and a host that says so is booted again.
+of its PID 1; while it lives the host has power, and a host that says so is booted again. Ends with 0 when the host
+turned itself off, with 1 when its PID 1 ended otherwise.
 
     python -m machine.drivers.local.boot RACK RUN DISK HOMES HOST POWER
 
@@ -31,12 +32,14 @@ def main() -> None:
     # Not that of whoever started us: their end would be the host's.
     cgroup.make(f"{rack.cgroup}/_power")
     cgroup.join(f"{rack.cgroup}/_power")
-    while _run(rack, rack.get(host)):
+    while (ended_by := _run(rack, rack.get(host))) == signal.SIGHUP:
         """It reboots."""
+    sys.exit(ended_by != signal.SIGINT)
 
 
-def _run(rack: Rack, host: Host) -> bool:
-    """From one boot to its end; whether it wants another one."""
+def _run(rack: Rack, host: Host) -> int:
+    """From one boot to its end; the signal that ended its PID 1, or 0. What reboot(2) makes of a pid namespace's end is
+    SIGHUP where it is to begin anew, and SIGINT where it is not."""
     group = f"{rack.cgroup}/{host.name}"
     cgroup.make(group)
     cgroup.limit(group, memory_bytes=host.memory_bytes, cpus=host.cpus)
@@ -54,8 +57,7 @@ def _run(rack: Rack, host: Host) -> bool:
     _, status = os.waitpid(pid, 0)
     rack.pid_file(host.name).unlink(missing_ok=True)
     cgroup.remove(group)
-    # What reboot(2) makes of a pid namespace's end.
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGHUP
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def _fork() -> int:

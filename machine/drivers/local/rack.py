@@ -109,7 +109,8 @@ class Rack:
         raise Exhausted(f"all addresses of {subnet}.0/24 are given to hosts")
 
     def boot(self, host: Host) -> None:
-        """Returns once its PID 1 runs and its cable is in. Raises Conflict for one that has power."""
+        """Returns once its PID 1 runs and its cable is in, or it has turned itself off. Raises Conflict for one that
+        has power, Unavailable for one whose PID 1 does not stay."""
         if self.alive(host.name):
             raise Conflict(f"{host.name} is up already")
         self.underlay.make()
@@ -129,7 +130,7 @@ class Rack:
             )
         pid = self.pid_file(host.name)
         wait_until(lambda: pid.exists() or process.poll() is not None, f"{host.name} does not boot; see {log.name}")
-        if process.poll() is not None:
+        if process.poll():
             raise Unavailable(f"{host.name} does not boot: {self._last_words(host.name)}")
 
     def kill(self, name: str) -> None:
