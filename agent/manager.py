@@ -149,11 +149,23 @@ class ManagerProcess:
             await self._channel.close()
 
     async def _ask(self) -> None:
+        """A server that is about to end, as that which took the unlock key, may leave this unanswered: the next one is
+        asked."""
+        deadline = self._clock.monotonic() + READY_S
         async with dial(self._target) as channel:
-            with translated():
-                await control_pb2_grpc.ControlServiceStub(channel).GetCluster(
-                    control_pb2.GetClusterRequest(), timeout=READY_S, wait_for_ready=True
-                )
+            stub = control_pb2_grpc.ControlServiceStub(channel)
+            while True:
+                try:
+                    with translated():
+                        left_s = deadline - self._clock.monotonic()
+                        await stub.GetCluster(control_pb2.GetClusterRequest(), timeout=left_s, wait_for_ready=True)
+                    return
+                except Locked:
+                    raise
+                except Unavailable:
+                    if self._clock.monotonic() > deadline:
+                        raise
+                await self._clock.sleep(_LOOK_S)
 
 
 def _store_words(settings: ManagerSettings, folder: Path) -> list[str]:
