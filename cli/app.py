@@ -24,7 +24,7 @@ def main() -> NoReturn:
     """Run the command line of this process and end it."""
     code = run(sys.argv[1:])
     if wanted() and "cli.calls" in sys.modules:  # it spoke to a daemon: others will follow
-        from cli.warm.server import leave_behind
+        from cli.warm.successor import leave_behind
 
         leave_behind()
     code = flushed(code)

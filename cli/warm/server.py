@@ -18,7 +18,6 @@ import select
 import signal
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -53,29 +52,6 @@ class Command(NamedTuple):
     environment: dict[bytes, bytes]
     umask: int
     descriptors: list[int]
-
-
-def leave_behind() -> None:
-    """Start the warm process for the commands to come, unless it is there. Never in the way of this one."""
-    with contextlib.suppress(OSError):
-        path = Path(client.place())
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        if client.is_private(str(path.parent)) and not _answered(path):
-            subprocess.Popen(
-                # -P: a fork stands in its user's folder, from which nothing may be imported.
-                [sys.executable, "-P", "-c", "from shoal.__main__ import warm; warm()", str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
-            )
-
-
-def _answered(path: Path) -> bool:
-    """Whether somebody listens there: a process that was killed leaves its socket."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        return asking.connect_ex(str(path)) == 0
 
 
 class Waiting(NamedTuple):

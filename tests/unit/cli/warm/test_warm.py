@@ -61,7 +61,7 @@ class Terminal:
 
     def warm_up(self) -> None:
         """What a command that spoke to a daemon does at its end; returns once the process listens."""
-        code = "from cli.warm.server import leave_behind; leave_behind()"
+        code = "from cli.warm.successor import leave_behind; leave_behind()"
         subprocess.run([sys.executable, "-c", code], env=self.environment, check=True)
         assert wait_until(lambda: self._listening() is not None), "nothing was left behind"
         self.server = self._listening()
