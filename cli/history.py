@@ -23,9 +23,7 @@ class HistoryFlags(Flags):
     format: Annotated[
         str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")
     ] = ""
-    human: Annotated[
-        bool, switch("-H", "--human/--no-human", help="Print sizes and dates in human readable format")
-    ] = True
+    human: Annotated[bool, switch("-H", "--human", help="Print sizes and dates in human readable format")] = True
     no_trunc: Annotated[bool, switch("--no-trunc", help="Don't truncate output")] = False
     quiet: Annotated[bool, switch("-q", "--quiet", help="Only show image IDs")] = False
 

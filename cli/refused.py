@@ -3,6 +3,8 @@ no list is a typing error and told as one."""
 
 from __future__ import annotations
 
+from cli.registry import COMMANDS
+
 _RUN = """
     --blkio-weight-device --cpu-count --cpu-percent --cpu-rt-period --cpu-rt-runtime
     --gpus --io-maxbandwidth --io-maxiops --ip6 --kernel-memory --link-local-ip
@@ -23,17 +25,17 @@ _SERVICE_UPDATE = """
 """
 _BUILD = """
     --allow --annotation --attest --builder --call --cgroup-parent --check --compress
-    --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --disable-content-trust --force-rm --isolation
-    -m --memory --memory-swap --metadata-file --no-cache-filter --provenance --rm --sbom --security-opt --squash
+    --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --disable-content-trust --isolation
+    -m --memory --memory-swap --provenance --sbom --security-opt --squash
 """
+# By one of the command's names; whoever has the same function has the same flags.
 _TABLE = {
-    **dict.fromkeys(("build", "image build", "builder build", "buildx build"), _BUILD),
+    "build": _BUILD,
+    "builder prune": "--keep-storage",
+    "context create": "--from",
     "run": _RUN,
     "create": _RUN,
-    "container run": _RUN,
-    "container create": _RUN,
     "update": _UPDATE,
-    "container update": _UPDATE,
     "service create": _SERVICE,
     "service update": _SERVICE + _SERVICE_UPDATE,
     "swarm init": "--data-path-addr --data-path-port --external-ca --max-snapshots --snapshot-interval",
@@ -41,24 +43,24 @@ _TABLE = {
     "swarm update": "--external-ca --max-snapshots --snapshot-interval",
     "swarm ca": "--external-ca",
     "service logs": "--details",
-    **dict.fromkeys(("pull", "image pull"), "--disable-content-trust"),
-    **dict.fromkeys(("push", "image push"), "--disable-content-trust --platform"),
+    "pull": "--disable-content-trust",
+    "push": "--disable-content-trust",
     "images": "--tree",
-    "image ls": "--tree",
     "load": "--platform",
-    **dict.fromkeys(("manifest create", "manifest inspect", "manifest push"), "--insecure"),
+    "manifest create": "--insecure",
+    "manifest inspect": "--insecure",
+    "manifest push": "--insecure",
     "save": "--platform",
     "history": "--platform",
-    "rmi": "--no-prune --platform",
-    "image rm": "--no-prune --platform",
+    "image inspect": "--platform",
+    "rmi": "--platform",
     "rm": "-l --link",
-    "container rm": "-l --link",
     "start": "--checkpoint --checkpoint-dir",
     "network connect": "--driver-opt --gw-priority --ip6 --link --link-local-ip",
     "network create": "--aux-address --config-from --config-only --ingress --ipam-driver "
     "--ipam-opt --ipv4 --ipv6 -o --opt --scope",
     "network inspect": "-v --verbose",
-    **dict.fromkeys(("volume ls", "volume list"), "--cluster"),
+    "volume ls": "--cluster",
     "volume create": "--availability --group --limit-bytes --required-bytes --scope --secret --sharing "
     "--topology-preferred --topology-required --type",
 }
@@ -77,9 +79,16 @@ _INSTEAD = {
 }
 
 
+def refused(path: str) -> list[str]:
+    """Docker's flags of the command at `path` that we do not have."""
+    entry = COMMANDS.get(path)
+    tables = [flags for name, flags in _TABLE.items() if entry and COMMANDS[name].function == entry.function]
+    return " ".join(tables).split()
+
+
 def refusal(path: str, flag: str) -> str:
     """The sentence for a flag of the command at `path`; empty when docker does not have it either."""
-    if flag not in _TABLE.get(path, "").split():
+    if flag not in refused(path):
         return ""
     instead = _INSTEAD.get(flag, "")
     return f"flag {flag} of 'shoal {path}' is not supported yet" + (f"; {instead}" if instead else "")
