@@ -233,6 +233,7 @@ def _job(opening: wire.BuildOpen, tree: Tree, client: Counterpart) -> Job:
         labels=dict(opening.labels),
         tags=tuple(_tag(each) for each in opening.tags),
         no_cache=opening.no_cache,
+        no_cache_stages=frozenset(each.lower() for each in opening.no_cache_stages),
         pull=opening.pull,
         platform=opening.platform,
         setting=Setting(

@@ -50,7 +50,8 @@ class Job(msgspec.Struct, frozen=True):
     the credentials for an image; `debug`: a command that fails leaves an image; `ssh`: the
     SSH agents that commands may ask, by id; `take` gets what `output` says piece by piece; `carried` is what
     is known of earlier builds, `carrier` where the client keeps this one. `cache_from` and `cache_to`: the same in
-    registries; `inline`: in the image itself."""
+    registries; `inline`: in the image itself. `no_cache` is for all steps, `no_cache_stages` for those of some stages,
+    in small letters."""
 
     dockerfile: str
     name: str
@@ -60,6 +61,7 @@ class Job(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     tags: tuple[Reference, ...] = ()
     no_cache: bool = False
+    no_cache_stages: frozenset[str] = frozenset()
     pull: bool = False
     platform: str = ""
     setting: Setting = Setting()

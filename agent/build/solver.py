@@ -171,7 +171,8 @@ class Solver:
                     handle.cached = True
                 return self._told(solved, found)
         async with self._reporter.step(titles.next(found.original)) as handle:
-            stepping = Stepping(solved, found, stage.number, handle)
+            anew = self._job.no_cache or stage.name in self._job.no_cache_stages
+            stepping = Stepping(solved, found, stage.number, handle, anew)
             layer, made_at_ns, created_by = await self._steps.make(stepping)
         made = Making(created_by, self._time(made_at_ns), empty=False, comment="shoal")
         return msgspec.structs.replace(solved, layers=(*solved.layers, layer), made=(*solved.made, made))

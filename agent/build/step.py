@@ -44,12 +44,14 @@ LayersOf = Callable[[str, int], Awaitable[Solved]]
 
 
 class Stepping(msgspec.Struct, frozen=True):
-    """One step: what it stands on, what it is, the number of its stage, and who hears of it."""
+    """One step: what it stands on, what it is, the number of its stage, and who hears of it. `anew`: whatever earlier
+    builds came to."""
 
     solved: Solved
     found: Instruction
     stage: int
     handle: Handle
+    anew: bool
 
     @property
     def whole(self) -> Callable[[str], str]:
@@ -232,7 +234,7 @@ class Steps:
         async with cache.alone(key):
             below = stepping.solved.below
             known = None
-            if not self._job.no_cache:
+            if not stepping.anew:
                 known = cache.get(key, now_ns=clock.now_ns()) or await self._came(key, below)
             if known is not None:
                 stepping.handle.cached = True

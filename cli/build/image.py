@@ -1,6 +1,7 @@
 """`build`."""
 
 import asyncio
+import json
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -18,7 +19,8 @@ from cli.build.upload import Conversation
 from cli.client import Client
 from cli.command import Flags, argument, command, flag, switch
 from cli.parse import pair, process, size
-from shoal.errors import InvalidArgument, ShoalError
+from shoal import reference as references
+from shoal.errors import InvalidArgument, ShoalError, Unsupported
 from shoal.v1 import build_pb2
 from shoal.v1.types_pb2 import Ulimit
 
@@ -48,14 +50,24 @@ class BuildFlags(Flags):
     debug_shell: Annotated[
         bool, switch("--debug-shell", help="When a RUN fails, open a shell where it failed, with what it wrote")
     ] = False
+    force_rm: Annotated[
+        bool, switch("--force-rm", help="Leave no container of a step behind, which is what happens anyway")
+    ] = False
     file: Annotated[str, flag("-f", "--file", help='Name of the Dockerfile (default: "PATH/Dockerfile")')] = ""
     iidfile: Annotated[str, flag("--iidfile", help="Write the image ID to a file")] = ""
     label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata for an image")] = []
     load: Annotated[
         bool, switch("--load", help="Keep the image on the host that builds it, which is what happens anyway")
     ] = False
+    metadata_file: Annotated[
+        str, flag("--metadata-file", help="Write what was built to a file, as JSON: the image's id and its names")
+    ] = ""
     network: Annotated[str, flag("--network", help="Network of RUN instructions: default, none or host")] = "default"
     no_cache: Annotated[bool, switch("--no-cache", help="Do not use what earlier builds came to")] = False
+    no_cache_filter: Annotated[
+        list[str],
+        flag("--no-cache-filter", metavar="list", help="Stages for which nothing of earlier builds is used"),
+    ] = []
     node: Annotated[str, flag("--node", help="Node of the cluster to build on, through the manager")] = ""
     output: Annotated[
         list[str], flag("-o", "--output", metavar="list", help='Where the result goes ("type=local,dest=path")')
@@ -65,6 +77,7 @@ class BuildFlags(Flags):
     pull: Annotated[bool, switch("--pull", help="Ask registries for newer base images")] = False
     push: Annotated[bool, switch("--push", help='Push the image to where its tags say ("-o type=registry")')] = False
     quiet: Annotated[bool, switch("-q", "--quiet", help="Print the image ID alone, on success")] = False
+    rm: Annotated[bool, switch("--rm", help="Leave no container of a step behind, which is what happens anyway")] = True
     secret: Annotated[
         list[str], flag("--secret", metavar="list", help="Secret for RUN --mount=type=secret (id=name,src=path)")
     ] = []
@@ -92,6 +105,8 @@ class BuildFlags(Flags):
 )
 async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument()]) -> None:
     """Build an image from a Dockerfile"""
+    if not flags.rm:
+        raise Unsupported("--rm=false is not supported", hint="steps leave nothing; see --debug-shell")
     target = outputs.output([*flags.output, *(["type=registry"] if flags.push else [])])
     if target.kind == "push" and not flags.tag:
         raise InvalidArgument("tag is needed when pushing to registry", hint="name the image with -t")
@@ -118,8 +133,8 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
             raise
     kept.finish()
     shown.end(failed=False)
-    if flags.iidfile and conversation.image_id:
-        await asyncio.to_thread(Path(flags.iidfile).write_text, conversation.image_id, encoding="ascii")
+    if conversation.image_id:
+        await asyncio.to_thread(_write_down, flags, conversation.image_id)
     if target.kind == "push":
         from cli.distribution import push_image  # for who pushes
 
@@ -127,6 +142,16 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
             await push_image(client, tag, quiet=flags.quiet, out=sys.stderr)
     if flags.quiet and conversation.image_id:
         print(conversation.image_id)
+
+
+def _write_down(flags: BuildFlags, image_id: str) -> None:
+    """What was made, in the files that were asked for."""
+    if flags.iidfile:
+        Path(flags.iidfile).write_text(image_id, encoding="ascii")
+    if flags.metadata_file:
+        names = [references.parse(each).with_default_tag().canonical for each in flags.tag]
+        said = {"containerimage.config.digest": image_id, **({"image.name": ",".join(names)} if names else {})}
+        Path(flags.metadata_file).write_text(json.dumps(said, indent=2), encoding="utf-8")
 
 
 def _opening(flags: BuildFlags, target: Output) -> build_pb2.BuildOpen:
@@ -138,6 +163,7 @@ def _opening(flags: BuildFlags, target: Output) -> build_pb2.BuildOpen:
         labels=pair.labels(flags.label),
         tags=flags.tag,
         no_cache=flags.no_cache,
+        no_cache_stages=[name for each in flags.no_cache_filter for name in each.split(",")],
         pull=flags.pull,
         network=flags.network,
         hosts=flags.add_host,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -65,10 +66,12 @@ async def test_contexts_come_from_stdin_from_archives_and_from_git(shell: Shell,
     for argv in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"], ["tag", "v1"]):
         subprocess.run([*git, *argv], check=True, capture_output=True)
     serving = subprocess.Popen(
-        ["git", "daemon", "--listen=127.0.0.1", "--port=9419", "--export-all", f"--base-path={tmp_path}"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ["git", "daemon", "--verbose", "--listen=127.0.0.1", "--port=9419", "--export-all", f"--base-path={tmp_path}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
+        assert serving.stderr is not None
+        assert any("Ready to rumble" in line for line in serving.stderr)
         found = await listed(shell, tmp_path, "git://127.0.0.1:9419/work.git#v1:sub")
         assert found == ["Dockerfile", "two"]
     finally:
@@ -93,9 +96,14 @@ async def test_a_context_is_sent_once(engine: Engine, shell: Shell, tmp_path: Pa
 
 async def test_the_result_goes_where_it_is_wanted(shell: Shell, tmp_path: Path) -> None:
     folder = write(tmp_path / "app", Dockerfile="FROM scratch\nCOPY one /deep/one\n", one="one")
-    done = await shell("build", "--iidfile", "id", "-t", "app:1", "-t", "app:2", str(folder), cwd=tmp_path)
+    written = ("--rm", "--force-rm", "--iidfile", "id", "--metadata-file", "about")
+    done = await shell("build", *written, "-t", "app:1", "-t", "app:2", str(folder), cwd=tmp_path)
     assert done.code == 0, done.err
     image_id = (tmp_path / "id").read_text()
+    assert json.loads((tmp_path / "about").read_bytes()) == {
+        "containerimage.config.digest": image_id,
+        "image.name": "docker.io/library/app:1,docker.io/library/app:2",
+    }
     shown = await shell("images", "--no-trunc", "-q", "app")
     assert shown.text.split() == [image_id]
     assert "naming to docker.io/library/app:2\n" in done.err

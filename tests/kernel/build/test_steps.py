@@ -55,6 +55,16 @@ async def test_a_touched_file_misses_nothing_and_a_changed_one_all_that_follows(
     assert outcomes((await shell("build", str(folder))).err)[:4] == ["CACHED"] * 4
 
 
+async def test_stages_that_are_named_are_built_anew_and_no_others(shell: Shell, tmp_path: Path) -> None:
+    lines = "FROM busybox AS one\nRUN echo 1 >/1\nFROM busybox AS Two\nRUN echo 2 >/2\nFROM one\nCOPY --from=two /2 /\n"
+    folder = write(tmp_path / "app", Dockerfile=lines)
+    assert (await shell("build", str(folder))).code == 0
+    built = await shell("build", "--no-cache-filter", "nosuch,TWO", str(folder))
+    title = dict(re.findall(r"(?m)^#(\d+) \[(.*?) *\d/", built.err))
+    done = [title[number] for number in re.findall(r"(?m)^#(\d+) DONE", built.err) if number in title]
+    assert (set(title.values()), done) == ({"one", "two", "stage-2"}, ["two"])
+
+
 async def test_what_another_stage_made_again_the_same_way_is_not_copied_again(shell: Shell, tmp_path: Path) -> None:
     folder = write(
         tmp_path / "app",
