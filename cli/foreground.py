@@ -34,12 +34,12 @@ _PROXIED = (
 
 class Manners(NamedTuple):
     """How the foreground behaves. Signals are never proxied through a terminal: it makes them of keys itself.
-    With `until_started` it ends as soon as the process runs (`exec -d`)."""
+    Without `detach_keys` they are docker's. With `until_started` it ends as soon as the process runs (`exec -d`)."""
 
     stdin: bool = False
     tty: bool = False
     proxy_signals: bool = True
-    detach_keys: bytes = terminal.DEFAULT_DETACH_KEYS
+    detach_keys: bytes = b""
     until_started: bool = False
 
 
@@ -121,7 +121,7 @@ class _Conversation:
 
     async def type(self, manners: Manners) -> None:
         """Pass on what is typed, until the end of input or the detach keys."""
-        keys = terminal.DetachKeys(manners.detach_keys if manners.tty else b"")
+        keys = terminal.DetachKeys((manners.detach_keys or terminal.DEFAULT_DETACH_KEYS) if manners.tty else b"")
         async for data in _stdin():
             passed, done = keys.feed(data)
             if passed:

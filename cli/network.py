@@ -28,6 +28,8 @@ _FILTERS = frozenset({"id", "name", "driver", "scope", "label", "type", "danglin
 _YES, _NO = ("true", "1"), ("false", "0")
 _WORDS = {"type": ("builtin", "custom"), "dangling": (*_YES, *_NO)}
 _BUILT_IN = ("bridge", "host", "none")
+_DRIVERS, _OURS = ("bridge", "overlay"), "use bridge or overlay"
+_DOCKERS_DRIVERS = ("host", "ipvlan", "macvlan", "null")
 
 
 @command(
@@ -48,8 +50,10 @@ async def create(
     label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata on a network")] = [],  # noqa: B006
 ) -> None:
     """Create a network"""
-    if driver not in ("bridge", "overlay"):
-        raise Unsupported(f"network driver {driver} is not supported yet", hint="use bridge or overlay")
+    if driver in _DOCKERS_DRIVERS:
+        raise Unsupported(f"network driver {driver} is not supported yet", hint=_OURS)
+    if driver not in _DRIVERS:
+        raise NotFound(f'plugin "{driver}" not found', hint=_OURS)
     if len(subnet) > 1:
         raise Unsupported("several subnets for one network are not supported yet")
     if attachable and driver == "bridge":
@@ -248,9 +252,10 @@ async def disconnect(
     force: Annotated[bool, switch("-f", "--force", help="Force the container to disconnect from a network")] = False,
 ) -> None:
     """Disconnect a container from a network"""
+    if force:  # docker looks for what a container left behind that is gone; ours leave nothing
+        try:
+            await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=container))
+        except NotFound as error:
+            raise NotFound(f"endpoint {container} not found") from error
     request = engine_pb2.DisconnectContainerRequest(container=container, network=network)
-    try:
-        await client.containers.DisconnectContainer(request)
-    except NotFound:
-        if not force:
-            raise
+    await client.containers.DisconnectContainer(request)

@@ -23,7 +23,6 @@ from agent.runtime.spec.process import Process
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _TRY_NEXT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
-_UNLIMITED = (1 << 64) - 1
 _SCHED_ATTR_BYTES, _IOPRIO_WHO_PROCESS = 48, 1
 
 
@@ -31,7 +30,6 @@ class Bounds(NamedTuple):
     """What this host can give: nobody gets more than the keeper has."""
 
     permitted: int
-    hard_limits: tuple[tuple[int, int], ...]  # resource number, hard limit (unlimited as 2**64 - 1)
     default_limits: tuple[tuple[int, int, int], ...]  # for resources that a config does not name
 
 
@@ -61,7 +59,7 @@ def _confined(
 ) -> Block:
     ops = _scheduled(process)
     ops += [
-        Op(f"set limit {number}", "prlimit64", (0, number, struct.pack("<QQ", soft, hard), 0))
+        Op(f"set {limit_name(number)} to {soft}:{hard}", "prlimit64", (0, number, struct.pack("<QQ", soft, hard), 0))
         for number, soft, hard in limits(process.rlimits, bounds)
     ]
     bounding = process.bounding & bounds.permitted
@@ -143,18 +141,15 @@ def _capset(permitted: int, effective: int, inheritable: int) -> Op:
 
 
 def limits(wanted: tuple[tuple[int, int, int], ...], bounds: Bounds) -> list[tuple[int, int, int]]:
-    """(resource, soft, hard): what was asked for, cut to what this host may give, and the host's defaults."""
-    hard_limits = dict(bounds.hard_limits)
-    chosen = {number: (number, soft, hard) for number, soft, hard in bounds.default_limits}
-    for number, soft, hard in wanted:
-        ceiling = hard_limits.get(number, _UNLIMITED)
-        chosen[number] = (number, min(soft, hard, ceiling), min(hard, ceiling))
-    return list(chosen.values())
+    """(resource, soft, hard): what was asked for, and the host's defaults for the rest. The kernel refuses what is
+    above the host's own to whom may not raise that."""
+    return list({each[0]: each for each in (*bounds.default_limits, *wanted)}.values())
 
 
 def limit_name(number: int) -> str:
     """As the specification writes it: RLIMIT_NOFILE."""
-    return next(name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number)
+    names = (name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number)
+    return next(names, "RLIMIT_LOCKS")  # which Python does not know
 
 
 def command(process: Process) -> Block:

@@ -6,7 +6,7 @@ from cli.client import Client
 from cli.command import Flags, argument, command, flag, late, switch
 from cli.foreground import Manners, check_terminal, follow, let_go, window
 from cli.parse import pair, process
-from cli.terminal import DEFAULT_DETACH_KEYS
+from shoal.errors import StartFailed
 from shoal.v1 import engine_pb2
 
 
@@ -14,10 +14,7 @@ class ExecFlags(Flags):
     """What `exec` adds to the container's own process."""
 
     detach: Annotated[bool, switch("-d", "--detach", help="Detached mode: run command in the background")] = False
-    detach_keys: Annotated[
-        bytes,
-        flag("--detach-keys", parse=process.detach_keys, help="Override the key sequence for detaching a container"),
-    ] = DEFAULT_DETACH_KEYS
+    detach_keys: Annotated[str, flag("--detach-keys", help="Override the key sequence for detaching a container")] = ""
     env: Annotated[list[str], flag("-e", "--env", metavar="list", help="Set environment variables")] = []
     env_file: Annotated[
         list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")
@@ -45,6 +42,7 @@ async def execute(
         check_terminal(stdin=flags.interactive, tty=flags.tty)
     with late():
         variables = pair.environment(flags.env, flags.env_file, pair.own_environment())
+        keys = b"" if flags.detach else process.detach_keys(flags.detach_keys)
     opening = engine_pb2.ExecOpen(
         container=container,
         argv=command,
@@ -61,11 +59,16 @@ async def execute(
         stdin=opening.stdin,
         tty=flags.tty,
         proxy_signals=False,
-        detach_keys=flags.detach_keys,
+        detach_keys=keys,
         until_started=flags.detach,
     )
     call = client.containers.ExecContainer()
-    ended = await follow(call, engine_pb2.ExecContainerRequest(open=opening), manners)
+    try:
+        ended = await follow(call, engine_pb2.ExecContainerRequest(open=opening), manners)
+    except StartFailed as error:
+        if flags.detach:
+            error.exit_code = 1  # docker: 126 and 127 are for who waits for the command
+        raise
     if ended.code is None:
         return 0 if flags.detach else let_go()
     return ended.code

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from cli import terminal
 from cli.client import Client
-from cli.command import Arguments, Flags, argument, command, flag, switch
+from cli.command import Arguments, Flags, argument, command, flag, late, switch
 from cli.container.flags import ContainerFlags
 from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
@@ -22,10 +21,7 @@ _SHOWN = ("stdout", "stderr")
 class ForegroundFlags(Flags):
     """How the terminal behaves while it stays."""
 
-    detach_keys: Annotated[
-        bytes,
-        flag("--detach-keys", parse=process.detach_keys, help="Override the key sequence for detaching a container"),
-    ] = terminal.DEFAULT_DETACH_KEYS
+    detach_keys: Annotated[str, flag("--detach-keys", help="Override the key sequence for detaching a container")] = ""
     sig_proxy: Annotated[
         bool, switch("--sig-proxy", negative="--no-sig-proxy", help="Proxy received signals to the process")
     ] = True
@@ -58,6 +54,7 @@ async def run(
     stdin = flags.interactive and (not attach or "stdin" in attach)
     if not detach:
         check_terminal(stdin=stdin, tty=flags.tty)
+        foreground = _manners(manners, stdin=stdin, tty=flags.tty)
     try:
         made = await make(client, flags, request)
         if detach:
@@ -66,9 +63,7 @@ async def run(
             return 0
         if attach and not {"stdout", "stderr"} & set(attach):
             print(made, flush=True)
-        ended = await attached(
-            client, made, _manners(manners, stdin=stdin, tty=flags.tty), start=True, streams=attach or _SHOWN
-        )
+        ended = await attached(client, made, foreground, start=True, streams=attach or _SHOWN)
     except ShoalError as error:
         # docker: whatever keeps a container from running is 125, 126 or 127, so that it is not taken for its own code
         error.exit_code = error.exit_code if error.exit_code in (126, 127) else _OURS
@@ -148,7 +143,9 @@ async def attached(
 
 
 def _manners(flags: ForegroundFlags, *, stdin: bool, tty: bool) -> Manners:
-    return Manners(stdin=stdin, tty=tty, proxy_signals=flags.sig_proxy, detach_keys=flags.detach_keys)
+    with late():
+        keys = process.detach_keys(flags.detach_keys)
+    return Manners(stdin=stdin, tty=tty, proxy_signals=flags.sig_proxy, detach_keys=keys)
 
 
 def _code(ended: Ended) -> int:

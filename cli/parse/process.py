@@ -132,7 +132,7 @@ def stream(text: str) -> str:
 
 
 def detach_keys(text: str) -> bytes:
-    """`ctrl-p,ctrl-q` as the bytes that a terminal sends."""
+    """`ctrl-p,ctrl-q` as the bytes that a terminal sends; empty where there are none."""
     out = bytearray()
     for key in text.split(",") if text else []:
         name = key.lower().removeprefix("ctrl-")
@@ -141,5 +141,7 @@ def detach_keys(text: str) -> bytes:
         elif key.lower().startswith("ctrl-") and len(name) == 1 and "@" <= name.upper() <= "_":
             out.append(ord(name.upper()) & 0x1F)
         else:
-            raise InvalidArgument(f"Unknown character: '{key}'", hint="give letters or ctrl-<letter>, comma-separated")
+            raise InvalidArgument(
+                f"Invalid escape keys ({text}) provided", hint="give letters or ctrl-<letter>, comma-separated"
+            )
     return bytes(out)

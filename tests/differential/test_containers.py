@@ -108,6 +108,8 @@ CASES = {
         echo input | engine exec -i web cat
         engine exec -u web -w /tmp -e A=b web sh -c 'id; pwd; echo $A'
         engine exec -d web touch /made
+        engine exec -d web nosuch
+        engine exec --detach-keys bad web true
         engine exec -e A web sh -c 'echo $A'
         A=5 engine exec -e A web sh -c 'echo $A'
         engine exec -u :1000 web id
@@ -161,6 +163,8 @@ CASES = {
         engine attach --no-stdin --detach-keys ctrl-x web
         engine attach web
         engine attach nosuch
+        engine run -d --name other --detach-keys bad busybox sleep 100
+        engine attach --detach-keys bad other 2>&1 | tail -n 1
     """,
     "cp": """
         engine run -d --name web busybox sleep 100
@@ -326,6 +330,7 @@ CASES = {
         engine run --rm --ulimit nofile=100:200 busybox sh -c 'ulimit -n'
         engine run --rm --ulimit bad=1 busybox
         engine run --rm --ulimit nofile=200:100 busybox
+        engine run --rm --ulimit nofile=2000000000:2000000000 busybox 2>&1 | tail -n 1
         engine run --rm --oom-score-adj 2000 busybox
         engine run --rm --shm-size 1m busybox df /dev/shm
         engine run --rm --oom-kill-disable busybox

@@ -20,6 +20,7 @@ CASES = {
         engine network ls --filter nosuch=1
         engine network ls --filter dangling=true --format '{{.Name}}'
         engine network ls --filter type=bad >/dev/null 2>&1
+        engine network create -d bad n4
         engine network create bridge
         engine network create host
         engine network create --subnet 10.9.0.0/24 --gateway 10.9.0.9 --ip-range 10.9.0.128/25 n2
@@ -66,6 +67,8 @@ CASES = {
         engine exec web sh -c 'grep -c 00000000 /proc/net/route'
         engine network disconnect bridge web
         engine network disconnect n1 web
+        engine network disconnect n1 nosuch
+        engine network disconnect -f n1 nosuch
         engine network connect nosuch web
         engine network connect n1 nosuch
         engine create --name still busybox
