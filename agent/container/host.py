@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from agent.container.bundle import Device, Limit
-from agent.runtime.capability import NAMES, own_permitted
+from agent.runtime.capability import NAMES, SYS_RESOURCE, own_permitted
 from shoal.errors import StartFailed, Unsupported
-from shoal.model.container import DeviceMapping, Throttle
+from shoal.model.container import DeviceMapping, Throttle, Ulimit
 
 # Static ones only: nothing of the host's libraries exists inside a container.
 _INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/libexec/podman/catatonit", "/usr/bin/catatonit")
@@ -29,6 +30,21 @@ def available_capabilities() -> frozenset[str]:
     """What this process may hand on."""
     mask = own_permitted()
     return frozenset(name for number, name in enumerate(NAMES) if mask >> number & 1)
+
+
+def check_ulimits(wanted: Iterable[Ulimit]) -> None:
+    """Raises StartFailed for a limit above this host's own, where that may not be raised."""
+    if own_permitted() & SYS_RESOURCE:
+        return
+    for each in wanted:
+        if each.name == "locks":  # nothing has looked at it since Linux 2.4
+            continue
+        most = resource.getrlimit(getattr(resource, f"RLIMIT_{each.name.upper()}"))[1]
+        if most != resource.RLIM_INFINITY and not 0 <= each.hard <= most:
+            raise StartFailed(
+                f"error setting ulimit {each.name}={each.soft}:{each.hard}: operation not permitted",
+                hint=f"the hard limit of this host is {most}",
+            )
 
 
 def thermal_files() -> tuple[str, ...]:

@@ -295,6 +295,7 @@ class Launcher:
     def _facts(
         self, container: Container, joined: _Joined, *, user: User, sources: tuple[str, ...], size: Size
     ) -> Facts:
+        host.check_ulimits(container.spec.ulimits)
         ipcns_path, shm_path = self._ipc(container)
         return Facts(
             cgroup=posixpath.join(container.spec.cgroup_parent, container.meta.id),

@@ -16,6 +16,7 @@ NAMES = tuple(
 )
 _NUMBERS = {name: number for number, name in enumerate(NAMES)}
 SYS_ADMIN = 1 << _NUMBERS["CAP_SYS_ADMIN"]
+SYS_RESOURCE = 1 << _NUMBERS["CAP_SYS_RESOURCE"]
 
 
 def mask_of(names: Iterable[str]) -> int:

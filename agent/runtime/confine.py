@@ -23,6 +23,7 @@ from agent.runtime.spec.process import Process
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _TRY_NEXT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
+_UNLIMITED = (1 << 64) - 1
 _SCHED_ATTR_BYTES, _IOPRIO_WHO_PROCESS = 48, 1
 
 
@@ -30,6 +31,7 @@ class Bounds(NamedTuple):
     """What this host can give: nobody gets more than the keeper has."""
 
     permitted: int
+    hard_limits: tuple[tuple[int, int], ...]  # resource number, hard limit (unlimited as 2**64 - 1)
     default_limits: tuple[tuple[int, int, int], ...]  # for resources that a config does not name
 
 
@@ -141,9 +143,16 @@ def _capset(permitted: int, effective: int, inheritable: int) -> Op:
 
 
 def limits(wanted: tuple[tuple[int, int, int], ...], bounds: Bounds) -> list[tuple[int, int, int]]:
-    """(resource, soft, hard): what was asked for, and the host's defaults for the rest. The kernel refuses what is
-    above the host's own to whom may not raise that."""
-    return list({each[0]: each for each in (*bounds.default_limits, *wanted)}.values())
+    """(resource, soft, hard): what was asked for, cut to what this process may give, and the host's defaults.
+
+    What a user asked for is not cut: the agent has looked (`agent.container.host`). Podman wants by itself more than
+    many a host has."""
+    hard_limits = {} if bounds.permitted & capability.SYS_RESOURCE else dict(bounds.hard_limits)
+    chosen = {number: (number, soft, hard) for number, soft, hard in bounds.default_limits}
+    for number, soft, hard in wanted:
+        ceiling = hard_limits.get(number, _UNLIMITED)
+        chosen[number] = (number, min(soft, hard, ceiling), min(hard, ceiling))
+    return list(chosen.values())
 
 
 def limit_name(number: int) -> str:

@@ -24,9 +24,14 @@ def compiled(config: Spec) -> seccomp.Filter | None:
 
 def bounds(nofile: int) -> Bounds:
     """What this process can give; `nofile` is the soft limit of descriptors for who names none."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    most = hard if hard != resource.RLIM_INFINITY else (1 << 64) - 1
-    return Bounds(capability.own_permitted(), ((resource.RLIMIT_NOFILE, min(nofile, most), most),))
+    hard = []
+    for name in dir(resource):
+        if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE":
+            number = getattr(resource, name)
+            limit = resource.getrlimit(number)[1]
+            hard.append((number, limit if limit != resource.RLIM_INFINITY else (1 << 64) - 1))
+    most = dict(hard)[resource.RLIMIT_NOFILE]
+    return Bounds(capability.own_permitted(), tuple(hard), ((resource.RLIMIT_NOFILE, min(nofile, most), most),))
 
 
 def can_mknod(path: str) -> bool:

@@ -64,6 +64,11 @@ async def test_limits_hold(engine):
     assert (code, out) == (0, b"123\n")
 
 
+async def test_a_limit_that_the_host_cannot_give_is_refused(engine):
+    with pytest.raises(StartFailed, match=r"(?i)operation not permitted"):
+        await engine.run("true", ulimits=(Ulimit("nofile", 123, 1 << 40),))
+
+
 async def test_memory_beyond_the_limit_kills_it(engine):
     container = await engine.run(
         "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=2", limits=Resources(memory_bytes=16 << 20)
