@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.image.partial import Partials
+from agent.kernel import syscalls
 from shoal import digest as digests
 from shoal.errors import Exhausted, InvalidArgument, NotFound
 from shoal.ids import new_id
@@ -246,5 +247,14 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Make all that is on the disk of the folder `path` survive a power cut (syncfs(2))."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.call("syncfs", descriptor)
     finally:
         os.close(descriptor)

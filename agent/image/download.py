@@ -128,10 +128,10 @@ class Downloader:
         report(writer.offset)
 
     async def _flush(self, held: list[bytes], writer: Writer) -> None:
-        data = b"".join(held)
+        pieces = held.copy()
         held.clear()
-        if data:
-            await self._threads.run(lambda: writer.write(data))
+        if pieces:
+            await self._threads.run(lambda: writer.write(b"".join(pieces)))
 
 
 async def read_document(sources: Sequence[BlobSource], digest: str) -> tuple[bytes, str]:

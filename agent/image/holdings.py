@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,12 +16,11 @@ from agent.image import document as documents
 from agent.image import lookup
 from agent.image import manifest as manifests
 from agent.image.catalog import Catalog, Layer, Name, Record
-from agent.image.content import Content
+from agent.image.content import Content, sync_filesystem
 from agent.image.document import Document
 from agent.image.lookup import Found
 from agent.image.snapshot import Snapshots
 from agent.image.threads import Threads
-from agent.kernel import syscalls
 from shoal.broadcast import Broadcast
 from shoal.model.event import Event, EventKind, Tell
 from shoal.model.image import Image
@@ -116,12 +114,3 @@ class Holdings:
 
         known = self._documents.get(record.id)
         return known if known is not None else await self._threads.run(read)
-
-
-def sync_filesystem(path: Path) -> None:
-    """syncfs(2)."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syscalls.call("syncfs", descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,6 +24,7 @@ from agent.image.snapshot import Snapshots
 from agent.image.source import BlobSource, Progress, Report, silent
 from agent.image.threads import Threads
 from agent.image.unpacker import Unpacker
+from agent.image.writeback import Writeback
 from shoal import digest as digests
 from shoal.clock import Clock
 from shoal.errors import InvalidArgument, NotFound, ShoalError
@@ -128,10 +129,14 @@ class Puller:
                     group.create_task(self._arrive(layer, chain_id, wanted, slots))
                     for layer, chain_id in zip(layers, chain, strict=True)
                 ]
+                writeback = Writeback(self._content.root, group, self._threads)
                 for position, layer in enumerate(layers):
                     fresh = await coming[position]
+                    unpacked = chain[position] not in self._snapshots
                     top = _Top(layer, diff_ids[position], chain[: position + 1], unpacker)
                     sizes.append(await self._have(top, fresh, wanted.report))
+                    if unpacked and layer is not layers[-1]:  # the last one is synced with the catalog
+                        writeback.unpacked(sizes[-1])
         except BaseExceptionGroup as group_error:
             raise error_of(group_error) from group_error
         finally:
