@@ -12,16 +12,12 @@ _RUN = """
 """
 _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
 _SERVICE = """
-    --config --credential-spec --dns-option --dns-search --generic-resource
-    --isolation --log-driver --log-opt
-    --max-concurrent --oom-score-adj --rollback-delay --rollback-failure-action
-    --rollback-max-failure-ratio --rollback-monitor --rollback-order --rollback-parallelism --secret
-    --update-failure-action --update-max-failure-ratio --update-monitor --memory-swap
-    --memory-swappiness
+    --config --credential-spec --generic-resource --isolation --max-concurrent --memory-swap --memory-swappiness
+    --rollback-delay --rollback-failure-action --rollback-max-failure-ratio --rollback-monitor --rollback-order
+    --rollback-parallelism --secret --update-failure-action --update-max-failure-ratio --update-monitor
 """
 _SERVICE_UPDATE = """
-    --config-add --config-rm --dns-option-add --dns-option-rm --dns-search-add --dns-search-rm --generic-resource-add
-    --generic-resource-rm --secret-add --secret-rm
+    --config-add --config-rm --generic-resource-add --generic-resource-rm --secret-add --secret-rm
 """
 _BUILD = """
     --allow --annotation --attest --builder --call --cgroup-parent --check --compress

@@ -17,6 +17,7 @@ from shoal.v1.types_pb2 import (
     PORT_PROTOCOL_UDP,
     PUBLISH_MODE_HOST,
     Container,
+    ContainerSpec,
     HealthCheck,
     Meta,
     Mount,
@@ -60,6 +61,26 @@ def amount(resources: Resources, *, pids: bool = False) -> dict[str, Any]:
 
 def mount_type(mount: Mount) -> str:
     return {MOUNT_TYPE_BIND: "bind", MOUNT_TYPE_TMPFS: "tmpfs"}.get(mount.type, "volume")
+
+
+def devices(spec: ContainerSpec) -> list[dict[str, Any]]:
+    return [
+        {
+            "PathOnHost": each.source,
+            "PathInContainer": each.target or each.source,
+            "CgroupPermissions": each.permissions or "rwm",
+        }
+        for each in spec.devices
+    ]
+
+
+def security_options(spec: ContainerSpec) -> list[str]:
+    """As `--security-opt` takes them."""
+    return [
+        *(["no-new-privileges"] if spec.no_new_privileges else []),
+        *([f"seccomp={spec.seccomp}"] if spec.seccomp else []),
+        *(["systempaths=unconfined"] if spec.unmasked else []),
+    ]
 
 
 def health_check(check: HealthCheck) -> dict[str, Any]:

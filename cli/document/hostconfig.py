@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.document.common import bindings, by_key
+from cli.document.common import bindings, by_key, devices, security_options
 from cli.output.unsaid import listed, said
 from shoal.v1 import types_pb2
 from shoal.v1.engine_pb2 import ContainerLayout
@@ -56,7 +56,7 @@ def host_config(container: Container, layout: ContainerLayout) -> dict[str, Any]
         "Privileged": spec.privileged,
         "PublishAllPorts": container.origin.publish_all,
         "ReadonlyRootfs": spec.read_only,
-        "SecurityOpt": listed(_security(spec)),
+        "SecurityOpt": listed(security_options(spec)),
         "UTSMode": spec.uts_mode,
         "UsernsMode": spec.userns_mode,
         "ShmSize": spec.shm_size_bytes or _DEFAULT_SHM_BYTES,
@@ -84,14 +84,6 @@ def _with_alias(link: str) -> str:
     return link if ":" in link else f"{link}:{link}"
 
 
-def _security(spec: ContainerSpec) -> list[str]:
-    return [
-        *(["no-new-privileges"] if spec.no_new_privileges else []),
-        *([f"seccomp={spec.seccomp}"] if spec.seccomp else []),
-        *(["systempaths=unconfined"] if spec.unmasked else []),
-    ]
-
-
 def _resources(container: Container) -> dict[str, Any]:
     tuning, limits, spec = container.tuning, container.limits, container.spec
     return {
@@ -111,14 +103,7 @@ def _resources(container: Container) -> dict[str, Any]:
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": tuning.cpuset_cpus,
         "CpusetMems": tuning.cpuset_mems,
-        "Devices": [
-            {
-                "PathOnHost": each.source,
-                "PathInContainer": each.target or each.source,
-                "CgroupPermissions": each.permissions or "rwm",
-            }
-            for each in spec.devices
-        ],
+        "Devices": devices(spec),
         "DeviceCgroupRules": listed(spec.device_rules),
         "DeviceRequests": listed(()),
         "MemoryReservation": tuning.memory_reservation_bytes,

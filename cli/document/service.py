@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.document.common import amount, enum_word, health_check, mount_type, record, service_port
+from cli.document.common import (
+    amount,
+    devices,
+    enum_word,
+    health_check,
+    mount_type,
+    record,
+    security_options,
+    service_port,
+)
 from shoal.v1.types_pb2 import (
     ENDPOINT_MODE_DNSRR,
     SERVICE_MODE_GLOBAL,
+    ContainerSpec,
+    LogConfig,
     RestartCondition,
     Service,
     ServiceSpec,
@@ -70,10 +81,16 @@ def task_spec(task: TaskSpec) -> dict[str, Any]:
             "StopSignal": container.stop_signal,
             "StopGracePeriod": container.stop_grace_ns or 10 * 10**9,
             "Hosts": list(container.hosts),
-            "DNSConfig": {"Nameservers": list(container.dns)},
+            "DNSConfig": {
+                "Nameservers": list(container.dns),
+                "Search": list(container.dns_search),
+                "Options": list(container.dns_options),
+            },
             "CapabilityAdd": list(container.cap_add),
             "CapabilityDrop": list(container.cap_drop),
             "Sysctls": dict(container.sysctls),
+            "OomScoreAdj": container.oom_score_adj,
+            **_isolation(container),
             **health_check(container.health),
             "Ulimits": [{"Name": each.name, "Hard": each.hard, "Soft": each.soft} for each in container.ulimits],
             "Mounts": [
@@ -98,9 +115,32 @@ def task_spec(task: TaskSpec) -> dict[str, Any]:
             "Preferences": list(task.placement.preferences),
             "MaxReplicas": task.placement.max_per_node,
         },
+        **_log_driver(container.log),
         "Networks": [{"Target": each.network, "Aliases": list(each.aliases)} for each in task.networks],
         "ForceUpdate": task.force_update,
     }
+
+
+def _log_driver(log: LogConfig) -> dict[str, Any]:
+    if not log.driver and not log.options:
+        return {}
+    return {"LogDriver": {"Name": log.driver or "json-file", "Options": dict(log.options)}}
+
+
+def _isolation(container: ContainerSpec) -> dict[str, Any]:
+    """What docker has no fields for, each where it was asked for."""
+    said = {
+        "Privileged": container.privileged,
+        "Devices": devices(container),
+        "DeviceCgroupRules": list(container.device_rules),
+        "SecurityOpt": security_options(container),
+        "UsernsMode": container.userns_mode,
+        "PidMode": container.pid_mode,
+        "IpcMode": container.ipc_mode,
+        "ShmSize": container.shm_size_bytes,
+        "Runtime": container.runtime,
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def _endpoint_mode(spec: ServiceSpec) -> str:

@@ -16,6 +16,7 @@ from cli.parse import mount as mounting  # flags have the names of their parsers
 from cli.parse import process, size
 from cli.parse.number import natural
 from cli.parse.port import port_and_protocol, service_ports
+from cli.service.isolation import CreateIsolationFlags, IsolationFlags, UpdateIsolationFlags
 from shoal.duration import duration
 from shoal.errors import InvalidArgument
 from shoal.v1.types_pb2 import (
@@ -65,7 +66,7 @@ def _either(*names: str, help: str) -> Any:
     return switch(*names, negative=f"--no-{names[-1].removeprefix('--')}", help=help)
 
 
-class OneFlags(HealthFlags):
+class OneFlags(HealthFlags, IsolationFlags):
     """What is one value."""
 
     replicas: Annotated[int | None, flag("--replicas", metavar="uint", parse=natural, help="Number of tasks")] = None
@@ -173,7 +174,7 @@ def _ports(text: str) -> Ports:
     return Ports(service_ports(text))
 
 
-class CreateFlags(OneFlags):
+class CreateFlags(OneFlags, CreateIsolationFlags):
     """What is a list, whole."""
 
     name: Annotated[str, flag("--name", help="Service name")] = ""
@@ -227,7 +228,7 @@ def _port_place(text: str) -> str:
     return f"{number}/{PROTOCOLS[protocol]}"
 
 
-class UpdateFlags(OneFlags):
+class UpdateFlags(OneFlags, UpdateIsolationFlags):
     """What is added to a list, and what is taken from it."""
 
     image: Annotated[str | None, flag("--image", help="Service image tag")] = None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from cli.container.health import health_check
 from cli.container.listing import PROTOCOLS
 from cli.container.request import mounts, stop_grace
-from cli.parse import pair
+from cli.parse import isolation, pair
 from cli.service.flags import CreateFlags, OneFlags, UpdateFlags
 from shoal.errors import InvalidArgument, NotFound, Unsupported
 from shoal.v1.types_pb2 import (
@@ -20,6 +20,7 @@ from shoal.v1.types_pb2 import (
     UPDATE_ORDER_STOP_FIRST,
     ContainerSpec,
     HealthCheck,
+    LogConfig,
     ServiceSpec,
 )
 
@@ -44,6 +45,10 @@ def created(flags: CreateFlags, image: str, args: Sequence[str]) -> ServiceSpec:
     container.mounts.extend(mounts(flags.mount))
     container.hosts.extend(flags.host)
     container.dns.extend(flags.dns)
+    container.dns_search.extend(flags.dns_search)
+    container.dns_options.extend(flags.dns_option)
+    container.devices.extend(flags.device)
+    container.device_rules.extend(flags.device_cgroup_rule)
     container.sysctls.update(pair.sysctls(flags.sysctl))
     container.ulimits.extend(flags.ulimit)
     container.cap_add.extend(flags.cap_add)
@@ -74,6 +79,10 @@ def updated(spec: ServiceSpec, flags: UpdateFlags) -> ServiceSpec:
     _change(container.groups, "group", flags.group_add, flags.group_rm)
     _change(container.hosts, "host", flags.host_add, flags.host_rm)
     _change(container.dns, "name server", flags.dns_add, flags.dns_rm)
+    _change(container.dns_search, "search domain", flags.dns_search_add, flags.dns_search_rm)
+    _change(container.dns_options, "DNS option", flags.dns_option_add, flags.dns_option_rm)
+    _change(container.devices, "device", flags.device_add, flags.device_rm, lambda each: each.source)
+    _change(container.device_rules, "device rule", flags.device_cgroup_rule_add, flags.device_cgroup_rule_rm)
     _change(container.ulimits, "ulimit", flags.ulimit_add, flags.ulimit_rm, lambda each: each.name)
     _change(task.networks, "network", flags.network_add, flags.network_rm, lambda each: each.network)
     _change(task.placement.constraints, "constraint", flags.constraint_add, flags.constraint_rm)
@@ -125,16 +134,34 @@ def _set_values(spec: ServiceSpec, flags: OneFlags) -> None:
         (container, "read_only", flags.read_only),
         (container, "tty", flags.tty),
         (container, "stop_signal", flags.stop_signal),
+        (container, "privileged", flags.privileged),
+        (container, "userns_mode", flags.userns),
+        (container, "pid_mode", flags.pid),
+        (container, "ipc_mode", flags.ipc),
+        (container, "shm_size_bytes", flags.shm_size),
+        (container, "oom_score_adj", flags.oom_score_adj),
+        (container, "runtime", flags.runtime),
     ):
         if value is not None:
             setattr(target, field, value)
     _set_health(container, flags)
+    isolation.security(container, flags.security_opt)
+    _set_log(container.log, flags)
     if flags.stop_grace_period is not None:
         container.stop_grace_ns = flags.stop_grace_period or stop_grace(0)
     if flags.entrypoint is not None:
         del container.entrypoint[:]
         container.entrypoint.extend(flags.entrypoint)
         container.entrypoint_set = True
+
+
+def _set_log(log: LogConfig, flags: OneFlags) -> None:
+    """Another driver, with its options; or other options for the one that there is."""
+    if flags.log_driver is not None or flags.log_opt:
+        log.options.clear()
+        log.options.update(pair.options(flags.log_opt, "log opt"))
+    if flags.log_driver is not None:
+        log.driver = flags.log_driver
 
 
 def _set_health(container: ContainerSpec, flags: OneFlags) -> None:

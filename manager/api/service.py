@@ -12,6 +12,7 @@ import msgspec
 from manager.api.check import check
 from manager.api.find import begins, contains, is_any, labelled, passes, service_of
 from manager.api.permission import require
+from manager.api.privilege import reaches_the_host
 from manager.api.room import Room, creating, pairs, removing, with_login, writing
 from manager.ca.login import sealed
 from manager.control.action import touched
@@ -26,7 +27,6 @@ from shoal.codec import from_wire, to_wire
 from shoal.errors import Conflict
 from shoal.ids import new_id
 from shoal.model.base import Meta
-from shoal.model.container import MountType
 from shoal.model.login import Login
 from shoal.model.service import Service, ServiceMode, ServiceSpec
 from shoal.model.task import Task, TaskState
@@ -123,11 +123,10 @@ class ServiceCalls:
         """Raises what `check` raises, and PermissionDenied for who would get more of a host than their role allows.
         What runs already with its `before` may be scaled by whoever may scale."""
         check(self._room.mirror, spec)
-        container = spec.task.container
-        if before is not None and before.task.container == container:
-            return
-        if container.privileged or container.cap_add or any(each.type is MountType.BIND for each in container.mounts):
-            require(self._room.mirror, UserRole.OPERATOR, "a service with a host's paths or more capabilities")
+        old, new = before.task if before is not None else None, spec.task
+        known = old is not None and (old.container, old.networks) == (new.container, new.networks)
+        if not known and reaches_the_host(new):
+            require(self._room.mirror, UserRole.OPERATOR, "a service with more of its hosts than its own containers")
 
     def _completed(self, message: types_pb2.ServiceSpec) -> ServiceSpec:
         """The user's spec with the defaults filled in where nothing was said."""

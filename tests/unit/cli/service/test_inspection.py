@@ -34,6 +34,17 @@ def test_documents_of_what_is_found(shoal: Shell) -> None:
     assert (ran.code, ran.err) == (1, "Error: No such service: none\n")
 
 
+def test_what_tasks_get_of_their_hosts_is_shown_where_it_was_asked_for(shoal: Shell, web: types_pb2.Service) -> None:
+    asked = "{{.Spec.TaskTemplate.ContainerSpec.Devices}} {{.Spec.TaskTemplate.LogDriver.Name}}"
+    container = web.spec.task.container
+    assert "Privileged" not in shoal("service", "inspect", "web").out
+    container.privileged, container.log.driver = True, "local"
+    container.devices.add(source="/dev/a")
+    assert shoal.lines("service", "inspect", "-f", asked, "web") == [
+        "[map[CgroupPermissions:rwm PathInContainer:/dev/a PathOnHost:/dev/a]] local"
+    ]
+
+
 def test_template(shoal: Shell) -> None:
     assert shoal.lines("service", "inspect", "-f", "{{.Spec.Mode.Replicated.Replicas}}", "web") == ["3"]
     assert shoal("service", "inspect", "-f", "{{.ID}}", "--pretty", "web").code == 125

@@ -90,6 +90,26 @@ def test_every_list_arrives(shoal: Shell, tmp_path: Path) -> None:
     assert list(container.ulimits) == [types_pb2.Ulimit(name="nofile", soft=1, hard=2)]
 
 
+def test_tasks_get_devices_and_rights_of_their_hosts(shoal: Shell) -> None:
+    spec = create(
+        shoal, "--device", "/dev/net/tun", "--device", "/dev/sda:/dev/x:r", "--device-cgroup-rule", "c 1:3 r",
+        "--privileged", "--security-opt", "no-new-privileges", "--userns", "auto", "--pid", "host", "--ipc", "host",
+        "--shm-size", "1m", "--oom-score-adj", "-5", "--runtime", "crun", "--log-driver", "local", "--log-opt",
+        "max-size=1m", "--dns-search", "x.test", "--dns-option", "ndots:2", "web:1",
+    )  # fmt: skip
+    container = spec.task.container
+    assert [(each.source, each.target, each.permissions) for each in container.devices] == [
+        ("/dev/net/tun", "", ""),
+        ("/dev/sda", "/dev/x", "r"),
+    ]
+    assert list(container.device_rules) == ["c 1:3 r"]
+    assert (container.privileged, container.no_new_privileges) == (True, True)
+    assert (container.userns_mode, container.pid_mode, container.ipc_mode) == ("auto", "host", "host")
+    assert (container.shm_size_bytes, container.oom_score_adj, container.runtime) == (1 << 20, -5, "crun")
+    assert (container.log.driver, dict(container.log.options)) == ("local", {"max-size": "1m"})
+    assert (list(container.dns_search), list(container.dns_options)) == (["x.test"], ["ndots:2"])
+
+
 def test_global_has_no_replicas(shoal: Shell) -> None:
     spec = create(shoal, "--mode", "global", "web:1")
     assert (spec.mode, spec.replicas) == (types_pb2.SERVICE_MODE_GLOBAL, 0)
@@ -105,7 +125,9 @@ def test_no_patience_at_all_is_not_the_default(shoal: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--log-driver", "none"), "flag --log-driver of 'shoal service create' is not supported yet"),
+        (("--log-opt", "max-size"), "invalid log opt 'max-size'"),
+        (("--pid", "container:db"), "a service cannot join a container's namespace: container:db"),
+        (("--device", ":"), "invalid device specification"),
         (("--health-cmd", "true", "--no-healthcheck"), "--no-healthcheck conflicts with --health-* options"),
         (("--secret", "s"), "flag --secret"),
         (("--update-failure-action", "pause"), "flag --update-failure-action"),
@@ -183,6 +205,22 @@ def test_switches_can_be_taken_back(shoal: Shell) -> None:
 @pytest.mark.usefixtures("web")
 def test_force_redeploys(shoal: Shell) -> None:
     assert update(shoal, "--force").task.force_update == 1
+
+
+def test_update_changes_what_tasks_get_of_their_hosts(shoal: Shell, web: types_pb2.Service) -> None:
+    before = web.spec.task.container
+    before.privileged = True
+    before.devices.add(source="/dev/a")
+    before.log.driver, before.log.options["max-size"] = "local", "1m"
+    container = update(
+        shoal, "--no-privileged", "--device-rm", "/dev/a", "--device-add", "/dev/b:r", "--log-opt", "max-file=2",
+        "--dns-search-add", "x.test",
+    ).task.container  # fmt: skip
+    assert not container.privileged
+    assert [(each.source, each.permissions) for each in container.devices] == [("/dev/b", "r")]
+    assert (container.log.driver, dict(container.log.options)) == ("local", {"max-file": "2"})
+    assert list(container.dns_search) == ["x.test"]
+    assert update(shoal, "--log-driver", "none").task.container.log == types_pb2.LogConfig(driver="none")
 
 
 @pytest.mark.usefixtures("web")

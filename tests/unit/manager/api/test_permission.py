@@ -141,17 +141,24 @@ async def test_a_viewer_looks_and_is_told_what_more_would_take(manager: Any, add
     assert not manager.mirror.services
 
 
+def wanting(**fields: object) -> types_pb2.TaskSpec:
+    return types_pb2.TaskSpec(container=types_pb2.ContainerSpec(**fields))  # type: ignore[arg-type]
+
+
 async def test_a_deployer_deploys_and_takes_nothing_of_the_hosts(manager: Any, address: str) -> None:
     async with control(address, await user(manager, "ann", UserRole.DEPLOYER)) as stub:
         await stub.CreateService(control_pb2.CreateServiceRequest(spec=SERVICE))
-        for field, value in (
-            ("mounts", [types_pb2.Mount(type=types_pb2.MOUNT_TYPE_BIND, source="/", target="/host")]),
-            ("cap_add", ["SYS_ADMIN"]),
+        for task in (
+            wanting(mounts=[types_pb2.Mount(type=types_pb2.MOUNT_TYPE_BIND, source="/", target="/host")]),
+            wanting(cap_add=["SYS_ADMIN"]),
+            wanting(devices=[types_pb2.DeviceMapping(source="/dev/kmsg")]),
+            wanting(pid_mode="host"),
+            types_pb2.TaskSpec(networks=[types_pb2.NetworkAttachment(network="host")]),
         ):
             more = types_pb2.ServiceSpec()
             more.CopyFrom(SERVICE)
             more.name = "more"
-            getattr(more.task.container, field).extend(value)
+            more.task.MergeFrom(task)
             with pytest.raises(PermissionDenied, match="needs the role operator"), translated():
                 await stub.CreateService(control_pb2.CreateServiceRequest(spec=more))
             # What an operator made, a deployer may scale, and nothing else.
