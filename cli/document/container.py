@@ -130,7 +130,11 @@ def _config(container: Container) -> dict[str, Any]:
         "Image": spec.image,
         # without those of another container, which it did not have filled
         "Volumes": mapped(
-            {each.target: {} for each in container.mounts if _ANONYMOUS.fullmatch(each.source) and not each.no_copy}
+            {
+                each.target: {}
+                for each in container.mounts
+                if _ANONYMOUS.fullmatch(each.source) and not each.no_copy and not each.spelled_out
+            }
         ),
         "WorkingDir": container.workdir,
         "Entrypoint": listed(spec.entrypoint),

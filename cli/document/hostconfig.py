@@ -3,10 +3,11 @@ systems have is as Docker shows it where that is so, too: 0, empty or null."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.document.common import bindings, by_key, devices, security_options
-from cli.output.unsaid import listed, said
+from cli.document.common import bindings, by_key, devices, mount_type, security_options
+from cli.output.unsaid import listed, mapped, said
 from shoal.v1 import types_pb2
 from shoal.v1.engine_pb2 import ContainerLayout
 from shoal.v1.types_pb2 import Container, ContainerSpec, Mount
@@ -27,8 +28,9 @@ _DEFAULT_SHM_BYTES = 64 << 20
 
 def host_config(container: Container, layout: ContainerLayout) -> dict[str, Any]:
     spec = container.spec
+    short = [each for each in spec.mounts if not each.spelled_out]
     return {
-        "Binds": listed(_bind(each) for each in spec.mounts if each.type != types_pb2.MOUNT_TYPE_TMPFS and each.source),
+        "Binds": listed(_bind(each) for each in short if each.type != types_pb2.MOUNT_TYPE_TMPFS and each.source),
         "ContainerIDFile": container.origin.id_file,
         "LogConfig": {"Type": spec.log.driver or "json-file", "Config": by_key(spec.log.options)},
         "NetworkMode": container.networks[0].network if container.networks else "default",
@@ -66,17 +68,18 @@ def host_config(container: Container, layout: ContainerLayout) -> dict[str, Any]
         **_resources(container),
         "MaskedPaths": listed(layout.masked_paths),
         "ReadonlyPaths": listed(layout.read_only_paths),
-        **_if_asked(spec),
+        **_if_asked(spec, short),
     }
 
 
-def _if_asked(spec: ContainerSpec) -> dict[str, Any]:
+def _if_asked(spec: ContainerSpec, short: Sequence[Mount]) -> dict[str, Any]:
     """What is left out where nobody asked for it."""
     return {
         "Annotations": said(by_key(spec.annotations)),
         "Init": said(spec.init),
+        "Mounts": said(listed(_mount(each) for each in spec.mounts if each.spelled_out)),
         "Sysctls": said(by_key(spec.sysctls)),
-        "Tmpfs": said({each.target: _tmpfs(each) for each in spec.mounts if each.type == types_pb2.MOUNT_TYPE_TMPFS}),
+        "Tmpfs": said(mapped({each.target: _tmpfs(each) for each in short if each.type == types_pb2.MOUNT_TYPE_TMPFS})),
     }
 
 
@@ -123,6 +126,33 @@ def _bind(mount: Mount) -> str:
     words = ["ro" if mount.read_only else "", mount.relabel, mount.propagation, "nocopy" if mount.no_copy else ""]
     options = ",".join(filter(None, words))
     return ":".join(filter(None, (mount.source, mount.target, options)))
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    """As `--mount` says it; what it does not say is left out."""
+    bind = {
+        "Propagation": mount.propagation,
+        "NonRecursive": mount.recursion == "disabled",
+        "ReadOnlyNonRecursive": mount.recursion == "writable",
+        "ReadOnlyForceRecursive": mount.recursion == "readonly",
+    }
+    driver = {"Options": by_key(mount.volume_options)}
+    volume = {"NoCopy": mount.no_copy, "Labels": by_key(mount.volume_labels), "Subpath": mount.subpath}
+    has_volume = any((*volume.values(), *driver.values()))
+    return {
+        "Type": mount_type(mount),
+        "Source": said(mount.source),
+        "Target": mount.target,
+        "ReadOnly": said(mount.read_only),
+        "BindOptions": said(_told(bind)),
+        "VolumeOptions": said({**_told(volume), "DriverConfig": _told(driver)} if has_volume else {}),
+        "TmpfsOptions": said(_told({"SizeBytes": mount.tmpfs_size_bytes, "Mode": mount.tmpfs_mode})),
+    }
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `values` that say something; none where all are empty."""
+    return {name: said(value) for name, value in values.items()} if any(values.values()) else {}
 
 
 def _tmpfs(mount: Mount) -> str:

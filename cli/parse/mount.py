@@ -48,7 +48,7 @@ def mount(text: str) -> Mount:
         fields = next(csv.reader([text], strict=True))
     except (csv.Error, StopIteration) as error:
         raise InvalidArgument(f"invalid mount '{text}': {error}") from error
-    out = Mount(type=MOUNT_TYPE_VOLUME)
+    out = Mount(type=MOUNT_TYPE_VOLUME, spelled_out=True)
     given = []
     for field in fields:
         key, equals, value = field.partition("=")

@@ -21,7 +21,8 @@ class MountType(enum.IntEnum):
 class Mount(Value, frozen=True):
     """`source` is a host path (bind) or a volume's name (empty: anonymous). `create_source`, `propagation` and
     `recursion` ("", "disabled", "writable", "readonly") are a bind's; `no_copy`, `subpath` and `volume_*` a volume's
-    (which they make), `tmpfs_*` a tmpfs's. `relabel` is SELinux's "z" or "Z"."""
+    (which they make), `tmpfs_*` a tmpfs's. `relabel` is SELinux's "z" or "Z". `spelled_out`: asked for by `--mount`,
+    and shown so."""
 
     type: MountType = MountType.VOLUME
     source: str = ""
@@ -38,6 +39,7 @@ class Mount(Value, frozen=True):
     subpath: str = ""
     recursion: str = ""
     relabel: str = ""
+    spelled_out: bool = False
 
 
 class Ulimit(Value, frozen=True):

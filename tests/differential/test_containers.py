@@ -265,6 +265,15 @@ CASES = {
         engine container prune -f --filter foo=bar
     """,
     "inspect": """
+        engine create --name mounts --mount type=bind,source=/tmp,target=/a,readonly,bind-propagation=rshared \\
+            --mount type=bind,source=/tmp,target=/i,bind-nonrecursive \\
+            --mount type=volume,source=vol,target=/b,volume-nocopy,volume-label=x=y --mount type=volume,target=/d \\
+            --mount type=tmpfs,target=/c,tmpfs-size=1m,tmpfs-mode=700 --mount type=tmpfs,target=/j \\
+            -v /etc:/e:ro -v other:/f --tmpfs /g:ro -v /h busybox
+        engine inspect -f '{{json .HostConfig.Binds}} {{json .HostConfig.Mounts}} {{json .HostConfig.Tmpfs}}' mounts
+        engine inspect -f '{{json .Config.Volumes}}' mounts
+        engine create --name none busybox
+        engine inspect -f '{{json .HostConfig.Mounts}} {{json .HostConfig.Tmpfs}}' none
         engine run -d --name web -e A=b -w /tmp -u web --hostname here --label a=b busybox sleep 100
         engine inspect -f '{{.State.Status}} {{.Name}} {{.Path}} {{.Args}} {{.RestartCount}} {{.Platform}}' web
         engine inspect -f '{{json .Config.Env}} {{json .Config.Labels}} {{.Config.User}} {{.Config.WorkingDir}}' web

@@ -176,7 +176,7 @@ def test_a_template_sees_what_json_leaves_out() -> None:
         "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}": "none",
         "{{.HostConfig.Binds}} {{len .HostConfig.CapAdd}} {{json .HostConfig.CapAdd}}": "[] 0 null",
         "{{range .HostConfig.Ulimits}}{{.Name}}{{else}}none{{end}}": "none",
-        "{{.HostConfig.Tmpfs}} {{json .HostConfig.Tmpfs}} {{.Config.ExposedPorts}}": "map[] {} map[]",
+        "{{.HostConfig.Tmpfs}} {{json .HostConfig.Tmpfs}} {{.Config.ExposedPorts}}": "map[] null map[]",
         '{{index .Config.Labels "a"}} {{index .Config.Labels "c"}} {{.Config.Labels.c}}': "b  ",
     }.items():
         assert Template(template).render(web) == text
