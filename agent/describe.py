@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 from pathlib import Path
 
+from agent import capacity
 from shoal import __version__
 from shoal.model.base import Resources
 from shoal.model.node import CertificateInfo, NodeDescription
@@ -22,20 +22,10 @@ def describe(address: str, certificate: CertificateInfo = _NO_CERTIFICATE) -> No
         architecture=platform.machine(),
         kernel=platform.release(),
         agent_version=__version__,
-        resources=Resources(nano_cpus=cpus() * 1_000_000_000, memory_bytes=memory_bytes()),
+        resources=Resources(nano_cpus=capacity.nano_cpus(), memory_bytes=capacity.memory_bytes()),
         address=address,
         certificate=certificate,
     )
-
-
-def cpus() -> int:
-    """The CPUs that a process here may use (sched_getaffinity(2))."""
-    return len(os.sched_getaffinity(0))
-
-
-def memory_bytes() -> int:
-    """All memory of the host."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def os_name() -> str:

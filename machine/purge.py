@@ -6,11 +6,14 @@ ends, and what was installed goes last.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from machine.fleet import Fleet
 from machine.provision import layout
 from machine.provision.facts import Facts
 from machine.provision.plan import control
 from machine.provision.step import Command
+from machine.provision.upgrade import DRAIN_S, drained
 from machine.record import Record, Records
 from shoal.errors import Conflict, ShoalError
 from shoal.settings import DATA_DIR, RUN_DIR
@@ -42,8 +45,11 @@ true
 """
 
 
-def purge(fleet: Fleet, record: Record, manager: str, records: Records, owner: str) -> None:
-    """Raises ShoalError where it cannot go on; `manager` names another manager's machine, or is empty for none."""
+def purge(
+    fleet: Fleet, record: Record, *, manager: str, records: Records, owner: str, tell: Callable[[str], None]
+) -> None:
+    """Raises ShoalError where it cannot go on; `manager` names another manager's machine, or is empty for none. `tell`
+    hears what is not as it should be, and does not keep it from going on."""
     name = record.machine.name
     machines = [record.machine, *([records.get(manager).machine] if manager else [])]
     for error in fleet.dial(machines).values():
@@ -53,7 +59,7 @@ def purge(fleet: Fleet, record: Record, manager: str, records: Records, owner: s
     facts = host.facts(nodes=False)
     records.change(name, doing="purge")
     if facts.membership and manager:
-        _take_out(fleet, name, manager, facts)
+        _take_out(fleet, name, manager, facts, tell)
     elif facts.membership and _others(records, record):
         raise Conflict(f"{name} is the only manager of its cluster", hint="remove the other machines first")
     if facts.agent:
@@ -66,7 +72,7 @@ def purge(fleet: Fleet, record: Record, manager: str, records: Records, owner: s
         host.check(Command(("systemctl", "daemon-reload")))
 
 
-def _take_out(fleet: Fleet, name: str, manager: str, facts: Facts) -> None:
+def _take_out(fleet: Fleet, name: str, manager: str, facts: Facts, tell: Callable[[str], None]) -> None:
     assert facts.membership is not None
     node_id = facts.membership.node_id
 
@@ -76,6 +82,8 @@ def _take_out(fleet: Fleet, name: str, manager: str, facts: Facts) -> None:
     if facts.membership.manager:
         ask("node", "demote", node_id)
     ask("node", "update", "--availability", "drain", node_id)
+    if facts.agent and fleet.host(name).run(drained(), timeout_s=_ENDING_S).code:
+        tell(f"{name}: its tasks are not elsewhere after {DRAIN_S} s; they end with it")
     leave = Command(("env", "SHOAL_WARM=0", layout.SHOAL, "swarm", "leave", "--force"))
     answer = fleet.host(name).run(leave, timeout_s=_ENDING_S)
     if answer.code and facts.agent:

@@ -108,7 +108,7 @@ class Runner:
         minor = step.python.rpartition("python")[2]
         made = artefact.obtain(artefact.Target(minor, step.architecture), self._records.artefacts)
         folder = f"{layout.ROOT}/{step.version}"
-        archive = f"{folder}.tar.gz"
+        archive = f"{folder}.tar"
         self._check(name, step, Command(("mkdir", "-p", layout.ROOT)))
         with self._uploading:
             began = time.monotonic()

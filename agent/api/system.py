@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc.aio
 import msgspec
 
-from agent import describe
+from agent import capacity, describe
 from agent.container.runtimes import Runtimes
 from agent.registry.rules import Rules
 from agent.standing import Said, Standing, State
@@ -90,8 +90,8 @@ class SystemService(SystemServiceServicer):
             architecture=host.architecture,
             cgroup_version=cgroup_version(),
             storage_driver=STORAGE_DRIVER,
-            cpus=describe.cpus(),
-            memory_bytes=describe.memory_bytes(),
+            cpus=capacity.cpus(),
+            memory_bytes=capacity.memory_bytes(),
             containers=len(containers),
             running=sum(each.status.state in _RUNNING for each in containers),
             images=len(await self._system.images.list()),

@@ -272,7 +272,14 @@ def _purge(reach: ReachFlags, records: Records, record: Record) -> None:
 
     me = owner()
     with records.held([record.machine.name], me), reach.fleet() as fleet:
-        purge(fleet, record, _manager_beside(records, record), records, me)
+        purge(
+            fleet,
+            record,
+            manager=_manager_beside(records, record),
+            records=records,
+            owner=me,
+            tell=lambda text: print(text, file=sys.stderr),
+        )
 
 
 def _unmake(reach: ReachFlags, records: Records, record: Record) -> None:

@@ -28,7 +28,7 @@ for version in {versions}; do
 done
 """
 # Shorter than what a host may be silent for.
-_DRAIN_S = 100
+DRAIN_S = 100
 
 
 def prepare(facts: Facts, version: str) -> list[AnyStep]:
@@ -49,7 +49,7 @@ def change(facts: Facts, node: Node | None, version: str, *, via: str, drain: bo
         word = "drain" if drain else "pause"
         steps.append(_availability(word, "it is changed", via))
     if drain:
-        steps.append(Execute("wait until its tasks are elsewhere", "--drain", Stage.PREPARE, (_drained(),)))
+        steps.append(Execute("wait until its tasks are elsewhere", "--drain", Stage.PREPARE, (drained(),)))
     steps += swap(facts, version)
     steps.append(AwaitReady("see that the node is ready", "it was changed", Stage.PREPARE, via))
     if was == "active":
@@ -106,9 +106,10 @@ def _availability(word: str, why: str, via: str) -> AnyStep:
     return Ask(title, why, Stage.PREPARE, via, ("node", "update", "--availability", word, "{node}"))
 
 
-def _drained() -> Command:
+def drained() -> Command:
+    """Ends once no task is left on a node that was drained; fails after DRAIN_S."""
     ask = f"{layout.SHOAL} ps -q --filter is-task=true"
-    return until(f'[ -z "$({ask})" ]', _DRAIN_S, "echo tasks still run there >&2")
+    return until(f'[ -z "$({ask})" ]', DRAIN_S, "echo tasks still run there >&2")
 
 
 def _removal(versions: Sequence[str]) -> Command:

@@ -18,16 +18,19 @@ _PACKAGES = re.compile(r"[a-z0-9][a-z0-9+.-]+(,[a-z0-9][a-z0-9+.-]+)*", re.ASCII
 # Less, and systemd does not come up.
 _LEAST_MEMORY_BYTES = 64 * size.MIB
 _LEAST_CPUS = 0.01
+# Many hosts share one machine, and each tells its cluster what it has: not all of it, each time.
+_MEMORY_BYTES = 1024 * size.MIB
+_CPUS_EACH = 1.0
 
 
 class Options(msgspec.Struct, frozen=True):
     """`tree` is the folder of a root file system to stand on; without it, a Debian with `packages` more than a node
-    needs. What is 0 is not limited."""
+    needs."""
 
     tree: str = ""
     packages: tuple[str, ...] = ()
-    memory_bytes: int = 0
-    cpus: float = 0
+    memory_bytes: int = _MEMORY_BYTES
+    cpus: float = _CPUS_EACH
 
 
 def parse(texts: Mapping[str, str]) -> Options:

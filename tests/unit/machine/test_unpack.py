@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import resource
+import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from machine.artefact import pack
 from machine.run import unpack_program
 
-SMALL_BYTES = 1000
+# More than any file of zstandard has.
+LIMIT_BYTES = 32 << 20
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """Of a tree with one large module."""
-    path = tmp_path / "0.1.0-a.tar.gz"
-    data = bytes(100 * SMALL_BYTES)
-    member = tarfile.TarInfo("shoal/names.py")
-    member.size = len(data)
-    with tarfile.open(path, "w:gz") as packed:
-        packed.addfile(member, io.BytesIO(data))
+    tree, path = tmp_path / "tree", tmp_path / "0.1.0-a.tar"
+    shutil.copytree(Path(zstandard.__file__).parent, tree / "zstandard")
+    module = tree / "shoal" / "names.py"
+    module.parent.mkdir()
+    module.write_bytes(bytes(2 * LIMIT_BYTES))
+    pack(tree, path)
+    shutil.rmtree(tree)
     return path
 
 
@@ -43,13 +46,14 @@ def test_a_version_appears_whole(archive: Path) -> None:
     done = unpack(archive)
     assert done.returncode == 0, done.stderr
     folder = archive.with_name("0.1.0-a")
-    assert (folder / "lib/python3.11/site-packages/shoal/names.py").stat().st_size == 100 * SMALL_BYTES
+    assert (folder / "lib/python3.11/site-packages/shoal/names.py").stat().st_size == 2 * LIMIT_BYTES
+    assert (folder / "lib/python3.11/site-packages/zstandard/__init__.py").exists()
     assert (folder / ".complete").exists()
     assert [each.name for each in archive.parent.iterdir()] == ["0.1.0-a"]
 
 
 def test_a_disk_that_is_full_is_one_sentence_and_nothing_stays(archive: Path) -> None:
-    done = unpack(archive, limit_bytes=SMALL_BYTES)
+    done = unpack(archive, limit_bytes=LIMIT_BYTES)
     assert (done.returncode, done.stderr) == (1, f"{archive.with_name('0.1.0-a')} cannot be written: File too large\n")
     assert list(archive.parent.iterdir()) == []
 

@@ -9,7 +9,7 @@ from shoal.errors import InvalidArgument
 
 
 def test_every_option_is_read() -> None:
-    assert parse({}) == Options()
+    assert parse({}) == Options("", (), 1 << 30, 1.0)
     assert parse({"memory": "512m", "cpus": "1.5", "tree": "/srv/tree"}) == Options("/srv/tree", (), 512 << 20, 1.5)
     assert parse({"packages": "etcd-server,g++"}).packages == ("etcd-server", "g++")
 
