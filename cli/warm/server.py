@@ -104,7 +104,7 @@ def _one_command(waiting: Waiting, lock: BinaryIO) -> bool:
 def _wait_and_serve(waiting: Waiting, parent: socket.socket) -> NoReturn:
     """In the fork: wait for a command, and be it."""
     try:
-        _rehearse(waiting.run)
+        _rehearse(waiting)
         ready, _, _ = select.select([waiting.listening, parent], [], [])
         if waiting.listening in ready:
             connection, _ = waiting.listening.accept()
@@ -119,11 +119,13 @@ def _wait_and_serve(waiting: Waiting, parent: socket.socket) -> NoReturn:
         os._exit(0)
 
 
-def _rehearse(run: Callable[[list[str]], int]) -> None:
+def _rehearse(waiting: Waiting) -> None:
     """A page is copied when it is first written to (fork(2)). Those that any command writes to are copied before
-    anybody waits, by a command that leads nowhere and a thread that does nothing."""
-    run(["--host", "unix:///", "exec", "nobody", "nothing"])
+    anybody waits, by a command that leads nowhere, a thread that does nothing, and questions whose answer is known."""
+    waiting.run(["--host", "unix:///", "exec", "nobody", "nothing"])
     asyncio.run(asyncio.to_thread(int))
+    circumstances(os.getpid(), os.environb)
+    _code()
 
 
 def circumstances(pid: int, environment: Mapping[bytes, bytes]) -> tuple[object, ...]:
