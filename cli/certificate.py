@@ -6,14 +6,13 @@ no certificate without its key.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-from cli.endpoint import DEFAULT_CONTEXT, Context, Contexts, Tls, parse
+from cli.context.record import check_free, files_in, own_folder
+from cli.endpoint import Context, Contexts, Tls, parse
 from shoal.errors import Conflict
 from shoal.files import write_atomic
-from shoal.names import check_name
 from shoal.tls import csr_for, new_key
 
 _FRESH = ".new"
@@ -29,13 +28,10 @@ class Place(NamedTuple):
     def choose(cls, user: str, folder: str, context: str) -> Place:
         """`folder`, or else the context's own, or ./USER. Raises Conflict where there is such a context or file."""
         if context:
-            check_name(context, "context")
             contexts = Contexts.load()
-            if context == DEFAULT_CONTEXT or any(each.name == context for each in contexts.stored):
-                raise Conflict(f'context "{context}" already exists')
-            folder = folder or f"{os.path.dirname(contexts.path)}/{context}"  # noqa: PTH120
-        where = Path(folder or user).absolute()
-        tls = Tls(*(str(where / name) for name in ("ca.pem", "cert.pem", "key.pem")))
+            check_free(context, contexts)
+            folder = folder or str(own_folder(context, contexts))
+        tls = files_in(Path(folder or user).absolute())
         for name in tls:
             if Path(name).exists():
                 raise Conflict(f"{name} is there already", hint="give another folder with --output")

@@ -206,12 +206,15 @@ _VERBS = {
         "events": ("Get real time events from the server", "cli.events:events"),
     },
     "context": {
-        "create": ("Create a context", "cli.context:create"),
-        "inspect": ("Display detailed information on one or more contexts", "cli.context:inspect"),
-        "ls": ("List contexts", "cli.context:ls"),
-        "rm": ("Remove one or more contexts", "cli.context:remove"),
-        "show": ("Print the name of the current context", "cli.context:show"),
-        "use": ("Set the current context", "cli.context:use"),
+        "create": ("Create a context", "cli.context.record:create"),
+        "export": ("Export a context to a tar archive", "cli.context.carriage:export"),
+        "import": ("Import a context from a tar archive", "cli.context.carriage:import_"),
+        "inspect": ("Display detailed information on one or more contexts", "cli.context.listing:inspect"),
+        "ls": ("List contexts", "cli.context.listing:ls"),
+        "rm": ("Remove one or more contexts", "cli.context.record:remove"),
+        "show": ("Print the name of the current context", "cli.context.listing:show"),
+        "update": ("Update a context", "cli.context.record:update"),
+        "use": ("Set the current context", "cli.context.listing:use"),
     },
 }
 # Other names of a verb: shown as an alias in its help, and nowhere else.
@@ -267,8 +270,7 @@ EXAMPLES = {
 _LATER = "it comes with a later version"
 NOT_YET = dict.fromkeys(
     (
-        "compose", "config", "context export", "context import", "context update", "plugin", "secret", "stack",
-        "volume update",
+        "compose", "config", "plugin", "secret", "stack", "volume update",
     ),
     _LATER,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from cli.client import Client
-from cli.context import Selection
+from cli.endpoint import Selection
 from shoal.settings import Paths
 from shoal.v1 import engine_pb2, engine_pb2_grpc, types_pb2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.app import run
-from cli.endpoint import Contexts, Tls, parse
+from cli.endpoint import parse
 from manager.ca.authority import Authority
 from shoal.errors import InvalidArgument
 from shoal.model.node import Role
@@ -38,13 +38,6 @@ def test_a_host_that_cannot_be_is_refused(host: str) -> None:
 def test_several_managers_stand_after_commas() -> None:
     assert parse("n1,10.0.0.2:4000,[fd00::3]:2377").managers == (("n1", 2377), ("10.0.0.2", 4000), ("fd00::3", 2377))
     assert parse("tcp://n1").managers == (("n1", 2377),)
-
-
-def test_a_context_may_have_several_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert run(["context", "create", "rack", "--docker", "host=n1:2377,n2,ca=a,cert=b,key=c"]) == 0
-    found = Contexts.load().get("rack")
-    assert (found.host, found.tls) == ("n1:2377,n2", Tls("a", "b", "c"))
 
 
 def test_when_no_manager_answers_all_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
