@@ -3,7 +3,6 @@ nothing that counts."""
 
 from __future__ import annotations
 
-import shutil
 from typing import TextIO
 
 from cli.output.screen import Screen, bar
@@ -28,7 +27,7 @@ class Pulling:
         before = self._layers.get(progress.id)
         self._layers[progress.id] = progress
         if self._screen.live:
-            wide = shutil.get_terminal_size().columns > _WIDE
+            wide = self._screen.width > _WIDE
             self._screen.draw([line(each, wide=wide) for each in self._layers.values()])
         elif progress.status not in _COUNTED and (before is None or before.status != progress.status):
             self._screen.say(f"{progress.id}: {progress.status}")

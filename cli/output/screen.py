@@ -19,11 +19,16 @@ class Screen:
         self._out = out
         self._drawn: list[str] = []
 
-    def draw(self, lines: Sequence[str]) -> None:
-        """Show `lines` instead of the last ones; only on a live screen."""
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
         from shutil import get_terminal_size  # with all compressions: for who draws
 
-        width = get_terminal_size().columns
+        return get_terminal_size().columns
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Show `lines` instead of the last ones; only on a live screen."""
+        width = self.width
         up = f"\x1b[{len(self._drawn)}A" if self._drawn else ""
         body = "".join(f"\r\x1b[2K{line[: width - 1]}\n" for line in lines)
         rest = "\x1b[J" if len(lines) < len(self._drawn) else ""
