@@ -8,6 +8,10 @@
       - {name: n1, address: 10.0.0.1, role: manager, groups: [rack1]}
       - {name: n2, address: 10.0.0.2, ssh: {port: 2222}}
 
+A host with a driver is made by it, of its options, and has no address until then:
+
+      - {name: n3, driver: local, options: {memory: 2g}}
+
 A host has what it says itself, else what the last of its groups says, else the defaults; labels and ssh options are
 merged key by key. Scalars are texts here, so YAML's guesses (`no`, `12:30`) change nothing.
 """
@@ -22,7 +26,7 @@ from typing import NamedTuple, TypeVar
 
 import yaml
 
-from machine.model import Inventory, Machine, Role, Ssh
+from machine.model import Inventory, Machine, Order, Role, Ssh
 from shoal.errors import InvalidArgument
 
 T = TypeVar("T")
@@ -31,6 +35,8 @@ _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-
 _MACHINE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}", re.ASCII)
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}", re.ASCII)
 _MAX_BYTES = 4 << 20
+# Drivers of hosts that exist; the second is docker-machine's word.
+EXISTING = ("ssh", "generic")
 
 
 class Value(NamedTuple):
@@ -89,7 +95,9 @@ class Settings(NamedTuple):
 
 
 _COMMON = ("role", "labels", "ssh")
-_OF_HOST = ("name", "address", "advertise", "groups", *_COMMON)
+_OF_HOST = ("name", "address", "advertise", "groups", "driver", "options", *_COMMON)
+# A driver makes no host that exists.
+_OF_EXISTING = ("address", "ssh")
 _SSH = ("user", "port", "identity", "jump")
 
 
@@ -138,12 +146,13 @@ def parse(data: bytes, file: str) -> Inventory:
         raise fields["hosts"].wrong(
             f"has {managers} managers, and sqlite is a store for one", "say cluster: {store: etcd}"
         )
-    return Inventory(machines, store)
+    orders = {name: order for name, order in map(_order, fields["hosts"].items()) if order}
+    return Inventory(machines, store, orders)
 
 
 def _machine(value: Value, defaults: Settings, groups: Mapping[str, Settings]) -> Machine:
     fields = value.fields(_OF_HOST)
-    for wanted in ("name", "address"):
+    for wanted in ("name",) if "driver" in fields else ("name", "address"):
         if wanted not in fields:
             raise value.wrong(f"has no {wanted}")
     settings = _settings(fields, more=("host_key",))
@@ -163,12 +172,30 @@ def _machine(value: Value, defaults: Settings, groups: Mapping[str, Settings]) -
     )
     return Machine(
         name=_checked(fields["name"], check_name),
-        address=_checked(fields["address"], check_address),
+        address=_checked(fields["address"], check_address) if "address" in fields else "",
         role=settings.role or Role.WORKER,
         labels=dict(settings.labels),
         advertise=_checked(fields["advertise"], check_address) if "advertise" in fields else "",
         ssh=ssh,
     )
+
+
+def _order(value: Value) -> tuple[str, Order | None]:
+    """By the machine's name; None for a host that exists."""
+    fields = value.fields(_OF_HOST)
+    name = fields["name"].text()
+    if "driver" not in fields:
+        if "options" in fields:
+            raise fields["options"].wrong("is for hosts that a driver makes", "say driver: NAME as well")
+        return name, None
+    driver = _checked(fields["driver"], check_name)
+    if driver in EXISTING:
+        raise fields["driver"].wrong(f"is {driver}, which makes no host", "leave it out: a host with an address exists")
+    for key in _OF_EXISTING:
+        if key in fields:
+            raise fields[key].wrong(f"is for driver {driver} to say")
+    options = fields["options"].fields() if "options" in fields else {}
+    return name, Order(driver, {key: each.text() for key, each in options.items()})
 
 
 def _settings(fields: Mapping[str, Value], more: tuple[str, ...] = ()) -> Settings:
@@ -267,4 +294,8 @@ def _names(machines: tuple[Machine, ...]) -> Iterator[str]:
 
 
 def _ways(machines: tuple[Machine, ...]) -> Iterator[str]:
-    return (f"{each.address} port {each.ssh.port or 22} by way of {each.ssh.jump or 'nobody'}" for each in machines)
+    for each in machines:
+        if each.address:
+            yield f"{each.address} port {each.ssh.port or 22} by way of {each.ssh.jump or 'nobody'}"
+        else:
+            yield f"the host of {each.name}"

@@ -48,14 +48,27 @@ class Machine(msgspec.Struct, frozen=True):
         return self.advertise or self.address
 
 
+class Order(msgspec.Struct, frozen=True):
+    """A host that a driver is to make, by its options."""
+
+    driver: str
+    options: dict[str, str] = {}
+
+
 class Inventory(msgspec.Struct, frozen=True):
     """All machines of one cluster, in the order of the file; the first manager founds it.
 
-    `store` is where the managers keep their state: sqlite for one, etcd for several.
+    `store` is where the managers keep their state: sqlite for one, etcd for several. `orders` has the machines whose
+    hosts drivers make; until `machine/order` has placed them they have no address.
     """
 
     machines: tuple[Machine, ...]
     store: str = "sqlite"
+    orders: dict[str, Order] = {}
+
+    @property
+    def has_manager(self) -> bool:
+        return any(each.role is Role.MANAGER for each in self.machines)
 
     @property
     def founder(self) -> Machine:

@@ -21,11 +21,12 @@ from shoal.files import read_optional, write_atomic
 
 
 class Record(msgspec.Struct, frozen=True):
-    """`previous` is the version before, for `rollback`; `doing` is the step under way, `failed` why the last run ended
-    before all was done: both are empty otherwise."""
+    """`options` are what the driver was told, `previous` is the version before, for `rollback`; `doing` is the step
+    under way, `failed` why the last run ended before all was done: both are empty otherwise."""
 
     machine: Machine
     driver: str = "ssh"
+    options: dict[str, str] = {}
     created_at_ns: int = 0
     version: str = ""
     previous: str = ""

@@ -16,6 +16,7 @@ from shoal.clock import SystemClock
 if TYPE_CHECKING:
     from machine.apply import Look
     from machine.model import Inventory
+    from machine.record import Records
     from machine.run import Outcome
 
 # Of `plan`: there is something to do, and nothing in its way.
@@ -28,16 +29,25 @@ def plan(
     file: Annotated[str, flag("-f", "--file", help="Inventory of the machines")] = "machines.yaml",
 ) -> int:
     """Show what 'apply' would do: 0 if nothing, 3 if something, 1 if a host is not fit for it"""
-    inventory = _load(file)
     from machine.apply import look
+    from machine.order import placed, unplaced
 
+    ordered, records = _load(file), reach.records()
+    inventory, missing = placed(ordered, records), unplaced(ordered, records)
+    for each in missing:
+        order = ordered.orders[each.name]
+        print(f"{each.name}: driver {order.driver} makes its host; what is to do on it shows then")
+    if not inventory.has_manager:
+        for each in inventory.machines:
+            print(f"{each.name}: what is to do on it shows once there is a manager's host")
+        return CHANGES
     with reach.fleet(new=True) as fleet:
         found = look(fleet, inventory)
     print_plan(found)
     print_faults(found)
     if found.failed:
         return 1
-    return 0 if found.empty else CHANGES
+    return 0 if found.empty and not missing else CHANGES
 
 
 @command(
@@ -55,17 +65,39 @@ def apply(
         return int(plan(reach, file))
     from machine.apply import apply as carry_out
     from machine.apply import look, unfinished
+    from machine.run import Outcome
 
     inventory, records = _load(file), reach.records()
     if resume:
         inventory = unfinished(inventory, records)
+    inventory, unmade = _make(reach, inventory, records)
+    if not inventory.has_manager:
+        return print_outcomes(unmade | {each.name: Outcome(0, "no manager has a host") for each in inventory.machines})
     with reach.fleet(new=True) as fleet:
         found = look(fleet, inventory)
         print_faults(found)
         board = Board([name for name, steps in found.steps.items() if steps], sys.stdout)
         clock = SystemClock()
         outcomes = carry_out(fleet, inventory, found, records=records, clock=clock, owner=owner(), tell=board.tell)
-    return print_outcomes(outcomes)
+    return print_outcomes(outcomes | unmade)
+
+
+def _make(reach: ReachFlags, inventory: Inventory, records: Records) -> tuple[Inventory, dict[str, Outcome]]:
+    """The inventory with the hosts that drivers make, and what became of those that they did not."""
+    from machine.order import make_all, placed, unplaced
+    from machine.run import Outcome
+
+    missing = unplaced(inventory, records)
+    failed = make_all(
+        inventory,
+        missing,
+        records=records,
+        dial=reach.fleet,
+        clock=SystemClock(),
+        owner=owner(),
+        tell=lambda text: print(text, flush=True),
+    )
+    return placed(inventory, records), {name: Outcome(0, f"make the host: {why}") for name, why in failed.items()}
 
 
 def _load(file: str) -> Inventory:

@@ -15,7 +15,7 @@ from cli.machine.progress import Board
 from cli.machine.reach import ReachFlags, owner
 from cli.parse import pair
 from cli.parse.number import natural
-from machine.model import Machine, Role, Ssh
+from machine.model import Machine, Order, Role, Ssh
 from machine.record import Record, Records
 from shoal.clock import SystemClock
 from shoal.errors import Conflict, InvalidArgument, ShoalError, Unsupported
@@ -78,22 +78,12 @@ class HostFlags(Flags):
 
     def make(self, name: str, reach: ReachFlags) -> Machine:
         """Have the driver make the host, or find the one that it made; recorded before it is asked."""
-        from machine.drivers.choice import driver_of
-        from machine.inventory import check_address
+        from machine.order import make
 
         if self.generic_ip_address:
             raise InvalidArgument(f"--generic-ip-address is not for driver {self.driver}")
-        wanted, records, clock = self._wanted(name), reach.records(), SystemClock()
-        options = pair.labels(self.driver_opt)
-        with driver_of(self.driver, records, dial=reach.fleet, clock=clock) as driver:
-            record = Record(wanted, driver=self.driver, created_at_ns=clock.now_ns(), doing="make the host")
-            records.save(record)
-            made = driver.create(name, options)
-        advertise = wanted.advertise or (made.advertise and check_address(made.advertise))
-        machine = msgspec.structs.replace(
-            wanted, address=check_address(made.address), ssh=made.ssh, advertise=advertise
-        )
-        return records.change(name, machine=machine).machine
+        order = Order(self.driver, pair.labels(self.driver_opt))
+        return make(self._wanted(name), order, records=reach.records(), dial=reach.fleet, clock=SystemClock())
 
     def _wanted(self, name: str) -> Machine:
         """All of it but where it is."""

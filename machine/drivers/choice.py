@@ -13,19 +13,16 @@ from machine.drivers.qemu.driver import QemuDriver
 from machine.drivers.qemu.folders import Folders
 from machine.drivers.ssh import SshDriver
 from machine.fleet import Fleet
-from machine.inventory import check_name
+from machine.inventory import EXISTING, check_name
 from machine.record import Records
 from shoal.clock import Clock
-
-# docker-machine's word for hosts that exist.
-GENERIC = "generic"
 
 
 @contextmanager
 def driver_of(name: str, records: Records, *, dial: Callable[[], Fleet], clock: Clock) -> Iterator[Driver]:
     """The driver, for as long as the block lasts. Raises Unsupported for one that is not there."""
     driver: Driver
-    if name in (SshDriver.name, GENERIC):
+    if name in EXISTING:
         driver = SshDriver(dial, clock)
     elif name == LocalDriver.name:
         driver = LocalDriver(records.folder / "drivers" / name, records.folder / "trees", tell=_say)

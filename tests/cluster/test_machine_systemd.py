@@ -38,15 +38,19 @@ class Machines(Lab):
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Two nodes. Whoever made the second one was killed in the middle of it, and asked again."""
+    """Two nodes: one of an inventory, which has its host made once, and one by itself; whoever made that was killed in
+    the middle of it, and asked again."""
     folder = tmp_path_factory.mktemp("systemd")
     machines = Machines(folder / "store")
     desk = Desk(machines, folder)
     TREES.mkdir(parents=True, exist_ok=True)
     (desk.store / "trees").symlink_to(TREES)
     try:
-        code, said = desk.run("create", "-d", "local", "--driver-opt", "memory=1g", "--role", "manager", "n1")
-        assert code == 0, said
+        desk.write("machines.yaml", "hosts: [{name: n1, driver: local, role: manager, options: {memory: 768m}}]\n")
+        assert desk.run("plan")[0] == 3
+        for result in ("changed", "as wanted"):
+            code, said = desk.run("apply")
+            assert (code, said.count(result)) == (0, 1), said
         first = desk.start("create", "-d", "local", "n2")
         eventually(lambda: "n2" in machines.addresses, what="a record of n2")
         first.send_signal(signal.SIGKILL)
@@ -75,10 +79,12 @@ def test_the_unit_runs_is_enabled_and_a_second_run_leaves_it_alone(nodes: Desk) 
     assert [property_of(nodes, name, "MainPID") for name in nodes.lab.addresses] == pids
 
 
-def test_a_host_has_the_memory_that_it_was_given(nodes: Desk) -> None:
+def test_a_host_has_the_memory_that_it_was_given_and_its_cluster_counts_on_no_more(nodes: Desk) -> None:
     file = "memory.limit_in_bytes" if Path("/sys/fs/cgroup/memory").exists() else "memory.max"
     shown = nodes.lab.on("n1", "sh", "-c", f"cat /sys/fs/cgroup/memory/{file} || cat /sys/fs/cgroup/{file}")
-    assert shown.stdout == f"{1 << 30}\n"
+    assert shown.stdout == f"{768 << 20}\n"
+    told = nodes.lab.shoal("n1", "node", "inspect", "-f", "{{.Description.Resources.MemoryBytes}}", "n1", "n2")
+    assert told.split() == [str(768 << 20), str(1 << 30)]
 
 
 def test_containers_and_manager_outlive_a_restart_of_the_unit(nodes: Desk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from machine.inventory import parse
-from machine.model import Inventory, Role
+from machine.model import Inventory, Order, Role
 from shoal.errors import InvalidArgument
 
 
@@ -47,6 +47,12 @@ def test_the_first_manager_founds_the_cluster() -> None:
     assert read(hosts).founder.name == "b"
 
 
+def test_a_host_with_a_driver_is_ordered_and_has_no_address_yet() -> None:
+    found = read("hosts: [{name: a, driver: local, role: manager, options: {cpus: 1.5}}, {name: b, driver: x}]")
+    assert [each.address for each in found.machines] == ["", ""]
+    assert found.orders == {"a": Order("local", {"cpus": "1.5"}), "b": Order("x")}
+
+
 def test_scalars_are_texts_and_not_what_yaml_guesses() -> None:
     text = "hosts: [{name: on, address: n1, role: manager, labels: {up: yes, at: 12:30}}]"
     (machine,) = read(text).machines
@@ -67,6 +73,9 @@ ONE = "hosts:\n  - name: n1\n    address: 10.0.0.1\n    role: manager\n"
         (ONE + "    port: 22\n", "m.yaml:5: hosts[0].port is not known"),
         (ONE + "    ssh: {port: 99999}\n", 'm.yaml:5: hosts[0].ssh.port is "99999"; a port is a number'),
         (ONE + "    role: worker\n", "m.yaml:5: hosts[0].role is there twice"),
+        (ONE + "    driver: local\n", "m.yaml:3: hosts[0].address is for driver local to say"),
+        (ONE + "    options: {a: b}\n", "hosts[0].options is for hosts that a driver makes; say driver: NAME"),
+        (ONE + "  - {name: n2, driver: ssh}\n", "m.yaml:5: hosts[1].driver is ssh, which makes no host"),
         (ONE + "  - {name: n2}\n", "m.yaml:5: hosts[1] has no address"),
         (ONE + "  - {name: n1, address: b}\n", "m.yaml:5: hosts[1] is n1, as hosts[0] is already"),
         (ONE + "  - {name: n2, address: 10.0.0.1}\n", "m.yaml:5: hosts[1] is 10.0.0.1 port 22"),
