@@ -7,7 +7,7 @@ from cli.registry import COMMANDS
 
 _RUN = """
     --blkio-weight-device --cpu-count --cpu-percent --cpu-rt-period --cpu-rt-runtime
-    --gpus --io-maxbandwidth --io-maxiops --ip6 --kernel-memory --link-local-ip
+    --io-maxbandwidth --io-maxiops --ip6 --kernel-memory --link-local-ip
     --storage-opt --use-api-socket
 """
 _UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
@@ -67,7 +67,6 @@ _INSTEAD = {
     "--io-maxbandwidth": _WINDOWS,
     "--io-maxiops": _WINDOWS,
     "--insecure": "the agent is started with the registries that are insecure",
-    "--gpus": "give its devices by hand, as --device /dev/nvidia0, and mount its driver's libraries with -v",
     "--storage-opt": "an overlay has no limit of its own; keep data in a volume on a file system of the wanted size",
     "--kernel-memory": "kernels do not limit it any more; -m counts the kernel's memory too",
     "--ip6": "networks are IPv4 only",

@@ -9,6 +9,11 @@ from shoal.errors import InvalidArgument
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _SERVICE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]*[a-zA-Z0-9])?")
+# vendor.com/class=name, of the Container Device Interface
+_DEVICE = re.compile(
+    r"[a-zA-Z](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9])?/[a-zA-Z](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9])?"
+    r"=[a-zA-Z0-9](?:[a-zA-Z0-9_.:-]*[a-zA-Z0-9])?"
+)
 
 
 def _words(text: str) -> list[str]:
@@ -45,6 +50,11 @@ def check_service_name(name: str) -> None:
             f"Invalid service name ({printable(name)}), only [a-zA-Z0-9_-] are allowed, at most 63 of them",
             hint="begin and end it with a letter or a digit",
         )
+
+
+def is_device_name(text: str) -> bool:
+    """Whether it names a device by vendor, class and name, as `nvidia.com/gpu=0`, and not by a path."""
+    return _DEVICE.fullmatch(text) is not None
 
 
 def random_name(taken: Container[str], chance: Callable[[], float]) -> str:

@@ -14,6 +14,7 @@ from agent.container.bundle import Device, Limit
 from agent.runtime.capability import NAMES, SYS_RESOURCE, own_permitted
 from shoal.errors import StartFailed, Unsupported
 from shoal.model.container import DeviceMapping, Throttle, Ulimit
+from shoal.names import is_device_name
 
 # Static ones only: nothing of the host's libraries exists inside a container.
 _INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/libexec/podman/catatonit", "/usr/bin/catatonit")
@@ -86,9 +87,13 @@ def devices() -> tuple[Device, ...]:
 
 
 def mapped_devices(mappings: Iterable[DeviceMapping]) -> tuple[Device, ...]:
-    """The devices of `--device`; a folder stands for those in it. Raises StartFailed in docker's words."""
+    """The devices of `--device` by their paths (`cdi` has those by name); a folder stands for those in it.
+
+    Raises StartFailed in docker's words."""
     found: list[Device] = []
     for each in mappings:
+        if is_device_name(each.source):
+            continue
         target, access = each.target or each.source, each.permissions or "rwm"
         try:
             about = Path(each.source).stat()

@@ -13,6 +13,7 @@ from typing import Any
 from shoal.errors import InvalidArgument, Unsupported
 from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerSpec, LogConfig, Tuning
+from shoal.names import is_device_name
 
 HOST, PRIVATE, NONE, CONTAINER_MODE = "host", "private", "none", "container:"
 SHAREABLE = "shareable"
@@ -156,6 +157,8 @@ def _check_modes(spec: ContainerSpec) -> None:
 
 def _check_devices(spec: ContainerSpec) -> None:
     for each in spec.devices:
+        if is_device_name(each.source) and not each.target:
+            continue
         if not each.source.startswith("/") or (each.target and not each.target.startswith("/")):
             raise InvalidArgument(f"{each.target or each.source} is not an absolute path")
         if set(each.permissions) - set("rwm"):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.container import host, journal, link, place, sharedmemory
+from agent.container import cdi, host, journal, link, place, sharedmemory
 from agent.container.bundle import Facts, bundle
 from agent.container.held import Held
 from agent.container.hostfiles import PATHS, replace_host, source_of, write_host_files
@@ -332,7 +332,7 @@ class Launcher:
             raise Unsupported(f"--userns=auto is not supported yet with runtime {container.spec.runtime}")
         return Start(
             id=container.meta.id,
-            config=bundle(container, facts),
+            config=cdi.edited(bundle(container, facts), container.spec.devices, hooks=bool(program)),
             rootfs=Rootfs(
                 lower=layers,
                 upper=str(folder / "upper"),

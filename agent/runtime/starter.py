@@ -64,7 +64,9 @@ class Starter:
     def start(self, request: Mapping[str, Any]) -> Running:
         """Start a container. Raises Failure in docker's words; then nothing of it is left."""
         container = request["id"]
-        config = specs.unattended(specs.parse(request["config"]))
+        config = specs.parse(request["config"])
+        if not request["runtime"]:
+            specs.unattended(config)
         lsm.check(config.process)
         filter_ = compiled(config)
         name = (

@@ -75,6 +75,10 @@ class IsolationFlags(Flags):
         list[DeviceMapping],
         flag("--device", metavar="list", parse=isolating.device, help="Add a host device to the container"),
     ] = []
+    gpus: Annotated[
+        list[isolating.Devices],
+        flag("--gpus", metavar="gpu-request", parse=isolating.gpus, help="GPU devices to add to the container"),
+    ] = []
     device_cgroup_rule: Annotated[
         list[str], flag("--device-cgroup-rule", metavar="list", help="Add a rule to the cgroup allowed devices list")
     ] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from cli.container.flags import ContainerFlags, OnceFlags, TuningFlags
 from cli.container.health import health_check
@@ -123,7 +124,7 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
         cgroupns_mode=flags.cgroupns,
         userns_mode=flags.userns,
         runtime=flags.runtime,
-        devices=flags.device,
+        devices=[*flags.device, *chain.from_iterable(flags.gpus)],
         device_rules=flags.device_cgroup_rule,
         oom_score_adj=flags.oom_score_adj,
         dns_search=flags.dns_search,

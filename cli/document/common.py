@@ -18,6 +18,7 @@ from shoal.v1.types_pb2 import (
     PUBLISH_MODE_HOST,
     Container,
     ContainerSpec,
+    DeviceMapping,
     HealthCheck,
     Meta,
     Mount,
@@ -63,14 +64,14 @@ def mount_type(mount: Mount) -> str:
     return {MOUNT_TYPE_BIND: "bind", MOUNT_TYPE_TMPFS: "tmpfs"}.get(mount.type, "volume")
 
 
-def devices(spec: ContainerSpec) -> list[dict[str, Any]]:
+def devices(mappings: Iterable[DeviceMapping]) -> list[dict[str, Any]]:
     return [
         {
             "PathOnHost": each.source,
             "PathInContainer": each.target or each.source,
             "CgroupPermissions": each.permissions or "rwm",
         }
-        for each in spec.devices
+        for each in mappings
     ]
 
 

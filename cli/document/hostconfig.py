@@ -8,6 +8,7 @@ from typing import Any
 
 from cli.document.common import bindings, by_key, devices, mount_type, security_options
 from cli.output.unsaid import listed, mapped, said
+from shoal.names import is_device_name
 from shoal.v1 import types_pb2
 from shoal.v1.engine_pb2 import ContainerLayout
 from shoal.v1.types_pb2 import Container, ContainerSpec, Mount
@@ -106,9 +107,9 @@ def _resources(container: Container) -> dict[str, Any]:
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": tuning.cpuset_cpus,
         "CpusetMems": tuning.cpuset_mems,
-        "Devices": devices(spec),
+        "Devices": devices(each for each in spec.devices if not is_device_name(each.source)),
         "DeviceCgroupRules": listed(spec.device_rules),
-        "DeviceRequests": listed(()),
+        "DeviceRequests": listed(_requests([each.source for each in spec.devices if is_device_name(each.source)])),
         "MemoryReservation": tuning.memory_reservation_bytes,
         "MemorySwap": tuning.memory_swap_bytes or limits.memory_bytes * 2,
         "MemorySwappiness": tuning.memory_swappiness if tuning.HasField("memory_swappiness") else None,
@@ -120,6 +121,11 @@ def _resources(container: Container) -> dict[str, Any]:
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
     }
+
+
+def _requests(names: list[str]) -> list[dict[str, Any]]:
+    """Devices by name."""
+    return [{"Driver": "cdi", "Count": 0, "DeviceIDs": names, "Capabilities": None, "Options": None}] if names else []
 
 
 def _bind(mount: Mount) -> str:

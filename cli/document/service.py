@@ -131,7 +131,7 @@ def _isolation(container: ContainerSpec) -> dict[str, Any]:
     """What docker has no fields for, each where it was asked for."""
     said = {
         "Privileged": container.privileged,
-        "Devices": devices(container),
+        "Devices": devices(container.devices),
         "DeviceCgroupRules": list(container.device_rules),
         "SecurityOpt": security_options(container),
         "UsernsMode": container.userns_mode,

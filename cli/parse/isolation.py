@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from cli.parse.number import integer
+from cli.parse.number import integer, natural
 from cli.parse.size import size
 from shoal.errors import InvalidArgument, Unsupported
+from shoal.names import is_device_name
 from shoal.v1.types_pb2 import ContainerSpec, DeviceMapping, Throttle
 
+_GPU, _GPUS = "nvidia.com/gpu", 64  # more than any host has
 _MODE = re.compile(r"[rwm]{1,3}")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+
+
+class Devices(list[DeviceMapping]):
+    """Those of one `--gpus`."""
 
 
 class Exposed(list[str]):
@@ -20,12 +27,50 @@ class Exposed(list[str]):
 
 
 def device(text: str) -> DeviceMapping:
-    """`/dev/x[:/dev/y][:rwm]`."""
+    """`/dev/x[:/dev/y][:rwm]`, or `vendor.com/class=name`."""
+    if is_device_name(text):
+        return DeviceMapping(source=text)
     source, *rest = text.split(":")
     permissions = rest.pop() if rest and _MODE.fullmatch(rest[-1]) else ""
     if len(rest) > 1 or not source:
         raise InvalidArgument(f"invalid device specification: {text}")
     return DeviceMapping(source=source, target=rest[0] if rest else "", permissions=permissions)
+
+
+def gpus(text: str) -> Devices:
+    """`all`, a number of them, or `device=0,1`: NVIDIA's, by the names that its file on the host has for them."""
+    try:
+        fields = next(csv.reader([text], strict=True))
+    except (csv.Error, StopIteration) as error:
+        raise InvalidArgument(f"invalid --gpus '{text}': {error}") from error
+    if not fields:
+        raise InvalidArgument("--gpus needs a number of them, all, or device=NAME")
+    names: list[str] = []
+    for field in fields:
+        key, equals, value = field.partition("=")
+        match key if equals else "count":
+            case "count" if (count := value if equals else field) in ("all", "-1"):
+                names.append("all")
+            case "count":
+                names += map(str, range(_count(count)))
+            case "device":
+                names += value.split(",")
+            case "driver" if value == "nvidia":
+                pass
+            case "capabilities" if value == "gpu":
+                pass
+            case "driver" | "capabilities" | "options":
+                raise Unsupported(f"--gpus {field} is not supported yet", hint="a GPU comes with all that it can do")
+            case _:
+                raise InvalidArgument(f"unexpected key '{key}' in '{field}'")
+    return Devices(DeviceMapping(source=f"{_GPU}={each}") for each in names or "0")
+
+
+def _count(text: str) -> int:
+    number = natural(text)
+    if not 0 < number <= _GPUS:
+        raise InvalidArgument(f"invalid count of GPUs: {text}", hint=f"it is 1 to {_GPUS}, or all")
+    return number
 
 
 def exposed(text: str) -> Exposed:

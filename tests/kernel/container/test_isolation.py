@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from agent.container import cdi
 from agent.container.exec import ExecRequest
 from shoal.errors import Conflict, InvalidArgument, NotFound, StartFailed, Unsupported
 from shoal.model.base import Resources
@@ -81,6 +83,51 @@ async def test_a_device_of_the_host_can_be_used_as_far_as_it_may(engine):
         await engine.run("true", devices=(DeviceMapping("/dev/nothing"),))
     with pytest.raises(StartFailed, match="not a device node"):
         await engine.run("true", devices=(DeviceMapping("/etc/passwd"),))
+
+
+@pytest.fixture
+def thing(tmp_path):
+    """The name of a device that a file on this host describes."""
+    kind, folder = f"shoal.test/thing{os.getpid()}", Path(cdi.FOLDERS[-1])
+    own = {
+        "deviceNodes": [{"path": "/dev/nought", "hostPath": "/dev/zero", "permissions": "r"}],
+        "mounts": [{"hostPath": str(tmp_path), "containerPath": "/opt/thing", "options": ["ro", "nosuid"]}],
+        "env": ["THING=0"],
+    }
+    hook = {"hookName": "createRuntime", "path": "/bin/touch", "args": ["touch", f"{tmp_path}/hooked"]}
+    devices = [{"name": "0", "containerEdits": own}, {"name": "hooked", "containerEdits": {"hooks": [hook]}}]
+    was_there = folder.exists()
+    folder.mkdir(exist_ok=True)
+    file = folder / f"shoal-test-{os.getpid()}.json"
+    file.write_text(json.dumps({"cdiVersion": "0.6.0", "kind": kind, "devices": devices}))
+    yield kind
+    file.unlink()
+    if not was_there:
+        folder.rmdir()
+
+
+async def test_a_device_by_its_name_brings_what_its_file_says(shell, thing, tmp_path):
+    (tmp_path / "library").write_text("here")
+    script = "head -c 3 /dev/nought | wc -c; cat /opt/thing/library; echo $THING; touch /opt/thing/x"
+    ran = await shell("run", "--name", "named", "--device", f"{thing}=0", "busybox", "sh", "-c", script)
+    assert ran.out.split() == [b"3", b"here0"]
+    assert "Read-only file system" in ran.err
+    shown = await shell("inspect", "-f", "{{json .HostConfig.DeviceRequests}} {{json .HostConfig.Devices}}", "named")
+    assert f'"DeviceIDs":["{thing}=0"]' in shown.out.decode()
+    assert shown.out.endswith(b" []\n")
+    refused = await shell("run", "--rm", "--device", f"{thing}=1", "busybox", "true")
+    assert (refused.code, f"unresolvable CDI devices {thing}=1" in refused.err) == (125, True)
+    gpu = await shell("run", "--rm", "--gpus", "device=0", "busybox", "true")
+    assert (gpu.code, "nvidia.com/gpu=0" in gpu.err) == (125, True)
+
+
+@pytest.mark.skipif(shutil.which("crun") is None, reason="crun is not installed")
+async def test_hooks_of_a_device_run_in_a_runtime_that_has_them(shell, thing, tmp_path):
+    wanted = ("run", "--rm", "--device", f"{thing}=hooked")
+    refused = await shell(*wanted, "busybox", "true")
+    assert (refused.code, "--runtime crun" in refused.err) == (125, True)
+    assert (await shell(*wanted, "--runtime", "crun", "busybox", "true")).code == 0
+    assert (tmp_path / "hooked").exists()
 
 
 async def test_no_new_privileges_and_no_profile(engine):

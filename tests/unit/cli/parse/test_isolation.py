@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.parse.isolation import device, exposed, security, swap, throttles
+from cli.parse.isolation import device, exposed, gpus, security, swap, throttles
 from shoal.errors import InvalidArgument, Unsupported
 from shoal.v1.types_pb2 import ContainerSpec, DeviceMapping, Throttle
 
@@ -14,6 +14,7 @@ from shoal.v1.types_pb2 import ContainerSpec, DeviceMapping, Throttle
         ("/dev/fuse:r", ("/dev/fuse", "", "r")),
         ("/dev/a:/dev/b", ("/dev/a", "/dev/b", "")),
         ("/dev/a:/dev/b:rw", ("/dev/a", "/dev/b", "rw")),
+        ("nvidia.com/gpu=1:0", ("nvidia.com/gpu=1:0", "", "")),
     ],
 )
 def test_a_device(text, parts):
@@ -25,6 +26,38 @@ def test_a_device(text, parts):
 def test_no_device(text):
     with pytest.raises(InvalidArgument):
         device(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("all", "all"),
+        ("2", "0 1"),
+        ("count=-1", "all"),
+        ("driver=nvidia", "0"),
+        ('"device=0,GPU-1a2b"', "0 GPU-1a2b"),
+        ("device=1,driver=nvidia,capabilities=gpu", "1"),
+    ],
+)
+def test_gpus_are_devices_by_name(text, names):
+    assert [each.source for each in gpus(text)] == [f"nvidia.com/gpu={name}" for name in names.split()]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", InvalidArgument),
+        ("0", InvalidArgument),
+        ("5000000000", InvalidArgument),
+        ("some", InvalidArgument),
+        ("colour=red", InvalidArgument),
+        ("all,capabilities=utility", Unsupported),
+        ("all,driver=other", Unsupported),
+    ],
+)
+def test_no_gpus(text, error):
+    with pytest.raises(error):
+        gpus(text)
 
 
 def test_exposed_ports():
