@@ -52,6 +52,7 @@ class Wiring(NamedTuple):
     directories: frozenset[str] = frozenset()  # the bind sources that are directories
     can_mknod: bool = True
     pivot: bool = True
+    void: int = -1  # where the mount namespace begins, if not as a copy of ours
     sources: Mapping[str, int] = {}  # detached mounts made beforehand, by the destination that they are for
     stops: Stops | None = None
     own: Ids = Ids()  # a user namespace that is entered last of all
@@ -73,6 +74,17 @@ def clone_flags(namespaces: Mapping[int, str]) -> int:
     return sum(kind for kind, path in namespaces.items() if not path and kind & _IN_CLONE)
 
 
+def void_suffices(spec: Spec, where: Root) -> bool:
+    """Whether a container can do without a copy of the host's tree: it has a mount namespace and the host's ids of its
+    own, and a root that does not follow the host's."""
+    return (
+        spec.namespaces.get(sys.CLONE_NEWNS) == ""
+        and sys.CLONE_NEWUSER not in spec.namespaces
+        and spec.propagation not in (sys.MS_SLAVE, sys.MS_SHARED)
+        and root.detachable(where)
+    )
+
+
 def start(spec: Spec, wiring: Wiring) -> Program:
     """The program that turns a fresh child into the container's first process."""
     own_dev = _own_dev(spec)
@@ -85,11 +97,7 @@ def start(spec: Spec, wiring: Wiring) -> Program:
     bound = () if wiring.can_mknod else tuple(Mount(device.path, "bind", device.path) for device in listed)
     entries = [*spec.mounts, *bound]
     cgroups = _shown(spec, wiring.cgroups)
-    blocks = [
-        Block(_outside(spec, wiring, entries, cgroups)),
-        *_hooked(spec, wiring),
-        root.pivot() if wiring.pivot else root.moved(),
-    ]
+    blocks = [Block(_outside(spec, wiring, entries, cgroups)), *_hooked(spec, wiring), _inside(wiring)]
     for mount in entries:
         if mount.destination in wiring.sources:
             source, is_directory = Fd(wiring.sources[mount.destination]), _dir(mount, wiring)
@@ -144,11 +152,19 @@ def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[Cg
             ops += mounts.made(mount)
         elif mount.kind == "cgroup":
             ops += [op for entry in cgroups if entry.kind == "bind" for op in mounts.cloned(mounts.shown(mount, entry))]
+    if wiring.void >= 0:
+        return [*ops, *root.detached(wiring.root)]
     ops += [root.tree(spec.propagation), *root.mounted(wiring.root, wiring.mount_point, spec.propagation, wiring.own)]
     if sys.CLONE_NEWUSER in spec.namespaces:
         # Not before: the host's directories need not be open to the container's root.
         ops += ids.become_root()
     return ops
+
+
+def _inside(wiring: Wiring) -> Block:
+    if wiring.void >= 0:
+        return root.raised(wiring.void)
+    return root.pivot() if wiring.pivot else root.moved()
 
 
 def _early(mount: Mount, spec: Spec) -> bool:

@@ -1,5 +1,6 @@
 """A container's root as ops: mounted where only its mount namespace sees it, made /, and finished last of all.
 
+Either it is detached, and comes to lie over an empty tree (`void`), or it is mounted somewhere in a copy of the host's.
 `mounts` fills it meanwhile. An overlay's layers come from the agent; a bundle has one directory.
 """
 
@@ -12,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from agent.kernel import syscalls as sys
-from agent.kernel.program import Block, Op, Ref
+from agent.kernel.program import Block, Fd, Op, Ref
 from agent.runtime import ids
 from agent.runtime.failure import Failure
 from agent.runtime.ids import Ids
@@ -20,6 +21,8 @@ from agent.runtime.ids import Ids
 _HERE = sys.AT_FDCWD
 _HOSTS = Ids()
 _PAGE = 4095  # mount(2) takes one page of options
+_STRING = 255  # fsconfig(2) takes so much in one
+_DETACHED = "the container's root"
 
 
 class Root(NamedTuple):
@@ -66,9 +69,58 @@ def mounted(where: Root, mount_point: str, propagation: int = 0, own: Ids = _HOS
         relative = _overlay_options(where, tuple(os.path.relpath(layer, common) for layer in where.lower))
         here.insert(0, Op("enter the layers' directory", "chdir", (os.fsencode(common),)))
         if len(relative) > _PAGE:
-            return _long_overlay(where, mount_point) + here[1:]
+            attach = (Ref(_DETACHED), b"", _HERE, os.fsencode(mount_point), sys.MOVE_MOUNT_F_EMPTY_PATH)
+            return [*_layered(where), Op("mount the container's root", "move_mount", attach), *here[1:]]
         return [here[0], _overlay(mount_point, relative), here[1]]
     return [_overlay(mount_point, options), *here]
+
+
+def detachable(where: Root) -> bool:
+    """Whether `detached` can have its paths: fsconfig(2) takes short ones, and unescapes some of them."""
+    paths = (*where.lower, where.upper, where.work)
+    return bool(where.path) or all(len(os.fsencode(path)) <= _STRING and "\\" not in path for path in paths)
+
+
+def detached(where: Root) -> list[Op]:
+    """Make the container's root, mounted nowhere; `raised` does the rest."""
+    if where.path or (not where.upper and len(where.lower) == 1):
+        step = "mount the container's root"
+        source = os.fsencode(where.path or where.lower[0])
+        flags = sys.OPEN_TREE_CLONE | sys.OPEN_TREE_CLOEXEC | sys.AT_RECURSIVE
+        private, fixed = (0, 0, sys.MS_PRIVATE, 0), (sys.MOUNT_ATTR_RDONLY, 0, 0, 0)
+        ops = [
+            Op(step, "open_tree", (_HERE, source, flags), label=_DETACHED),
+            _changed(step, Ref(_DETACHED), sys.AT_RECURSIVE, private),
+        ]
+        return ops if where.path else [*ops, _changed(step, Ref(_DETACHED), 0, fixed)]
+    if not where.lower:
+        raise Failure("InvalidArgument", "rootfs: no layers and no path")
+    return _layered(where)
+
+
+@lru_cache(maxsize=1)
+def raised(void: int) -> Block:
+    """Leave the host's tree for a copy of the `void`, and make the detached root / over it."""
+    over = (Ref(_DETACHED), b"", _HERE, b"/", sys.MOVE_MOUNT_F_EMPTY_PATH)
+    return Block(
+        (
+            Op("leave the host's tree", "setns", (Fd(void), sys.CLONE_NEWNS)),
+            Op("make a mount namespace", "unshare", (sys.CLONE_NEWNS,)),
+            Op("mount the container's root", "move_mount", over),
+            Op("enter the container's root", "fchdir", (Ref(_DETACHED),)),
+            *_rooted(),
+        )
+    )
+
+
+def _rooted() -> list[Op]:
+    """Make the working directory, a mount that lies over /, the root."""
+    return [Op("enter the container's root", "chroot", (b".",)), Op("enter /", "chdir", (b"/",))]
+
+
+def _changed(step: str, place: Ref, flags: int, attributes: tuple[int, int, int, int]) -> Op:
+    """mount_setattr(2): to set, to clear, propagation, a user namespace."""
+    return Op(step, "mount_setattr", (place, b"", sys.AT_EMPTY_PATH | flags, struct.pack("<QQQQ", *attributes), 32))
 
 
 def _with_ids(where: Root, mount_point: str, own: Ids) -> list[Op]:
@@ -101,8 +153,8 @@ def _overlay_options(where: Root, lower: Iterable[str]) -> bytes:
     return os.fsencode(options)
 
 
-def _long_overlay(where: Root, mount_point: str) -> list[Op]:
-    """More layers than fit in a page: one call per layer (Linux 6.7)."""
+def _layered(where: Root) -> list[Op]:
+    """An overlay that is mounted nowhere, one call per layer (Linux 6.7): there may be more than fit in a page."""
     step, kind = "mount the container's root", sys.FSCONFIG_SET_STRING
     settings = [("lowerdir+", layer) for layer in where.lower]
     if where.upper:
@@ -115,12 +167,7 @@ def _long_overlay(where: Root, mount_point: str) -> list[Op]:
         ),
         *([Op(step, "fsconfig", (Ref("overlay"), sys.FSCONFIG_SET_FLAG, b"volatile", 0, 0))] if where.volatile else []),
         Op(step, "fsconfig", (Ref("overlay"), sys.FSCONFIG_CMD_CREATE, 0, 0, 0)),
-        Op(step, "fsmount", (Ref("overlay"), sys.FSMOUNT_CLOEXEC, 0), label="overlay mount"),
-        Op(
-            step,
-            "move_mount",
-            (Ref("overlay mount"), b"", _HERE, os.fsencode(mount_point), sys.MOVE_MOUNT_F_EMPTY_PATH),
-        ),
+        Op(step, "fsmount", (Ref("overlay"), sys.FSMOUNT_CLOEXEC, 0), label=_DETACHED),
     ]
 
 
@@ -142,8 +189,7 @@ def moved() -> Block:
     return Block(
         (
             Op("move the container's root to /", "mount", (b".", b"/", 0, sys.MS_MOVE, 0)),
-            Op("enter the container's root", "chroot", (b".",)),
-            Op("enter /", "chdir", (b"/",)),
+            *_rooted(),
         )
     )
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from agent.kernel import pidfd as pidfds
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Executor, Failed, Process, Program
-from agent.runtime import blocks, ids, lsm, seccomp
+from agent.runtime import blocks, ids, lsm, seccomp, void
 from agent.runtime.blocks import Wiring
 from agent.runtime.cgroups.group import Group, Groups
 from agent.runtime.delegate import Delegate
@@ -57,6 +57,7 @@ class Starter:
         self._can_mknod = can_mknod(f"{records.directory}/mknod-{os.getpid()}")
         self._plumber = Plumber(records)
         self._spare = Spare()
+        self._void = void.new(str(records.directory))
         self._delegate = Delegate(records, self._plumber, groups.layout, executor, self._bounds)
         self._inodes_tell = pidfds.inodes_tell()
         self._known = lru_cache(maxsize=32)(self._config)
@@ -122,6 +123,7 @@ class Starter:
             else:
                 ends = self._plumber.fifos(record.id, ids.owner(config.process, config), request, opened)
                 undo.callback(ends.streams.close)
+            root = Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])})
             wiring = Wiring(
                 bounds=self._bounds,
                 filter=filter_,
@@ -130,7 +132,8 @@ class Starter:
                 console=ends.console,
                 joins=joined.others,
                 mount_point=self._records.path(record.id, "root"),
-                root=Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])}),
+                root=root,
+                void=self._void if blocks.void_suffices(config, root) else -1,
                 cgroups=group.mounts(),
                 directories=frozenset(
                     mount.origin
@@ -141,6 +144,8 @@ class Starter:
                 own=joined.own,
             )
             program, flags = blocks.start(ids.outside(config), wiring), blocks.clone_flags(config.namespaces)
+            if wiring.void >= 0:
+                flags &= ~sys.CLONE_NEWNS
             process = self._execute(program, config.process, flags, cgroup_fd, joined.pids)
             undo.callback(_kill, process)
             streams = ends.received()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.runtime import capability
 from shoal.errors import InvalidArgument, StartFailed
 from tests.kernel.runtime.conftest import host_mounts
 
@@ -217,13 +220,25 @@ async def test_the_host_sees_no_mount_of_a_container(box: Any) -> None:
     assert host_mounts() == before
 
 
-async def test_privileged_means_no_filter_no_masks_every_capability_the_host_has(box: Any) -> None:
-    from agent.runtime.capability import NAMES
+async def test_below_the_root_of_a_container_there_is_nothing_of_the_host(box: Any) -> None:
+    """One that may takes its own root away; whoever enters its mount namespace then is below it."""
+    config = box.config("sh", "-c", "umount -l / && echo gone && exec sleep 100")
+    every = list(capability.NAMES)
+    config["process"]["capabilities"] = {"bounding": every, "effective": every, "permitted": every}
+    streams = await box.runtime.attach("c")
+    started = await box.start(config)
+    assert await streams.read() == (1, b"gone\n")
+    enter = f"import os, ctypes; ctypes.CDLL(None).setns(os.open('/proc/{started.pid}/ns/mnt', 0), 0)"
+    code = f"{enter}; print(os.listdir('/'))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+    await streams.close()
 
+
+async def test_privileged_means_no_filter_no_masks_every_capability_the_host_has(box: Any) -> None:
     config = box.config(
         "sh", "-c", "grep -E 'CapEff|Seccomp:' /proc/self/status; mount -t tmpfs x /tmp && echo mounted"
     )
-    every = list(NAMES)
+    every = list(capability.NAMES)
     config["process"]["capabilities"] = {"bounding": every, "effective": every, "permitted": every}
     config["annotations"] = {}
     config["linux"]["maskedPaths"] = config["linux"]["readonlyPaths"] = []
