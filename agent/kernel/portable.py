@@ -35,8 +35,8 @@ _MAX_FDS = 250  # SCM_MAX_FD is 253
 _ROOMS = str(Path(__file__).resolve().parents[2])
 
 
-# A block on its way: its number where it is kept, and its ops the first time.
-Parcel = tuple[int, tuple[Op, ...]]
+# A block on its way: its number where it is kept, and its ops, which are None where they are known by that number.
+Parcel = tuple[int, tuple[Op, ...] | None]
 
 
 class Portable:
@@ -85,7 +85,7 @@ class Portable:
     def _parcel(self, block: Block, places: Mapping[int, int]) -> Parcel:
         """A block as it is sent. One that comes for the second time is kept there, and sent no more."""
         if number := self._kept.get(block):
-            return number, ()
+            return number, None
         if block in self._seen:
             self._kept[block] = number = next(self._numbers)
             return number, block.ops
@@ -148,11 +148,11 @@ def serve() -> None:
 
 def _unpacked(parcel: Parcel, kept: dict[int, Block], fds: list[int]) -> Block:
     number, ops = parcel
+    if ops is None:
+        return kept[number]
     if not number:
         return Block(ops).with_fds(fds.__getitem__)
-    if ops:
-        kept[number] = Block(ops)
-    return kept[number]
+    return kept.setdefault(number, Block(ops))
 
 
 def _clone(program: Program, flags: int, cgroup_fd: int, namespace: int) -> tuple[bytes, int]:

@@ -145,16 +145,17 @@ _END = Block((Op("end", "exit_group", (127,)),))
 def link(program: Program) -> bytearray:
     """The whole program's entries, closed by an exit. The blocks must outlive their use: strings stay in them."""
     code = bytearray()
-    labels: dict[str, int] = {}
+    earlier: list[tuple[int, dict[str, int]]] = []  # where a block starts, and its labels
     for block in (*program.blocks, _END):
         compiled = compile_block(block)
         start = len(code) // SIZE
         code += compiled.code
         for index, position, label in compiled.wanted:
-            distance = (labels[label] - start - index) * SIZE + RESULT
+            at = next(where + labels[label] for where, labels in reversed(earlier) if label in labels)
+            distance = (at - start - index) * SIZE + RESULT
             struct.pack_into("<q", code, (start + index) * SIZE + 8 * (1 + position), distance)
-        for label, index in compiled.exports.items():
-            labels[label] = start + index
+        if compiled.exports:
+            earlier.append((start, compiled.exports))
     return code
 
 

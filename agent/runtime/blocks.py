@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from agent.kernel import syscalls as sys
@@ -97,7 +98,7 @@ def start(spec: Spec, wiring: Wiring) -> Program:
     bound = () if wiring.can_mknod else tuple(Mount(device.path, "bind", device.path) for device in listed)
     entries = [*spec.mounts, *bound]
     cgroups = _shown(spec, wiring.cgroups)
-    blocks = [Block(_outside(spec, wiring, entries, cgroups)), *_hooked(spec, wiring), _inside(wiring)]
+    blocks = [*_outside(spec, wiring, entries, cgroups), *_hooked(spec, wiring), _inside(wiring)]
     for mount in entries:
         if mount.destination in wiring.sources:
             source, is_directory = Fd(wiring.sources[mount.destination]), _dir(mount, wiring)
@@ -113,7 +114,7 @@ def start(spec: Spec, wiring: Wiring) -> Program:
     if spec.masked or spec.readonly:
         blocks.append(mounts.hidden(spec.masked, spec.readonly))
     device = own_dev is not None and own_dev.kind != "bind"
-    blocks.append(Block(_streams(spec.process, wiring, first=wiring.own.first, device=device)))
+    blocks.append(_streams(spec.process, wiring, first=wiring.own.first, device=device))
     blocks.append(confine.working_directory(spec.process.cwd, make=True))
     if spec.personality is not None:
         blocks.append(Block([Op("set the personality", "personality", (spec.personality,))]))
@@ -129,20 +130,14 @@ def start(spec: Spec, wiring: Wiring) -> Program:
     return Program(tuple(blocks))
 
 
-def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[CgroupMount, ...]) -> list[Op]:
+def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[CgroupMount, ...]) -> list[Block]:
     """What is done while the host's tree is there: namespaces, settings, the root, the sources of bind mounts."""
     sources = {
         mount.destination: Fd(wiring.sources[mount.destination])
         for mount in entries
         if mount.destination in wiring.sources
     }
-    ops: list[Op] = []
-    if wiring.stops is not None:
-        ops.append(Op("die with the parent", "prctl", (sys.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)))
-    ops += confine.entered(wiring.tasks)
-    if sys.CLONE_NEWUSER in spec.namespaces and wiring.stops is not None:
-        ops += _stop(wiring.stops, MAPPED)
-    ops += [*_namespaces(spec, wiring), *_settings(spec)]
+    ops = _settings(spec)
     if wiring.own:
         ops += ids.acting(wiring.own)
     for mount in entries:
@@ -153,12 +148,28 @@ def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[Cg
         elif mount.kind == "cgroup":
             ops += [op for entry in cgroups if entry.kind == "bind" for op in mounts.cloned(mounts.shown(mount, entry))]
     if wiring.void >= 0:
-        return [*ops, *root.detached(wiring.root)]
+        return [*_joined(spec, wiring), Block([*ops, *root.detached(wiring.root)])]
     ops += [root.tree(spec.propagation), *root.mounted(wiring.root, wiring.mount_point, spec.propagation, wiring.own)]
     if sys.CLONE_NEWUSER in spec.namespaces:
         # Not before: the host's directories need not be open to the container's root.
         ops += ids.become_root()
-    return ops
+    return [*_joined(spec, wiring), Block(ops)]
+
+
+def _joined(spec: Spec, wiring: Wiring) -> list[Block]:
+    """Its cgroups and namespaces."""
+    blocks = [_entered(wiring.tasks)]
+    if wiring.stops is not None:
+        die = Op("die with the parent", "prctl", (sys.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+        mapped = _stop(wiring.stops, MAPPED) if sys.CLONE_NEWUSER in spec.namespaces else []
+        blocks = [Block([die]), *blocks, Block(mapped)]
+    made = (kind for kind in (sys.CLONE_NEWCGROUP, sys.CLONE_NEWNET) if spec.namespaces.get(kind) == "")
+    return [*blocks, _namespaces(wiring.joins, sum(made))]
+
+
+@lru_cache(maxsize=64)
+def _entered(tasks: tuple[int, ...]) -> Block:
+    return Block(confine.entered(tasks))
 
 
 def _inside(wiring: Wiring) -> Block:
@@ -207,18 +218,29 @@ def _gate(stops: Stops) -> list[Op]:
 
 def execute(process: Process, wiring: Wiring) -> Program:
     """The program of another process in a running container; `wiring.joins` lead into it."""
-    before = [
-        *confine.entered(wiring.tasks),
-        *_oom_score(process),
-        *_labels(process),
-        *(Op("enter the container", "setns", (Fd(fd), kinds)) for fd, kinds in wiring.joins),
-        *(ids.entered(wiring.own.user) if wiring.own else []),
-        Op("clear the umask", "umask", (0,)),
-        Op("start a session", "setsid", ()),
-        *_streams(process, wiring, device=False),
-    ]
-    there = confine.working_directory(process.cwd, make=False)
-    return Program((Block(before), there, _confined(process, wiring), confine.command(process)))
+    return Program(
+        (
+            _entered(wiring.tasks),
+            Block([*_oom_score(process), *_labels(process)]),
+            _inner(wiring.joins, wiring.own),
+            _streams(process, wiring, device=False),
+            confine.working_directory(process.cwd, make=False),
+            _confined(process, wiring),
+            confine.command(process),
+        )
+    )
+
+
+@lru_cache(maxsize=64)
+def _inner(joins: tuple[tuple[int, int], ...], own: Ids) -> Block:
+    return Block(
+        [
+            *(Op("enter the container", "setns", (Fd(fd), kinds)) for fd, kinds in joins),
+            *(ids.entered(own.user) if own else []),
+            Op("clear the umask", "umask", (0,)),
+            Op("start a session", "setsid", ()),
+        ]
+    )
 
 
 def _confined(process: Process, wiring: Wiring) -> Block:
@@ -229,19 +251,21 @@ def _own_dev(spec: Spec) -> Mount | None:
     return next((mount for mount in spec.mounts if mount.destination == "/dev"), None)
 
 
-def _namespaces(spec: Spec, wiring: Wiring) -> list[Op]:
-    ops = [Op("join a namespace", "setns", (Fd(fd), kinds)) for fd, kinds in wiring.joins]
-    if spec.namespaces.get(sys.CLONE_NEWCGROUP) == "":
+@lru_cache(maxsize=64)  # descriptors have the same numbers again and again
+def _namespaces(joins: tuple[tuple[int, int], ...], made: int) -> Block:
+    """Join those that are there; of those that are `made`, what clone leaves to do."""
+    ops = [Op("join a namespace", "setns", (Fd(fd), kinds)) for fd, kinds in joins]
+    if made & sys.CLONE_NEWCGROUP:
         # After the cgroups are joined: a cgroup namespace is rooted where its maker is.
         ops.append(Op("make a cgroup namespace", "unshare", (sys.CLONE_NEWCGROUP,)))
     ops += [Op("clear the umask", "umask", (0,)), Op("start a session", "setsid", ())]
-    if spec.namespaces.get(sys.CLONE_NEWNET) == "":
+    if made & sys.CLONE_NEWNET:
         request = struct.pack("<16sH22x", b"lo", _IFF_UP)
         ops += [
             Op("open a socket", "socket", (2, 2 | 0o2000000, 0), label="lo"),
             Op("set lo up", "ioctl", (Ref("lo"), _SIOCSIFFLAGS, request)),
         ]
-    return ops
+    return Block(ops)
 
 
 def _settings(spec: Spec) -> list[Op]:
@@ -296,9 +320,9 @@ def _labels(process: Process) -> list[Op]:
     return ops
 
 
-def _streams(process: Process, wiring: Wiring, *, device: bool, first: int = 0) -> list[Op]:
+def _streams(process: Process, wiring: Wiring, *, device: bool, first: int = 0) -> Block:
     if wiring.console is not None:
-        return console.ops(wiring.console, first + process.uid, device=device)
+        return Block(console.ops(wiring.console, first + process.uid, device=device))
     if wiring.stdio is None:
         raise ValueError("a process needs stdio or a console")
     return confine.standard_streams(*wiring.stdio)

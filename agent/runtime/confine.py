@@ -200,13 +200,14 @@ def _places(process: Process) -> list[str]:
     return [place for place in process.path.split(":") if place.startswith("/")] or ["/nonexistent"]
 
 
-def standard_streams(stdin: int, stdout: int, stderr: int) -> list[Op]:
+@lru_cache(maxsize=64)
+def standard_streams(stdin: int, stdout: int, stderr: int) -> Block:
     """Put three descriptors on 0, 1 and 2; those that are there already stay."""
-    return [
+    return Block(
         Op(f"set descriptor {number}", "dup3", (Fd(fd), number, 0))
         for number, fd in enumerate((stdin, stdout, stderr))
         if fd != number
-    ]
+    )
 
 
 def entered(tasks: tuple[int, ...]) -> list[Op]:

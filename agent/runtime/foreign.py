@@ -144,7 +144,7 @@ class Foreign:
                 Op("enter the bundle", "chdir", (os.fsencode(directory),)),
                 Op("start a session", "setsid", ()),
                 Op("unblock signals", "rt_sigprocmask", (2, bytes(8), 0, 8)),
-                *confine.standard_streams(*(stdio or (null, null, null))),
+                *confine.standard_streams(*(stdio or (null, null, null))).ops,
                 Op("mark descriptors close-on-exec", "close_range", (3, (1 << 32) - 1, sys.CLOSE_RANGE_CLOEXEC)),
                 Op(f"run {program}", "execve", (os.fsencode(program), arguments, environment)),
             ]
