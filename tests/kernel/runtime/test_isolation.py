@@ -24,7 +24,9 @@ async def test_every_namespace_is_its_own_and_proc_1_is_the_command(box: Any) ->
     for kind in ("pid", "mnt", "uts", "ipc", "net", "cgroup"):
         assert os.readlink(ours / kind) != os.readlink(theirs / kind), kind
     assert os.readlink(ours / "user") == os.readlink(theirs / "user")
-    exec_ = await box.runtime.exec("c", {"args": ["cat", "/proc/1/cmdline"]}, stdin=False, tty=False)
+    # A process has its arguments a moment after its start is told.
+    script = "until grep -q . /proc/1/cmdline; do :; done; cat /proc/1/cmdline"
+    exec_ = await box.runtime.exec("c", {"args": ["sh", "-c", script]}, stdin=False, tty=False)
     assert (await box.drain(exec_))[1] == "sleep\x00100\x00"
 
 
