@@ -30,11 +30,16 @@ import json, subprocess, sys, tempfile
 for line in sys.stdin:
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(["bash", "-c", json.loads(line)], cwd=folder, capture_output=True,
-                              stdin=subprocess.DEVNULL, timeout=60)
+                              stdin=subprocess.DEVNULL, timeout=280)
     print(json.dumps([done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")]), flush=True)
 """
 # Each command line tells its exit code, so that a script may have many.
 ENGINE = 'engine() { %s "$@"; local code=$?; echo "[exit $code]" >&2; return $code; }\n'
+# `await COMMAND …` goes on once that succeeds, as `said CONTAINER WORD` does where the log has it.
+AWAIT = """
+await() { until "$@"; do sleep 0.1; done >/dev/null 2>&1; }
+said() { engine logs "$1" 2>&1 | grep -q "$2"; }
+"""
 TIDY = """
 for each in $(%s ps -aq); do %s rm -fv $each; done
 for each in $(%s volume ls -q); do %s volume rm -f $each; done
@@ -44,10 +49,11 @@ done
 """
 NATURE = (
     (r"\b[0-9a-f]{64}\b", "<id>"),
-    (r"\b(?=[a-z]*[0-9])[0-9a-z]{25}\b", "<id>"),
-    (r"(?m)^(?=[a-z]*[0-9])[0-9a-z]{12}$", "<id>"),
-    # One in 280 has no letter.
-    (r"\b(?=[a-f]*[0-9])[0-9a-f]{12}\b", "<id>"),
+    # Whatever looks like an id is one: of twelve digits in base 36 one in fifty has letters alone, of those in base 16
+    # one in 280 has none.
+    (r"\b[0-9a-z]{25}\b", "<id>"),
+    (r"(?m)^[0-9a-z]{12}$", "<id>"),
+    (r"\b[0-9a-f]{12}\b", "<id>"),
     (r"\d{4}-\d\d-\d\d[T ][\d:.]+(Z| [+-]\d{4} \w+|[+-]\d\d:\d\d)?", "<time>"),
     (r"(\d+ \w+|Less than a second|About an? \w+) ago", "<ago>"),
     (r"Up (\d+ \w+|Less than a second|About an? \w+)", "Up <for>"),
@@ -129,7 +135,7 @@ class Host:
     def type(self, script: str) -> Said:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(ENGINE % self._program + script) + "\n")
+        self._process.stdin.write(json.dumps(ENGINE % self._program + AWAIT + script) + "\n")
         self._process.stdin.flush()
         return Said(*json.loads(self._process.stdout.readline()))
 
@@ -222,7 +228,7 @@ def _start_docker(lab: Lab) -> None:
     lab.on("n2", "sh", "-c", "dockerd --data-root /var/lib/shoal/docker -H unix:///run/docker.sock "
            "--exec-root /run/docker -p /run/docker.pid >/var/log/dockerd.log 2>&1 &")  # fmt: skip
     try:
-        eventually(lambda: lab.on("n2", *DOCKER.split(), "info").returncode == 0, seconds=30, what="dockerd answers")
+        eventually(lambda: lab.on("n2", *DOCKER.split(), "info").returncode == 0, seconds=120, what="dockerd answers")
     except AssertionError:
         pytest.skip(f"dockerd does not start here: {lab.on('n2', 'tail', '-n', '1', '/var/log/dockerd.log').stdout}")
 

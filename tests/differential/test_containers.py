@@ -66,8 +66,8 @@ CASES = {
         engine ps one
     """,
     "stop and kill": """
-        engine run -d --name web busybox sh -c 'trap "exit 5" TERM; while :; do sleep 0.1; done'
-        sleep 0.3
+        engine run -d --name web busybox sh -c 'trap "exit 5" TERM; echo ready; while :; do sleep 0.1; done'
+        await said web ready
         engine start web
         engine stop web
         engine inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}}' web
@@ -122,7 +122,10 @@ CASES = {
         engine exec web true
     """,
     "logs": """
-        engine run --name web --label a=b --log-opt labels=a busybox sh -c 'echo one; sleep 0.1; echo two >&2'
+        engine run -d --name web --label a=b --log-opt labels=a -v $PWD:/gate busybox \\
+            sh -c 'echo one; until [ -e /gate/one ]; do sleep 0.1; done; echo two >&2'
+        await said web one; touch one
+        engine wait web
         engine logs web
         engine logs -f web
         engine logs --tail 1 web
@@ -143,14 +146,19 @@ CASES = {
         engine run --rm --log-driver journald busybox true
         mkdir -p /run/systemd/journal; (setsid /lib/systemd/systemd-journald >/dev/null 2>&1 &)
         until [ -S /run/systemd/journal/socket ]; do sleep 0.1; done
-        engine run --name web --log-driver journald --log-opt tag=x/{{.Name}} --log-opt labels=a --label a=b busybox \\
-            sh -c 'echo one; sleep 0.1; echo two >&2; sleep 0.1; printf part'
+        engine run -d --name web --log-driver journald --log-opt tag=x/{{.Name}} --log-opt labels=a --label a=b \\
+            -v $PWD:/gate busybox sh -c 'gate() { until [ -e /gate/$1 ]; do sleep 0.1; done; }
+                echo one; gate one; echo two >&2; gate two; printf part'
+        for each in one two; do await said web $each; touch $each; done
+        engine wait web
+        await said web part
         engine logs web
         echo
         engine logs --tail 1 web
         echo
-        engine run -d --name slow --log-driver journald busybox sh -c 'for i in 1 2 3; do echo $i; sleep 0.3; done'
-        engine logs -f --since 1h slow
+        engine run -d --name slow --log-driver journald -v $PWD:/gate busybox \\
+            sh -c 'for i in 1 2 3; do echo $i; until [ -e /gate/$i ]; do sleep 0.1; done; done'
+        engine logs -f --since 1h slow | while read line; do echo $line; touch $line; done
         engine run --rm --log-driver journald --log-opt max-size=1m busybox true
         engine inspect -f '{{.HostConfig.LogConfig.Type}}' web
         for field in MESSAGE PRIORITY CONTAINER_TAG IMAGE_NAME A SYSLOG_IDENTIFIER CONTAINER_PARTIAL_MESSAGE; do
@@ -159,8 +167,9 @@ CASES = {
         kill $(pidof systemd-journald); rm -r /run/systemd /run/log/journal
     """,
     "attach": """
-        engine run -d --name web busybox sh -c 'sleep 0.7; echo late; exit 4'
-        engine attach --no-stdin --detach-keys ctrl-x web
+        engine run -d --name web -v $PWD:/gate busybox \\
+            sh -c 'until [ -e /gate/seen ]; do echo early; sleep 0.1; done; echo late; exit 4'
+        engine attach --no-stdin --detach-keys ctrl-x web | while read line; do touch seen; echo $line; done | uniq
         engine attach web
         engine attach nosuch
         engine run -d --name other --detach-keys bad busybox sleep 100
@@ -373,12 +382,13 @@ CASES = {
     """,
     "ipc": """
         engine run -d --name web --ipc shareable --shm-size 1m busybox sh -c 'echo told > /dev/shm/file; sleep 100'
-        sleep 0.3
+        await engine exec web test -s /dev/shm/file
         engine run --rm --ipc container:web busybox cat /dev/shm/file
         engine run --rm --ipc container:web busybox sh -c '[ $(readlink /proc/self/ns/ipc) = "'$(
             engine exec web readlink /proc/self/ns/ipc)'" ] && df /dev/shm | tail -1 | wc -l'
         engine inspect -f '{{.HostConfig.IpcMode}}' web
         engine restart -t 0 web
+        await engine exec web test -s /dev/shm/file
         engine run --rm --ipc container:web busybox ls /dev/shm
         engine run -d --name own busybox sleep 100
         engine run --rm --ipc container:own busybox
@@ -414,7 +424,8 @@ CASES = {
     """,
     "health": """
         engine run -d --name web --health-cmd true --health-interval 300ms busybox sleep 100
-        sleep 1
+        healthy() { engine ps -q --filter health=healthy | grep -q .; }
+        await healthy
         engine ps --format '{{.Status}}'
         engine inspect -f '{{.State.Health.Status}} {{.State.Health.FailingStreak}}' web
         engine ps --filter health=healthy --format '{{.Names}}'

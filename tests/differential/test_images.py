@@ -153,7 +153,7 @@ CASES = {
         engine import -c 'RUN x' root.tar
         python3 -m http.server -d . -b 127.0.0.1 8765 >/dev/null 2>&1 &
         server=$!
-        sleep 1
+        await bash -c ': < /dev/tcp/127.0.0.1/8765'
         engine import http://127.0.0.1:8765/root.tar app:5
         engine run --rm app:5 cat /x
         kill $server

@@ -31,7 +31,8 @@ CASES = {
             --health-interval 200ms --init --add-host x:1.2.3.4 --dns 1.1.1.1 --dns-search ex.org --dns-opt ndots:2 \
             --group-add 77 --stop-timeout 3 --shm-size 1m --entrypoint /bin/sleep --read-only --cidfile id \
             --device-cgroup-rule 'c 1:3 rwm' busybox 100 >/dev/null
-        { until engine ps -q --filter health=healthy | grep -q .; do sleep 0.1; done; } 2>/dev/null
+        healthy() { engine ps -q --filter health=healthy | grep -q .; }
+        await healthy
         engine run -d --name joined --network container:plain --volumes-from rich busybox sleep 100 >/dev/null
         engine run --name gone --network host busybox sh -c 'exit 3' >/dev/null
         for each in plain made rich joined gone; do show $each; done

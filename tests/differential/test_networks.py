@@ -42,7 +42,7 @@ CASES = {
         engine inspect -f '{{(index .NetworkSettings.Networks "n1").IPAddress}}' web
         engine inspect -f '{{(index .NetworkSettings.Networks "n1").MacAddress}}' web
         engine exec web cat /sys/class/net/eth0/address
-        engine run --rm --network n1 busybox wget -q -T 1 -O - http://al:81 2>&1 | grep -o 'al (10.9.0.77)'
+        engine run --rm --network n1 busybox wget -q -T 30 -O - http://al:81 2>&1 | grep -o 'al (10.9.0.77)'
         engine run --rm --network n1 --ip 10.9.0.77 busybox
         engine run --rm --network n1 --ip 10.8.0.5 busybox
         engine run --rm --network n1 --ip 10.9.0.255 busybox
@@ -58,7 +58,7 @@ CASES = {
         engine inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' web
         engine exec web ls /sys/class/net
         engine exec web sh -c 'grep -c $(hostname) /etc/hosts'
-        engine run --rm --network n1 busybox wget -q -T 1 -O - http://other:81 2>&1 | grep -c 'other (17'
+        engine run --rm --network n1 busybox wget -q -T 30 -O - http://other:81 2>&1 | grep -c 'other (17'
         engine network connect n1 web
         engine restart -t 0 web
         engine exec web ls /sys/class/net

@@ -63,7 +63,7 @@ CASES = {
     "mounted": """
         engine volume create -o type=tmpfs -o device=tmpfs -o o=size=1m,noexec v1
         engine run -d --name web -v v1:/x busybox sh -c 'echo data > /x/file; sleep 100'
-        sleep 0.3
+        await engine exec web test -s /x/file
         engine run --rm -v v1:/x busybox sh -c 'cat /x/file; df /x | tail -1'
         engine rm -f web
         engine run --rm -v v1:/x busybox ls /x
