@@ -18,6 +18,7 @@ from typing import NamedTuple
 from agent.runtime.failure import Failure
 
 REMOVE_TIMEOUT_S = 5.0
+FREEZE_TIMEOUT_S = 10.0
 
 
 class DeviceRule(NamedTuple):

@@ -7,11 +7,16 @@ moving a pid through `cgroup.procs` waits for an RCU grace period in every hiera
 from __future__ import annotations
 
 import os
+import select
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from agent.runtime.cgroups import base
 from agent.runtime.cgroups.base import Limits
+from agent.runtime.failure import Failure
+
+_TURN_S = 0.001
 
 
 class Setting(NamedTuple):
@@ -120,9 +125,12 @@ def thaw(freezer_group: str) -> None:
 
 
 def _set_state(group: str, state: str) -> None:
-    for _ in range(1000):  # FREEZING becomes FROZEN only while somebody reads or writes the file
+    """Return when it is so. Each process has to have a turn for it, and a busy host gives turns late."""
+    deadline = time.monotonic() + base.FREEZE_TIMEOUT_S
+    while True:  # FREEZING becomes FROZEN only while somebody reads or writes the file
         base.write(f"{group}/freezer.state", state)
         if Path(group, "freezer.state").read_text(encoding="ascii").strip() == state:
             return
-        os.sched_yield()
-    raise OSError(f"{group}: freezer.state does not become {state}")
+        if time.monotonic() > deadline:
+            raise Failure("DeadlineExceeded", f"cgroup {group} does not become {state}")
+        select.select((), (), (), _TURN_S)

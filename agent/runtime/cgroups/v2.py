@@ -13,7 +13,6 @@ from agent.runtime.cgroups import base
 from agent.runtime.cgroups.base import Limits
 from agent.runtime.failure import Failure
 
-_FREEZE_TIMEOUT_S = 10.0
 _THROTTLES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 
 
@@ -112,7 +111,7 @@ def set_frozen(group: str, *, frozen: bool) -> None:
     try:
         poll = select.poll()
         poll.register(events, select.POLLPRI)
-        deadline = time.monotonic() + _FREEZE_TIMEOUT_S
+        deadline = time.monotonic() + base.FREEZE_TIMEOUT_S
         while f"frozen {int(frozen)}".encode() not in os.pread(events, 4096, 0):
             left = deadline - time.monotonic()
             if left <= 0:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -67,9 +68,8 @@ async def test_events_on_the_command_line(engine, shell):
     await engine.containers.wait("web")
     ran = await shell("events", "--since", "1h", "--until", "0s", "--filter", "event=die")
     [line] = ran.text.splitlines()
-    assert (
-        f" container die {container.meta.id} (execDuration=0, exitCode=3, image=busybox, name=web, tier=front)" in line
-    )
+    told = rf" container die {container.meta.id} \(execDuration=\d+, exitCode=3, image=busybox, name=web, tier=front\)"
+    assert re.search(told, line), line
     shown = await shell("events", "--until", "0s", "--filter", "container=web", "--format", "{{json .}}")
     first = json.loads(shown.text.splitlines()[0])
     assert (first["Type"], first["Action"], first["status"], first["from"]) == (
@@ -87,9 +87,9 @@ async def test_events_on_the_command_line(engine, shell):
 
 async def test_events_are_followed_until_somebody_has_enough(engine, shell):
     process = await shell.start("events", "--format", "{{.Action}}", "--filter", "type=container")
-    await asyncio.wait_for(_listened_to(engine), 20)
+    await asyncio.wait_for(_listened_to(engine), 60)
     await engine.run("true", name="web", start=False)
-    assert await asyncio.wait_for(process.stdout.readline(), 20) == b"create\n"
+    assert await asyncio.wait_for(process.stdout.readline(), 60) == b"create\n"
     process.kill()
     await process.wait()
 

@@ -214,7 +214,7 @@ async def test_no_swap_of_a_folder_for_a_link_leads_out_either(engine, tmp_path)
         " while true; do mv /d /x; mv /link /d; mv /d /link; mv /x /d; done",
         name="web",
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(150):
         for _ in range(30):
             with contextlib.suppress(ShoalError):
                 found = await read(engine.containers.files.read("web", "/d/passwd", "passwd"))
@@ -274,16 +274,17 @@ async def test_a_copy_leaves_no_mount_behind(engine, shell, tmp_path):
 
 async def test_a_stopped_container_is_not_started_under_a_copy(engine):
     await engine.run("sleep", "100", name="web", start=False)
-    go = asyncio.Event()
+    begun, go = asyncio.Event(), asyncio.Event()
 
     async def slowly():
+        begun.set()
         data = tar(("file", tarfile.REGTYPE, b"x" * 1000))
         yield data[:512]
         await go.wait()
         yield data[512:]
 
     copying = asyncio.create_task(engine.containers.files.write("web", "/", slowly(), keep_owner=False))
-    await asyncio.sleep(0.2)
+    await begun.wait()
     starting = asyncio.create_task(engine.containers.start("web"))
     await asyncio.sleep(0.2)
     assert not starting.done()
@@ -379,7 +380,7 @@ async def test_an_agent_that_died_during_a_commit_lets_the_container_go_on(engin
     container = await engine.run("sh", "-c", "while true; do echo x; sleep 0.01; done", name="web")
     await engine.runtime.pause(container.meta.id)
     await engine.restart()
-    assert await asyncio.wait_for(said(engine, "web", "echo alive"), 10) == "alive\n"
+    assert await asyncio.wait_for(said(engine, "web", "echo alive"), 60) == "alive\n"
 
 
 def digest(path):

@@ -26,15 +26,15 @@ def answer(address, port):
 
 async def asked(address, port):
     """What the server says, once it listens."""
-    for _ in range(100):
-        try:
-            found = await asyncio.to_thread(answer, address, port)
-        except OSError:
-            found = b""
-        if found:
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"nobody answers on {address}:{port}")
+    async with asyncio.timeout(90):
+        while True:
+            try:
+                found = await asyncio.to_thread(answer, address, port)
+            except OSError:
+                found = b""
+            if found:
+                return found
+            await asyncio.sleep(0.05)
 
 
 async def test_the_bridge_gives_an_address_of_its_own(engine):
@@ -110,9 +110,9 @@ async def test_names_resolve_on_a_network_of_the_users(engine):
         "sh", "-c", "until nc server 80; do sleep 0.1; done", name="client", networks=on("mine"), start=False
     )
     attachment = await engine.containers.visits.attach(container.name, start=True)
-    chunk = await asyncio.wait_for(attachment.read(), 10)
+    chunk = await asyncio.wait_for(attachment.read(), 60)
     while chunk is not None and b"hello from" not in chunk[1]:
-        chunk = await asyncio.wait_for(attachment.read(), 10)
+        chunk = await asyncio.wait_for(attachment.read(), 60)
     assert chunk is not None
     await attachment.close()
 

@@ -27,8 +27,9 @@ async def test_work_shows_and_idleness_too(engine):
     await engine.run(*BUSY, name="busy")
     await engine.run("sleep", "100", name="idle", limits=Resources(memory_bytes=64 * MIB, pids=10))
     before, after = ({each.name: each for each in batch} for batch in await batches(engine, 2))
-    assert after["busy"].cpu_ns - before["busy"].cpu_ns > 10_000_000
-    assert after["idle"].cpu_ns - before["idle"].cpu_ns < 10_000_000
+    used = {name: after[name].cpu_ns - before[name].cpu_ns for name in after}
+    assert used["busy"] > 10_000_000
+    assert used["idle"] < used["busy"] / 2
     idle = after["idle"]
     assert idle.memory_limit_bytes == 64 * MIB
     assert 0 < idle.memory_bytes < 32 * MIB
@@ -44,7 +45,7 @@ async def test_traffic_is_counted(engine):
     talking = await engine.containers.visits.exec("web", talk)
     await talking.wait()
     await talking.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for [after] in engine.containers.survey.stats(["web"]):
             if min(after.sent_bytes - before.sent_bytes, after.received_bytes - before.received_bytes) > 50:
                 break
@@ -92,6 +93,6 @@ async def test_stats_go_on_until_they_are_ended(engine, shell):
     await engine.run("sleep", "100", name="web")
     process = await shell.start("stats", "--format", "{{.Name}}")
     for _ in range(2):
-        assert await asyncio.wait_for(process.stdout.readline(), 20) == b"web\n"
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"web\n"
     process.kill()
     await process.wait()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.kernel
 
 async def collected(streams):
     out = {1: b"", 2: b""}
-    while (chunk := await asyncio.wait_for(streams.read(), 10)) is not None:
+    while (chunk := await asyncio.wait_for(streams.read(), 60)) is not None:
         out[chunk[0]] += chunk[1]
     return out[1], out[2]
 
@@ -23,7 +23,7 @@ async def collected(streams):
 async def read_until(streams, wanted):
     seen = b""
     while wanted not in seen:
-        chunk = await asyncio.wait_for(streams.read(), 10)
+        chunk = await asyncio.wait_for(streams.read(), 60)
         assert chunk is not None, seen
         seen += chunk[1]
     return seen
@@ -75,7 +75,7 @@ async def test_a_client_that_was_to_stay_and_is_killed_takes_its_input_with_it(e
     if stays:
         assert engine.containers.get(container.name).status.pid
     else:
-        assert (await asyncio.wait_for(engine.containers.wait(container.name), 10)).exit_code == 4
+        assert (await asyncio.wait_for(engine.containers.wait(container.name), 60)).exit_code == 4
 
 
 async def test_input_of_a_container_that_nobody_stays_with_outlives_its_clients(engine):
@@ -84,7 +84,7 @@ async def test_input_of_a_container_that_nobody_stays_with_outlives_its_clients(
     await first.close()
     second = await engine.containers.visits.attach(container.name, stdin=True)
     await second.write(b"5\n")
-    assert (await asyncio.wait_for(second.wait(), 10)).exit_code == 5
+    assert (await asyncio.wait_for(second.wait(), 60)).exit_code == 5
     await second.close()
 
 
@@ -93,7 +93,7 @@ async def test_a_signal_through_an_attachment(engine):
     attachment = await engine.containers.visits.attach(container.name, start=True)
     await read_until(attachment, b"ready")
     await attachment.signal(signal.SIGINT)
-    assert (await asyncio.wait_for(attachment.wait(), 5)).exit_code == 9
+    assert (await asyncio.wait_for(attachment.wait(), 60)).exit_code == 9
     await attachment.close()
 
 
@@ -117,7 +117,7 @@ async def test_a_terminal_has_a_size_that_changes(engine):
     assert b"/dev/" in seen
     assert b"24 80\r\n" in seen
     await attachment.resize(50, 132)
-    assert b"50 132\r\n" in await read_until(attachment, b"132")
+    assert b"50 132\r\n" in await read_until(attachment, b"132\r\n")
     await attachment.close()
 
 
@@ -216,12 +216,12 @@ async def test_following_logs_ends_with_the_container(engine):
     await read_until(attachment, b"1")
     assert not following.done()
     await attachment.write(b"\n")
-    assert [each.data for each in await asyncio.wait_for(following, 5)] == [b"1\n", b"2\n"]
+    assert [each.data for each in await asyncio.wait_for(following, 60)] == [b"1\n", b"2\n"]
     await attachment.close()
 
 
 async def test_following_logs_goes_on_over_restarts_by_policy(engine):
     policy = RestartPolicy(condition=RestartCondition.ON_FAILURE, max_attempts=1)
     container = await engine.run("sh", "-c", "echo run; exit 1", restart=policy)
-    lines = await asyncio.wait_for(logged(engine, container.name, follow=True), 10)
+    lines = await asyncio.wait_for(logged(engine, container.name, follow=True), 60)
     assert [each.data for each in lines] == [b"run\n", b"run\n"]

@@ -130,12 +130,13 @@ def members(data):
 async def test_it_survives_the_agent_and_starts_again(engine):
     first = await engine.run("sh", "-c", "echo $$ >> /runs; sleep 100", name="web", **AUTO)
     await engine.restart()
-    assert (await inside(engine, "web", "cat", "/runs"))[0] == 0
+    assert await inside(engine, "web", "sh", "-c", "until grep -s 1 /runs; do :; done") == (0, "1\n")
     await engine.containers.restart("web", timeout_s=0)
     again = engine.containers.get("web")
     assert again.first_id == first.first_id
     assert status(again.status.pid, "Uid")[0] == str(first.first_id)
-    assert (await inside(engine, "web", "cat", "/runs"))[1] == "1\n1\n"
+    script = "until [ $(grep -c 1 /runs) = 2 ]; do :; done; cat /runs"
+    assert await inside(engine, "web", "sh", "-c", script) == (0, "1\n1\n")
     await engine.output("true", auto_remove=True, **AUTO)
     assert not [each for each in held() if each.startswith("user:")]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import struct
 import threading
@@ -30,7 +31,7 @@ from shoal.ids import new_container_id
 from shoal.model.network import NetworkAttachment, PortProtocol
 
 T = TypeVar("T")
-TIMEOUT_S = 3.0
+TIMEOUT_S = 20.0
 
 
 def inside(fd: int, work: Callable[[], T]) -> T:
@@ -204,7 +205,7 @@ class Host(Place):
 
         self._thread = threading.Thread(target=live, name=name)
         self._thread.start()
-        assert came.wait(5)
+        assert came.wait(60)
         super().__init__(name, ready[0])
         self.folder = folder
         self.address = ""
@@ -216,7 +217,7 @@ class Host(Place):
         inside(self.fd, lambda: set_bridge_netfilter(bridge_netfilter))
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
 
     def open(self) -> Networks:
         """A fresh agent's view; call again after `close` or `crash`."""
@@ -262,7 +263,7 @@ class Host(Place):
         for container in self.containers:
             container.shut()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self.shut()
 
 
@@ -328,6 +329,11 @@ def lookup(
 @pytest.fixture
 def resolve():
     return lookup
+
+
+def words(ruleset: str) -> list[str]:
+    """What a ruleset says, whatever the order."""
+    return sorted(re.findall(r"[^\s{},]+", ruleset))
 
 
 @pytest.fixture

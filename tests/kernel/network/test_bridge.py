@@ -15,6 +15,7 @@ import pytest
 from agent.network import netlink
 from shoal.errors import Conflict, Exhausted, InvalidArgument, NotFound, PermissionDenied
 from shoal.model.network import NetworkAttachment, NetworkSpec, Port, PortProtocol
+from tests.kernel.network.conftest import words
 
 pytestmark = pytest.mark.kernel
 
@@ -93,7 +94,7 @@ def test_busy_port_is_refused_and_leaves_nothing(host):
     before = host.nft()
     with pytest.raises(Exhausted, match=r"Bind for 0\.0\.0\.0:8080 failed: port is already allocated"):
         host.container("second", ports=(Port(target=81, published=8081), Port(target=80, published=8080)))
-    assert host.nft() == before
+    assert words(host.nft()) == words(before)
     host.do(host.networks.disconnect(first.id))
     again = host.container("third", ports=(Port(target=81, published=8081), Port(target=80, published=8080)))
     assert {port.published for port in again.connection.ports} == {8080, 8081}
@@ -216,10 +217,10 @@ def test_resolver_comes_back_after_it_was_killed(host, resolve):
         control.sendall(b"hello\n")
         pid = json.loads(control.recv(1000))["pid"]
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
-            assert resolve(web, gateway, "web", timeout_s=0.2) == [web.address]
+            assert resolve(web, gateway, "web", timeout_s=1) == [web.address]
             break
         except Exception:
             assert time.monotonic() < deadline
@@ -307,7 +308,7 @@ def test_flushed_firewall_is_mended_without_a_change(lab, host):
     before = host.nft()
     host.nft("flush ruleset")
     host.do(host.networks.mend())
-    assert host.nft() == before
+    assert words(host.nft()) == words(before)
     assert outside.ask(host.address, 8080)[0] == "web"
 
 
@@ -353,7 +354,7 @@ def test_links_vanish_with_the_last_holder(host):
     host.close()
     one.shut()
     two.shut()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while links() != before:
         assert time.monotonic() < deadline, links()
         time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -45,7 +46,7 @@ class Keeper:
 
     def pid(self):
         with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(3)
+            control.settimeout(30)
             control.connect(str(self.folder / "resolver.sock"))
             control.sendall(b"hello\n")
             return json.loads(control.recv(1000))["pid"]
@@ -66,10 +67,11 @@ def keeper(lab):
 
 
 def gone(pid):
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_names_are_known_from_the_moment_their_file_is_there(keeper, resolve):
@@ -141,7 +143,7 @@ def test_garbage_and_crowds_do_not_stop_it(keeper, resolve):
     finally:
         for connection in crowd:
             connection.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         try:
             assert resolve(keeper.host, GATEWAY, "web", tcp=True) == ["10.0.0.2"]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.kernel
 
 
 def until(holds: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline, f"timeout: {what}"
         time.sleep(0.01)

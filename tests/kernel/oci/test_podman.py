@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,6 +91,9 @@ def test_a_container_in_the_background_is_stopped_started_paused_and_entered(pod
     assert podman("stop", "-t", "20", "back").code == 0
     assert podman("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "back").out == "exited 5\n"
     assert podman("start", "back").code == 0
+    deadline = time.monotonic() + 100
+    while podman("logs", "back").out.count("started") < 2:
+        assert time.monotonic() < deadline
     assert podman("kill", "back").code == 0
     assert podman("wait", "back").out == "137\n"
     assert podman("logs", "back").out == "started\nstarted\n"

@@ -159,7 +159,7 @@ class Box:
                     return int(entry.parent.name)
         raise ProcessLookupError(words)
 
-    async def until(self, holds: Callable[[], Any], what: str, timeout_s: float = 15) -> None:
+    async def until(self, holds: Callable[[], Any], what: str, timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
         while not holds():
             assert time.monotonic() < deadline, f"timeout: {what}"
@@ -199,10 +199,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return busybox_layer(tmp_path_factory.mktemp("image") / "layer")
 
 
-def host_mounts() -> list[str]:
-    """What this host has mounted, but for what the racks of other tests come and go with."""
+def host_mounts(box: Box) -> list[str]:
+    """What this host has mounted of what the box has; others, whose tests run beside, mount and unmount too."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line for line in lines if "/shoal-lab" not in line and "/run/netns" not in line]
+    return [line for line in lines if f"{box.directory}/" in line or f"{box.image}" in line or box.parent in line]
 
 
 def busybox_layer(root: Path) -> Path:

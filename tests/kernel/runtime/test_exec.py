@@ -105,7 +105,7 @@ async def test_it_goes_on_when_nobody_is_attached_any_more(box: Any) -> None:
 
 async def test_a_child_that_keeps_the_output_open_does_not_hold_the_exit_back(box: Any) -> None:
     await box.start(box.config("sleep", "100"))
-    code, out, _ = await asyncio.wait_for(run(box, "sh", "-c", "sleep 50 & echo x"), 10)
+    code, out, _ = await asyncio.wait_for(run(box, "sh", "-c", "sleep 50 & echo x"), 60)
     assert (code, out) == (0, "x\n")
 
 

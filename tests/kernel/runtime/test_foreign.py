@@ -36,11 +36,11 @@ async def test_streams_and_exit_codes_come_back(box: Any, program: str) -> None:
 
 
 async def test_nothing_is_left_of_one_that_ended(box: Any, program: str) -> None:
-    mounts = host_mounts()
+    mounts = host_mounts(box)
     await box.output(box.config("true"), runtime=program)
     assert box.groups() == []
     assert not (box.run_dir / "keeper/c").exists()
-    assert host_mounts() == mounts
+    assert host_mounts(box) == mounts
     children = Path(f"/proc/{box.keeper}/task/{box.keeper}/children").read_text().split()
     assert len(children) <= 1  # the holder
 

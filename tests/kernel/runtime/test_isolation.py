@@ -217,9 +217,9 @@ async def test_the_device_that_masks_is_ours_not_the_images(box: Any, tmp_path: 
 
 
 async def test_the_host_sees_no_mount_of_a_container(box: Any) -> None:
-    before = host_mounts()
+    before = host_mounts(box)
     await box.start(box.config("sleep", "100"))
-    assert host_mounts() == before
+    assert host_mounts(box) == before
 
 
 async def test_below_the_root_of_a_container_there_is_nothing_of_the_host(box: Any) -> None:

@@ -44,14 +44,14 @@ async def test_cycles_leave_nothing(box: Any) -> None:
     keeper, holder = box.keeper, box.holder
     await box.until(lambda: spare_namespaces(keeper) >= FEW, "the next namespaces are ready")
     before = descriptors(keeper), descriptors(holder)
-    mounts = host_mounts()
+    mounts = host_mounts(box)
     for first in range(0, 40, 4):
         await asyncio.gather(*(cycle(box, first + number) for number in range(4)))
         with pytest.raises(CommandNotFound):
             await box.start(box.config("nosuch"), name="bad")
     await box.until(lambda: (descriptors(keeper), descriptors(holder)) == before, "every descriptor is closed")
     assert spare_namespaces(keeper) <= READY
-    assert host_mounts() == mounts
+    assert host_mounts(box) == mounts
     assert box.groups() == []
     assert [path.name for path in (box.run_dir / "keeper").iterdir() if path.is_dir()] == []
     children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +58,15 @@ async def test_cpu_and_cpuset(box: Any) -> None:
 
 
 async def test_pause_stops_everything_and_resume_goes_on(box: Any) -> None:
-    await box.start(box.config("sh", "-c", "while :; do echo tick; sleep 0.01; done"))
-    await box.until(lambda: box.log().stat().st_size > 500, "it ticks")
+    ticks = box.directory / "data/c/upper/ticks"  # where nothing is on its way, as it is in a pipe
+    await box.start(box.config("sh", "-c", "while :; do echo tick >> /ticks; sleep 0.01; done"))
+    await box.until(lambda: ticks.exists() and ticks.stat().st_size > 50, "it ticks")
     await box.runtime.pause("c")
-    await asyncio.sleep(0.05)  # what is in the pipe reaches the log
-    size = box.log().stat().st_size
+    size = ticks.stat().st_size
     await asyncio.sleep(0.15)
-    assert box.log().stat().st_size == size
+    assert ticks.stat().st_size == size
     await box.runtime.resume("c")
-    await box.until(lambda: box.log().stat().st_size > size + 500, "it ticks again")
+    await box.until(lambda: ticks.stat().st_size > size + 50, "it ticks again")
     await box.runtime.pause("c")
     await box.runtime.delete("c")  # a paused container can be killed
 
@@ -95,8 +98,6 @@ async def test_the_policy_of_a_host_without_v2_is_kept_by_v1(box: Any) -> None:
         directory, tasks = group.open()
         assert directory == -1
         assert len(tasks) == 1
-        import os
-
         os.close(tasks[0])
         group.freeze()
         group.thaw()
@@ -105,6 +106,37 @@ async def test_the_policy_of_a_host_without_v2_is_kept_by_v1(box: Any) -> None:
         group.remove()
     assert not Path(group.v1("devices")).exists()
     assert not Path(group.v1("freezer")).exists()
+
+
+# Nobody else has a turn on its processor.
+HOG = "import time; print(flush=True); end = time.monotonic() + 0.3\nwhile time.monotonic() < end: pass"
+
+
+async def test_what_gets_its_turn_late_is_frozen_by_v1_all_the_same(box: Any) -> None:
+    layout = detect()
+    *others, last = sorted(os.sched_getaffinity(0))
+    if "freezer" not in layout.v1 or not others:
+        pytest.skip("no v1 freezer here, or one processor alone")
+    group = Groups(Layout("", frozenset(), layout.v1)).create(f"{box.parent}/late", Limits())
+    runner = subprocess.Popen(["taskset", "-c", str(last), "sh", "-c", "while :; do :; done"])
+    hog = subprocess.Popen(["taskset", "-c", str(last), sys.executable, "-c", HOG], stdout=subprocess.PIPE)
+    os.sched_setaffinity(0, others)
+    try:
+        os.sched_setscheduler(hog.pid, os.SCHED_FIFO, os.sched_param(1))
+        for tasks in group.open()[1]:
+            os.write(tasks, str(runner.pid).encode())
+            os.close(tasks)
+        assert hog.stdout is not None
+        hog.stdout.readline()
+        group.freeze()
+        assert Path(group.v1("freezer"), "freezer.state").read_text() == "FROZEN\n"
+    finally:
+        os.sched_setaffinity(0, [*others, last])
+        group.thaw()
+        for each in (hog, runner):
+            each.kill()
+            each.communicate()
+        group.remove()
 
 
 @needs("cpuset")

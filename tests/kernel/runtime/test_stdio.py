@@ -55,8 +55,8 @@ async def test_several_attachments_all_get_everything(box: Any) -> None:
 async def test_a_reader_that_stops_holds_up_only_its_own_container(box: Any) -> None:
     stuck = await box.runtime.attach("slow")
     await box.start(box.config("sh", "-c", "head -c 8192000 /dev/zero | tr '\\0' x; sleep 100"), name="slow")
-    await asyncio.wait_for(stuck.read(), 10)  # and no more
-    _, out, _ = await asyncio.wait_for(box.output(box.config("seq", "1", "20000"), name="quick"), 20)
+    await asyncio.wait_for(stuck.read(), 60)  # and no more
+    _, out, _ = await asyncio.wait_for(box.output(box.config("seq", "1", "20000"), name="quick"), 60)
     assert len(out) == sum(len(f"{number}\n") for number in range(1, 20001))
     assert box.log("slow").stat().st_size < 8_192_000
     await stuck.close()  # the rest goes to the log
@@ -105,7 +105,7 @@ async def test_an_echo_through_a_process_that_writes_as_it_reads(box: Any) -> No
 async def read_until(streams: Streams, word: bytes) -> bytes:
     got = b""
     while word not in got:
-        piece = await asyncio.wait_for(streams.read(), 10)
+        piece = await asyncio.wait_for(streams.read(), 60)
         assert piece is not None, got
         got += piece[1]
     return got
