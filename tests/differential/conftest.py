@@ -29,9 +29,15 @@ RUNNER = """
 import json, subprocess, sys, tempfile
 for line in sys.stdin:
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(["bash", "-c", json.loads(line)], cwd=folder, capture_output=True,
-                              stdin=subprocess.DEVNULL, timeout=280)
-    print(json.dumps([done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")]), flush=True)
+        try:
+            done = subprocess.run(["bash", "-c", json.loads(line)], cwd=folder, capture_output=True,
+                                  stdin=subprocess.DEVNULL, timeout=250)
+        except subprocess.TimeoutExpired as late:
+            done = late
+    said = [(each or b"").decode(errors="replace") for each in (done.stdout, done.stderr)]
+    if not hasattr(done, "returncode"):
+        said[1] += "[no end]"
+    print(json.dumps(said), flush=True)
 """
 # Each command line tells its exit code, so that a script may have many.
 ENGINE = 'engine() { %s "$@"; local code=$?; echo "[exit $code]" >&2; return $code; }\n'

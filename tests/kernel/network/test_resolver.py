@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dns.exception import Timeout
 
 from agent.network.dns.process import ResolverProcess
 from agent.network.dns.zone import Zone, dump
@@ -139,16 +140,20 @@ def test_garbage_and_crowds_do_not_stop_it(keeper, resolve):
     try:
         for connection in crowd[:10]:
             connection.send(b"\xff\xff")
-        assert resolve(keeper.host, GATEWAY, "web") == ["10.0.0.2"]
+        assert answered(keeper, resolve) == ["10.0.0.2"]
     finally:
         for connection in crowd:
             connection.close()
+    assert answered(keeper, resolve, tcp=True) == ["10.0.0.2"]
+
+
+def answered(keeper, resolve, **how):
+    """The answer to who asks again, as clients do: in a crowd a question may find no room."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            assert resolve(keeper.host, GATEWAY, "web", tcp=True) == ["10.0.0.2"]
-            break
-        except (OSError, EOFError):
+            return resolve(keeper.host, GATEWAY, "web", timeout_s=2, **how)
+        except (OSError, EOFError, Timeout):
             assert time.monotonic() < deadline
 
 

@@ -74,9 +74,14 @@ def test_a_container_that_names_no_cgroup_leaves_none(bench: Bench) -> None:
     config = bench.config("true")
     del config["linux"]["cgroupsPath"]
     assert bench.create(config).code == 0
-    assert list(Path("/sys/fs/cgroup").glob("**/shoal-runtime-c"))
+    assert named("shoal-runtime-c")
     assert bench.call("delete", "c").code == 0
-    assert not list(Path("/sys/fs/cgroup").glob("**/shoal-runtime-c"))
+    assert not named("shoal-runtime-c")
+
+
+def named(name: str) -> list[str]:
+    """The folders of cgroups that have such a group; those of others come and go under our eyes."""
+    return [folder for folder, names, _ in os.walk("/sys/fs/cgroup") if name in names]
 
 
 def test_an_id_is_taken_once(bench: Bench) -> None:
@@ -176,7 +181,7 @@ def test_events_tell_what_is_used_until_the_end(bench: Bench) -> None:
     assert {json.loads(watching.stdout.readline())["type"] for _ in range(3)} == {"stats"}
     assert bench.call("kill", "--all", "c", "KILL").code == 0
     watching.stdout.read()
-    assert watching.wait(10) == 0
+    assert watching.wait(60) == 0
     assert "is not running" in bench.call("events", "--stats", "c").err
     assert "such as 5s" in bench.call("events", "--interval", "soon", "c").err
 
@@ -191,7 +196,7 @@ def test_events_tell_of_a_kill_for_want_of_memory(bench: Bench) -> None:
     assert json.loads(watching.stdout.readline())["type"] == "stats"
     assert bench.call("start", "c").code == 0
     assert set(watching.stdout) == {'{"type": "oom", "id": "c"}\n'}
-    assert watching.wait(10) == 0
+    assert watching.wait(60) == 0
 
 
 def test_pause_and_resume_are_seen_in_the_state(bench: Bench) -> None:

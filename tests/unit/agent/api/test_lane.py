@@ -282,12 +282,12 @@ async def test_who_says_nothing_is_sent_away(tmp_path: Path) -> None:
 async def test_a_client_may_think_before_it_calls_and_before_it_sends(tmp_path: Path, containers: Containers) -> None:
     handlers = served.Handlers(())
     engine_pb2_grpc.add_ContainerServiceServicer_to_server(containers, handlers)  # type: ignore[arg-type]
-    async with lanes(tmp_path, handlers, opening_s=0.2) as path:
+    async with lanes(tmp_path, handlers, opening_s=1) as path:
         calls = Calls(Lanes(path, fresh_s=0.0), metadata=[], unreachable=Unavailable)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.2)
 
         async def pieces() -> AsyncIterator[engine_pb2.WriteArchiveRequest]:
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.2)
             yield engine_pb2.WriteArchiveRequest(chunk=b"abc")
 
         await calls.containers().WriteArchive(pieces())
