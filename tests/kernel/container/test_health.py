@@ -68,11 +68,11 @@ async def test_what_takes_too_long_is_killed(engine):
     await engine.containers.pause("web")  # nothing is begun any more
     await engine.containers.resume("web")
     async with asyncio.timeout(60):  # one that was killed may be about to die
-        while len(await tests_of(engine, "web")) > 1:
+        while len(await looking(engine, "web")) > 1:
             await asyncio.sleep(0.01)
 
 
-async def tests_of(engine, ref):
+async def looking(engine, ref):
     rows = (await engine.containers.survey.processes(ref, ("-eo", "pid,args"))).rows
     return [row for row in rows if row[1] == "sleep 98"]
 
