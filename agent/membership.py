@@ -77,6 +77,7 @@ class Membership:
             await asyncio.Event().wait()
 
     def standing(self) -> Standing:
+        """What this host is just now; before its agent has read the disk, that is no member."""
         member = self._member
         if member is None:
             return Standing()
@@ -104,6 +105,7 @@ class Membership:
 
     async def bring(self, reference: str) -> str:
         """An image that another node has: its name here. Raises NotFound where none has it, and none can."""
+        await self._ready.wait()
         if self._member is None:
             raise NotFound(f"no other node has {reference}: {_NO_SWARM}")
         return await self._member.bring(reference)
@@ -111,6 +113,7 @@ class Membership:
     async def manager_channel(self) -> grpc.aio.Channel:
         """To the manager on this host, or while it is down to another one. Raises Unavailable, in docker's words, on a
         host that has none."""
+        await self._ready.wait()
         if self._office.process is not None:
             return await self._office.channel()
         if self._member is None:
@@ -119,6 +122,7 @@ class Membership:
 
     async def renew(self) -> int:
         """Exchange this node's certificate for a new one; when that ends, in nanoseconds since the epoch."""
+        await self._ready.wait()
         if self._member is None:
             raise Conflict(NOT_A_MEMBER)
         await self._member.renew()
@@ -126,6 +130,7 @@ class Membership:
 
     async def unlock(self, key: str) -> None:
         """Have the manager of this host serve again; returns once it does."""
+        await self._ready.wait()
         manager = self._office.process
         if manager is None:
             raise Unavailable(_NO_SWARM) if self._member is None else Conflict("swarm is not locked")
@@ -134,6 +139,7 @@ class Membership:
 
     async def manager_says(self) -> Said:
         """Empty where no manager belongs to this host, or it does not answer. Raises Locked when it is."""
+        await self._ready.wait()
         return Said() if self._office.process is None else await self._office.process.says()
 
     async def init(

@@ -77,10 +77,14 @@ class SystemService(SystemServiceServicer):
         host = describe.describe("")
         containers = await self._system.containers.list(all=True)
         disk = os.statvfs(self._system.paths.data)
-        standing, said = self._system.membership.standing(), Said()
+        membership, said, locked = self._system.membership, Said(), False
         try:
-            said = await self._system.membership.manager_says()
+            said = await membership.manager_says()
         except Locked:
+            locked = True
+        # Only now: an agent that has just started did not know before whether this host is a member.
+        standing = membership.standing()
+        if locked:
             standing = msgspec.structs.replace(standing, state=State.LOCKED, error="")
         return wire.GetInfoResponse(
             version=__version__,
