@@ -84,7 +84,8 @@ class Lab:
         self.on(host, "kill", "-9", *found)
 
     def curl(self, host: str, url: str) -> str:
-        return self.on(host, "curl", "-s", "-m", "2", url).stdout.strip()
+        """What is answered; on a busy machine that may take seconds. Empty for no answer."""
+        return self.on(host, "curl", "-s", "-m", "20", url).stdout.strip()
 
     def tasks(self, service: str) -> list[dict[str, Any]]:
         """The tasks that should run, as `service ps` shows them."""
@@ -98,8 +99,9 @@ class Lab:
         return self.shoal("n1", "node", "ls", "--filter", f"name={node}", "--format", "{{.Status}}")
 
 
-def eventually(question: Callable[[], T], *, seconds: float = 60, what: str = "") -> T:
-    """The first true answer. Fails with the last one when there is none in time."""
+def eventually(question: Callable[[], T], *, seconds: float = 120, what: str = "") -> T:
+    """The first true answer. Fails with the last one when there is none in time, which is for a machine that is busy
+    with much else: no test says less."""
     end = time.monotonic() + seconds
     while True:
         answer = question()
@@ -150,6 +152,12 @@ def form_cluster(lab: Lab) -> None:
         eventually(lambda host=host: lab.node_state(host) == "Ready", what=f"{host} ready")
 
 
+def wait_for_mesh(lab: Lab, port: int) -> None:
+    """Until every host answers at a published port: hosts hear of a service's tasks a moment after its manager."""
+    for host, address in lab.addresses.items():
+        eventually(lambda url=f"http://{address}:{port}/", host=host: lab.curl(host, url), what=f"{host} answers")
+
+
 def leftovers(name: str) -> list[str]:
     """What there is of a rack on this machine: links, mounts, cgroups, processes, files. Others may stand beside it."""
     links = [link["ifname"] for link in json.loads(subprocess.check_output(["ip", "-j", "link"]))]
@@ -188,7 +196,7 @@ def three_hosts(name: str, folder: Path) -> Iterator[Lab]:
             print(f"---- last lines of {log}\n" + "\n".join(log.read_text().splitlines()[-30:]))
         lab("down", check=False)
     # What runs in a pid namespace dies with its PID 1, but not within the same moment.
-    eventually(lambda: not leftovers(lab.name), seconds=10, what=f"nothing left of the lab {lab.name}")
+    eventually(lambda: not leftovers(lab.name), what=f"nothing left of the lab {lab.name}")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.conftest import Lab, eventually, form_cluster, three_hosts
+from tests.cluster.conftest import Lab, eventually, form_cluster, three_hosts, wait_for_mesh
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -23,6 +23,7 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with three_hosts(f"l{os.getpid() % 10000}", tmp_path_factory.mktemp("web")) as rack:
         form_cluster(rack)
         rack.shoal("n1", "service", "create", "--name", "web", "--replicas", "3", "-p", "8090:80", "web:1")
+        wait_for_mesh(rack, 8090)
         yield rack
 
 

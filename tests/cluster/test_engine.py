@@ -20,7 +20,7 @@ def states(lab: Lab, service: str) -> list[str]:
 def test_a_task_counts_only_once_it_is_healthy_and_is_replaced_when_it_is_not(clean: Lab) -> None:
     clean.shoal(
         "n1", "service", "create", "-d", "--name", "web", "-p", "8080:80", "--constraint", "node.hostname==n2",
-        *CHECK, "test -e /tmp/ok", "--health-retries", "3", "--health-start-period", "60s",
+        *CHECK, "test -e /tmp/ok", "--health-retries", "3", "--health-start-period", "300s",
         "--health-start-interval", "200ms", "web:1",
     )  # fmt: skip
     eventually(lambda: states(clean, "web") == ["Starting"], what="a task that is not healthy yet")
@@ -49,7 +49,7 @@ def test_every_command_reaches_any_node(clean: Lab, tmp_path: Path) -> None:
     clean.shoal(*there, "rename", "web", "site")
     clean.shoal(*there, "restart", "-t", "0", "site")
     clean.shoal(*there, "update", "--pids-limit", "50", "site")
-    assert "httpd" in clean.shoal(*there, "top", "site", "-o", "pid,args")
+    eventually(lambda: "httpd" in clean.shoal(*there, "top", "site", "-o", "pid,args"), what="it serves again")
     assert "site" in clean.shoal(*there, "stats", "--no-stream")
     clean.shoal(*there, "network", "create", "backend")
     clean.shoal(*there, "network", "connect", "backend", "site")

@@ -30,7 +30,7 @@ def leave(rack: Lab, host: str, *flags: str) -> subprocess.CompletedProcess[str]
 def is_outside(rack: Lab, host: str) -> bool:
     """Whether nothing of a cluster is on the host."""
     inactive = rack.shoal(host, "info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
-    left = [name for name in ("shoal-manager", "^etcd ") if rack.pids(host, name)]
+    left = [name for name in ("shoal-manager", "^[^ ]*etcd ") if rack.pids(host, name)]
     return inactive and not left and not rack.shoal(host, "ps", "-aq")
 
 

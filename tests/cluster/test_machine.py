@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def bare_hosts(count: int, folder: Path, *more: str) -> Iterator[Desk]:
         for name in lab.addresses:
             print(f"---- {name}\n{lab.on(name, 'sh', '-c', LOG).stdout}")
         lab("down", check=False)
-    eventually(lambda: not leftovers(lab.name), seconds=10, what=f"nothing left of the lab {lab.name}")
+    eventually(lambda: not leftovers(lab.name), what=f"nothing left of the lab {lab.name}")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 def nodes(desk: Desk) -> Desk:
     """The same once they are nodes; the first run is killed in the middle of it, and the second goes on."""
     first = desk.start("apply")
-    eventually(lambda: any("upload" in str(line["command"]) for line in desk.journal()), seconds=120, what="an upload")
+    eventually(lambda: any("upload" in str(line["command"]) for line in desk.journal()), what="an upload")
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=30)
     code, said = desk.run("apply", "--resume")
@@ -149,10 +149,11 @@ def test_every_fault_of_every_host_is_told_at_once(desk: Desk) -> None:
     for fault in (
         "n1: /opt has 50 MiB free",
         "n1: the program nft is missing",
-        "n2: its clock is 3600 s ahead of the others'",
         "n3: it has the machine-id of n1",
     ):
         assert fault in said, said
+    # An hour, and what it takes to ask on a busy machine.
+    assert re.search(r"n2: its clock is 36\d\d s ahead of the others'", said), said
 
 
 def test_bare_hosts_without_internet_become_ready_nodes_though_the_first_run_was_killed(nodes: Desk) -> None:
@@ -233,9 +234,7 @@ def test_certificates_are_exchanged_and_nothing_restarts(nodes: Desk) -> None:
 def test_a_power_cut_is_survived_without_us(nodes: Desk) -> None:
     nodes.lab("kill", "n3")
     nodes.lab("start", "n3")
-    deadline = time.monotonic() + 60
-    while nodes.run("plan")[0] != 0:
-        assert time.monotonic() < deadline, nodes.run("plan")[1]
+    eventually(lambda: nodes.run("plan")[1].count("as wanted") == 3, what="all as wanted")
 
 
 def test_machines_are_listed_in_docker_machines_columns(nodes: Desk) -> None:

@@ -64,7 +64,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         made = [path.stem for path in (desk.store / "machines").glob("*.json")]
         said = desk.run("rm", "-f", *made)[1] if made else ""
     assert not machines.addresses, said
-    eventually(lambda: not leftovers(machines.name), seconds=10, what=f"nothing left of {machines.name}")
+    eventually(lambda: not leftovers(machines.name), what=f"nothing left of {machines.name}")
 
 
 def property_of(desk: Desk, name: str, key: str) -> str:
@@ -123,7 +123,14 @@ def test_a_restart_boots_the_host_with_the_disk_that_it_had(nodes: Desk) -> None
     assert lab.on("n2", "sh", "-c", "cat /root/letter; cat /run/letter").stdout == "kept\n"
     # Whoever is logged in may do it as well.
     lab.on("n2", "systemctl", "reboot")
-    eventually(lambda: nodes.run("ssh", "n2", "cat", BOOT_ID)[1] not in (*boots, ""), what="another boot")
+
+    def booted_again() -> bool:
+        code, said = nodes.run("ssh", "n2", "cat", BOOT_ID)
+        return code == 0 and said not in boots
+
+    eventually(booted_again, what="another boot")
+    # Its manager may call it ready as long as it does not miss it: the agent itself must be there.
+    eventually(lambda: lab.on("n2", "shoal", "ps").returncode == 0, what="the agent of n2 answers")
     eventually(lambda: lab.node_state("n2") == "Ready", what="n2 ready again")
 
 
@@ -138,7 +145,7 @@ def test_a_purge_leaves_nothing_and_a_host_goes_with_its_machine(nodes: Desk) ->
     places = "/opt/shoal /var/lib/shoal/* /run/shoal /etc/systemd/system/shoal-agent.service /usr/local/bin/shoal"
     running = "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep ^/opt/shoal/"
     assert nodes.lab.on("n2", "sh", "-c", f"ls -d {places}; {running}").stdout == ""
-    assert nodes.lab.on("n2", "systemctl", "is-system-running").stdout.strip() == "running"
+    assert nodes.lab.on("n2", "systemctl", "is-system-running", "--wait").stdout.strip() == "running"
     assert "n2" not in nodes.lab.shoal("n1", "node", "ls")
     address = nodes.lab.addresses["n2"]
     assert nodes.run("rm", "-y", "n2")[0] == 0

@@ -24,6 +24,7 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         start = "setsid etcd --data-dir /root/etcd --listen-client-urls http://127.0.0.1:23790 "
         start += "--advertise-client-urls http://127.0.0.1:23790 --listen-peer-urls http://127.0.0.1:23800 "
         rack.on("n1", "sh", "-c", start + ">/root/etcd.log 2>&1 </dev/null &")
+        eventually(lambda: "true" in rack.curl("n1", "http://127.0.0.1:23790/health"), what="etcd serves")
         yield rack
 
 
@@ -48,7 +49,7 @@ def test_an_agent_that_dies_in_a_migration_goes_on_with_the_old_store(rack: Lab)
         eventually(lambda: rack.pids("n1", "shoal-manager migrate"), what="it copies")
         assert "is being moved to another store" in rack.on("n1", "shoal", "service", "ls").stderr
         rack.kill_9("n1", "bin/shoal-agent")
-        assert migrating.wait(timeout=60) == 1
+        assert migrating.wait(timeout=120) == 1
     rack.on("n1", "pkill", "-CONT", "etcd")
     eventually(lambda: rack.on("n1", "shoal", "service", "ls").returncode == 0, what="the old store serves")
     all_ready(rack)
@@ -110,7 +111,7 @@ def test_backups_are_taken_by_schedule_and_a_failure_is_told(rack: Lab) -> None:
     rack.on("n1", "touch", "/root/file")
     rack.shoal("n1", "swarm", "update", "--backup-dir", "/root/file")
     eventually(
-        lambda: "the last scheduled backup failed" in rack.shoal("n1", "info"), seconds=100, what="info tells of it"
+        lambda: "the last scheduled backup failed" in rack.shoal("n1", "info"), seconds=180, what="info tells of it"
     )
     assert "the last try failed" in rack.on("n1", "shoal", "swarm", "doctor", "-q").stdout
 
@@ -121,7 +122,7 @@ def test_state_moves_into_an_etcd_of_the_managers_own_and_more_managers_join(rac
     assert done.returncode == 0, done.stderr
     for host in ("n2", "n3"):
         rack.shoal("n1", "node", "promote", host)
-        eventually(lambda host=host: status(rack, host) == "Reachable", what=f"{host} serves", seconds=120)
+        eventually(lambda host=host: status(rack, host) == "Reachable", what=f"{host} serves")
     assert containers(rack) == before
     manager = rack.pids("n1", "bin/shoal-manager")
     refused = migrate(rack, "--to", "sqlite")
@@ -144,10 +145,8 @@ def test_one_of_three_managers_goes_on_alone_when_the_others_are_lost(rack: Lab)
     # Who comes back one by one finds that it is a worker now.
     for host in ("n2", "n3"):
         rack("start", host)
-        eventually(lambda host=host: rack.node_state(host) == "Ready", what=f"{host} ready", seconds=120)
-        eventually(
-            lambda host=host: not rack.pids(host, "bin/shoal-manager"), what=f"{host} is no manager", seconds=120
-        )
+        eventually(lambda host=host: rack.node_state(host) == "Ready", what=f"{host} ready")
+        eventually(lambda host=host: not rack.pids(host, "bin/shoal-manager"), what=f"{host} is no manager")
         assert status(rack, host) == ""
 
 

@@ -42,7 +42,7 @@ def registry(clean: Lab) -> Iterator[str]:
     clean.on("n1", "sh", "-c", serve)
     try:
         ask = ("curl", "-s", "-o", "/dev/null", "--cacert", f"{certs}/ca.crt", f"https://{host}/v2/")
-        eventually(lambda: clean.on("n1", *ask).returncode == 0, seconds=30, what="the registry answers")
+        eventually(lambda: clean.on("n1", *ask).returncode == 0, what="the registry answers")
         yield host
     finally:
         clean.kill_9("n1", "docker-registry")

@@ -28,7 +28,7 @@ def test_every_host_answers_for_all(clean: Lab) -> None:
     assert sorted(task["Node"] for task in clean.running("web")) == ["n1", "n1", "n2", "n2", "n3", "n3"]
     for host in ("n1", "n2", "n3"):
         url = f"http://{clean.addresses[host]}:8080/"
-        eventually(lambda host=host, url=url: answers(clean, host, url) == {"n1", "n2", "n3"}, seconds=20, what=url)
+        eventually(lambda host=host, url=url: answers(clean, host, url) == {"n1", "n2", "n3"}, what=url)
     assert answers(clean, "n2", "http://127.0.0.1:8080/") == {"n1", "n2", "n3"}
 
 
@@ -78,7 +78,7 @@ def test_services_reach_each_other_by_name(clean: Lab) -> None:
             out = clean.on(task["Node"], "shoal", "exec", container, "sh", "-c", script).stdout
             return {line.split("-")[0] for line in out.split() if line.startswith("n")}
 
-        eventually(lambda: hear() == {"n1", "n2", "n3"}, seconds=30, what="answers of all tasks through the name")
+        eventually(lambda: hear() == {"n1", "n2", "n3"}, what="answers of all tasks through the name")
         listed = clean.on(task["Node"], "shoal", "exec", container, "nslookup", "tasks.web").stdout
         assert listed.count("10.") >= 3, listed
     finally:

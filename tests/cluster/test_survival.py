@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.conftest import Lab, eventually
+from tests.cluster.conftest import Lab, eventually, wait_for_mesh
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -29,6 +29,7 @@ def test_containers_survive_the_death_of(clean: Lab, daemon: str) -> None:
     by_hand = clean.shoal(
         "n1", "run", "-d", "--name", "hand", "web:1", "sh", "-c", "while :; do echo tick; sleep 0.2; done"
     )
+    wait_for_mesh(clean, 8090)
     before = {host: container_pids(clean, host) for host in ("n1", "n2", "n3")}
     tasks = {task["ID"] for task in clean.running("web")}
     clean.kill_9("n1", DAEMONS[daemon])
