@@ -17,6 +17,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
+# A command that takes longer hangs, on the slowest machine.
+COMMAND_S = 300
 
 
 class Lab:
@@ -34,7 +36,7 @@ class Lab:
 
     def __call__(self, *argv: str, check: bool = True) -> str:
         done = subprocess.run(
-            [PROJECT / "deploy/lab", *argv], env=self._environment, capture_output=True, text=True, timeout=120
+            [PROJECT / "deploy/lab", *argv], env=self._environment, capture_output=True, text=True, timeout=COMMAND_S
         )
         if check and done.returncode:
             raise AssertionError(f"lab {' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -44,7 +46,9 @@ class Lab:
         """What stands before a command that is run on a host."""
         return [str(PROJECT / "deploy/lab"), "exec", host, "--"]
 
-    def on(self, host: str, *argv: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def on(
+        self, host: str, *argv: str, stdin: str = "", timeout_s: float = COMMAND_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, whatever its exit code."""
         return subprocess.run(
             [*self.entering(host), *argv],
@@ -63,7 +67,7 @@ class Lab:
             stdin=stdin,
             check=True,
             capture_output=True,
-            timeout=120,
+            timeout=COMMAND_S,
         )
 
     def shoal(self, host: str, *argv: str) -> str:
@@ -193,7 +197,7 @@ def three_hosts(name: str, folder: Path) -> Iterator[Lab]:
         yield lab
     finally:
         for log in sorted(Path("/var/lib/shoal-lab", lab.name).glob("n*/log/*.log")):
-            print(f"---- last lines of {log}\n" + "\n".join(log.read_text().splitlines()[-30:]))
+            print(f"---- last lines of {log}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-30:]))
         lab("down", check=False)
     # What runs in a pid namespace dies with its PID 1, but not within the same moment.
     eventually(lambda: not leftovers(lab.name), what=f"nothing left of the lab {lab.name}")

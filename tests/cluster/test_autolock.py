@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.conftest import Lab, eventually, form_cluster, three_hosts, wait_for_mesh
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 LOCKED = (
     "Error: Swarm is encrypted and needs to be unlocked before it can be used. "

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.conftest import SERVE, Lab, eventually, web_image
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 DOCKERFILE = """FROM web:1
 COPY page /www/page

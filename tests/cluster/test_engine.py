@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.conftest import SERVE, Lab, eventually, web_image
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 CHECK = ("--health-interval", "200ms", "--health-cmd")
 

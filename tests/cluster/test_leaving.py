@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.conftest import Lab, eventually, three_hosts
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 # Of a documentation network (RFC 5737): none of this lab's.
 ELSEWHERE = "203.0.113.9"

@@ -21,7 +21,7 @@ LOG = "journalctl -u shoal-agent -n 20 --no-pager 2> /dev/null || tail -20 /var/
 ARTEFACTS = PROJECT / "build" / "artefacts"
 IDENTITY = "/var/lib/shoal/identity/identity.json"
 # The first fixture makes the artefact and a cluster.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 class Desk:
@@ -65,7 +65,7 @@ class Desk:
     def run(self, *argv: str, program: Path = PROJECT) -> tuple[int, str]:
         """Its exit code, and all that it said."""
         process = self.start(*argv, program=program)
-        said, _ = process.communicate(timeout=400)
+        said, _ = process.communicate(timeout=1200)
         return process.returncode, said
 
     def flags(self, name: str) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def nodes(desk: Desk) -> Desk:
     first = desk.start("apply")
     eventually(lambda: any("upload" in str(line["command"]) for line in desk.journal()), what="an upload")
     first.send_signal(signal.SIGKILL)
-    first.communicate(timeout=30)
+    first.communicate(timeout=120)
     code, said = desk.run("apply", "--resume")
     assert code == 0, said
     return desk

@@ -38,7 +38,7 @@ class Writer:
                 self.lost += 1
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_three_managers_get_another_version_and_keep_their_quorum(tmp_path: Path) -> None:
     with bare_hosts(len(HOSTS), tmp_path) as desk:
         roles = dict.fromkeys(HOSTS[1:], ", role: manager")

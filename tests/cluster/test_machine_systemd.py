@@ -17,7 +17,7 @@ from tests.cluster.test_machine import Desk, bare_hosts
 TREES = PROJECT / "build" / "trees"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # The first run makes the root file system.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 class Machines(Lab):
@@ -54,7 +54,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         first = desk.start("create", "-d", "local", "n2")
         eventually(lambda: "n2" in machines.addresses, what="a record of n2")
         first.send_signal(signal.SIGKILL)
-        first.communicate(timeout=30)
+        first.communicate(timeout=120)
         code, said = desk.run("create", "-d", "local", "n2")
         assert code == 0, said
         yield desk

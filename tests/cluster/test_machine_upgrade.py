@@ -15,7 +15,7 @@ from tests.cluster.test_machine import Desk, agents, bare_hosts
 
 PORT = 8080
 # The first fixture makes the artefact and a cluster.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

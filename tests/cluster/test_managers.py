@@ -15,7 +15,7 @@ import pytest
 
 from tests.cluster.conftest import PROJECT, Lab, eventually, import_web, leftovers, wait_for_mesh
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 HOSTS = ("n1", "n2", "n3")
 

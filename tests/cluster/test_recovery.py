@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.conftest import PROJECT, Lab, eventually, form_cluster, three_hosts
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 ETCD = "--etcd-endpoints=127.0.0.1:23790"
 

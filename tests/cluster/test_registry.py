@@ -11,7 +11,7 @@ import trustme
 
 from tests.cluster.conftest import Lab, eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 PASSWORD = "opensesame"
 # bcrypt of it, which is all that docker-registry knows.
 USERS = "tester:$2b$05$abcdefghijklmnopqrstuuQbLfdQZSxZ9gjhA5V9o8Tyc6aQRO0Qi\n"

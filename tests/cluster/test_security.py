@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.conftest import Lab, eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

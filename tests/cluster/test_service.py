@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.conftest import Lab, eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 def create_web(lab: Lab, *options: str, replicas: int = 6, name: str = "web") -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.conftest import Lab, eventually, wait_for_mesh
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 DAEMONS = {"agent": "bin/shoal-agent", "manager": "bin/shoal-manager", "keeper": "agent.runtime.daemon"}
 

@@ -91,7 +91,7 @@ def leaking(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[s
 
 
 def nothing_grew(
-    rack: Rack, before: dict[str, list[str]], held: dict[str, list[str]], *, seconds: float = 30
+    rack: Rack, before: dict[str, list[str]], held: dict[str, list[str]], *, seconds: float = 120
 ) -> list[str]:
     """What is left of it after some time to clean up; empty when all is as it was."""
     left: list[str] = []

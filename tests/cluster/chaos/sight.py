@@ -72,10 +72,10 @@ async def _write(control: Any) -> None:
     await control.RemoveNetwork(RemoveNetworkRequest(network=_PROBE), timeout=ASK_S)
 
 
-async def answers(address: str) -> bool:
+async def answers(address: str, *, within_s: float = ASK_S) -> bool:
     """Whether the mesh at `address` leads to a task that answers."""
     try:
-        async with asyncio.timeout(ASK_S):
+        async with asyncio.timeout(within_s):
             reader, writer = await asyncio.open_connection(address, MESH_PORT)
             try:
                 writer.write(b"GET / HTTP/1.0\r\n\r\n")

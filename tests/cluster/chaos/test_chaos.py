@@ -58,7 +58,7 @@ async def each_of(rounds: Sequence[str]) -> AsyncIterator[list[Fault]]:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_everything_holds_through_a_short_storm(rack: Rack) -> None:
     several = len(rack.managers) > 1
     storm = [*STORM_OF_THREE, *REPRODUCERS_OF_THREE] if several else [*STORM, *REPRODUCERS]
@@ -66,7 +66,7 @@ def test_everything_holds_through_a_short_storm(rack: Rack) -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_what_is_removed_is_gone(rack: Rack) -> None:
     assert cycle.run(rack, 4) == []
 
