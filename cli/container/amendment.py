@@ -4,7 +4,7 @@ import sys
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Arguments, argument, command, flag
+from cli.command import Arguments, argument, command, flag, late
 from cli.container.flags import TuningFlags
 from cli.container.lifecycle import each_in_turn
 from cli.container.request import tuning
@@ -12,7 +12,7 @@ from cli.parse import process, size
 from cli.parse.number import integer
 from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2
-from shoal.v1.types_pb2 import Resources, RestartPolicy, Tuning
+from shoal.v1.types_pb2 import Resources, Tuning
 
 
 @command("CONTAINER NEW_NAME", examples=["shoal rename web web-old"])
@@ -35,10 +35,7 @@ class UpdateFlags(TuningFlags):
     pids_limit: Annotated[
         int, flag("--pids-limit", metavar="int", parse=integer, help="Tune container pids limit (set -1 for unlimited)")
     ] = 0
-    restart: Annotated[
-        RestartPolicy | None,
-        flag("--restart", parse=process.restart, help="Restart policy to apply when a container exits"),
-    ] = None
+    restart: Annotated[str, flag("--restart", help="Restart policy to apply when a container exits")] = ""
 
 
 @command(
@@ -49,13 +46,13 @@ async def update(client: Client, flags: UpdateFlags, containers: Arguments) -> i
     """Update configuration of one or more containers"""
     limits = Resources(nano_cpus=flags.cpus, memory_bytes=flags.memory, pids=flags.pids_limit)
     tuned = tuning(flags)
-    if (limits, tuned) == (Resources(), Tuning()) and flags.restart is None:
+    with late():
+        policy = process.restart(flags.restart) if flags.restart else None
+    if (limits, tuned) == (Resources(), Tuning()) and policy is None:
         raise ShoalError("you must provide one or more flags when using this command")
 
     async def one(container: str) -> None:
-        request = engine_pb2.UpdateContainerRequest(
-            container=container, limits=limits, tuning=tuned, restart=flags.restart
-        )
+        request = engine_pb2.UpdateContainerRequest(container=container, limits=limits, tuning=tuned, restart=policy)
         for warning in (await client.containers.UpdateContainer(request)).warnings:
             print(f"WARNING: {warning}", file=sys.stderr)
 

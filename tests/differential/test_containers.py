@@ -233,6 +233,7 @@ CASES = {
         engine update web
         engine update -m 1k web
         engine update -m 1g nosuch
+        engine update --restart bad web 2>&1 | tail -n 1
     """,
     "ports": """
         engine run -d --name web -p 8080:80 -p 127.0.0.1:9000:90/udp busybox sleep 100
