@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from agent.runtime import wire
+from agent.runtime.channel import Channel
 from agent.runtime.launcher import SPAWN_S, last_words, launch
 from shoal.errors import TREE, ShoalError, Unavailable
 
@@ -63,9 +64,11 @@ class Line:
             except Gone:
                 await self._reconnected()
 
-    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def dial(self) -> Channel:
         """A connection of the caller's own."""
-        return await self._reach(asyncio.open_unix_connection)
+        connect = asyncio.get_running_loop().create_unix_connection
+        _, channel = await self._reach(partial(connect, Channel))
+        return channel
 
     async def run(self) -> None:
         """As long as the line is open. Raises what ended it for good."""

@@ -7,8 +7,6 @@ exec's does not, since nobody is its parent any more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from typing import Any
 
 import msgspec
@@ -31,7 +29,6 @@ class Streams:
         self._frames: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._reading = asyncio.Lock()
-        self._decoder = wire.Decoder()
         self._input_ended = False
         self._closed = False
         self.pid = 0
@@ -84,33 +81,27 @@ class Streams:
     async def close(self) -> None:
         """Detach."""
         self._closed = True
-        self._writer.close()
+        self._channel.close()
         if not self._exit.done():
             self._exit.set_exception(Unavailable("the attachment is closed"))
             self._exit.exception()  # somebody may wait for it, nobody has to
 
     async def _dial(self) -> None:
-        self._reader, self._writer = await self._line.dial()
-        self._decoder = wire.Decoder()
-        self._writer.write(wire.message(self._request))
-        while True:
-            data = await self._read_some()
-            if not data:
-                raise Gone
-            frames = list(self._decoder.feed(data))
-            if frames:
-                break
-        answer = json.loads(frames[0][1])
+        self._channel = await self._line.dial()
+        await self._channel.send(wire.frame(wire.JSON, msgspec.json.encode(self._request)))
+        frames = await self._channel.receive()
+        if not frames:
+            raise Gone
+        answer = msgspec.json.decode(frames[0][1])
         if "error" in answer:
-            self._writer.close()
+            self._channel.close()
             raise error_of(answer["error"])
         self.pid = answer["result"]["pid"]
         self._take(frames[1:])
 
     async def _receive(self) -> None:
-        data = await self._read_some()
-        if data:
-            self._take(list(self._decoder.feed(data)))
+        if frames := await self._channel.receive():
+            self._take(frames)
         elif self._closed:
             return
         elif self._request["op"] == "exec":
@@ -120,7 +111,7 @@ class Streams:
 
     async def _attach_again(self) -> None:
         """The keeper died: the next one has the container, and its output waits in the kernel."""
-        self._writer.close()
+        self._channel.close()
         try:
             known = (await self._line.ask_again("list")).get(self._request["id"])
             if known is not None and known["exit"]:
@@ -133,23 +124,14 @@ class Streams:
             if not self._exit.done():
                 self._exit.set_exception(error if isinstance(error, ShoalError) else Unavailable("the keeper is gone"))
 
-    async def _read_some(self) -> bytes:
-        try:
-            return await self._reader.read(_CHUNK)
-        except OSError:
-            return b""
-
     def _take(self, frames: list[tuple[int, bytes]]) -> None:
         for kind, payload in frames:
             if kind == wire.JSON:
                 if not self._exit.done():
-                    self._exit.set_result(msgspec.convert(json.loads(payload)["exit"], Exit))
+                    self._exit.set_result(msgspec.convert(msgspec.json.decode(payload)["exit"], Exit))
             else:
                 self._frames.put_nowait((kind, payload))
 
     async def _send(self, data: bytes) -> None:
-        if self._exit.done():
-            return
-        with contextlib.suppress(OSError):
-            self._writer.write(data)
-            await self._writer.drain()
+        if not self._exit.done():
+            await self._channel.send(data)
