@@ -24,7 +24,8 @@ from machine.record import Records
 from shoal.errors import DeadlineExceeded, ShoalError, Unavailable
 
 UPLOADS = 8
-_INSTALL_S = 300.0
+# How long a host may be silent: more than any command waits by itself, and a slow one unpacks in it.
+SILENCE_S = 300.0
 _READY_S = 60
 # In place of `shoal swarm join`, whose token would stand among the arguments of a process.
 _JOIN = (
@@ -116,7 +117,7 @@ class Runner:
         sent = Command(("upload", made.path.name, archive))
         self._journal.note(name, step.title, sent, code=0, seconds=time.monotonic() - began)
         argv = (step.python, "-I", "-", archive, made.sha256, folder, step.python)
-        self._check(name, step, Command(argv, stdin=unpack_program()), timeout_s=_INSTALL_S)
+        self._check(name, step, Command(argv, stdin=unpack_program()))
 
     def _join(self, name: str, step: Join) -> None:
         """A token is good for one host and a quarter of an hour, and stands nowhere but in memory."""
@@ -154,9 +155,9 @@ class Runner:
             raise Unavailable("the host has no certificate of a cluster")
         return membership.node_id
 
-    def _check(self, name: str, step: AnyStep, command: Command, *, timeout_s: float = 120) -> str:
+    def _check(self, name: str, step: AnyStep, command: Command) -> str:
         """Run one command, with its line in the journal; its output. Raises ShoalError when it fails."""
-        answer = self._fleet.host(name).run(command, timeout_s=timeout_s)
+        answer = self._fleet.host(name).run(command, timeout_s=SILENCE_S)
         self._journal.note(name, step.title, command, code=answer.code, seconds=answer.seconds)
         if answer.code:
             said = (answer.stderr or answer.stdout).strip().removeprefix("Error: ")

@@ -19,6 +19,8 @@ LINK = "/usr/local/bin/shoal"
 UNIT_PATH = "/etc/systemd/system/shoal-agent.service"
 # KillMode: the keeper, the manager and every container are the agent's children, and outlive it.
 # RestartKillSignal: an agent that is restarted says so to its manager, which waits for the next one.
+# TimeoutStartSec: systemd would end an agent that takes more than 90 s to start, as on a starved virtual machine, and
+# the next one would take as long.
 # Delegate: containers' cgroups are the agent's own (systemd.resource-control(5)).
 UNIT = f"""\
 [Unit]
@@ -29,6 +31,7 @@ Wants=network-online.target
 [Service]
 Type=notify
 NotifyAccess=main
+TimeoutStartSec=infinity
 ExecStart={CURRENT}/bin/shoal-agent
 Restart=always
 RestartSec=1

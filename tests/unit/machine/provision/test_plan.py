@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import msgspec
@@ -10,7 +11,8 @@ import pytest
 
 from machine.model import Role
 from machine.provision.plan import plan
-from machine.provision.step import Secret, Stage, Upload, describe
+from machine.provision.step import Execute, Secret, Stage, Upload, describe
+from machine.run import SILENCE_S
 
 
 def titles(rack: Any, **facts: Any) -> dict[str, list[str]]:
@@ -34,6 +36,19 @@ def test_bare_hosts_become_a_cluster(rack: Any) -> None:
         "n1": [*install, "found the cluster", "see that the node is ready"],
         "n2": [*install, "join as a worker", "label the node", "see that the node is ready"],
     }
+
+
+def test_no_command_waits_for_longer_than_a_host_may_be_silent(rack: Any) -> None:
+    commands = [
+        command
+        for steps in planned(rack, n1=rack.bare(1), n2=rack.bare(2)).values()
+        for step in steps
+        if isinstance(step, Execute)
+        for command in step.commands
+    ]
+    waits = [int(each) for command in commands for each in re.findall(r"date \+%s\) \+ (\d+)\)", command.argv[-1])]
+    assert waits
+    assert max(waits) < SILENCE_S
 
 
 def test_nothing_is_to_do_where_all_is_as_wanted(rack: Any) -> None:
