@@ -8,6 +8,7 @@ from cli.command import command, flag, late
 from cli.everywhere import EveryNode, Streams, from_all_nodes
 from cli.output import words
 from cli.output.functions import to_json
+from cli.output.inspection import of_one
 from cli.output.template import Template
 from cli.parse import pair
 from cli.parse.duration import bound
@@ -44,7 +45,7 @@ async def events(
     )
     if request.until_ns and not request.since_ns:  # what has been is wanted then, as far as it is remembered
         request.since_ns = 1
-    template = Template(format) if format not in ("", "json") else None
+    template = of_one(format) if format not in ("", "json") else None
     if every_node:
         streams = await from_all_nodes(client, lambda calls: calls.system().WatchEvents(request))
     else:

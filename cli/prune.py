@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Flags, command, flag, switch
+from cli.command import Flags, command, flag, late, switch
 from cli.output import words
 from cli.parse import pair
 from cli.parse.duration import moment
@@ -99,7 +99,8 @@ def filters(texts: Iterable[str]) -> list[engine_pb2.Filter]:
     found = pair.filters(texts)
     for each in found:
         if each.key == "until":
-            seconds, nanos = divmod(moment(each.value, now_ns=time.time_ns()), 10**9)
+            with late():
+                seconds, nanos = divmod(moment(each.value, now_ns=time.time_ns()), 10**9)
             each.value = f"{seconds}.{nanos:09d}"
     return found
 

@@ -11,7 +11,7 @@ from cli.container.lifecycle import complain
 from cli.endpoint import Contexts, Selection, current_context
 from cli.output import words
 from cli.output.functions import to_json
-from cli.output.template import Template
+from cli.output.inspection import of_one
 from shoal import __version__
 from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2
@@ -41,7 +41,7 @@ async def version(
     except ShoalError as error:
         failure = error
     if format:
-        print(to_json(facts) if format == "json" else Template(format).render(facts))
+        print(to_json(facts) if format == "json" else of_one(format).render(facts))
     else:
         print("\n\n".join(_section(title, facts[key]) for key, title in _TITLES.items() if facts[key]), flush=True)
     return complain(failure) if failure is not None else 0
@@ -79,7 +79,7 @@ async def info(
         found = await client.system.GetInfo(engine_pb2.GetInfoRequest())
     if format:
         facts = document(found)
-        print(to_json(facts) if format == "json" else Template(format).render(facts))
+        print(to_json(facts) if format == "json" else of_one(format).render(facts))
         return
     print("\n".join(f" {line}" for line in info_lines(found)))
 

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from cli.output.functions import plain, to_json
+from cli.output.syntax import TemplateError
 from cli.output.template import Template
+
+
+def of_one(template: str) -> Template:
+    """The template of one thing. Where it cannot be parsed docker ends with 64, and with 1 where a table's cannot."""
+    try:
+        return Template(template)
+    except TemplateError as error:
+        error.exit_code = 64
+        raise
 
 
 def render(documents: Sequence[dict[str, Any]], template: str) -> str:
@@ -15,6 +25,6 @@ def render(documents: Sequence[dict[str, Any]], template: str) -> str:
     if template == "json":
         return "".join(f"{to_json(each)}\n" for each in documents)
     if template:
-        parsed = Template(template)
+        parsed = of_one(template)
         return "".join(f"{parsed.render(each)}\n" for each in documents) or "\n"
     return json.dumps(plain(list(documents)), indent=4, ensure_ascii=False) + "\n"

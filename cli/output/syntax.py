@@ -43,7 +43,7 @@ _SIMPLE_ESCAPES = {
 
 
 class TemplateError(InvalidArgument):
-    """A template that cannot be parsed (exit code 64 in docker's own words: "template parsing error") or run."""
+    """A template that cannot be parsed (in docker's own words: "template parsing error") or run."""
 
     exit_code = 1
 

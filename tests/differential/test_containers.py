@@ -298,6 +298,10 @@ CASES = {
         engine inspect --type container nosuch
         engine inspect --type bad web
         engine inspect -f '{{.Nope}}' web >/dev/null
+        engine inspect -f '{{' web 2>&1 | tail -n 1
+        engine version -f '{{' 2>&1 | tail -n 1
+        engine container prune -f --filter until=x 2>&1 | tail -n 1
+        engine info -f '{{' 2>&1 | tail -n 1
     """,
     "image": """
         touch file; tar c file | engine import -c 'LABEL a=b' -c 'EXPOSE 80' -c 'ENTRYPOINT ["/bin/echo"]' \
