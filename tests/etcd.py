@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-READY_S = 30.0
+READY_S = 120.0
 
 
 class Member:

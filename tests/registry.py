@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from yarl import URL
 
-READY_S = 30.0
+READY_S = 120.0
 USER, PASSWORD = "tester", "secret"
 # bcrypt, which is all that docker-registry knows.
 _HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"

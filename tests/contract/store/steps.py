@@ -11,7 +11,7 @@ def put(key: str, value: bytes = b"x", *, guard: int | None = None, lease: int =
 
 
 async def take(watch, count: int) -> list[Commit]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return [await anext(watch) for _ in range(count)]
 
 

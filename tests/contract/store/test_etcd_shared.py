@@ -48,7 +48,7 @@ async def test_a_transaction_without_a_change_returns_what_a_mirror_reaches(plai
         following = asyncio.create_task(mirror.run(ours))
         first = await ours.txn(put("/a"))
         foreign = await theirs.txn(put("/theirs"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for txn in (Txn((Guard("/a", first),)), Txn(deletes=("/never",))):
                 revision = await ours.txn(txn)
                 assert revision > foreign

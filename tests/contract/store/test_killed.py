@@ -51,7 +51,7 @@ async def whole_transactions(store, snapshot) -> None:
     for record in snapshot.records:
         if record.key.startswith("/last/"):
             assert record.value.decode() in keys
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         last = 0
         async for commit in store.watch("/", after=0):
             assert commit.revision == last + 1 and len(commit.changes) == 2

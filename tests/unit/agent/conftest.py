@@ -20,7 +20,7 @@ from shoal.v1 import ca_pb2, ca_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from tests.unit.agent.party import Agent, Connect
 
 CLUSTER = "cluster1"
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Authority:

@@ -206,7 +206,7 @@ async def test_the_end_of_membership_leaves_no_task(tmp_path: Path, parts: Bench
 
 async def until_saved(host: Running, state: TaskState) -> None:
     """Wait until the disk says it of the first task."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await host.database.statuses()).get("t1") is None or (await host.database.statuses())[
             "t1"
         ].status.state is not state:

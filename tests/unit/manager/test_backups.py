@@ -43,7 +43,7 @@ class Place(msgspec.Struct):
 
     async def until(self, question: Any) -> None:
         """Let the clock run until it is so: the store and the disk take time of their own."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not question():
                 await self.clock.advance(1)
                 await asyncio.sleep(0.01)

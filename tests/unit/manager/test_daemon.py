@@ -174,7 +174,7 @@ async def test_a_locked_manager_ends_when_it_is_asked_to(manager: Manager) -> No
 
 async def _when_serving(manager: Manager) -> str:
     """The token, once the socket of the locked manager has become that of one that serves."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 with translated():

@@ -295,9 +295,9 @@ async def test_an_error_for_a_caller_that_hung_up_is_no_fault(tmp_path: Path, ca
     address = f"unix:{tmp_path}/engine"
     async with serving(address, Slow()):
         call = asyncio.create_task(get(address, "x"))
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), 60)
         call.cancel()
-        await asyncio.wait_for(gone.wait(), 10)
+        await asyncio.wait_for(gone.wait(), 60)
     assert not [each for each in caplog.records if each.name == rpc.__name__]
 
 
@@ -322,7 +322,7 @@ async def test_forward_ends_the_inner_call_when_the_client_goes(tmp_path: Path) 
             call = engine_pb2_grpc.ContainerServiceStub(client).AttachContainer()
             await call.read()
             call.cancel()
-            await asyncio.wait_for(ended.wait(), 10)
+            await asyncio.wait_for(ended.wait(), 60)
 
 
 def test_identity_is_kept_whole(tmp_path: Path, authority: Authority) -> None:

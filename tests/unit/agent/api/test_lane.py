@@ -26,7 +26,7 @@ from shoal.forward import Forward
 from shoal.v1 import control_pb2, engine_pb2, engine_pb2_grpc
 from shoal.v1.lane_pb2 import LaneOpen, LaneStatus
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 PATH = "/shoal.v1.ContainerService/"
 CHUNK = b"x" * (256 << 10)
 

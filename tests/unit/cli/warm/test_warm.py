@@ -26,7 +26,7 @@ print("cold", flush=True)
 from cli.app import main
 main()
 """
-DEADLINE_S = 20
+DEADLINE_S = 120
 
 
 class Terminal:

@@ -44,7 +44,7 @@ class Place:
         return "m1" in self.mirror.managers
 
     async def gone(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.present():
                 await asyncio.sleep(0.01)
 

@@ -94,7 +94,7 @@ async def hollow(manager: Any, address: str) -> AsyncIterator[Hollow]:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 

@@ -100,7 +100,7 @@ class Agent:
                 return welcome
 
     async def read(self) -> wire.SessionResponse:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with translated():
                 response = await self.call.read()
         assert response is not grpc.aio.EOF
@@ -123,7 +123,7 @@ async def agent(manager: Any, address: str) -> AsyncIterator[Agent]:
 
 
 async def until(holds: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 
