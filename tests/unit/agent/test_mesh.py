@@ -26,8 +26,10 @@ class Room:
         self.failures = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.asked = asyncio.Event()
 
     async def assign(self, networks: Sequence[NetworkAssignment], endpoints: Sequence[Endpoint]) -> None:
+        self.asked.set()
         await self.gate.wait()
         if self.failures:
             self.failures -= 1
@@ -89,7 +91,7 @@ async def test_what_has_left_stays_out_of_later_wishes_until_it_is_gone(mesh: Me
 async def test_wishes_that_come_while_one_is_carried_out_become_one(mesh: Mesh, room: Room) -> None:
     room.gate.clear()
     await mesh.want((), ())
-    await asyncio.sleep(0.01)
+    await room.asked.wait()
     for _ in range(10):
         await mesh.want((), (WEB,))
     room.gate.set()
