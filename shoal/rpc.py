@@ -157,11 +157,17 @@ def error_of(error: grpc.aio.AioRpcError) -> ShoalError:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Calls inside raise ShoalError instead of AioRpcError."""
+    """Calls inside raise ShoalError instead of AioRpcError; Unavailable where somebody closed their channel: gRPC tells
+    of that as if the task that waits had been cancelled, and whoever believed it would be gone without a word."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
         raise error_of(error) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise errors.Unavailable("the connection was closed meanwhile") from error
 
 
 async def _write(call: Any, request: Any) -> None:

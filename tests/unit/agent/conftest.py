@@ -78,6 +78,8 @@ class Manager(dispatcher_pb2_grpc.DispatcherServiceServicer, ca_pb2_grpc.Certifi
         self.calls = 0
         self.welcoming = asyncio.Event()
         self.welcoming.set()
+        # Somebody waits for a task to be withdrawn, which here never is.
+        self.withdrawing = asyncio.Event()
         self._server: grpc.aio.Server | None = None
 
     async def start(self, port: int = 0) -> str:
@@ -133,6 +135,13 @@ class Manager(dispatcher_pb2_grpc.DispatcherServiceServicer, ca_pb2_grpc.Certifi
         self, request: dispatcher_pb2.LocateImageRequest, context: Any
     ) -> dispatcher_pb2.LocateImageResponse:
         return dispatcher_pb2.LocateImageResponse(sources=self.sources)
+
+    async def AwaitWithdrawal(
+        self, request: dispatcher_pb2.AwaitWithdrawalRequest, context: Any
+    ) -> dispatcher_pb2.AwaitWithdrawalResponse:
+        self.withdrawing.set()
+        await asyncio.Event().wait()
+        return dispatcher_pb2.AwaitWithdrawalResponse()
 
     async def RenewCertificate(
         self, request: ca_pb2.RenewCertificateRequest, context: Any

@@ -38,6 +38,17 @@ async def test_a_summons_does_not_call_away_from_a_session(connect: Connect, man
     assert agent.session.managers == (manager.address,)
 
 
+async def test_a_session_that_ends_stops_no_task_half_way(connect: Connect, manager: Manager) -> None:
+    """A task that waits for its withdrawal goes on, to be stopped: with its runner it would run for ever."""
+    agent = connect()
+    stream = await manager.session()
+    await eventually(lambda: agent.session.link.manager == manager.address)
+    waiting = asyncio.create_task(agent.session.withdrawn("t1"))
+    await manager.withdrawing.wait()
+    await stream.end()
+    await waiting
+
+
 async def test_comes_back_after_the_manager_died(connect: Connect, manager: Manager, authority: Authority) -> None:
     agent = connect()
     await manager.session()

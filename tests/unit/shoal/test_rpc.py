@@ -29,6 +29,9 @@ class Engine(engine_pb2_grpc.ContainerServiceServicer):
 
     seen: tls.Peer | None = None
 
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+
     async def GetContainer(self, request: engine_pb2.GetContainerRequest, context: Any) -> Any:
         self.seen = tls.peer_of(context)
         match request.container:
@@ -36,6 +39,9 @@ class Engine(engine_pb2_grpc.ContainerServiceServicer):
                 raise NotFound("No such container: missing", hint="see shoal ps -a — or ask")
             case "command":
                 raise CommandNotFound("nosuch: executable file not found in $PATH")
+            case "slow":
+                self.called.set()
+                await asyncio.Event().wait()
             case "bug":
                 raise ZeroDivisionError("oops")
         return engine_pb2.GetContainerResponse()
@@ -131,6 +137,29 @@ async def test_errors_arrive_as_what_they_are(tmp_path: Path) -> None:
 async def test_nobody_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await get(f"unix:{tmp_path}/nobody", "x")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_only_who_was_cancelled_is_and_not_whose_channel_was_closed(tmp_path: Path, closed: bool) -> None:
+    engine = Engine()
+    async with serving(f"unix:{tmp_path}/a.sock", engine):
+        channel = rpc.dial(f"unix:{tmp_path}/a.sock")
+
+        async def ask() -> None:
+            with rpc.translated():
+                await engine_pb2_grpc.ContainerServiceStub(channel).GetContainer(
+                    engine_pb2.GetContainerRequest(container="slow")
+                )
+
+        asking = asyncio.create_task(ask())
+        await engine.called.wait()
+        if closed:
+            await channel.close()
+        else:
+            asking.cancel()
+        with pytest.raises(Unavailable if closed else asyncio.CancelledError):
+            await asking
+        await channel.close()
 
 
 async def test_stream_delivers_what_came_before_its_error(tmp_path: Path) -> None:
