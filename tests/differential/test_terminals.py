@@ -14,10 +14,12 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 TYPIST = r"""
 export -f engine
 typed() { python3 - "$@" <<'PY'
-import fcntl, os, pty, struct, sys, termios, time
+import fcntl, os, pty, signal, struct, sys, termios, time
 *steps, line = sys.argv[1:]
 child, terminal = pty.fork()
 if not child:
+    for each in (signal.SIGINT, signal.SIGQUIT):  # which a login heeds, and who is started in the background ignores
+        signal.signal(each, signal.SIG_DFL)
     os.execvp("bash", ["bash", "-c", line])
 said, seen = b"", 0
 def more():
