@@ -58,7 +58,7 @@ class Stream:
             raise
 
     async def say(self, **fields: Any) -> None:
-        """Have this sent; waits for what was said before it."""
+        """Have this sent, if the call still can; waits for what was said before it."""
         await self._outgoing.put(wire.SessionRequest(**fields))
 
     async def fall_silent(self) -> None:
@@ -67,12 +67,13 @@ class Stream:
 
     async def write(self) -> None:
         """Send what is said, for as long as this runs: the call has one writer. Why it cannot any more, the reader
-        hears."""
+        hears; until then what is said goes nowhere, so that the reader, who says something too, is not held up."""
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while (request := await self._outgoing.get()) is not None:
                 await self._call.write(request)
             await self._call.done_writing()
-        await asyncio.Event().wait()
+        while True:
+            await self._outgoing.get()
 
     async def responses(self) -> AsyncIterator[wire.SessionResponse]:
         """What comes down, until the manager ends the stream. Raises ShoalError where it says why, or where the

@@ -3,6 +3,7 @@ note what they are told."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from agent.certificate import Credentials
@@ -35,6 +36,9 @@ class Worker:
         self.sessions = 0
         self.messages: list[wire.Assignments] = []
         self.refuse: list[Conflict] = []
+        # It takes as long over each message as this is clear.
+        self.done = asyncio.Event()
+        self.done.set()
 
     def begin_session(self) -> None:
         self.sessions += 1
@@ -43,6 +47,7 @@ class Worker:
         if self.refuse:
             raise self.refuse.pop()
         self.messages.append(message)
+        await self.done.wait()
 
 
 class Waits(SystemClock):

@@ -49,6 +49,24 @@ async def test_a_session_that_ends_stops_no_task_half_way(connect: Connect, mana
     await waiting
 
 
+async def test_hears_that_its_session_ended_while_it_carried_out_what_is_to_be_confirmed(
+    connect: Connect, manager: Manager
+) -> None:
+    """What it says to a manager that has ended the session goes nowhere, and holds up nobody."""
+    agent = connect()
+    stream = await manager.session()
+    agent.worker.done.clear()
+    told = wire.Assignments(complete=True, sequence=1, confirm=True)
+    await stream.to_send.put(wire.SessionResponse(assignments=told))
+    await eventually(lambda: bool(agent.worker.messages))
+    await stream.end()
+    await stream.over.wait()
+    spoken = len(agent.clock.slept)
+    await eventually(lambda: len(agent.clock.slept) > spoken + 5)
+    agent.worker.done.set()
+    await manager.session()
+
+
 async def test_comes_back_after_the_manager_died(connect: Connect, manager: Manager, authority: Authority) -> None:
     agent = connect()
     await manager.session()
