@@ -49,7 +49,13 @@ class Group:
         return self._group.create_task(work, name=name)
 
     async def _forever(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        await work
+        task = asyncio.current_task()
+        try:
+            await work
+        except asyncio.CancelledError:
+            # A library's word for something else (gRPC's for a closed channel): a TaskGroup would take no notice.
+            if task is None or task.cancelling():
+                raise
         if not self._closing:
             raise ShoalError(f"{name} ended, and must not while the daemon runs")
 

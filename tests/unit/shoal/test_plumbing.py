@@ -62,6 +62,17 @@ async def test_group_is_taken_down_by_an_eternal_task_that_ends() -> None:
     assert "the listener ended" in str(raised.value.exceptions[0])
 
 
+async def test_group_is_taken_down_by_an_eternal_task_that_believes_itself_cancelled() -> None:
+    async def ends() -> None:
+        raise asyncio.CancelledError  # as gRPC does for a call whose channel was closed
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.timeout(60), Group() as group:
+            group.start("part", ends())
+            await asyncio.Event().wait()
+    assert "part ended" in str(raised.value.exceptions[0])
+
+
 async def test_group_cancels_the_eternal_and_waits_for_the_short() -> None:
     done: list[str] = []
 
