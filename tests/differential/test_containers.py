@@ -279,7 +279,7 @@ CASES = {
             --mount type=bind,source=/tmp,target=/i,bind-nonrecursive \\
             --mount type=volume,source=vol,target=/b,volume-nocopy,volume-label=x=y --mount type=volume,target=/d \\
             --mount type=tmpfs,target=/c,tmpfs-size=1m,tmpfs-mode=700 --mount type=tmpfs,target=/j \\
-            -v /etc:/e:ro -v other:/f --tmpfs /g:ro -v /h busybox
+            -v /etc:/e:ro --tmpfs /g:ro -v /h busybox
         engine inspect -f '{{json .HostConfig.Binds}} {{json .HostConfig.Mounts}} {{json .HostConfig.Tmpfs}}' mounts
         engine inspect -f '{{json .Config.Volumes}}' mounts
         engine create --name none busybox
