@@ -7,6 +7,7 @@ rest is left to the kernel, and so to the keeper.
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import cast
 
 from agent.runtime import wire
@@ -26,6 +27,15 @@ class Channel(asyncio.Protocol):
         self._came = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the other side is still there, by what the kernel knows at this moment."""
+        if self._lost or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return not poll.poll(0)
 
     async def receive(self) -> list[tuple[int, bytes]]:
         """The frames that have come, at least one; none once the connection has ended."""

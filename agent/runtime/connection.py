@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from agent.runtime import wire
@@ -29,18 +30,20 @@ def error_message(number: int, error: BaseException) -> dict[str, Any]:
 
 
 class Connection:
-    """Buffers what cannot be sent now; `on_frame` and `on_close` belong to whoever uses it."""
+    """Buffers what cannot be sent now; `on_frame` and `on_close` belong to whoever uses it. Before that, and when it is
+    `free` again, what comes is `received`'s."""
 
-    def __init__(self, loop: Loop, connected: socket.socket) -> None:
+    def __init__(
+        self, loop: Loop, connected: socket.socket, received: Callable[[Connection, int, bytes], None]
+    ) -> None:
         self._loop = loop
+        self._received = received
         self._socket = connected
         self._decoder = wire.Decoder()
         self._out = bytearray()
         self._reading = True
         self._closing = False
-        self.on_frame: Callable[[int, bytes], None] = lambda _kind, _payload: None
-        self.on_close: Callable[[], None] = lambda: None
-        self.on_sent: Callable[[], None] = lambda: None
+        self.free()
         connected.setblocking(False)
         loop.watch(connected.fileno(), IN, self._ready)
 
@@ -69,6 +72,12 @@ class Connection:
             data = data[sent:]
         self._out += data
         self._arm()
+
+    def free(self) -> None:
+        """Whoever used it has said all: the other side may now ask for something else."""
+        self.on_frame: Callable[[int, bytes], None] = partial(self._received, self)
+        self.on_close: Callable[[], None] = _nothing
+        self.on_sent: Callable[[], None] = _nothing
 
     def close_when_sent(self) -> None:
         self._closing = True
@@ -126,6 +135,10 @@ class Connection:
             self.close()
 
 
+def _nothing() -> None:
+    """Nobody has to be told."""
+
+
 class Stream:
     """One attachment: output to the client, input and orders from it. Closing it does not end the process."""
 
@@ -156,7 +169,7 @@ class Stream:
 
     def ended(self, exit_: ExitRecord) -> None:
         self._connection.send(wire.message({"exit": exit_.fields()}))
-        self._connection.close_when_sent()
+        self._connection.free()
 
     def input_drained(self) -> None:
         self._connection.read(wanted=True)

@@ -23,6 +23,7 @@ from shoal.errors import TREE, ShoalError, Unavailable
 
 T = TypeVar("T")
 SOCKET = "keeper.sock"
+KEPT = 4  # connections that wait for their next process
 
 
 class Gone(Exception):
@@ -40,6 +41,7 @@ class Line:
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._dialing = asyncio.Lock()
+        self._kept: list[Channel] = []
 
     @classmethod
     async def open(cls, run_dir: Path) -> Line:
@@ -65,10 +67,22 @@ class Line:
                 await self._reconnected()
 
     async def dial(self) -> Channel:
-        """A connection of the caller's own."""
+        """A connection of the caller's own: to `keep` when its process has ended, or to close."""
+        while self._kept:
+            kept = self._kept.pop()
+            if kept.alive:
+                return kept
+            kept.close()
         connect = asyncio.get_running_loop().create_unix_connection
         _, channel = await self._reach(partial(connect, Channel))
         return channel
+
+    def keep(self, channel: Channel) -> None:
+        """Take back a connection on which all has been said: the next one who dials need not."""
+        if len(self._kept) < KEPT and self._connected.is_set():
+            self._kept.append(channel)
+        else:
+            channel.close()
 
     async def run(self) -> None:
         """As long as the line is open. Raises what ended it for good."""
@@ -147,6 +161,9 @@ class Line:
         """Whoever waits hears of it, whoever asks now waits for the next connection. One that is lost calls this at
         once, before anybody could ask on it."""
         self._connected.clear()
+        for kept in self._kept:
+            kept.close()
+        self._kept.clear()
         if self._control is not None:
             self._control.close()
             self._control = None

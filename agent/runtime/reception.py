@@ -33,8 +33,7 @@ class Reception:
 
     def _accept(self, listener: socket.socket) -> None:
         connected, _ = listener.accept()
-        connection = Connection(self._loop, connected)
-        connection.on_frame = lambda kind, payload: self._first(connection, kind, payload)
+        Connection(self._loop, connected, self._first)
 
     def _first(self, connection: Connection, kind: int, payload: bytes) -> None:
         if kind != wire.JSON:

@@ -31,6 +31,7 @@ class Streams:
         self._reading = asyncio.Lock()
         self._input_ended = False
         self._closed = False
+        self._spoke = False
         self.pid = 0
 
     @classmethod
@@ -79,8 +80,13 @@ class Streams:
         return await asyncio.shield(self._exit)
 
     async def close(self) -> None:
-        """Detach."""
+        """Detach. Idempotent. After the process's end the connection is somebody else's."""
+        if self._closed:
+            return
         self._closed = True
+        if self._exit.done() and not self._exit.exception() and not self._spoke:
+            self._line.keep(self._channel)
+            return
         self._channel.close()
         if not self._exit.done():
             self._exit.set_exception(Unavailable("the attachment is closed"))
@@ -134,4 +140,5 @@ class Streams:
 
     async def _send(self, data: bytes) -> None:
         if not self._exit.done():
+            self._spoke = True  # and perhaps too late for the process: the keeper would not know whom it was meant for
             await self._channel.send(data)

@@ -2,7 +2,8 @@
 
 A connection begins with one JSON request. `{"op": "control"}` makes it a control connection: numbered requests and
 answers, many at once. `attach` and `exec` make it a stream: one JSON answer, then output one way, input the other, and
-the exit as the last JSON. Every answer is {"seq", "result"} or {"seq", "error": {"kind", "message", "hint"}}.
+the exit as the last JSON; then the connection is at its beginning again. Every answer is {"seq", "result"} or
+{"seq", "error": {"kind", "message", "hint"}}.
 """
 
 from __future__ import annotations

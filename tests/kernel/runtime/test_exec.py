@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import select
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,15 @@ async def run(box: Any, *args: str, **process: Any) -> tuple[int, str, str]:
     streams = await box.runtime.exec("c", {"args": list(args), **process}, stdin=False, tty=False)
     exit_, out, err = await box.drain(streams)
     return exit_.code, out, err
+
+
+def sockets() -> set[str]:
+    """What this process has open, by inode."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/self/fd/{fd}"))
+    return {each for each in found if each.startswith("socket:")}
 
 
 async def test_it_is_in_the_same_namespaces_cgroup_and_filter(box: Any) -> None:
@@ -107,6 +119,34 @@ async def test_a_child_that_keeps_the_output_open_does_not_hold_the_exit_back(bo
     await box.start(box.config("sleep", "100"))
     code, out, _ = await asyncio.wait_for(run(box, "sh", "-c", "sleep 50 & echo x"), 60)
     assert (code, out) == (0, "x\n")
+
+
+async def test_the_next_one_is_on_the_connection_of_the_one_before_unless_that_had_input(box: Any) -> None:
+    await box.start(box.config("sleep", "100"))
+    await run(box, "true")
+    before = sockets()
+    for _ in range(3):
+        assert await run(box, "sh", "-c", "echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
+        assert sockets() == before
+    streams = await box.runtime.exec("c", {"args": ["cat"]}, stdin=True, tty=False)
+    await streams.close_stdin()
+    await box.drain(streams)
+    await box.runtime.list()  # a turn of the loop, in which what was closed is closed
+    assert not sockets() - before
+    assert before - sockets()
+    assert await run(box, "echo", "again") == (0, "again\n", "")
+
+
+async def test_a_connection_that_ended_meanwhile_is_not_used(box: Any) -> None:
+    await box.start(box.config("sleep", "100"))
+    await run(box, "true")
+    keeper = os.pidfd_open(box.keeper)
+    try:
+        signal.pidfd_send_signal(keeper, signal.SIGKILL)
+        assert select.select([keeper], [], [], 30)[0]  # the loop, which has not turned, knows of nothing
+    finally:
+        os.close(keeper)
+    assert await run(box, "echo", "still") == (0, "still\n", "")
 
 
 async def test_many_at_once(box: Any) -> None:

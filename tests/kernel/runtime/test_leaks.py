@@ -39,8 +39,7 @@ async def cycle(box: Any, number: int) -> None:
 
 
 async def test_cycles_leave_nothing(box: Any) -> None:
-    for number in range(4):
-        await cycle(box, number)
+    await asyncio.gather(*(cycle(box, number) for number in range(4)))  # connections are kept for the next ones
     keeper, holder = box.keeper, box.holder
     await box.until(lambda: spare_namespaces(keeper) >= FEW, "the next namespaces are ready")
     before = descriptors(keeper), descriptors(holder)
