@@ -216,14 +216,16 @@ class LogFile:
         if self._fd >= 0:
             os.close(self._fd)
         gone = []
+        oldest = self._oldest()
         with contextlib.suppress(OSError):
             with contextlib.suppress(FileNotFoundError):
-                gone.append(os.open(self._name(self._max_files - 1), os.O_RDONLY | os.O_CLOEXEC))
-            if self._max_files == 1:
-                os.unlink(self._path)  # noqa: PTH108 - a reader that follows keeps the old file
-            for number in range(self._gap(), 0, -1):
+                gone.append(os.open(self._name(oldest), os.O_RDONLY | os.O_CLOEXEC))
+                # Before one comes in its place: to replace a file has ext4 write out the new one, there and then. A
+                # reader that follows keeps the old one.
+                os.unlink(self._name(oldest))  # noqa: PTH108 - strings all around
+            for number in range(oldest, 0, -1):
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(self._name(number - 1), self._name(number))  # noqa: PTH105 - strings all around
+                    os.rename(self._name(number - 1), self._name(number))  # noqa: PTH104 - strings all around
         for fd in gone:
             self._discard(fd)
         self._fd, self._inode, self._size = self._open()
@@ -231,11 +233,11 @@ class LogFile:
     def _name(self, number: int) -> str:
         return f"{self._path}.{number}" if number else self._path
 
-    def _gap(self) -> int:
-        """The number that the oldest file to be renamed comes to have: one that is free, as after a rotation that was
-        cut short, or the last one."""
+    def _oldest(self) -> int:
+        """The number that the oldest file which stays comes to have: one that is free, as after a rotation that was cut
+        short, or the last one."""
         numbers = range(1, self._max_files)
-        return next((number for number in numbers if not Path(f"{self._path}.{number}").exists()), len(numbers))
+        return next((number for number in numbers if not Path(self._name(number)).exists()), len(numbers))
 
     def _open(self) -> tuple[int, int, int]:
         try:
