@@ -15,16 +15,13 @@ from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.runtime.escapes import escaped
 from agent.runtime.mark import ROOM as LINE_LIMIT
 from agent.runtime.mark import Mark
 
 # Takes so many bytes, which are logged now, out of where they were seen, and the last of them into a place.
 Take = Callable[[int, memoryview], None]
 _NAMES = {1: '"stdout"', 2: '"stderr"'}
-# What stands in JSON as it is, and the end of a line.
-_PLAIN = bytes({*range(0x20, 0x80)} - set(b'"\\')) + b"\n"
-# What does not, the backslash first: the others' escapes have one.
-_ESCAPES = {bytes((each,)): quoted(chr(each))[1:-1].encode() for each in b'\\"' + bytes(range(0x20)) if each != 0x0A}
 
 
 def timestamp(time_ns: int) -> str:
@@ -43,20 +40,6 @@ def _long(lines: bytes) -> bool:
     if all(lines.find(b"\n", at, at + half) >= 0 for at in range(0, len(lines) - half, half)):
         return False
     return max(map(len, lines.split(b"\n"))) >= LINE_LIMIT
-
-
-def _escaped(lines: bytes) -> bytes | None:
-    """In JSON, but for the ends of lines; None for what is no UTF-8."""
-    odd = lines.translate(None, _PLAIN)
-    if not odd.isascii():
-        try:
-            lines.decode()
-        except UnicodeDecodeError:
-            return None
-    for byte, escape in _ESCAPES.items() if odd else ():
-        if byte in odd:
-            lines = lines.replace(byte, escape)
-    return lines
 
 
 class Batch(NamedTuple):
@@ -170,14 +153,14 @@ class LogFile:
     def _batch(self, stream: int, text: bytes, time_ns: int, skip: int) -> Batch:
         end = text.rfind(b"\n") + 1
         lines = text[:end]
-        if end and not skip and not _long(lines) and (escaped := _escaped(lines)) is not None:
-            return self._whole(stream, lines, escaped, time_ns)
+        if end and not skip and not _long(lines) and (in_json := escaped(lines)) is not None:
+            return self._whole(stream, lines, in_json, time_ns)
         return self._piecemeal(stream, pieces_of(text), time_ns, skip)
 
-    def _whole(self, stream: int, lines: bytes, escaped: bytes, time_ns: int) -> Batch:
+    def _whole(self, stream: int, lines: bytes, in_json: bytes, time_ns: int) -> Batch:
         """All lines at once, which is many times as fast as one by one."""
         before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
-        block = escaped.replace(b"\n", after + before)  # begins without what every line but the first has before it
+        block = in_json.replace(b"\n", after + before)  # begins without what every line but the first has before it
         size, end = len(block), len(lines)
         room = self._max_bytes - self._size - len(before)
         if self._max_bytes and size - len(before) >= room:
