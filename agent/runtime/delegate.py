@@ -56,7 +56,7 @@ class Delegate:
             return Running(record, born.pidfd, group, streams)
 
     def execute(self, record: Record, request: Mapping[str, Any]) -> Executed:
-        merged = {**self._records.config(record.id)["process"], **request["process"]}
+        merged = {**self._foreign.process(record.id), **request["process"]}
         process = parse_process(merged)
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
             ends = _TERMINAL

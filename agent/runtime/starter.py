@@ -25,7 +25,7 @@ from agent.runtime.ids import Ids
 from agent.runtime.means import bounds, can_mknod, compiled
 from agent.runtime.outcome import failure, translated
 from agent.runtime.plumbing import Plumber
-from agent.runtime.record import STARTING, Record, Records, boot_id
+from agent.runtime.record import Record, Records, boot_id
 from agent.runtime.root import Root
 from agent.runtime.running import Executed, Running, recorded
 from agent.runtime.spare import Spare
@@ -62,44 +62,26 @@ class Starter:
         self._inodes_tell = pidfds.inodes_tell()
         self._known = lru_cache(maxsize=32)(self._config)
 
-    def start(self, request: Mapping[str, Any]) -> Running:
-        """Start a container. Raises Failure in docker's words; then nothing of it is left."""
+    def start(self, request: Mapping[str, Any], order: bytes) -> Running:
+        """Start a container. `request` is its part of `order`. Raises Failure in docker's words; then nothing of it is
+        left."""
         container = request["id"]
         config = specs.parse(request["config"])
         if not request["runtime"]:
             specs.unattended(config)
         lsm.check(config.process)
         filter_ = compiled(config)
-        name = (
-            config.cgroup.lstrip("/")
-            if config.cgroup.startswith("/")
-            else (f"{request['cgroup_parent']}/{config.cgroup or container}")
-        )
+        record = Record.ordered(request, config, self._boot)
         self._records.make(container)
-        record = Record(
-            id=container,
-            phase=STARTING,
-            boot=self._boot,
-            cgroup=name,
-            controllers=(),
-            own_pids=config.namespaces.get(sys.CLONE_NEWPID) == "",
-            log_path=request["log_path"],
-            log_max_bytes=request["log_max_bytes"],
-            log_max_files=request["log_max_files"],
-            terminal=request["tty"],
-            runtime=request["runtime"],
-            journal=request["journal"],
-        )
         group: Group | None = None
         try:
-            self._records.begin(record)
+            self._records.begin(record, order)
             if record.runtime:
-                group = self._groups.theirs.find(name, self._groups.theirs.layout.v1)
+                group = self._groups.theirs.find(record.cgroup, self._groups.theirs.layout.v1)
                 record = replace(record, controllers=group.controllers)
                 running = self._delegate.run(request, config, record, group)
             else:
-                self._records.save_config(container, request["config"])
-                group = self._groups.create(name, config.limits)
+                group = self._groups.create(record.cgroup, config.limits)
                 record = replace(record, controllers=group.controllers)
                 running = self._run(request, config, filter_, record, group)
             self._records.save(running.record)
