@@ -17,7 +17,7 @@ from agent.runtime.container import Reply
 from agent.runtime.loop import IN, Loop
 
 Order = Callable[[dict[str, Any], Reply], None]  # what is asked, with "text" as it came
-Open = Callable[[Connection, dict[str, Any]], None]
+Open = Callable[[Connection, dict[str, Any]], None]  # likewise
 
 
 class Reception:
@@ -39,7 +39,7 @@ class Reception:
         if kind != wire.JSON:
             connection.close()
             return
-        request = json.loads(payload)
+        request = json.loads(payload) | {"text": payload}
         if request["op"] == "control":
             connection.on_frame = lambda kind, payload: self._order(connection, kind, payload)
         elif opened := self._streams.get(request["op"]):

@@ -7,6 +7,7 @@ which dies in between leaves nothing that the next one does not know how to remo
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -61,6 +62,7 @@ class Starter:
         self._delegate = Delegate(records, self._plumber, groups.layout, executor, self._bounds)
         self._inodes_tell = pidfds.inodes_tell()
         self._known = lru_cache(maxsize=32)(self._config)
+        self._asked = lru_cache(maxsize=32)(self._process)  # a health check asks for the same again and again
 
     def start(self, request: Mapping[str, Any], order: bytes) -> Running:
         """Start a container. `request` is its part of `order`. Raises Failure in docker's words; then nothing of it is
@@ -161,8 +163,8 @@ class Starter:
         try:
             if record.runtime:
                 return self._delegate.execute(record, request)
-            own, config = self._known(record.id, record.started_at_ns)
-            return self._enter(config, parse_process({**own, **request["process"]}), pidfd, group, request)
+            config, process = self._asked(record.id, record.started_at_ns, request["text"])
+            return self._enter(config, process, pidfd, group, request)
         except BaseException as error:
             raise failure(error) from error
 
@@ -192,6 +194,11 @@ class Starter:
             streams = ends.received()
             undo.pop_all()
             return Executed(child.pid, child.pidfd, streams)
+
+    def _process(self, container: str, started_at_ns: int, order: bytes) -> tuple[Spec, OciProcess]:
+        """The container's config, and the process that is asked for with what it leaves out."""
+        own, config = self._known(container, started_at_ns)
+        return config, parse_process({**own, **json.loads(order)["process"]})
 
     def _config(self, container: str, _started_at_ns: int) -> tuple[dict[str, Any], Spec]:
         """Its `process` as it is written, and all of it parsed. With another start comes another config."""
