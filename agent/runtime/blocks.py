@@ -160,8 +160,9 @@ def _joined(spec: Spec, wiring: Wiring) -> list[Block]:
         die = Op("die with the parent", "prctl", (sys.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
         mapped = _stop(wiring.stops, MAPPED) if sys.CLONE_NEWUSER in spec.namespaces else []
         blocks = [Block([die]), *blocks, Block(mapped)]
+    joined = sum(kind for _, kind in wiring.joins)
     made = (kind for kind in (sys.CLONE_NEWCGROUP, sys.CLONE_NEWNET) if spec.namespaces.get(kind) == "")
-    return [*blocks, _namespaces(wiring.joins, sum(made))]
+    return [*blocks, _namespaces(wiring.joins, sum(made) & ~joined)]
 
 
 @lru_cache(maxsize=64)

@@ -124,7 +124,7 @@ class Records:
     def config(self, container: str) -> dict[str, Any]:
         """The OCI config that it was started with."""
         with open(self._state(container), "rb") as file:
-            config: dict[str, Any] = json.loads(file.readline())["order"]["container"]["config"]
+            config: dict[str, Any] = json.loads(json.loads(file.readline())["order"]["container"]["config"])
             return config
 
     def _state(self, container: str) -> str:
@@ -172,7 +172,7 @@ def _load(path: Path) -> Record | None:
         first, *later = path.read_bytes().split(b"\n")
         begun = json.loads(first)
         container = begun["order"]["container"]
-        record = Record.ordered(container, specs.parse(container["config"]), begun["boot"])
+        record = Record.ordered(container, specs.parse(json.loads(container["config"])), begun["boot"])
     except (OSError, ValueError, KeyError, TypeError, Failure):
         return None
     for line in later:

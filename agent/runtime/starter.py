@@ -61,6 +61,8 @@ class Starter:
         self._void = void.new(str(records.directory))
         self._delegate = Delegate(records, self._plumber, groups.layout, executor, self._bounds)
         self._inodes_tell = pidfds.inodes_tell()
+        self._parsed = lru_cache(maxsize=16)(_parsed)
+        self._made = lru_cache(maxsize=8)(self._program)  # of containers that are started again and again
         self._known = lru_cache(maxsize=32)(self._config)
         self._asked = lru_cache(maxsize=32)(self._process)  # a health check asks for the same again and again
 
@@ -68,7 +70,7 @@ class Starter:
         """Start a container. `request` is its part of `order`. Raises Failure in docker's words; then nothing of it is
         left."""
         container = request["id"]
-        config = specs.parse(request["config"])
+        config = self._parsed(request["config"])
         if not request["runtime"]:
             specs.unattended(config)
         lsm.check(config.process)
@@ -101,7 +103,7 @@ class Starter:
     ) -> Running:
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
             cgroup_fd, tasks = _entrance(group, opened)
-            config, joined = self._namespaces(config, opened)
+            joined = self._namespaces(config, opened)
             if record.terminal:
                 ends = self._plumber.console(request, opened)
             else:
@@ -127,9 +129,7 @@ class Starter:
                 can_mknod=self._can_mknod,
                 own=joined.own,
             )
-            program, flags = blocks.start(ids.outside(config), wiring), blocks.clone_flags(config.namespaces)
-            if wiring.void >= 0:
-                flags &= ~sys.CLONE_NEWNS
+            program, flags = self._made(request["config"], wiring)
             process = self._execute(program, config.process, flags, cgroup_fd, joined.pids)
             undo.callback(_kill, process)
             streams = ends.received()
@@ -139,16 +139,21 @@ class Starter:
             undo.pop_all()
             return Running(record, process.pidfd, group, streams)
 
-    def _namespaces(self, config: Spec, opened: contextlib.ExitStack) -> tuple[Spec, _Joined]:
+    def _program(self, text: str, wiring: Wiring) -> tuple[Program, int]:
+        """What the child of a start runs, and the kinds of namespaces that its clone makes."""
+        config = self._parsed(text)
+        flags = blocks.clone_flags(config.namespaces) & ~sum(kind for _, kind in wiring.joins)
+        if wiring.void >= 0:
+            flags &= ~sys.CLONE_NEWNS
+        return blocks.start(ids.outside(config), wiring), flags
+
+    def _namespaces(self, config: Spec, opened: contextlib.ExitStack) -> _Joined:
         """Open those that are joined; a new one of the network is one that is ready."""
-        if config.namespaces.get(sys.CLONE_NEWNET) == "" and sys.CLONE_NEWUSER not in config.namespaces:
-            fd = self._spare.take()
-            opened.callback(os.close, fd)
-            config = config._replace(namespaces={**config.namespaces, sys.CLONE_NEWNET: f"/proc/self/fd/{fd}"})
         pids, own, others = -1, Ids(), []
         for kind, path in config.namespaces.items():
-            if path:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            ready = kind == sys.CLONE_NEWNET and not path and sys.CLONE_NEWUSER not in config.namespaces
+            if path or ready:
+                fd = self._spare.take() if ready else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 opened.callback(os.close, fd)
                 if kind == sys.CLONE_NEWPID:
                     pids = fd
@@ -156,7 +161,7 @@ class Starter:
                     own = Ids(fd, ids.first_of(config))
                 else:
                     others.append((fd, kind))
-        return config, _Joined(pids, own, tuple(others))
+        return _Joined(pids, own, tuple(others))
 
     def execute(self, record: Record, pidfd: int, group: Group, request: Mapping[str, Any]) -> Executed:
         """Start another process in a running container: its namespaces, cgroup, seccomp, capabilities."""
@@ -232,6 +237,10 @@ class Starter:
             return self._executor.start(program, flags, cgroup_fd=cgroup_fd, pid_namespace=pid_namespace)
         except Failed as error:
             raise translated(error, process) from error
+
+
+def _parsed(text: str) -> Spec:
+    return specs.parse(json.loads(text))
 
 
 def _entrance(group: Group, opened: contextlib.ExitStack) -> tuple[int, tuple[int, ...]]:
