@@ -70,11 +70,10 @@ class Starter:
         """Start a container. `request` is its part of `order`. Raises Failure in docker's words; then nothing of it is
         left."""
         container = request["id"]
-        config = self._parsed(request["config"])
+        config, filter_ = self._parsed(request["config"])
         if not request["runtime"]:
             specs.unattended(config)
         lsm.check(config.process)
-        filter_ = compiled(config)
         record = Record.ordered(request, config, self._boot)
         self._records.make(container)
         group: Group | None = None
@@ -141,7 +140,7 @@ class Starter:
 
     def _program(self, text: str, wiring: Wiring) -> tuple[Program, int]:
         """What the child of a start runs, and the kinds of namespaces that its clone makes."""
-        config = self._parsed(text)
+        config, _ = self._parsed(text)
         flags = blocks.clone_flags(config.namespaces) & ~sum(kind for _, kind in wiring.joins)
         if wiring.void >= 0:
             flags &= ~sys.CLONE_NEWNS
@@ -239,8 +238,9 @@ class Starter:
             raise translated(error, process) from error
 
 
-def _parsed(text: str) -> Spec:
-    return specs.parse(json.loads(text))
+def _parsed(text: str) -> tuple[Spec, seccomp.Filter | None]:
+    config = specs.parse(json.loads(text))
+    return config, compiled(config)
 
 
 def _entrance(group: Group, opened: contextlib.ExitStack) -> tuple[int, tuple[int, ...]]:
