@@ -1,6 +1,5 @@
 """`build`."""
 
-import asyncio
 import json
 import sys
 from contextlib import aclosing
@@ -134,7 +133,7 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
     kept.finish()
     shown.end(failed=False)
     if conversation.image_id:
-        await asyncio.to_thread(_write_down, flags, conversation.image_id)
+        _write_down(flags, conversation.image_id)  # again nothing else waits, and a thread is a tenth of a command
     if target.kind == "push":
         from cli.distribution import push_image  # for who pushes
 
