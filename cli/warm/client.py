@@ -1,30 +1,33 @@
 """Client: what a `shoal` does first. It finds the warm process and lends it this command; or returns, and all is as
 if there were none.
 
-Only modules in C are imported here, and as few as can be: this file is the whole start of a warm command. What it
-promises to who called it: signals reach the command, stopping and continuing too; the exit code is the command's; a
-command whose client is killed ends.
+Only C modules are imported here: this file is the whole start of a warm command. What it promises to who called
+it: signals reach the command, stopping and continuing too; the exit code is the command's; a command whose client
+is killed ends.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed knows only what is made of it
 import _socket
 import os
 import sys
+from _struct import pack, unpack
 
 TYPE_CHECKING = False  # `typing` would be half of the start
 if TYPE_CHECKING:
     from typing import NoReturn
 
-# What comes first on a connection, 4 bytes each: how many arguments and variables, the umask, the bytes of all of them.
-HEADER = "!IIII"
+# What comes first on a connection: how many arguments and variables, the umask, the signals of PROXIED that whoever
+# started this command ignores, as a mask of their numbers, and the bytes of all arguments and variables.
+HEADER = "!IIIII"
 DESCRIPTORS = (0, 1, 2)
 GO = b"+"
 # A start makes a hundred thousand objects and hardly any garbage; who stays for long makes some.
 COLLECT_AFTER = 200_000
-_PROXIED = (
+PROXIED = (
     _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2,
     _signal.SIGWINCH,
 )  # fmt: skip
+_UCRED = "3i"
 
 
 def wanted() -> bool:
@@ -38,7 +41,7 @@ def hand_over() -> None:
     if not wanted() or "machine" in sys.argv:
         return
     # A signal that comes before it is known whose it is waits until then.
-    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _PROXIED)
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, PROXIED)
     connection, pid = None, 0
     try:
         for number in DESCRIPTORS:
@@ -77,8 +80,8 @@ def _connect(path: str) -> "_socket.socket | None":
         return None
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.connect(path)
-    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)  # struct ucred
-    return connection if int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid() else None
+    _, user, _ = unpack(_UCRED, connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))
+    return connection if user == os.getuid() else None
 
 
 def _ask(connection: "_socket.socket") -> None:
@@ -89,9 +92,10 @@ def _ask(connection: "_socket.socket") -> None:
     mask = os.umask(0)
     os.umask(mask)
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
-    lent = b"".join(each.to_bytes(4, sys.byteorder) for each in (*DESCRIPTORS, here))
-    header = b"".join(each.to_bytes(4, "big") for each in (len(words), len(variables), mask, len(body)))
-    connection.sendmsg([header], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, lent)])
+    ignored = sum(1 << number for number in PROXIED if _signal.getsignal(number) is _signal.SIG_IGN)
+    head = pack(HEADER, len(words), len(variables), mask, ignored, len(body))
+    lent = pack(f"{len(DESCRIPTORS) + 1}i", *DESCRIPTORS, here)
+    connection.sendmsg([head], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, lent)])
     connection.sendall(body)
     os.close(here)
 
@@ -99,11 +103,12 @@ def _ask(connection: "_socket.socket") -> None:
 def _answer(connection: "_socket.socket") -> int:
     """The pid of who runs the command; 0 when the warm process would not have it."""
     answer = connection.recv(5)
-    return int.from_bytes(answer[1:], "big") if len(answer) == 5 and answer[:1] == GO else 0
+    return unpack("!i", answer[1:])[0] if len(answer) == 5 and answer[:1] == GO else 0
 
 
 def _follow(connection: "_socket.socket", pid: int, mask: "set[int]") -> "NoReturn":
-    """Pass signals on, those of `mask` not, until the command ends, then end as it did."""
+    """Pass signals on, those of `mask` not, until the command ends, then end as it did. What was ignored when this
+    process began is passed on, too: the command ignores it, or has a use for it, as `run` has."""
     last = 0
 
     def pass_on(number: int, _frame: object) -> None:
@@ -116,15 +121,14 @@ def _follow(connection: "_socket.socket", pid: int, mask: "set[int]") -> "NoRetu
         _kill(os.getpid(), _signal.SIGSTOP)
         _kill(pid, _signal.SIGCONT)  # here it goes on: somebody sent SIGCONT
 
-    for number in _PROXIED:
-        if _signal.getsignal(number) is not _signal.SIG_IGN:
-            _signal.signal(number, pass_on)
+    for number in PROXIED:
+        _signal.signal(number, pass_on)
     _signal.signal(_signal.SIGTSTP, stop)
     _signal.signal(_signal.SIGCONT, lambda *_: _kill(pid, _signal.SIGCONT))
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     code = connection.recv(4)
     if len(code) == 4:
-        os._exit(int.from_bytes(code, "big", signed=True))
+        os._exit(unpack("!i", code)[0])
     # It died without a word: of the signal that was passed on, or killed by somebody.
     if last:
         _signal.signal(last, _signal.SIG_DFL)

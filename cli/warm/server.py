@@ -46,11 +46,13 @@ _MODULES = (
 
 
 class Command(NamedTuple):
-    """A command as it was lent. `descriptors` are stdin, stdout, stderr and the working folder."""
+    """A command as it was lent. `ignored` are signals, as a mask of their numbers; `descriptors` are stdin, stdout,
+    stderr and the working folder."""
 
     argv: list[str]
     environment: dict[bytes, bytes]
     umask: int
+    ignored: int
     descriptors: list[int]
 
 
@@ -148,6 +150,7 @@ def _serve(connection: socket.socket, own: tuple[object, ...], run: Callable[[li
             os._exit(code)
         connection.settimeout(None)
         _die_with(connection)
+        _heed_but(command.ignored)
         connection.sendall(client.GO + struct.pack("!i", os.getpid()))
         _become(command)
         code = run(command.argv[1:])
@@ -165,7 +168,7 @@ def _read(connection: socket.socket) -> Command:
     head, descriptors, _, _ = socket.recv_fds(connection, size, len(client.DESCRIPTORS) + 1)
     if len(head) != size or len(descriptors) != len(client.DESCRIPTORS) + 1:
         raise ValueError("no command")
-    arguments, variables, umask, length = struct.unpack(client.HEADER, head)
+    arguments, variables, umask, ignored, length = struct.unpack(client.HEADER, head)
     if length > _MAX_BYTES:
         raise ValueError("a command that is too long")
     body = bytearray()
@@ -176,11 +179,18 @@ def _read(connection: socket.socket) -> Command:
         raise ValueError("no command")
     argv = [os.fsdecode(word) for word in words[:arguments]]
     pairs = (word.partition(b"=") for word in words[arguments:])
-    return Command(argv, {key: value for key, _, value in pairs}, umask, descriptors)
+    return Command(argv, {key: value for key, _, value in pairs}, umask, ignored, descriptors)
 
 
 def _broken_off() -> NoReturn:
     raise ValueError("a command that breaks off")
+
+
+def _heed_but(ignored: int) -> None:
+    """Signals as the interpreter finds them when it starts, whoever started the process that this is a fork of."""
+    for number in client.PROXIED:
+        heeded = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if ignored >> number & 1 else heeded)
 
 
 def _become(command: Command) -> None:

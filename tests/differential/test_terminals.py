@@ -58,6 +58,8 @@ CASES = {
             sh -c 'trap \"stty size\" WINCH; echo ready; while :; do sleep 0.1; done'"
         typed ready '\x03' "engine run --rm busybox \
             sh -c 'trap \"exit 9\" INT; echo ready; while :; do sleep 0.1; done'"
+        typed ready '\x03' "trap '' INT; engine run --rm busybox \
+            sh -c 'trap \"exit 9\" INT; echo ready; while :; do sleep 0.1; done'"
         typed ready '\x10\x11' "engine run -it --name web busybox sh -c 'echo ready; sleep 100'"
         engine stop -t 0 web
         typed ready '\x10\x11' "engine start -ai web"

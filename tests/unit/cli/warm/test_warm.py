@@ -59,10 +59,10 @@ class Terminal:
         out, err = process.communicate(timeout=DEADLINE_S)
         return process.returncode, out, err
 
-    def warm_up(self) -> None:
+    def warm_up(self, prefix: tuple[str, ...] = ()) -> None:
         """What a command that spoke to a daemon does at its end; returns once the process listens."""
         code = "from cli.warm.successor import leave_behind; leave_behind()"
-        subprocess.run([sys.executable, "-c", code], env=self.environment, check=True)
+        subprocess.run([*prefix, sys.executable, "-c", code], env=self.environment, check=True)
         assert wait_until(lambda: self._listening() is not None), "nothing was left behind"
         self.server = self._listening()
 
@@ -187,11 +187,28 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(terminal: Terminal) ->
     assert terminal.run("context", "show")[1] == "cold\ndefault\n"
 
 
+# Started as by nohup(1), or in the background of a script, whose commands ignore ^C.
+DEAF = ("bash", "-c", 'trap "" INT; exec "$@"', "bash")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_command(terminal: Terminal, daemon: Daemon, number: signal.Signals) -> None:
     cold = _ended_by(terminal, daemon, number)
     terminal.warm_up()
     assert _ended_by(terminal, daemon, number) == cold
+
+
+def test_what_whoever_typed_it_ignores_the_command_ignores_alone(terminal: Terminal, daemon: Daemon) -> None:
+    """And whoever left the warm process behind has no say in it."""
+    terminal.warm_up(prefix=DEAF)
+    assert _ended_by(terminal, daemon, signal.SIGINT) == 130
+    process = terminal.start("-H", daemon.address, "ps", prefix=DEAF)
+    with daemon.spoken_to() as connection:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # comes behind it, and is heeded
+        process.communicate(timeout=DEADLINE_S)
+        connection.close()
+    assert process.returncode == -signal.SIGTERM
 
 
 def test_a_command_ends_with_its_client(terminal: Terminal, daemon: Daemon) -> None:
