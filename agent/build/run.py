@@ -69,7 +69,10 @@ class Runner:
 
     async def run(self, command: Command, place: Place, lower: tuple[str, ...], output: Output) -> int:
         """The command's exit code; `output` gets what it writes (1 for stdout, 2 for stderr). `place.upper` has what it
-        wrote to files, without the mount points that were made for it. Cancelled: it is killed first."""
+        wrote to files, without the mount points that were made for it. Cancelled: it is killed first.
+
+        Raises StartFailed for a limit above this host's own."""
+        host.check_ulimits(command.setting.ulimits)
         layers = (*lower, self._base)
         container = _container(command)
         made = missing_targets(layers, [each.target for each in command.mounts])

@@ -384,6 +384,13 @@ async def test_commands_have_the_network_and_the_limits_that_were_asked_for(shel
         assert rest.split()[4] == "3072"
 
 
+async def test_a_limit_that_the_host_cannot_give_is_refused(shell: Shell, tmp_path: Path) -> None:
+    folder = write(tmp_path / "app", Dockerfile="FROM busybox\nRUN true\n")
+    built = await shell("build", "--ulimit", f"nofile=123:{1 << 40}", str(folder))
+    assert built.code == 1
+    assert "operation not permitted" in built.err.lower()
+
+
 async def test_history_tells_each_instruction(engine: Engine, shell: Shell, tmp_path: Path) -> None:
     folder = write(
         tmp_path / "app",
