@@ -3,6 +3,7 @@
 `run` is the whole command line as a function, for tests; `main` ends the process with its result.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -84,12 +85,17 @@ def run(argv: Sequence[str]) -> int:
 
 
 def flushed(code: int) -> int:
-    """Write out what was said; the exit code, which is another where nobody reads any more."""
+    """Write out what was said; the exit code, which is another where that cannot be, or nobody reads any more."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
         return BROKEN_PIPE
+    except OSError as error:
+        if not code:  # else it has been told
+            with contextlib.suppress(OSError):
+                print(f"Error: write stdout: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return code or ShoalError.exit_code
     return code
 
 

@@ -10,6 +10,7 @@ from cli.command import argument, command, flag, switch
 from cli.listing import ListFlags
 from cli.output.pulling import Pulling
 from cli.parse import pair
+from cli.parse.number import integer32
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.v1 import engine_pb2
 
@@ -178,7 +179,7 @@ async def search(
     client: Client,
     flags: ListFlags,
     term: Annotated[str, argument()],
-    limit: Annotated[int, flag("--limit", metavar="int", help="Max number of search results")] = 25,
+    limit: Annotated[int, flag("--limit", metavar="int", parse=integer32, help="Max number of search results")] = 25,
 ) -> None:
     """Search Docker Hub, or a registry, for images"""
     filters = _filters(flags.filter)

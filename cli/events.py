@@ -1,6 +1,8 @@
 """`events`: what happens on a host, as it happens, and the last of what did."""
 
+import sys
 import time
+from collections.abc import Iterable
 from typing import Annotated
 
 from cli.client import Client
@@ -14,6 +16,9 @@ from cli.parse import pair
 from cli.parse.duration import bound
 from shoal.v1 import engine_pb2, types_pb2
 from shoal.v1.types_pb2 import Event
+
+# The agent refuses all others.
+_FILTERS = ("container", "event", "image", "label", "network", "scope", "type", "volume")
 
 
 @command(
@@ -41,7 +46,7 @@ async def events(
     request = engine_pb2.WatchEventsRequest(
         since_ns=since_ns,
         until_ns=until_ns,
-        filters=pair.filters(filter),
+        filters=_known(pair.filters(filter)),
     )
     if request.until_ns and not request.since_ns:  # what has been is wanted then, as far as it is remembered
         request.since_ns = 1
@@ -56,6 +61,19 @@ async def events(
                 each.attributes["node"] = node
             print(to_json(document(each)) if format == "json" else _text(each, template), flush=True)
     return streams.failed
+
+
+def _known(filters: Iterable[engine_pb2.Filter]) -> list[engine_pb2.Filter]:
+    """Without those that there are not, which docker does not look at; but here it is said."""
+    found = []
+    for each in filters:
+        if each.key in _FILTERS:
+            found.append(each)
+        else:
+            print(
+                f"WARNING: events have no '{each.key}' to filter by; there are {', '.join(_FILTERS)}", file=sys.stderr
+            )
+    return found
 
 
 def _text(event: Event, template: Template | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,15 @@ class Group:
 
     def run(self, line: Line, selection: Selection) -> Any:
         """Do what a line says; None or an exit code. Without a verb it prints its help. Raises UsageError."""
-        if self.reader.asks_help(line) or not line.arguments:
+        if self.reader.asks_help(line):
             print(self.help())
             return None
+        if not line.arguments:  # as docker: the root's help is an answer, that of another group a remark
+            print(self.help(), file=sys.stderr if self.path else sys.stdout)
+            return None
         name, *rest = line.arguments
+        if not self.path and name == "help":
+            return self.run(self.line([*rest, "--help"]), selection)
         if f"{self.path} {name} {' '.join(rest[:1])}" in COMMANDS:  # a verb that has verbs of its own
             name, rest = f"{name} {rest[0]}", rest[1:]
         path = f"{self.path} {name}".strip()

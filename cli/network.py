@@ -164,6 +164,14 @@ async def find(client: Client, name: str) -> Network:
     raise NotFound(f"No such network: {name}")
 
 
+async def _is_there(client: Client, name: str) -> bool:
+    try:
+        await find(client, name)
+    except NotFound:
+        return False
+    return True
+
+
 def row(network: Network, *, whole: bool) -> Row:
     """A network as docker's fields."""
     return {
@@ -222,7 +230,7 @@ async def remove(
             request = engine_pb2.RemoveLocalNetworkRequest(network=network.meta.id)
             await client.networks.RemoveLocalNetwork(request)
 
-    return await each_in_turn(networks, one, missing_is_fine=force)
+    return await each_in_turn([each for each in networks if not force or await _is_there(client, each)], one)
 
 
 @command(

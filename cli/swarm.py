@@ -12,7 +12,7 @@ from cli.parse.number import natural
 from cli.parse.secret import secret_in
 from cli.parse.store import EtcdFlags, StoreFlags
 from shoal.duration import duration
-from shoal.errors import InvalidArgument
+from shoal.errors import Conflict, InvalidArgument
 from shoal.v1 import control_pb2, swarm_pb2
 from shoal.v1.types_pb2 import ROLE_MANAGER, ROLE_WORKER, ClusterSpec, Role
 
@@ -189,7 +189,7 @@ async def join(
 ) -> None:
     """Join a cluster as a worker or manager"""
     if not token:
-        raise InvalidArgument("--token is missing", hint="'shoal swarm join-token worker' on a manager prints it")
+        raise Conflict("--token is missing", hint="'shoal swarm join-token worker' on a manager prints it")
     request = swarm_pb2.JoinSwarmRequest(
         token=token,
         managers=[remote],

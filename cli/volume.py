@@ -10,7 +10,7 @@ from cli.listing import ListFlags
 from cli.output import table
 from cli.output.table import Row
 from cli.parse import pair
-from shoal.errors import InvalidArgument, Unsupported
+from shoal.errors import InvalidArgument, NotFound
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import Volume
 
@@ -33,7 +33,7 @@ async def create(
             "conflicting options: cannot specify a volume-name through both --name and as a positional arg"
         )
     if driver != "local":
-        raise Unsupported(f"volume driver {driver} is not supported yet", hint="use local")
+        raise NotFound(f'create {volume or name}: volume driver "{driver}" not found', hint="use local")
     request = engine_pb2.CreateVolumeRequest(
         name=volume or name, labels=pair.labels(label), options=pair.options(opt, "option")
     )

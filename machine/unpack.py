@@ -13,7 +13,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-PROGRAMS = {"shoal": "cli", "shoal-agent": "agent", "shoal-manager": "manager", "shoal-runtime": "runtime"}
+PROGRAMS = {"shoal": "cli", "shoal-agent": "agent", "shoal-manager": "manager"}
 CHUNK = 1 << 20
 
 

@@ -13,7 +13,8 @@ which value, and the hint says what to do instead.
     ├── DeadlineExceeded        1
     └── StartFailed           125    a container's process could not be started
         ├── CommandNotExecutable 126
-        └── CommandNotFound      127
+        ├── CommandNotFound      127
+        └── SourceNotFound       127    what the host is to give it is not there: a device, a disk
     Compacted                        store: the revision asked for is gone; read again
 
 On the wire an error travels as the status code, the message as details, and `shoal-error`, `shoal-hint-bin` and
@@ -120,6 +121,12 @@ class CommandNotFound(StartFailed):
     exit_code = 127
 
 
+class SourceNotFound(StartFailed):
+    """docker tells it by the same code as a command that is not found."""
+
+    exit_code = 127
+
+
 class Compacted(ShoalError):
     """The store no longer has what happened since the revision asked for: read everything again."""
 
@@ -149,6 +156,7 @@ TREE: dict[str, type[ShoalError]] = {
         StartFailed,
         CommandNotExecutable,
         CommandNotFound,
+        SourceNotFound,
     )
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container
 
 from shoal.errors import InvalidArgument
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _SERVICE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]*[a-zA-Z0-9])?")
 # vendor.com/class=name, of the Container Device Interface
 _DEVICE = re.compile(
@@ -35,11 +35,12 @@ _FISH = _words("""
 
 
 def check_name(name: str, kind: str) -> None:
-    """Docker's rule for containers, networks and volumes: at least two characters, the first a letter or digit."""
-    if not _NAME.fullmatch(name):
+    """Docker's rule: a letter or digit, then more of those, dots, dashes and underscores; a network's may be one
+    character long, all others are at least two."""
+    if not _NAME.fullmatch(name) or (len(name) < 2 and kind != "network"):
         raise InvalidArgument(
             f"Invalid {kind} name ({printable(name)}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-            hint="it needs at least two characters",
+            hint="" if len(name) > 1 or kind == "network" else "it needs at least two characters",
         )
 
 

@@ -60,7 +60,7 @@ class ContainerService(ContainerServiceServicer):
             tuning=codec.from_wire(request.tuning, Tuning),
             origin=codec.from_wire(request.origin, Origin),
         )
-        container = await self._containers.create(wanted, publish_all=request.publish_all)
+        container = await self._containers.create(wanted, publish_all=request.publish_all, platform=request.platform)
         return wire.CreateContainerResponse(id=container.meta.id, warnings=warnings_of(container))
 
     async def StartContainer(

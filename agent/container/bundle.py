@@ -86,9 +86,9 @@ class Facts(msgspec.Struct, frozen=True):
     """`netns_path` is empty for the host's network, `shares_netns` says that another container owns it.
     `sources` are the host paths of the container's mounts, in its order (tmpfs: empty); `files` what lies over
     single paths, target → source; `linked` the variables of its links. `pidns_path` and `ipcns_path` are another
-    container's, `shm_path` is a /dev/shm that several share, `init_path` the init program on the host,
-    `cpu_throttles` its thermal files. `userns_path` is the container's user
-    namespace, empty for the host's."""
+    container's, `shm_path` is a /dev/shm that several share, `init_path` the init program on the host where the
+    container has one, `cpu_throttles` its thermal files. `userns_path` is the container's user namespace, empty for
+    the host's."""
 
     cgroup: str
     hostname: str
@@ -128,7 +128,7 @@ def bundle(container: Container, facts: Facts) -> Config:
         "ociVersion": "1.2.0",
         "process": {
             **process(
-                argv=((INIT_PATH, "--", *container.argv) if spec.init else container.argv),
+                argv=((INIT_PATH, "--", *container.argv) if facts.init_path else container.argv),
                 env=environment(
                     container, hostname=facts.hostname, home=facts.user.home, tty=spec.tty, linked=facts.linked
                 ),

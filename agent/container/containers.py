@@ -162,12 +162,12 @@ class Containers:
         """Newest first. `last` counts containers in any state, as `filters` on a state do."""
         return await listed(self._room.register, self._images, all=all, last=last, filters=filters)
 
-    async def create(self, wanted: Container, *, publish_all: bool = False) -> Container:
-        """A container that can be started. An empty name is made up.
+    async def create(self, wanted: Container, *, publish_all: bool = False, platform: str = "") -> Container:
+        """A container that can be started. An empty name is made up; with `platform`, its image must be for that one.
 
         Raises NotFound for its image, Conflict for its name, InvalidArgument for what can never run.
         """
-        return await self._room.lasting.do(self._creator.create(wanted, publish_all=publish_all))
+        return await self._room.lasting.do(self._creator.create(wanted, publish_all=publish_all, platform=platform))
 
     async def start(self, ref: str, *, size: Size = NO_SIZE) -> Container:
         """One that runs is left alone. Raises StartFailed, CommandNotFound, CommandNotExecutable…"""

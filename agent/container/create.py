@@ -19,7 +19,9 @@ from agent.container.isolation import AUTO, JOURNAL_LOG
 from agent.container.lifecycle import Lifecycle, Room
 from agent.container.record import Record, State
 from agent.container.settle import CONTAINER_MODE, settled
+from agent.image import platform as platforms
 from agent.image.images import Images
+from agent.image.platform import Platform
 from shoal import ids
 from shoal.errors import InvalidArgument, NotFound
 from shoal.model.base import Meta
@@ -37,8 +39,10 @@ class Creator:
         self._cpus = os.cpu_count() or 1
         self._claimed: set[int] = set()  # ranges of ids of containers that are being made
 
-    async def create(self, wanted: Container, *, publish_all: bool) -> Container:
+    async def create(self, wanted: Container, *, publish_all: bool, platform: str) -> Container:
         image = await self._images.get(wanted.spec.image)
+        if platform:
+            _check_platform(image, wanted.spec.image, platforms.parse(platform))
         register = self._room.register
         container_id = ids.new_container_id()
         name = wanted.name.removeprefix("/") or random_name(register.names, self._room.chance)
@@ -170,6 +174,16 @@ class Creator:
                 await self._room.volumes.remove(name)
         self._room.records.discard(container_id)
         await asyncio.to_thread(self._room.records.empty_trash)
+
+
+def _check_platform(image: Image, reference: str, wanted: Platform) -> None:
+    """Raises NotFound in docker's words."""
+    actual = Platform(image.os, image.architecture)
+    if not wanted.accepts(actual):
+        raise NotFound(
+            f"image with reference {reference} was found but does not match the specified platform: "
+            f"wanted {wanted}, actual: {actual}"
+        )
 
 
 def _mint(minted: set[str]) -> str:

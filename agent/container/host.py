@@ -12,7 +12,7 @@ import msgspec
 
 from agent.container.bundle import Device, Limit
 from agent.runtime.capability import NAMES, SYS_RESOURCE, own_permitted
-from shoal.errors import StartFailed, Unsupported
+from shoal.errors import SourceNotFound, StartFailed, Unsupported
 from shoal.model.container import DeviceMapping, Throttle, Ulimit
 from shoal.names import is_device_name
 
@@ -89,7 +89,7 @@ def devices() -> tuple[Device, ...]:
 def mapped_devices(mappings: Iterable[DeviceMapping]) -> tuple[Device, ...]:
     """The devices of `--device` by their paths (`cdi` has those by name); a folder stands for those in it.
 
-    Raises StartFailed in docker's words."""
+    Raises SourceNotFound and StartFailed in docker's words."""
     found: list[Device] = []
     for each in mappings:
         if is_device_name(each.source):
@@ -98,7 +98,8 @@ def mapped_devices(mappings: Iterable[DeviceMapping]) -> tuple[Device, ...]:
         try:
             about = Path(each.source).stat()
         except OSError as error:
-            raise StartFailed(
+            kind = SourceNotFound if isinstance(error, FileNotFoundError) else StartFailed
+            raise kind(
                 f'error gathering device information while adding custom device "{each.source}": '
                 f"{(error.strerror or str(error)).lower()}"
             ) from error

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from shoal.defaults import MIN_MEMORY_BYTES
 from shoal.errors import InvalidArgument, Unsupported
 from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerSpec, LogConfig, Tuning
@@ -63,6 +64,8 @@ def check_tuning(tuning: Tuning, limits: Resources, *, cpus: int) -> None:
             raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
         if tuning.memory_swap_bytes < limits.memory_bytes:
             raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if 0 < tuning.memory_reservation_bytes < MIN_MEMORY_BYTES:
+        raise InvalidArgument(f"Minimum memory reservation allowed is {MIN_MEMORY_BYTES >> 20}MB")
     if limits.memory_bytes and tuning.memory_reservation_bytes > limits.memory_bytes:
         raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
     if tuning.memory_swappiness is not None and tuning.memory_swappiness > 100:

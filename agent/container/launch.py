@@ -25,7 +25,7 @@ from agent.container.idrange import SIZE
 from agent.container.isolation import JOURNAL_LOG, SHAREABLE, log_limits
 from agent.container.record import Records
 from agent.container.rootview import RootView
-from agent.container.runtimes import Runtimes, commandline
+from agent.container.runtimes import Runtimes
 from agent.container.settle import CONTAINER_MODE, HOST
 from agent.container.user import GROUP, PASSWD, User, user_of
 from agent.image.images import Images
@@ -314,7 +314,8 @@ class Launcher:
             ipcns_path=ipcns_path,
             shm_path=shm_path,
             throttles=host.throttled(container.tuning.throttles),
-            init_path=host.init_program() if container.spec.init else "",
+            # Among the processes of others there is an init already.
+            init_path=host.init_program() if container.spec.init and not container.spec.pid_mode else "",
             rows=size.rows,
             columns=size.columns,
             cpu_throttles=self._thermal,
@@ -323,20 +324,16 @@ class Launcher:
     def _start(self, container: Container, facts: Facts, layers: tuple[str, ...]) -> Start:
         folder = self._records.folder(container.meta.id)
         log_max_bytes, log_max_files = log_limits(container.spec.log)
-        config = cdi.edited(bundle(container, facts), container.spec.devices)
         program = self._runtimes.program(self._runtimes.chosen(container.spec.runtime))
         if program and any(each.subpath for each in container.mounts):
             raise Unsupported(
                 f"runtime {container.spec.runtime} cannot mount a subpath of a volume", hint="leave --runtime out"
             )
-        if "hooks" in config and not program:
-            program = commandline()
         if program and container.first_id:
-            with_what = "hooks" if "hooks" in config else f"runtime {container.spec.runtime}"
-            raise Unsupported(f"--userns=auto is not supported yet with {with_what}")
+            raise Unsupported(f"--userns=auto is not supported yet with runtime {container.spec.runtime}")
         return Start(
             id=container.meta.id,
-            config=config,
+            config=cdi.edited(bundle(container, facts), container.spec.devices, hooks=bool(program)),
             rootfs=Rootfs(
                 lower=layers,
                 upper=str(folder / "upper"),

@@ -44,7 +44,7 @@ def mounts(container: Container, places: Places) -> list[Config]:
     read_only = [*(["ro"] if container.spec.read_only else []), *_mapped(container)]
     free = [(source, target) for target, source in places.files if target not in targets]
     files = [_bind(source, target, ["rprivate", *read_only]) for source, target in free]
-    init = [_bind(places.init_path, INIT_PATH, ["rprivate", "ro"])] if container.spec.init else []
+    init = [_bind(places.init_path, INIT_PATH, ["rprivate", "ro"])] if places.init_path else []
     return [*defaults, *(_mount(mount, source, _mapped(container)) for mount, source in wanted), *files, *init]
 
 

@@ -238,11 +238,11 @@ def _check_address(text: str, message: str) -> None:
 
 def check_limits(limits: Resources, cpus: int) -> None:
     """Raises InvalidArgument in docker's words."""
-    if limits.memory_bytes < 0 or limits.nano_cpus < 0:
-        raise InvalidArgument(f"a limit is not negative: {limits.memory_bytes} bytes, {limits.nano_cpus} nano-CPUs")
+    if limits.memory_bytes < 0:
+        raise InvalidArgument(f"a limit is not negative: {limits.memory_bytes} bytes")
     if 0 < limits.memory_bytes < MIN_MEMORY_BYTES:
         raise InvalidArgument(f"Minimum memory limit allowed is {MIN_MEMORY_BYTES >> 20}MB")
-    if limits.nano_cpus > cpus * 10**9 or 0 < limits.nano_cpus < 10**7:
+    if limits.nano_cpus and not 10**7 <= limits.nano_cpus <= cpus * 10**9:
         raise InvalidArgument(
             f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available",
         )

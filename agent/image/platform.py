@@ -21,6 +21,7 @@ _MACHINES = {
     "s390x": ("s390x", ""),
     "riscv64": ("riscv64", ""),
 }
+_SYSTEMS = ("linux", "windows", "darwin", "freebsd")
 _PART = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
 
@@ -49,12 +50,23 @@ def host() -> Platform:
 
 
 def parse(text: str) -> Platform:
-    """`os/architecture[/variant]`, or the host's for an empty text. Raises InvalidArgument."""
+    """`os/architecture[/variant]`, one of the first two, or the host's for an empty text. Raises InvalidArgument."""
     if not text:
         return host()
     parts = text.split("/")
+    if len(parts) == 1:
+        parts = _completed(text)
     if len(parts) not in (2, 3) or not all(_PART.fullmatch(part) for part in parts):
         raise InvalidArgument(f"invalid platform {text!r}", hint="write it as linux/amd64 or linux/arm64/v8")
     system, architecture, *variant = (part.lower() for part in parts)
     architecture, implied = _MACHINES.get(architecture, (architecture, ""))
     return Platform(system, architecture, variant[0] if variant else implied)
+
+
+def _completed(word: str) -> list[str]:
+    """A system gets this machine's architecture, an architecture this machine's system."""
+    if word.lower() in _SYSTEMS:
+        return [word, host().architecture]
+    if word.lower() in _MACHINES or any(word.lower() == name for name, _ in _MACHINES.values()):
+        return [host().os, word]
+    return [word]

@@ -23,6 +23,8 @@ from agent.image.threads import Threads
 from shoal.clock import Clock
 from shoal.model.image import ImageConfig
 
+_NO_ENTRIES = bytes(1024)  # the end mark of a tar
+
 
 class Rootfs(msgspec.Struct, frozen=True):
     """What the tar does not say of the image."""
@@ -44,7 +46,7 @@ class Importer:
 
     async def bring(self, chunks: AsyncIterator[bytes], rootfs: Rootfs) -> Record:
         """The image of the tar that `chunks` stream, complete on disk and not yet in the catalog. Raises ShoalError."""
-        blob = await incoming.store(chunks, self._content, self._threads)
+        blob = await incoming.store(_archive(chunks), self._content, self._threads)
         stop = threading.Event()
         layer = await self._threads.run(lambda: self._snapshots.unpack_base(blob, stop=stop), stop=stop.set)
         manifest = manifests.write_manifest(await self._config(layer, rootfs), [await self._layer(blob)])
@@ -68,3 +70,13 @@ class Importer:
 
         suffix = {Compression.GZIP: "+gzip", Compression.ZSTD: "+zstd"}.get(detect(await self._threads.run(head)), "")
         return Descriptor(manifests.OCI_LAYER + suffix, blob, self._content.size(blob))
+
+
+async def _archive(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`chunks`, or where there is not one byte, an archive without entries: tar(1) reads both alike."""
+    empty = True
+    async for each in chunks:
+        empty = empty and not each
+        yield each
+    if empty:
+        yield _NO_ENTRIES

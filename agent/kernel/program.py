@@ -95,14 +95,10 @@ class Block:
         return Block(op._replace(args=tuple(_renumber(arg, number_of) for arg in op.args)) for op in self.ops)
 
 
-class Program:
+class Program(NamedTuple):
     """Blocks in order. The last ops are execve(2)s; the first of them that succeeds ends the program well."""
 
-    __slots__ = ("__weakref__", "blocks", "linked")
-
-    def __init__(self, blocks: Iterable[Block]) -> None:
-        self.blocks = tuple(blocks)
-        self.linked: Any = None  # owned by `table`
+    blocks: tuple[Block, ...]
 
     @property
     def ops(self) -> Iterator[Op]:

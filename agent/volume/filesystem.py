@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from agent.kernel import syscalls as sys
-from shoal.errors import Conflict, InvalidArgument
+from shoal.errors import Conflict, InvalidArgument, SourceNotFound
 
 _OPTIONS = ("device", "o", "type")
 # Words of mount(8) that are flags of mount(2): what each sets, and what it clears.
@@ -86,7 +86,7 @@ def mount_of(options: Mapping[str, str]) -> Filesystem | None:
 
 
 def mount(filesystem: Filesystem, place: Path) -> None:
-    """Raises Conflict in docker's words."""
+    """Raises SourceNotFound and Conflict in docker's words."""
     if place.is_mount():
         return
     try:
@@ -95,7 +95,8 @@ def mount(filesystem: Filesystem, place: Path) -> None:
         source, target, kind = (os.fsencode(each) for each in words)
         sys.call("mount", source, target, kind, filesystem.flags, data.encode() if data else None)
     except OSError as error:
-        raise Conflict(
+        failure = SourceNotFound if error.errno == errno.ENOENT else Conflict
+        raise failure(
             f"failed to mount local volume: mount {filesystem.device}:{place}, data: {filesystem.data}: "
             f"{os.strerror(error.errno or 0).lower()}",
             hint="see whether this host has what the volume's options name",

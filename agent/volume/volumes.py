@@ -19,7 +19,7 @@ from agent.volume.filesystem import check_options, folder_of, mount, mount_of, u
 from agent.volume.local import Local
 from shoal import codec
 from shoal.clock import Clock, SystemClock
-from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
+from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError, SourceNotFound
 from shoal.files import read_optional, sweep_unfinished, write_atomic
 from shoal.model.base import Meta
 from shoal.model.event import Event, EventKind, Tell, to_nobody
@@ -114,7 +114,7 @@ class Volumes:
 
     async def use(self, name: str, user: str) -> Path:
         """As `path`, for the container `user`; what its options want mounted is mounted until the last user's
-        `release`. Raises Conflict where that cannot be."""
+        `release`. Raises SourceNotFound, or Conflict, where that cannot be."""
         filesystem = mount_of(self.get(name).options)
         if filesystem is None:
             return self.path(name)
@@ -125,7 +125,7 @@ class Volumes:
                 await asyncio.to_thread(mount, filesystem, place)
             except BaseException as error:
                 self._users[name].discard(user)
-                if isinstance(error, Conflict):
+                if isinstance(error, Conflict | SourceNotFound):
                     error.message = f"error while mounting volume {name}: {error.message}"
                 raise
         return place

@@ -24,6 +24,11 @@ from shoal.v1 import build_pb2
 from shoal.v1.types_pb2 import Ulimit
 
 
+def _name(text: str) -> str:
+    references.parse(text)
+    return text
+
+
 class BuildFlags(Flags):
     """What `docker build` has."""
 
@@ -86,7 +91,9 @@ class BuildFlags(Flags):
     ssh: Annotated[
         list[str], flag("--ssh", metavar="list", help='SSH agent for RUN --mount=type=ssh ("default", "id=socket")')
     ] = []
-    tag: Annotated[list[str], flag("-t", "--tag", metavar="list", help='Name of the image ("name:tag")')] = []
+    tag: Annotated[
+        list[str], flag("-t", "--tag", metavar="list", parse=_name, help='Name of the image ("name:tag")')
+    ] = []
     target: Annotated[str, flag("--target", help="Stage to build")] = ""
     ulimit: Annotated[
         list[Ulimit], flag("--ulimit", metavar="ulimit", parse=process.ulimit, help="Ulimit options")
@@ -145,12 +152,14 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
 
 def _write_down(flags: BuildFlags, image_id: str) -> None:
     """What was made, in the files that were asked for."""
-    if flags.iidfile:
-        Path(flags.iidfile).write_text(image_id, encoding="ascii")
-    if flags.metadata_file:
-        names = [references.parse(each).with_default_tag().canonical for each in flags.tag]
-        said = {"containerimage.config.digest": image_id, **({"image.name": ",".join(names)} if names else {})}
-        Path(flags.metadata_file).write_text(json.dumps(said, indent=2), encoding="utf-8")
+    names = [references.parse(each).with_default_tag().canonical for each in flags.tag]
+    said = {"containerimage.config.digest": image_id, **({"image.name": ",".join(names)} if names else {})}
+    for path, text in ((flags.iidfile, image_id), (flags.metadata_file, json.dumps(said, indent=2))):
+        try:
+            if path:
+                Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ShoalError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _opening(flags: BuildFlags, target: Output) -> build_pb2.BuildOpen:

@@ -7,7 +7,7 @@ from cli.command import command, switch
 from cli.parse import pair
 from cli.prune import PruneFlags, confirm, tell
 from shoal.duration import duration
-from shoal.errors import Unsupported
+from shoal.errors import Conflict
 from shoal.v1 import build_pb2
 
 
@@ -23,7 +23,7 @@ async def prune(
     found = pair.filters(flags.filter)
     for each in found:
         if each.key not in ("until", "unused-for"):
-            raise Unsupported(f"filter {each.key} is not supported for builds", hint="use until=24h")
+            raise Conflict(f"invalid filter '{each.key}'", hint="use until=24h")
     unused_s = max((duration(each.value) // 10**9 for each in found), default=0)
     confirm("This will remove all build cache that no build uses now.", flags)
     answer = await client.builds.PruneBuilds(build_pb2.PruneBuildsRequest(unused_s=unused_s))

@@ -93,10 +93,10 @@ class TuningFlags(Flags):
     """How the kernel shares the host, besides amounts."""
 
     cpu_shares: Annotated[
-        int, flag("-c", "--cpu-shares", metavar="int", parse=natural, help="CPU shares (relative weight)")
+        int, flag("-c", "--cpu-shares", metavar="int", parse=integer, help="CPU shares (relative weight)")
     ] = 0
     cpu_period: Annotated[
-        int, flag("--cpu-period", metavar="int", parse=natural, help="Limit CPU CFS (Completely Fair Scheduler) period")
+        int, flag("--cpu-period", metavar="int", parse=integer, help="Limit CPU CFS (Completely Fair Scheduler) period")
     ] = 0
     cpu_quota: Annotated[
         int, flag("--cpu-quota", metavar="int", parse=integer, help="Limit CPU CFS (Completely Fair Scheduler) quota")

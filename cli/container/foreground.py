@@ -10,7 +10,7 @@ from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
 from cli.foreground import Ended, Manners, check_terminal, follow, let_go, window
 from cli.parse import process
-from shoal.errors import Conflict, InvalidArgument, ShoalError
+from shoal.errors import Conflict, ShoalError
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import CONTAINER_STATE_PAUSED, CONTAINER_STATE_RUNNING, Container
 
@@ -48,18 +48,17 @@ async def run(
 ) -> int:
     """Create and run a new container from an image"""
     if flags.attach and detach:
-        raise InvalidArgument("conflicting options: cannot specify both --attach and --detach")
-    request = create_request(flags, image, args, detached=detach)
+        raise Conflict("conflicting options: cannot specify both --attach and --detach")
     attach = flags.attach
     stdin = flags.interactive and (not attach or "stdin" in attach)
     if not detach:
         check_terminal(stdin=stdin, tty=flags.tty)
         foreground = _manners(manners, stdin=stdin, tty=flags.tty)
     try:
-        made = await make(client, flags, request)
+        made = await make(client, flags, create_request(flags, image, args, detached=detach))
         if detach:
+            print(made, flush=True)  # also of one that does not start: it is there, to look at and to remove
             await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=made))
-            print(made)
             return 0
         if attach and not {"stdout", "stderr"} & set(attach):
             print(made, flush=True)
@@ -86,7 +85,12 @@ async def start(
         spec = (await _get(client, containers[0])).spec
         stdin = interactive and spec.open_stdin
         check_terminal(stdin=stdin, tty=spec.tty)
-        return _code(await attached(client, containers[0], _manners(manners, stdin=stdin, tty=spec.tty), start=True))
+        try:
+            ended = await attached(client, containers[0], _manners(manners, stdin=stdin, tty=spec.tty), start=True)
+        except ShoalError as error:
+            error.exit_code = ShoalError.exit_code  # 126 and 127 are the words of who makes a container
+            raise
+        return _code(ended)
 
     async def one(container: str) -> None:
         await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=container))

@@ -16,6 +16,8 @@ from cli.parse.number import integer32
 from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.v1 import engine_pb2
 
+# What the agent says when there is none, or none for this platform.
+_NO_IMAGE = ("No such image", "image with reference")
 _NOT_RUNNING = engine_pb2.WAIT_CONDITION_NOT_RUNNING
 
 
@@ -42,7 +44,7 @@ async def make(client: Client, flags: ContainerFlags, request: engine_pb2.Create
         try:
             answer = await client.containers.CreateContainer(request)
         except NotFound as error:
-            if flags.pull != "missing" or not error.message.startswith("No such image"):
+            if flags.pull != "missing" or not error.message.startswith(_NO_IMAGE):
                 raise
             print(f"Unable to find image '{with_tag(request.spec.image)}' locally", file=sys.stderr)
             await pull_first(client, request.spec.image, quiet=flags.quiet, platform=flags.platform)
@@ -174,15 +176,19 @@ async def wait(client: Client, containers: Arguments) -> int:
 async def each_in_turn(
     names: Sequence[str], act: Callable[[str], Awaitable[None]], *, missing_is_fine: bool = False
 ) -> int:
-    """Do `act` to each and print its name; what fails is told and does not keep the others. The exit code."""
+    """Do `act` to each and print its name; what fails is told and does not keep the others. The exit code.
+
+    What was never there may be fine; what is named twice, and gone by the second time, is not."""
     failed = 0
+    done: set[str] = set()
     for name in names:
         try:
             await act(name)
         except ShoalError as error:
             code = complain(error)
-            failed = failed if missing_is_fine and isinstance(error, NotFound) else code
+            failed = failed if missing_is_fine and isinstance(error, NotFound) and name not in done else code
             continue
+        done.add(name)
         print(name)
     return failed
 

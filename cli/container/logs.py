@@ -8,7 +8,7 @@ from cli.command import argument, command, flag, late, switch
 from cli.output.screen import write_stderr, write_stdout
 from cli.output.words import rfc3339_padded
 from cli.parse.duration import bound
-from cli.parse.number import tail as tail_lines
+from cli.parse.number import tail_or_all
 from shoal.v1 import engine_pb2
 
 
@@ -26,7 +26,9 @@ async def logs(
     until: Annotated[str, flag("--until", help='Show logs before a timestamp or relative (e.g. "42m")')] = "",
     tail: Annotated[
         int,
-        flag("-n", "--tail", parse=tail_lines, help='Number of lines to show from the end of the logs (default "all")'),
+        flag(
+            "-n", "--tail", parse=tail_or_all, help='Number of lines to show from the end of the logs (default "all")'
+        ),
     ] = -1,
     timestamps: Annotated[bool, switch("-t", "--timestamps", help="Show timestamps")] = False,
     details: Annotated[bool, switch("--details", help="Show extra details provided to logs")] = False,

@@ -9,7 +9,7 @@ from itertools import chain
 from cli.container.flags import ContainerFlags, OnceFlags, TuningFlags
 from cli.container.health import health_check
 from cli.parse import isolation, pair
-from shoal.errors import InvalidArgument, Unsupported
+from shoal.errors import Conflict, InvalidArgument, Unsupported
 from shoal.v1.engine_pb2 import CreateContainerRequest
 from shoal.v1.types_pb2 import (
     RESTART_CONDITION_NONE,
@@ -52,6 +52,7 @@ def create_request(
         auto_remove=flags.rm,
         publish_all=flags.publish_all,
         origin=_origin(flags, detached=detached),
+        platform=flags.platform,
     )
 
 
@@ -67,11 +68,10 @@ def _origin(flags: ContainerFlags, *, detached: bool) -> Origin:
 
 
 def stop_grace(timeout_s: int | None) -> int:
-    """Nanoseconds for the spec, where 0 means the default: no patience at all is the least above it."""
+    """Nanoseconds for the spec, where 0 means the default: no patience at all is the least above it, and what is
+    negative never ends."""
     if timeout_s is None:
         return 0
-    if timeout_s < 0:
-        raise InvalidArgument(f"--stop-timeout {timeout_s} is negative", hint="0 kills at once")
     return timeout_s * _SECOND_NS or 1
 
 
@@ -139,6 +139,9 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
 
 def tuning(flags: TuningFlags) -> Tuning:
     """What `run` and `update` share."""
+    for name, value in (("CPU shares", flags.cpu_shares), ("CPU cfs period", flags.cpu_period)):
+        if not 0 <= value < 1 << 32:
+            raise Conflict(f"{name} {value} cannot be: it is a number from 0 up, below 2^32")
     return Tuning(
         cpu_shares=flags.cpu_shares,
         cpu_period_us=flags.cpu_period,

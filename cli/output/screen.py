@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from shoal.errors import ShoalError
+
 
 class Screen:
     """A block of lines at the cursor. `live` says whether it can be redrawn."""
@@ -44,10 +46,15 @@ class Screen:
 
 
 def write_stdout(data: bytes) -> None:
-    """Bytes to stdout, at once."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    """Bytes to stdout, at once. Raises ShoalError where they cannot be written, as to a disk that is full."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ShoalError(f"write stdout: {(error.strerror or str(error)).lower()}") from error
 
 
 def write_stderr(data: bytes) -> None:

@@ -33,6 +33,14 @@ def tail(text: str) -> int:
     return -1 if text == "all" else integer(text)
 
 
+def tail_or_all(text: str) -> int:
+    """`--tail` of a container, where docker takes what is no number for "all"."""
+    try:
+        return tail(text)
+    except InvalidArgument:
+        return -1
+
+
 def bounded(value: int, text: str) -> int:
     """`value`, read from `text`, when 64 bits hold it."""
     if not -INT64 - 1 <= value <= INT64:

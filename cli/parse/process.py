@@ -83,6 +83,8 @@ def ip_address(text: str, where: str = "") -> str:
 
 def network(text: str) -> NetworkAttachment:
     """A name, one of docker's words, or `name=NET,alias=A`."""
+    if not text:
+        raise InvalidArgument("no name set for network")
     if "=" not in text:
         return NetworkAttachment(network="bridge" if text == "default" else text)
     out = NetworkAttachment()

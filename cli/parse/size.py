@@ -8,7 +8,7 @@ from cli.parse.number import bounded
 from shoal.errors import InvalidArgument
 
 _SIZE = re.compile(r"(\d{1,40})(?:\.(\d{1,40}))? ?([kKmMgGtTpP]?)[iI]?[bB]?", re.ASCII)
-_CPUS = re.compile(r"(\d{0,40})(?:\.(\d{0,40}))?", re.ASCII)
+_CPUS = re.compile(r"([+-]?)(\d{0,40})(?:\.(\d{0,40}))?", re.ASCII)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
@@ -22,11 +22,12 @@ def size(text: str) -> int:
 
 
 def cpus(text: str) -> int:
-    """Nano-CPUs, exact to the ninth decimal."""
+    """Nano-CPUs, exact to the ninth decimal; how many there may be is the daemon's to say."""
     found = _CPUS.fullmatch(text)
-    if found is None or not (found[1] or found[2]):
+    if found is None or not (found[2] or found[3]):
         raise InvalidArgument(f"failed to parse {text} as a rational number")
-    fraction = found[2] or ""
+    fraction = found[3] or ""
     if len(fraction.rstrip("0")) > 9:
         raise InvalidArgument("value is too precise")
-    return bounded(int(found[1] or "0") * 10**9 + int(fraction[:9].ljust(9, "0")), text)
+    nano_cpus = int(found[2] or "0") * 10**9 + int(fraction[:9].ljust(9, "0"))
+    return bounded(-nano_cpus if found[1] == "-" else nano_cpus, text)

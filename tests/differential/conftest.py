@@ -87,6 +87,7 @@ NEWER = (
         'cannot remove container ".*": container is running: stop the container before removing or force remove',
     ),
     (r'"(shoal [\w ]+)" (requires|accepts) (?:exactly )?(.*)\.', r"'\1' \2 \3"),
+    ("Conflicting options: -a and -d", "conflicting options: cannot specify both --attach and --detach"),
     (r"Conflicting options: --restart and --rm\.?", "conflicting options: cannot specify both --restart and --rm"),
     (r"No such container:path: (\w+):(.*)", r"Could not find the file \2 in container \1"),
     (r"(?m)^No such volume: (\w+)", r"get \1: no such volume"),

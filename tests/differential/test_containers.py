@@ -28,6 +28,9 @@ CASES = {
         engine run --rm -a stderr busybox sh -c 'echo out; echo err >&2'
         engine run --rm -a stdin busybox echo out
         engine run --rm -a bad busybox
+        engine run -d -a stdout busybox
+        engine run -d --name none busybox nosuch 2>/dev/null | wc -w
+        engine start -a none 2>/dev/null
     """,
     "names": """
         engine run -d --name web busybox sleep 100
@@ -132,6 +135,7 @@ CASES = {
         engine logs -n 0 web
         engine logs -t web
         engine logs --details web
+        for lines in x '' 1.5 -5; do engine logs --tail "$lines" web; done
         engine logs --since 1h web
         engine logs --since once web 2>/dev/null
         engine logs --since 2099-01-01 web
@@ -233,6 +237,9 @@ CASES = {
         engine update web
         engine update -m 1k web
         engine update -m 1g nosuch
+        engine update --cpus -1 web
+        for change in '--cpu-period -1' '--cpu-shares -1'; do engine update $change web 2>/dev/null; done
+        engine update --memory-reservation 1k web
         engine update --restart bad web 2>&1 | tail -n 1
     """,
     "ports": """
@@ -265,6 +272,7 @@ CASES = {
         engine events --since $begin --until $end $filters --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}'
         engine events --since $begin --until $end $filters --filter event=die --format '{{.Actor.Attributes.exitCode}}'
         engine events --since $begin --until $end $filters --filter event=create
+        engine events --since $begin --until $end $filters --filter event=create --filter nosuch=1 2>/dev/null
     """,
     "container prune": """
         engine run --name job busybox
@@ -345,6 +353,9 @@ CASES = {
         engine run --rm -m 1 busybox
         engine run --rm -m x busybox
         engine run --rm --cpus 99 busybox
+        engine run --rm --cpus -1 busybox
+        engine run --rm --memory-reservation 1k busybox
+        engine run --rm --stop-timeout -1 busybox true
         engine run --rm --cpu-period 1 busybox
         engine run --rm --cpuset-cpus 99 busybox
         engine run --rm --memory-swap 10m busybox
@@ -368,6 +379,7 @@ CASES = {
         engine run --rm --sysctl net.ipv4.ip_forward=1 busybox cat /proc/sys/net/ipv4/ip_forward
         engine run --rm --security-opt no-new-privileges busybox grep NoNewPrivs /proc/self/status
         engine run --rm --device /dev/null:/dev/other:r busybox ls /dev/other
+        engine run --rm --device /nosuch busybox
         engine run -d --name web busybox sleep 100
         engine run --rm --pid container:web busybox sh -c 'ps | grep -c "[s]leep 100"'
         engine run --rm --pid container:nosuch busybox
@@ -384,6 +396,10 @@ CASES = {
         engine run --rm --isolation default --disable-content-trust busybox
         engine run --rm --isolation hyperv busybox
         engine run --rm --init busybox sh -c 'ps | head -2 | tail -1 | grep -c init'
+        engine run --rm --init --pid host busybox true
+        engine run --rm --platform linux busybox true
+        engine run --rm --platform linux/amd64 busybox true
+        engine run --rm --platform linux/arm64 --pull never busybox true
     """,
     "ipc": """
         engine run -d --name web --ipc shareable --shm-size 1m busybox sh -c 'echo told > /dev/shm/file; sleep 100'
@@ -416,6 +432,11 @@ CASES = {
         engine exec other sh -c 'exit 300'
         engine exec
         engine port
+        engine network 2>/dev/null
+        engine help nosuch >/dev/null 2>&1
+        engine help ps | grep -c Usage:
+        engine search --limit x y
+        engine save busybox 2>/dev/null >/dev/full
         mkfifo pipe; exec 3<>pipe 4>pipe 3<&-  # nobody reads what goes to 4
         engine ps -a >&4
         engine kill -s 0 other

@@ -150,6 +150,9 @@ CASES = {
         engine run --rm app:4
         engine history --format '{{.CreatedBy}}|{{.Comment}}' app:3
         engine import nosuch.tar
+        engine import - nothing </dev/null | wc -w
+        engine run --rm nothing
+        engine rmi nothing >/dev/null
         engine import -c 'RUN x' root.tar
         python3 -m http.server -d . -b 127.0.0.1 8765 >/dev/null 2>&1 &
         server=$!

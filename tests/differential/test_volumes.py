@@ -24,6 +24,7 @@ CASES = {
         engine volume rm -f nosuch
         engine volume inspect nosuch
         engine volume create 'bad name'
+        engine volume create -d nosuch v3 2>/dev/null
         engine rm -f web >/dev/null
         engine volume rm v1 v2
     """,
@@ -74,7 +75,7 @@ CASES = {
         engine run --name job --mount 'type=volume,src=v2,dst=/x,volume-label=a=b' busybox
         engine volume inspect -f '{{json .Labels}}' v2
         engine volume create -o type=ext4 -o device=/nosuch v3
-        engine run --rm -v v3:/x busybox 2>&1 | grep -o 'no such file or directory'
+        engine run --rm -v v3:/x busybox 2>&1 | grep -o -e 'no such file or directory' -e 'exit 127'
         engine volume rm v3
         engine volume create -o odd=x v4
     """,

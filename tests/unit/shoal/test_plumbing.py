@@ -181,6 +181,7 @@ def test_bad_names_are_refused_printably(name: str) -> None:
 def test_good_names_pass() -> None:
     for name in ("ab", "a1", "A.b_c-d"):
         names.check_name(name, "container")
+    names.check_name("a", "network")
     for name in ("w", "web-1", "a_b"):
         names.check_service_name(name)
     for name in ("a.b", "-a", "a-", "x" * 64):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cli.parse.duration import duration, moment
-from cli.parse.number import INT32, INT64, integer, integer32
+from cli.parse.number import INT32, INT64, integer, integer32, tail_or_all
 from cli.parse.process import restart, ulimit
 from cli.parse.size import cpus, size
 from shoal.errors import InvalidArgument
@@ -38,6 +38,13 @@ def test_out_of_range_is_told(read: Callable[..., object], text: str) -> None:
     arguments = {"now_ns": 0} if read is moment else {}
     with pytest.raises(InvalidArgument, match=r"out of range|invalid"):
         read(text, **arguments)
+
+
+def test_what_only_the_daemon_can_judge_is_read() -> None:
+    assert (cpus("-1"), cpus("-.5"), cpus("+2")) == (-(10**9), -(5 * 10**8), 2 * 10**9)
+    with pytest.raises(InvalidArgument, match="rational number"):
+        cpus("-")
+    assert [tail_or_all(text) for text in ("all", "", "x", "1.5", "-5", "7")] == [-1, -1, -1, -1, -5, 7]
 
 
 def test_the_largest_values_are_read() -> None:
