@@ -30,7 +30,7 @@ _CAPPED = 0x100
 _EXTENDED = 0x200
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _BUFFER_BYTES = 1 << 16
-# An acknowledgement takes about 1 KB of the socket's 200 KB receive buffer, and a full one loses messages.
+# What is told of a failure takes about 1 KB of the socket's 200 KB receive buffer, and a full one loses messages.
 _BATCH = 64
 
 
@@ -82,7 +82,6 @@ class Socket:
         try:
             self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-            self._socket.bind((0, 0))
         except OSError:
             self._socket.close()
             raise
@@ -92,7 +91,7 @@ class Socket:
         self._socket.close()
 
     def request(self, *messages: Message) -> None:
-        """Send all, in order, in as few system calls as fit, and wait for every acknowledgement.
+        """Send all, in order, in as few system calls as fit, and wait until all are done.
 
         Raises the first OSError, with the kernel's own words; later messages of the same batch were tried too.
         """
@@ -100,21 +99,34 @@ class Socket:
             self._batch(messages[start : start + _BATCH])
 
     def _batch(self, messages: tuple[Message, ...]) -> None:
-        first = self._sequence + 1
-        self._socket.send(b"".join(self._frame(message, ACK) for message in messages))
-        waiting = dict(enumerate(messages, first))
+        """The kernel answers in order, and tells of a failure unasked: one acknowledgement, of the last, is enough."""
+        first, last = self._sequence + 1, self._sequence + len(messages)
+        frames = [self._frame(message, 0) for message in messages[:-1]]
+        self._socket.send(b"".join((*frames, self._frame(messages[-1], ACK))))
         failure: OSError | None = None
-        while waiting:
+        done = False
+        while not done:
             for kind, flags, sequence, body in self._receive():
-                message = waiting.get(sequence)
-                if kind != _ERROR or message is None:
+                if kind != _ERROR or not first <= sequence <= last:
                     continue
-                del waiting[sequence]
+                done = sequence == last
                 error = _error(body, flags)
-                if error and error.errno not in message.ignore:
+                if error and error.errno not in messages[sequence - first].ignore:
                     failure = failure or error
         if failure:
             raise failure
+
+    def ask(self, message: Message) -> bytes:
+        """The body of the one answer to a question. Raises OSError."""
+        self._socket.send(self._frame(message, 0))
+        wanted = self._sequence
+        while True:
+            for kind, flags, sequence, body in self._receive():
+                if sequence != wanted:
+                    continue
+                if kind == _ERROR and (error := _error(body, flags)):
+                    raise error
+                return body
 
     def dump(self, message: Message) -> Iterator[tuple[int, bytes]]:
         """Every (type, body) that the kernel answers a dump request with."""

@@ -1,5 +1,5 @@
 """Fabric: the networks of this host as they are in the kernel and on disk. What `Networks` has decided happens
-here. Blocking; everything but `segments` and `networks` is for one thread, that of `open`.
+here. Blocking; everything but `segments`, `networks` and `find` is for one thread, that of `open`.
 
 What is there already is taken over: devices by their names, containers by their records, overlays and services by
 the wish that the cluster said last. So an agent that comes back changes no packet's way.
@@ -84,6 +84,11 @@ class Fabric:
     def networks(self) -> list[Network]:
         """Those of this host, then the cluster's that this host takes part in."""
         return [*self._bridges.shown(), *(each.network for each in self.wish.networks)]
+
+    def find(self, network_id: str) -> Network | None:
+        """One of them."""
+        own = self._bridges.networks.get(network_id)
+        return own or next((each.network for each in self.wish.networks if each.network.meta.id == network_id), None)
 
     # -- containers -------------------------------------------------------------------------------
 

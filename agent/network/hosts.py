@@ -1,9 +1,10 @@
-"""The files by which a container's libc finds names: `/etc/resolv.conf` and `/etc/hosts`. Pure, but for `host`,
+"""The files by which a container's libc finds names: `/etc/resolv.conf` and `/etc/hosts`. Pure, but for `Host`,
 which reads this host's own; `agent/container` puts the files in place.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -59,10 +60,31 @@ def _is_loopback(server: str) -> bool:
         return True
 
 
-def host(path: Path = RESOLV_CONF) -> tuple[Resolvers, tuple[str, ...]]:
-    """This host's resolv.conf, and the nameservers of it that containers can reach."""
-    own = _read(path)
-    return own, reachable(own, _read(_UPLINK) if path == RESOLV_CONF else Resolvers())
+class Host:
+    """This host's resolv.conf as it is now; read again when it is another one."""
+
+    def __init__(self, path: Path = RESOLV_CONF) -> None:
+        self._paths = (path, _UPLINK) if path == RESOLV_CONF else (path,)
+        self._marks: list[tuple[int, ...]] = []
+        self._known: tuple[Resolvers, tuple[str, ...]] = (Resolvers(), ())
+
+    def resolvers(self) -> tuple[Resolvers, tuple[str, ...]]:
+        """What it says, and the nameservers of it that containers can reach."""
+        marks = [_mark(path) for path in self._paths]
+        if marks != self._marks:
+            own, uplink, *_ = (*map(_read, self._paths), Resolvers())
+            self._known = own, reachable(own, uplink)
+            self._marks = marks
+        return self._known
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """Another one when somebody has written to the file or replaced it."""
+    try:
+        about = os.stat(path)  # noqa: PTH116 - a hot path
+    except OSError:
+        return ()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _read(path: Path) -> Resolvers:

@@ -33,6 +33,7 @@ _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _MAIN_TABLE = 254
 _PERMANENT = 0x80
 _SELF = 0x02
+_NO_STATISTICS = 0x8  # of IFLA_EXT_MASK
 # Marks our routes in rtm_protocol, so that a sweep finds them; 83 is assigned to nobody (iproute2: rt_protos).
 OURS = 83
 
@@ -89,11 +90,11 @@ def veth(name: str, *, master: int, mtu: int, peer: str, peer_namespace: int) ->
     The peer must not be up yet: the kernel opens it before it is paired and says ENOTCONN. Nor can its index be
     chosen without choosing ours too (drivers/net/veth.c), and a new namespace may have tunnels in the first places.
     """
-    inside = (
-        _LINK.pack(0, 0, 0, 0, 0) + text(3, peer) + u32(4, mtu) + u32(28, peer_namespace)  # IFLA_NET_NS_FD
-    )
+    # A queue for each processor, the default, is a folder in /sys for each, and of no use: a veth has no queue.
+    alike = u32(4, mtu) + u32(31, 1) + u32(32, 1)  # IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES
+    inside = _LINK.pack(0, 0, 0, 0, 0) + text(3, peer) + alike + u32(28, peer_namespace)  # IFLA_NET_NS_FD
     info = nested(18, text(1, "veth"), nested(2, attribute(1, inside)))
-    body = _LINK.pack(0, 0, 0, _UP, _UP) + text(3, name) + u32(4, mtu) + u32(10, master) + info
+    body = _LINK.pack(0, 0, 0, _UP, _UP) + text(3, name) + alike + u32(10, master) + info
     return Message(NEW_LINK, netlink.CREATE | netlink.EXCLUSIVE, body)
 
 
@@ -102,6 +103,14 @@ def hairpin(name: str) -> Message:
     published port gets its new destination inside the bridge, and would be dropped there."""
     info = nested(18, text(4, "bridge"), nested(5, attribute(4, b"\1")))
     return Message(NEW_LINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(3, name) + info)
+
+
+def unaddressed(*, index: int = 0, name: str = "") -> Message:
+    """A link that gives itself no IPv6 address: nobody speaks to it there, and making it known to all others of its
+    bridge, then forgetting it, is a good part of what a link costs. Where the kernel has no IPv6, it is so already."""
+    mode = nested(26, nested(socket.AF_INET6, attribute(8, b"\1")))  # IFLA_INET6_ADDR_GEN_MODE: none
+    body = _LINK.pack(0, 0, index, 0, 0) + (text(3, name) if name else b"") + mode
+    return Message(NEW_LINK, 0, body, (errno.EAFNOSUPPORT,))
 
 
 def bridge(name: str, *, mac: str, mtu: int) -> Message:
@@ -226,6 +235,11 @@ class Kernel:
         request = Message(GET_LINK, 0, _LINK.pack(0, 0, 0, 0, 0))
         found = (_parse_link(body) for kind, body in self._socket.dump(request) if kind == NEW_LINK)
         return {link.name: link for link in found}
+
+    def index(self, name: str) -> int:
+        """Of one link. Raises OSError where there is none of this name."""
+        request = Message(GET_LINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(3, name) + u32(29, _NO_STATISTICS))
+        return int(_LINK.unpack_from(self._socket.ask(request))[2])
 
     def addresses(self, index: int) -> set[IPv4Interface]:
         """The IPv4 addresses of one link."""

@@ -67,7 +67,7 @@ class Networks:
         # As the allotments know them: while the fabric changes, its own may be ahead.
         self._segments: tuple[Segment, ...] = ()
         self._directory = Directory(resolver, self._allotments.records, self._in_thread)
-        self._resolv_conf = resolver.resolv_conf
+        self._host = hosts.Host(resolver.resolv_conf)
         self._sandboxes: dict[str, Sandbox] = {}
         self._changing = asyncio.Lock()
         self._settled = False
@@ -158,7 +158,7 @@ class Networks:
         await self.disconnect(container_id)
         wanted = tuple(attachments) or (_BRIDGE,)
         apart = next((each.network for each in wanted if each.network in ("host", "none")), "")
-        own, reachable = hosts.host(self._resolv_conf)
+        own, reachable = self._host.resolvers()
         if apart and len(wanted) > 1:
             raise InvalidArgument(f"conflicting options: network {apart} cannot go with other networks")
         if apart == "host":
@@ -244,7 +244,7 @@ class Networks:
         return self._connection(after, netns_path, hostname)
 
     def _connection(self, record: Record, netns_path: str, hostname: str) -> Connection:
-        own, reachable = hosts.host(self._resolv_conf)
+        own, reachable = self._host.resolvers()
         known = {each.network_id: each for each in self._segments}
         segments = [known[each.network_id] for each in record.attached]
         return connection.on_networks(record, segments, netns_path, hostname=hostname, own=own, reachable=reachable)
@@ -266,10 +266,11 @@ class Networks:
         known = {segment.network_id: segment for segment in self._segments}
         found = []
         for attachment in attachments:
-            segment = known.get(self.get(attachment.network or bridge.DEFAULT).meta.id)
+            network = self.get(attachment.network or bridge.DEFAULT)
+            segment = known.get(network.meta.id)
             if segment is None:
                 raise NotFound(f"network {attachment.network} is not ready on this host")
-            check_wish(attachment, segment, self.get(segment.network_id))
+            check_wish(attachment, segment, network)
             found.append(segment)
         if len({segment.network_id for segment in found}) < len(found):
             raise InvalidArgument("a container cannot be on the same network twice")
@@ -357,10 +358,8 @@ class Networks:
         return network
 
     def _happened(self, action: str, network_id: str, name: str, **attributes: str) -> None:
-        known = {"name": name, "type": "bridge", **attributes}
-        network = next((each for each in self.list() if each.meta.id == network_id), None)
-        if network is not None:
-            known["type"] = network.spec.driver
+        network = self._fabric.find(network_id)
+        known = {"name": name, "type": network.spec.driver if network else "bridge", **attributes}
         self._tell_event(Event(kind=EventKind.NETWORK, action=action, id=network_id, attributes=known))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

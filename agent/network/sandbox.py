@@ -33,8 +33,7 @@ class Sandbox:
     def __init__(self, namespace: netns.Namespace, segments: tuple[Segment, ...]) -> None:
         self._namespace = namespace
         self._inside = Kernel(namespace.socket)
-        links = self._inside.links()
-        self._indexes = [links[name].index for name in map(_name, range(len(segments)))]
+        self._indexes = [self._inside.index(_name(number)) for number in range(len(segments))]
         self.segments = segments
 
     @property
@@ -65,9 +64,8 @@ class Sandboxes:
             if namespace is None and sandbox.segments == segments:
                 self._ready.remove(sandbox)
                 return sandbox
-        if namespace is None:
-            [namespace] = netns.create()
-        return self._cabled(namespace, segments)
+        [sandbox] = self._cabled([namespace] if namespace is not None else netns.create(), segments)
+        return sandbox
 
     @property
     def short(self) -> bool:
@@ -80,48 +78,46 @@ class Sandboxes:
             self._ready.remove(sandbox)
             sandbox.close()
         missing = READY - len(self._ready)
-        fresh = netns.create(missing) if missing else []
-        try:
-            while fresh:
-                self._ready.append(self._cabled(fresh.pop(), segments))
-        finally:
-            for namespace in fresh:
-                namespace.close()
+        if missing:
+            self._ready += self._cabled(netns.create(missing), segments)
 
     def close(self) -> None:
         for sandbox in self._ready:
             sandbox.close()
         self._ready.clear()
 
-    def _cabled(self, namespace: netns.Namespace, segments: tuple[Segment, ...]) -> Sandbox:
-        """Of `namespace`, which is the sandbox's from now on, or closed on failure."""
+    def _cabled(self, namespaces: Sequence[netns.Namespace], segments: tuple[Segment, ...]) -> list[Sandbox]:
+        """Of these namespaces, which are the sandboxes' from now on, or closed on failure. One send for all cables."""
         try:
-            for number, segment in enumerate(segments):
-                self._cable(segment, namespace, _name(number))
-            return Sandbox(namespace, segments)
+            cables = [(segment, _name(number)) for number, segment in enumerate(segments)]
+            self._cable([(segment, namespace, peer) for namespace in namespaces for segment, peer in cables])
+            return [Sandbox(namespace, segments) for namespace in namespaces]
         except BaseException:
-            namespace.close()
+            for namespace in namespaces:
+                namespace.close()
             raise
 
-    def _cable(self, segment: Segment, namespace: netns.Namespace, peer: str) -> None:
-        """A veth from the segment into the namespace, where its end is called `peer`."""
-        name = f"shv{int(self._chance() * (1 << 48)):012x}"
-        pair = netlink.veth(
-            name,
-            master=socket.if_nametoindex(segment.device),
-            mtu=segment.mtu,
-            peer=peer,
-            peer_namespace=namespace.fd,
-        )
-        self._kernel.do(pair, netlink.hairpin(name))
+    def _cable(self, cables: Sequence[tuple[Segment, netns.Namespace, str]]) -> None:
+        """Each a veth from the segment into the namespace, where its end has the name that is given."""
+        masters = {segment.device: socket.if_nametoindex(segment.device) for segment, _, _ in cables}
+        messages: list[Message] = []
+        for segment, namespace, peer in cables:
+            name = f"shv{int(self._chance() * (1 << 48)):012x}"
+            master, mtu = masters[segment.device], segment.mtu
+            messages += (
+                netlink.veth(name, master=master, mtu=mtu, peer=peer, peer_namespace=namespace.fd),
+                netlink.hairpin(name),
+                netlink.unaddressed(name=name),
+            )
+        self._kernel.do(*messages)
 
     def extend(self, path: str, segment: Segment, address: IPv4Address, mac: str) -> None:
         """One more interface in the namespace at `path`, all configured; its default route where there is none."""
         with _inside(path) as (namespace, inside):
             links = inside.links()
             name = next(each for each in map(_name, range(len(links) + 1)) if each not in links)
-            self._cable(segment, namespace, name)
-            index = inside.links()[name].index
+            self._cable([(segment, namespace, name)])
+            index = inside.index(name)
             try:
                 messages = interface(
                     segment, index, address, mac=mac, outward=not segment.internal and not _has_default(inside)
@@ -182,6 +178,7 @@ def configuration(
 def interface(segment: Segment, index: int, address: IPv4Address, *, mac: str, outward: bool) -> list[Message]:
     """The messages that configure one interface."""
     return [
+        netlink.unaddressed(index=index),
         netlink.link_up(index, mac=mac or netlink.mac_of(address)),
         netlink.add_address(index, IPv4Interface((address, prefix_of(segment)))),
         *map(netlink.add_route, inside_routes(segment, index, outward=outward)),

@@ -9,13 +9,14 @@ import signal
 import socket
 import time
 from ipaddress import IPv4Interface
+from pathlib import Path
 
 import pytest
 
 from agent.network import netlink
 from shoal.errors import Conflict, Exhausted, InvalidArgument, NotFound, PermissionDenied
 from shoal.model.network import NetworkAttachment, NetworkSpec, Port, PortProtocol
-from tests.kernel.network.conftest import words
+from tests.kernel.network.conftest import inside, words
 
 pytestmark = pytest.mark.kernel
 
@@ -35,6 +36,17 @@ def test_containers_reach_each_other_and_their_gateway(host):
     assert one.ping(two.address)
     two.serve(80)
     assert one.ask(two.address, 80) == ["two", one.address]
+
+
+def test_no_link_gives_itself_an_ipv6_address(host):
+    def modes() -> dict[str, str]:
+        found = Path("/proc/sys/net/ipv6/conf").glob("*/addr_gen_mode")  # none where the kernel has no IPv6
+        return {path.parent.name: path.read_text().strip() for path in found}
+
+    container = host.container("one")
+    ours = {name: mode for name, mode in inside(host.fd, modes).items() if name.startswith("shv")}
+    assert set(ours.values()) <= {"1"}
+    assert inside(container.fd, modes).get("eth0", "1") == "1"
 
 
 def test_the_outside_sees_the_host_not_the_container(lab, host):

@@ -28,7 +28,20 @@ def test_loopback_servers_are_replaced_by_what_is_behind_them():
 
 
 def test_a_host_without_resolv_conf(tmp_path):
-    assert hosts.host(tmp_path / "none") == (Resolvers(), hosts.PUBLIC)
+    assert hosts.Host(tmp_path / "none").resolvers() == (Resolvers(), hosts.PUBLIC)
+
+
+def test_a_host_is_asked_again_when_its_file_is_another_one(tmp_path):
+    path = tmp_path / "resolv.conf"
+    host = hosts.Host(path)
+    assert host.resolvers()[1] == hosts.PUBLIC
+    path.write_text("nameserver 192.0.2.1\n")
+    assert host.resolvers()[1] == host.resolvers()[1] == ("192.0.2.1",)
+    (tmp_path / "next").write_text("nameserver 192.0.2.2\n")
+    (tmp_path / "next").rename(path)
+    assert host.resolvers()[1] == ("192.0.2.2",)
+    path.unlink()
+    assert host.resolvers()[1] == hosts.PUBLIC
 
 
 def test_files_for_a_container():
