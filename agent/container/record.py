@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shoal import codec
 from shoal.errors import ShoalError
-from shoal.files import read_optional, sweep_unfinished, write_atomic
+from shoal.files import overwrite, read_optional, sweep_unfinished, write_atomic
 from shoal.model.base import Value
 from shoal.model.container import Container, ContainerStatus
 
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 DURABLE, TRANSIENT, STATE = "container", "transient", "state"
 TRASH = ".trash"
+# States are filled up to a multiple of this, so that most can be written over the one before.
+_STATE_BYTES = 512
+_PAGE_BYTES = 4096
 
 
 class Record(Value, frozen=True):
@@ -80,13 +83,17 @@ class Records:
 
     def save(self, record: Record, *, durable: bool) -> None:
         """With `durable`, synced: it survives the power."""
-        folder = self.folder(record.container.meta.id)
-        write_atomic(folder / (DURABLE if durable else TRANSIENT), codec.pack(record), durable=durable)
+        name = DURABLE if durable else TRANSIENT
+        write_atomic(f"{self._root}/{record.container.meta.id}/{name}", codec.pack(record), durable=durable)
         if durable:
             _sync(self._root)
 
     def save_state(self, container_id: str, state: State, *, durable: bool) -> None:
-        write_atomic(self.folder(container_id) / STATE, codec.pack(state), durable=durable)
+        path = f"{self._root}/{container_id}/{STATE}"
+        packed = codec.pack(state)
+        data = packed + bytes(-len(packed) % _STATE_BYTES)
+        if durable or len(data) > _PAGE_BYTES or not overwrite(path, data):
+            write_atomic(path, data, durable=durable)
 
     def load(self) -> list[tuple[Record, State]]:
         """Every container there is; sweeps folders that never became one."""
@@ -108,11 +115,8 @@ class Records:
 
     def discard(self, container_id: str) -> None:
         """Gone as soon as this returns; `empty_trash` frees the space."""
-        target = self._trash / f"{container_id}.{os.urandom(4).hex()}"
-        try:
-            self.folder(container_id).rename(target)
-        except FileNotFoundError:
-            return
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{self._root}/{container_id}", f"{self._trash}/{container_id}.{os.urandom(4).hex()}")  # noqa: PTH104
 
     def empty_trash(self) -> None:
         """May take long: the writable layers of what was discarded."""
@@ -154,7 +158,7 @@ def _load_state(folder: Path) -> State:
     if not data:
         return State()
     try:
-        return codec.unpack(State, data)
+        return codec.unpack(State, data.rstrip(b"\0"))  # its last field is never a zero
     except ShoalError as error:
         log.warning("state of container %s is lost: %s", folder.name, error)
         return State()

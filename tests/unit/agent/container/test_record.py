@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from agent.container.record import Record, Records, State
+from shoal import codec
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerState, ContainerStatus
 
@@ -61,6 +62,28 @@ def test_a_torn_state_reads_as_created(records):
     for torn in (b"", b"\x01\x93"):
         (records.folder(ID) / "state").write_bytes(torn)
         assert records.load() == [(made, State())]
+
+
+def test_a_state_takes_the_place_of_one_of_any_length(records):
+    made = save(records)
+    path = records.folder(ID) / "state"
+    path.write_bytes(codec.pack(State(boot_id="of a version that filled nothing up")))
+    for length in (0, 10, 600, 10, 5000, 700, 5000, 0):
+        state = State(status=ContainerStatus(state=ContainerState.CREATED, error="x" * length), boot_id="b")
+        records.save_state(ID, state, durable=False)
+        assert records.load() == [(made, state)]
+        assert os.listdir(records.folder(ID)).count("state") == 1
+
+
+def test_one_state_after_another_takes_no_new_file(records):
+    made = save(records)
+    path = records.folder(ID) / "state"
+    records.save_state(ID, State(boot_id="b"), durable=False)
+    before = path.stat()
+    for state in (State(boot_id="longer"), State()):
+        records.save_state(ID, state, durable=False)
+        assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
+        assert records.load() == [(made, state)]
 
 
 def test_discarded_is_gone_at_once_and_its_space_later(records):
