@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,9 +33,9 @@ def available_capabilities() -> frozenset[str]:
     return frozenset(name for number, name in enumerate(NAMES) if mask >> number & 1)
 
 
-def check_ulimits(wanted: Iterable[Ulimit]) -> None:
+def check_ulimits(wanted: Sequence[Ulimit]) -> None:
     """Raises StartFailed for a limit above this host's own, where that may not be raised."""
-    if own_permitted() & SYS_RESOURCE:
+    if not wanted or own_permitted() & SYS_RESOURCE:
         return
     for each in wanted:
         if each.name == "locks":  # nothing has looked at it since Linux 2.4

@@ -6,6 +6,7 @@ network they begin as the host's.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from shoal import ids
 from shoal.model.container import Container
 
 PATHS = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 def write_host_files(
@@ -30,8 +32,11 @@ def write_host_files(
         _resolv_conf(container, connection, on_host=on_host),
     )
     for path, text in zip(PATHS, texts, strict=True):
-        with open(source_of(folder, path), "wb", buffering=0) as file:  # noqa: PTH123 - a hot path
-            file.write(text.encode())
+        descriptor = os.open(source_of(folder, path), _WRITE, 0o666)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
 
 
 def source_of(folder: Path, path: str) -> str:
