@@ -15,16 +15,13 @@ from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.runtime.escapes import escaped
 from agent.runtime.mark import ROOM as LINE_LIMIT
 from agent.runtime.mark import Mark
 
 # Takes so many bytes, which are logged now, out of where they were seen, and the last of them into a place.
 Take = Callable[[int, memoryview], None]
 _NAMES = {1: '"stdout"', 2: '"stderr"'}
-# What stands in JSON as it is, and the end of a line.
-_PLAIN = bytes({*range(0x20, 0x80)} - set(b'"\\')) + b"\n"
-# What does not, the backslash first: the others' escapes have one.
-_ESCAPES = {bytes((each,)): quoted(chr(each))[1:-1].encode() for each in b'\\"' + bytes(range(0x20)) if each != 0x0A}
 
 
 def timestamp(time_ns: int) -> str:
@@ -43,20 +40,6 @@ def _long(lines: bytes) -> bool:
     if all(lines.find(b"\n", at, at + half) >= 0 for at in range(0, len(lines) - half, half)):
         return False
     return max(map(len, lines.split(b"\n"))) >= LINE_LIMIT
-
-
-def _escaped(lines: bytes) -> bytes | None:
-    """In JSON, but for the ends of lines; None for what is no UTF-8."""
-    odd = lines.translate(None, _PLAIN)
-    if not odd.isascii():
-        try:
-            lines.decode()
-        except UnicodeDecodeError:
-            return None
-    for byte, escape in _ESCAPES.items() if odd else ():
-        if byte in odd:
-            lines = lines.replace(byte, escape)
-    return lines
 
 
 class Batch(NamedTuple):
@@ -170,14 +153,14 @@ class LogFile:
     def _batch(self, stream: int, text: bytes, time_ns: int, skip: int) -> Batch:
         end = text.rfind(b"\n") + 1
         lines = text[:end]
-        if end and not skip and not _long(lines) and (escaped := _escaped(lines)) is not None:
-            return self._whole(stream, lines, escaped, time_ns)
+        if end and not skip and not _long(lines) and (in_json := escaped(lines)) is not None:
+            return self._whole(stream, lines, in_json, time_ns)
         return self._piecemeal(stream, pieces_of(text), time_ns, skip)
 
-    def _whole(self, stream: int, lines: bytes, escaped: bytes, time_ns: int) -> Batch:
+    def _whole(self, stream: int, lines: bytes, in_json: bytes, time_ns: int) -> Batch:
         """All lines at once, which is many times as fast as one by one."""
         before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
-        block = escaped.replace(b"\n", after + before)  # begins without what every line but the first has before it
+        block = in_json.replace(b"\n", after + before)  # begins without what every line but the first has before it
         size, end = len(block), len(lines)
         room = self._max_bytes - self._size - len(before)
         if self._max_bytes and size - len(before) >= room:
@@ -216,14 +199,16 @@ class LogFile:
         if self._fd >= 0:
             os.close(self._fd)
         gone = []
+        oldest = self._oldest()
         with contextlib.suppress(OSError):
             with contextlib.suppress(FileNotFoundError):
-                gone.append(os.open(self._name(self._max_files - 1), os.O_RDONLY | os.O_CLOEXEC))
-            if self._max_files == 1:
-                os.unlink(self._path)  # noqa: PTH108 - a reader that follows keeps the old file
-            for number in range(self._gap(), 0, -1):
+                gone.append(os.open(self._name(oldest), os.O_RDONLY | os.O_CLOEXEC))
+                # Before one comes in its place: to replace a file has ext4 write out the new one, there and then. A
+                # reader that follows keeps the old one.
+                os.unlink(self._name(oldest))  # noqa: PTH108 - strings all around
+            for number in range(oldest, 0, -1):
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(self._name(number - 1), self._name(number))  # noqa: PTH105 - strings all around
+                    os.rename(self._name(number - 1), self._name(number))  # noqa: PTH104 - strings all around
         for fd in gone:
             self._discard(fd)
         self._fd, self._inode, self._size = self._open()
@@ -231,11 +216,11 @@ class LogFile:
     def _name(self, number: int) -> str:
         return f"{self._path}.{number}" if number else self._path
 
-    def _gap(self) -> int:
-        """The number that the oldest file to be renamed comes to have: one that is free, as after a rotation that was
-        cut short, or the last one."""
+    def _oldest(self) -> int:
+        """The number that the oldest file which stays comes to have: one that is free, as after a rotation that was cut
+        short, or the last one."""
         numbers = range(1, self._max_files)
-        return next((number for number in numbers if not Path(f"{self._path}.{number}").exists()), len(numbers))
+        return next((number for number in numbers if not Path(self._name(number)).exists()), len(numbers))
 
     def _open(self) -> tuple[int, int, int]:
         try:

@@ -27,7 +27,6 @@ _ROUND = struct.Struct("=BBBxIQQ3H")
 _PLACES = (64, 128)
 _LANDING, _LINES = 2, 4
 _COUNT = struct.Struct("=I")
-_LENGTH = struct.Struct("<I")
 
 
 class Round(NamedTuple):
@@ -59,7 +58,7 @@ class Mark:
         """A round of `stream` begins, which ends with the byte `last` and leaves `rest` unfinished; `log` are the
         inode and the size of what it goes to. It has ended when that byte is in `landing`."""
         page = self._page or self._make()
-        kept = self._keep(stream, rest, self._path)
+        kept = self._keep(stream, rest)
         side = 1 - self._current
         _ROUND.pack_into(page, _PLACES[side], stream, last, last ^ 0xFF, lines, *log, *self._kept.values(), kept)
         page[0] = side
@@ -90,17 +89,14 @@ class Mark:
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            self.rests |= _earlier(self._path)
             return
         with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-            self._map(mmap.mmap(fd, _PAGE))
-            self._recall(file.fileno())
+            self._recall(self._map(mmap.mmap(fd, _PAGE)), file.fileno())
 
-    def _recall(self, fd: int) -> None:
-        assert self._page is not None
-        self._current = self._page[0]
+    def _recall(self, page: mmap.mmap, fd: int) -> None:
+        self._current = page[0]
         at = _PLACES[self._current]
-        stream, last, landed, lines, inode, size, *kept, after = _ROUND.unpack_from(self._page, at)
+        stream, last, landed, lines, inode, size, *kept, after = _ROUND.unpack_from(page, at)
         ended = landed != last ^ 0xFF
         self._last_byte = last
         self._kept = dict(zip(_STREAMS, kept, strict=True))
@@ -112,30 +108,26 @@ class Mark:
             self.round = Round(stream, inode, size, lines, ended)
 
     def _make(self) -> mmap.mmap:
-        """The file comes under its name when it is complete: it takes over what an earlier keeper left instead."""
+        """Of zeros, which tell of no round. The file comes under its name when it has its size."""
         new = self._path and f"{self._path}.new"
-        page = _created(new)
-        self._map(page or mmap.mmap(-1, _PAGE))
-        assert self._page is not None
-        for stream, rest in self.rests.items():
-            self._kept[stream] = self._keep(stream, rest, new)
-        _ROUND.pack_into(self._page, _PLACES[0], 0, 0, 0, 0, 0, 0, *self._kept.values(), 0)
-        if page is not None:
+        created = _created(new)
+        if created is not None:
             with contextlib.suppress(OSError):
                 Path(new).rename(self._path)
-        return self._page
+        return self._map(created or mmap.mmap(-1, _PAGE))
 
-    def _map(self, page: mmap.mmap) -> None:
+    def _map(self, page: mmap.mmap) -> mmap.mmap:
         self._page = page
         view = memoryview(page)
         self._landings = [view[at + _LANDING : at + _LANDING + 1] for at in _PLACES]
         view.release()
+        return page
 
-    def _keep(self, stream: int, rest: bytes, path: str) -> int:
+    def _keep(self, stream: int, rest: bytes) -> int:
         """Write an unfinished line where the one before it is not."""
         place = (ROOM - self._kept[stream] // ROOM * ROOM) | len(rest)
-        if rest and path:
-            with contextlib.suppress(OSError), open(path, "r+b", buffering=0) as file:  # noqa: PTH123 - each line's cost
+        if rest and self._path:
+            with contextlib.suppress(OSError), open(self._path, "r+b", buffering=0) as file:  # noqa: PTH123 - each line's cost
                 os.pwrite(file.fileno(), rest, _rest_at(stream, place))
         return place
 
@@ -151,15 +143,3 @@ def _created(path: str) -> mmap.mmap | None:
 
 def _rest_at(stream: int, place: int) -> int:
     return _PAGE + ((stream - 1) * 2 + place // ROOM) * ROOM
-
-
-def _earlier(path: str) -> dict[int, bytes]:
-    """The unfinished lines as keepers without a mark left them, in a file for each stream."""
-    found = {}
-    for stream in _STREAMS:
-        with contextlib.suppress(OSError):
-            data = Path(path).with_name(f"partial.{stream}").read_bytes()
-            if len(data) >= _LENGTH.size:
-                length = _LENGTH.unpack_from(data)[0]
-                found[stream] = data[_LENGTH.size : _LENGTH.size + length]
-    return found

@@ -25,7 +25,7 @@ from agent.runtime.tap import Tap
 
 WATCHED = {module.__file__ for module in (journal, logfile, mark, stdio, tap)}
 # Being killed while they compute is as being killed before.
-PURE = {"_piecemeal", "_whole", "_batch", "_escaped", "_long", "_tail", "_after", "_field", "pieces_of", "timestamp"}
+PURE = {"_piecemeal", "_whole", "_batch", "_long", "_tail", "_after", "_field", "pieces_of", "timestamp"}
 FIRST = {1: b"one\ntwo\n" + b"three\nfo", 2: b"odd \xff\n\n" + b"z" * 40 + b"\nlo"}
 THEN = {1: b"ur\nfive\n", 2: b"ng\nlast"}
 MakeLog = Callable[[Path], LogFile]

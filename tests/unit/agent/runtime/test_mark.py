@@ -21,16 +21,6 @@ def test_each_line_is_logged_once_wherever_the_keeper_is_killed(log: str, tmp_pa
     assert int(done.stdout) > 100
 
 
-def test_an_unfinished_line_of_a_keeper_without_marks_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "partial.1").write_bytes(b"\x04\0\0\0half and what was there before")
-    mark = Mark(str(tmp_path / "mark"))
-    assert mark.rests == {1: b"half", 2: b""}
-    mark.begin(2, 10, b"other", (1, 0))
-    mark.end()
-    mark.close()
-    assert Mark(str(tmp_path / "mark")).rests == {1: b"half", 2: b"other"}
-
-
 def test_a_mark_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     mark = Mark(str(tmp_path / "gone" / "mark"))
     mark.begin(1, 10, b"rest", (1, 0))
