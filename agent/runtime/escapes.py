@@ -7,6 +7,7 @@ quoting is `logfile`'s.
 from __future__ import annotations
 
 import ctypes
+from codecs import utf_8_decode
 from json.encoder import encode_basestring as quoted
 
 _CONTROLS = bytes(each for each in range(1, 0x20) if each != 0x0A)  # the ends of lines stay
@@ -16,19 +17,19 @@ _strcspn = ctypes.CDLL(None).strcspn
 _strcspn.argtypes, _strcspn.restype = [ctypes.c_char_p, ctypes.c_char_p], ctypes.c_size_t
 
 
-def escaped(lines: bytes) -> bytes | None:
-    """In JSON, but for the ends of lines; None for what is no UTF-8."""
-    if not lines.isascii():
+def escaped(text: bytes) -> bytes | None:
+    """In JSON, but for the ends of lines; None for what is no UTF-8. Its last character may be cut short."""
+    if not text.isascii():
         try:
-            lines.decode()
+            utf_8_decode(text)
         except UnicodeDecodeError:
             return None
-    lines = lines.replace(b"\\", b"\\\\").replace(b'"', b'\\"')  # the backslash first: the others' escapes have one
+    text = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')  # the backslash first: the others' escapes have one
     for some in _SOUGHT:
-        if _strcspn(lines, some) < len(lines):
+        if _strcspn(text, some) < len(text):
             for each in (0, *some):
-                lines = lines.replace(bytes((each,)), _escape(each))
-    return lines
+                text = text.replace(bytes((each,)), _escape(each))
+    return text
 
 
 def _escape(each: int) -> bytes:

@@ -34,12 +34,12 @@ def _tail(stream: int, time_ns: int) -> str:
     return f'"stream":{_NAMES[stream]},"time":"{timestamp(time_ns)}"}}\n'
 
 
-def _long(lines: bytes) -> bool:
-    """Whether one of them is longer than may be; there is none where every half of such a length has an end of line."""
+def _long(text: bytes) -> bool:
+    """Whether a line is longer than may be; there is none where every half of such a length has an end of line."""
     half = LINE_LIMIT // 2
-    if all(lines.find(b"\n", at, at + half) >= 0 for at in range(0, len(lines) - half, half)):
+    if all(text.find(b"\n", at, at + half) >= 0 for at in range(0, len(text) - half, half)):
         return False
-    return max(map(len, lines.split(b"\n"))) >= LINE_LIMIT
+    return max(map(len, text.split(b"\n"))) >= LINE_LIMIT
 
 
 class Batch(NamedTuple):
@@ -151,23 +151,21 @@ class LogFile:
         return self._inode, self._began if skip else self._size
 
     def _batch(self, stream: int, text: bytes, time_ns: int, skip: int) -> Batch:
-        end = text.rfind(b"\n") + 1
-        lines = text[:end]
-        if end and not skip and not _long(lines) and (in_json := escaped(lines)) is not None:
-            return self._whole(stream, lines, in_json, time_ns)
+        if b"\n" in text and not skip and not _long(text) and (in_json := escaped(text)) is not None:
+            return self._whole(stream, text, in_json, time_ns)
         return self._piecemeal(stream, pieces_of(text), time_ns, skip)
 
-    def _whole(self, stream: int, lines: bytes, in_json: bytes, time_ns: int) -> Batch:
-        """All lines at once, which is many times as fast as one by one."""
+    def _whole(self, stream: int, text: bytes, in_json: bytes, time_ns: int) -> Batch:
+        """All whole lines at once, which is many times as fast as one by one."""
         before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
         block = in_json.replace(b"\n", after + before)  # begins without what every line but the first has before it
-        size, end = len(block), len(lines)
+        size, end = block.rfind(b"\n") + 1, text.rfind(b"\n") + 1
         room = self._max_bytes - self._size - len(before)
-        if self._max_bytes and size - len(before) >= room:
-            size = block.find(b"\n", max(room - 1, 0)) + 1 + len(before)
-            if size < len(block):
-                end = _after(lines, block.count(b"\n", 0, size))
-        return Batch((before, memoryview(block)[: size - len(before)]), end)
+        if self._max_bytes and size >= room:
+            full = block.find(b"\n", max(room - 1, 0)) + 1
+            if full < size:
+                size, end = full, _after(text, block.count(b"\n", 0, full))
+        return Batch((before, memoryview(block)[:size]), end)
 
     def _piecemeal(self, stream: int, pieces: Sequence[bytes], time_ns: int, skip: int) -> Batch:
         tail = "," + _tail(stream, time_ns)

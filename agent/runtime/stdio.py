@@ -135,9 +135,8 @@ class Stdio:
         for fd, stream in tuple(self._sources.items()):
             self._loop.forget(fd)
             left = _held(fd)
-            while left > 0 and (data := self._read(fd)):
-                self._emit(stream, data)
-                left -= len(data)
+            while left > 0 and (moved := self._move(fd, stream)):
+                left -= moved
             self._drop(fd)
         if self._log is not None:
             self._log.flush(time.time_ns())
@@ -166,11 +165,10 @@ class Stdio:
 
     def _reader(self, fd: int) -> Callable[[int], None]:
         def readable(_: int) -> None:
-            data = self._read(fd)
-            if data:
-                self._emit(self._sources[fd], data)
+            moved = self._move(fd, self._sources[fd])
+            if moved:
                 self._pause_or_go()
-            elif data is not None:
+            elif moved is not None:
                 self._loop.forget(fd)
                 self._drop(fd)
 
@@ -178,27 +176,30 @@ class Stdio:
 
     def _read_first(self, stream: int) -> None:
         for fd in [fd for fd, each in self._sources.items() if each == stream]:
-            if data := self._read(fd):
-                self._emit(stream, data)
+            self._move(fd, stream)
 
-    def _read(self, fd: int) -> bytes | None:
-        """What was there, and is in the log now; b"" at the end, None when there is nothing now."""
-        log, stream = self._log, self._sources[fd]
+    def _move(self, fd: int, stream: int) -> int | None:
+        """What there is goes to the log, as far as one round goes, and to the attachments. Returns how much that was:
+        0 at the end, None when there is nothing now."""
+        tapped = self._log is not None and self._terminal < 0
         try:
-            data = os.read(fd, CHUNK) if log is None or self._terminal >= 0 else self._tap.peek(fd)
+            data = self._tap.peek(fd) if tapped else os.read(fd, CHUNK)
         except BlockingIOError:
             return None
         except OSError:  # EIO: nobody has the terminal open any more
-            return b""
+            return 0
         if len(data) == _PIPE:
             with contextlib.suppress(OSError):  # no pipe, or the host has no memory to spare for it
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE)
-        if log is None or not data:
-            return data
-        if self._terminal >= 0:
-            log.write(stream, data, time.time_ns())
-            return data
-        return data[: log.log(stream, data, time.time_ns(), partial(self._tap.take, fd))]
+        moved = len(data)
+        if data and self._log is not None:
+            if tapped:
+                moved = self._log.log(stream, data, time.time_ns(), partial(self._tap.take, fd))
+            else:
+                self._log.write(stream, data, time.time_ns())
+        if moved and self._attachments:
+            self._emit(stream, data[:moved])
+        return moved
 
     def _drop(self, fd: int) -> None:
         del self._sources[fd]

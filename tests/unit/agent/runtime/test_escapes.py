@@ -29,4 +29,9 @@ def test_each_character_is_escaped_wherever_it_stands() -> None:
 
 def test_what_is_no_text_is_not_escaped() -> None:
     assert escaped(b"plain\xff\n") is None
-    assert escaped("half a ä".encode()[:-1]) is None
+    assert escaped("ä".encode()[:-1] + b"\n") is None
+
+
+def test_the_last_line_may_end_within_a_character() -> None:
+    text = "all\nhalf a €".encode()[:-1]
+    assert escaped(text) == text

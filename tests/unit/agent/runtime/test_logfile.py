@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from agent.runtime.logfile import LINE_LIMIT, LogFile
 
-PIECES = st.lists(st.sampled_from([b"plain ", b"\n", b'"', b"\\", b"\\n", b"\t", b"\x7f", "ä\n".encode(), b"\xff\n"]))
+ODD = [b'"', b"\\", b"\\n", b"\t", b"\x7f", *(bytes((each,)) for each in "ä".encode()), "ä\n".encode(), b"\xff\n"]
+PIECES = st.lists(st.sampled_from([b"plain ", b"\n", *ODD]))
 
 
 @given(st.lists(PIECES.map(b"".join)))
