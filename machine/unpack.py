@@ -13,7 +13,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-PROGRAMS = {"shoal": "cli", "shoal-agent": "agent", "shoal-manager": "manager"}
+PROGRAMS = {"shoal": "cli", "shoal-agent": "agent", "shoal-manager": "manager", "shoal-runtime": "runtime"}
 CHUNK = 1 << 20
 
 

@@ -1,10 +1,8 @@
 """The entry points: `shoal`, `shoal-agent`, `shoal-manager`, `shoal-runtime`.
 
 Each imports only the room that it starts: a client that loaded a daemon's code would take three times as long
-to start, and this is the only file below the rooms that may name them.
+to start, and this is the only file below the rooms that may name them. `__future__` is a module, too: not here.
 """
-
-from __future__ import annotations
 
 import gc
 import sys

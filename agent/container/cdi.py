@@ -107,8 +107,8 @@ def read(folders: Sequence[str] = FOLDERS) -> Known:
     return Known(devices, faults)
 
 
-def edited(config: Config, wanted: Iterable[DeviceMapping], *, known: Known | None = None, hooks: bool) -> Config:
-    """`config` with what comes with the named devices among `wanted`. `hooks`: whether who runs it runs them.
+def edited(config: Config, wanted: Iterable[DeviceMapping], *, known: Known | None = None) -> Config:
+    """`config` with what comes with the named devices among `wanted`; hooks only if there are some.
 
     Raises StartFailed for a name that nothing on this host describes, Unsupported for what its file asks of us.
     """
@@ -124,7 +124,7 @@ def edited(config: Config, wanted: Iterable[DeviceMapping], *, known: Known | No
     edits: list[_Edits] = []
     for name in names:
         for each in known.devices[name]:
-            _check(name, each, hooks=hooks)
+            _check(name, each)
             if not any(each is other for other in edits):  # a file's own are made once
                 edits.append(each)
     for each in edits:
@@ -145,12 +145,7 @@ def _parsed(path: Path) -> _File:
     return file
 
 
-def _check(name: str, edits: _Edits, *, hooks: bool) -> None:
-    if edits.hooks and not hooks:
-        raise Unsupported(
-            f"device {name} comes with hooks, which our own runtime does not run yet",
-            hint="choose another one, such as --runtime crun",
-        )
+def _check(name: str, edits: _Edits) -> None:
     for field, value in (("intelRdt", edits.intel_rdt), ("netDevices", edits.net_devices)):
         if value:
             raise Unsupported(f"device {name} comes with {field}, which is not supported yet")

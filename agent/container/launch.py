@@ -25,7 +25,7 @@ from agent.container.idrange import SIZE
 from agent.container.isolation import JOURNAL_LOG, SHAREABLE, log_limits
 from agent.container.record import Records
 from agent.container.rootview import RootView
-from agent.container.runtimes import Runtimes
+from agent.container.runtimes import Runtimes, commandline
 from agent.container.settle import CONTAINER_MODE, HOST
 from agent.container.user import GROUP, PASSWD, User, user_of
 from agent.image.images import Images
@@ -324,16 +324,20 @@ class Launcher:
     def _start(self, container: Container, facts: Facts, layers: tuple[str, ...]) -> Start:
         folder = self._records.folder(container.meta.id)
         log_max_bytes, log_max_files = log_limits(container.spec.log)
+        config = cdi.edited(bundle(container, facts), container.spec.devices)
         program = self._runtimes.program(self._runtimes.chosen(container.spec.runtime))
         if program and any(each.subpath for each in container.mounts):
             raise Unsupported(
                 f"runtime {container.spec.runtime} cannot mount a subpath of a volume", hint="leave --runtime out"
             )
+        if "hooks" in config and not program:
+            program = commandline()
         if program and container.first_id:
-            raise Unsupported(f"--userns=auto is not supported yet with runtime {container.spec.runtime}")
+            with_what = "hooks" if "hooks" in config else f"runtime {container.spec.runtime}"
+            raise Unsupported(f"--userns=auto is not supported yet with {with_what}")
         return Start(
             id=container.meta.id,
-            config=cdi.edited(bundle(container, facts), container.spec.devices, hooks=bool(program)),
+            config=config,
             rootfs=Rootfs(
                 lower=layers,
                 upper=str(folder / "upper"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 
-from shoal.errors import InvalidArgument
+from shoal.errors import InvalidArgument, Unsupported
 
 OWN = "shoal"
 _FOUND = ("crun", "runc")
@@ -34,6 +36,15 @@ class Runtimes(msgspec.Struct, frozen=True):
                 f"unknown or invalid runtime name: {name}", hint=f"this host has {', '.join(sorted(self.programs))}"
             )
         return self.programs[name]
+
+
+def commandline() -> str:
+    """Our own runtime as a program: what starts a container for which others take steps meanwhile, as hooks do. Raises
+    Unsupported where it is not installed beside this interpreter."""
+    path = Path(sys.executable).with_name("shoal-runtime")
+    if not path.exists():
+        raise Unsupported(f"hooks need {path}, which is not there", hint="install Shoal with its programs")
+    return str(path)
 
 
 def of_host(default: str = OWN, added: Iterable[str] = ()) -> Runtimes:

@@ -95,10 +95,14 @@ class Block:
         return Block(op._replace(args=tuple(_renumber(arg, number_of) for arg in op.args)) for op in self.ops)
 
 
-class Program(NamedTuple):
+class Program:
     """Blocks in order. The last ops are execve(2)s; the first of them that succeeds ends the program well."""
 
-    blocks: tuple[Block, ...]
+    __slots__ = ("__weakref__", "blocks", "linked")
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self.blocks = tuple(blocks)
+        self.linked: Any = None  # owned by `table`
 
     @property
     def ops(self) -> Iterator[Op]:

@@ -142,8 +142,16 @@ def _compile(ops: tuple[Op, ...]) -> Compiled:
 _END = Block((Op("end", "exit_group", (127,)),))
 
 
-def link(program: Program) -> bytearray:
-    """The whole program's entries, closed by an exit. The blocks must outlive their use: strings stay in them."""
+def link(program: Program) -> bytes:
+    """The whole program's entries, closed by an exit; joined once, for a program that is run again. The blocks must
+    outlive their use: strings stay in them."""
+    if program.linked is None:
+        program.linked = bytes(_link(program))
+    linked: bytes = program.linked
+    return linked
+
+
+def _link(program: Program) -> bytearray:
     code = bytearray()
     earlier: list[tuple[int, dict[str, int]]] = []  # where a block starts, and its labels
     for block in (*program.blocks, _END):

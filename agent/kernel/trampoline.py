@@ -85,7 +85,7 @@ class Trampoline:
         code = table.link(program)
         slot = self._slot(_FIRST + len(code))
         base = ctypes.addressof(ctypes.c_char.from_buffer(slot))
-        slot[_FIRST : _FIRST + len(code)] = bytes(code)
+        slot[_FIRST : _FIRST + len(code)] = code
         struct.pack_into("<i", slot, _STACK + 96, -1)
         flags |= syscalls.CLONE_VM | syscalls.CLONE_VFORK | syscalls.CLONE_CLEAR_SIGHAND | syscalls.CLONE_PIDFD
         if cgroup_fd >= 0:

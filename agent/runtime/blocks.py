@@ -54,7 +54,7 @@ class Wiring(NamedTuple):
     can_mknod: bool = True
     pivot: bool = True
     void: int = -1  # where the mount namespace begins, if not as a copy of ours
-    sources: Mapping[str, int] = {}  # detached mounts made beforehand, by the destination that they are for
+    sources: tuple[tuple[str, int], ...] = ()  # detached mounts made beforehand: the destination that each is for
     stops: Stops | None = None
     own: Ids = Ids()  # a user namespace that is entered last of all
 
@@ -98,10 +98,11 @@ def start(spec: Spec, wiring: Wiring) -> Program:
     bound = () if wiring.can_mknod else tuple(Mount(device.path, "bind", device.path) for device in listed)
     entries = [*spec.mounts, *bound]
     cgroups = _shown(spec, wiring.cgroups)
+    sources = {destination: Fd(fd) for destination, fd in wiring.sources}
     blocks = [*_outside(spec, wiring, entries, cgroups), *_hooked(spec, wiring), _inside(wiring)]
     for mount in entries:
-        if mount.destination in wiring.sources:
-            source, is_directory = Fd(wiring.sources[mount.destination]), _dir(mount, wiring)
+        if (source := sources.get(mount.destination)) is not None:
+            is_directory = _dir(mount, wiring)
             blocks.append(Block(mounts.bind(mount.destination, mount.kind, source, is_directory=is_directory)))
         elif mount.kind == "bind" or _early(mount, spec):
             blocks.append(mounts.bound(mount.destination, mount.kind, is_directory=_dir(mount, wiring)))
@@ -132,11 +133,7 @@ def start(spec: Spec, wiring: Wiring) -> Program:
 
 def _outside(spec: Spec, wiring: Wiring, entries: list[Mount], cgroups: tuple[CgroupMount, ...]) -> list[Block]:
     """What is done while the host's tree is there: namespaces, settings, the root, the sources of bind mounts."""
-    sources = {
-        mount.destination: Fd(wiring.sources[mount.destination])
-        for mount in entries
-        if mount.destination in wiring.sources
-    }
+    sources = {destination: Fd(fd) for destination, fd in wiring.sources}
     ops = _settings(spec)
     if wiring.own:
         ops += ids.acting(wiring.own)
@@ -163,8 +160,9 @@ def _joined(spec: Spec, wiring: Wiring) -> list[Block]:
         die = Op("die with the parent", "prctl", (sys.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
         mapped = _stop(wiring.stops, MAPPED) if sys.CLONE_NEWUSER in spec.namespaces else []
         blocks = [Block([die]), *blocks, Block(mapped)]
+    joined = sum(kind for _, kind in wiring.joins)
     made = (kind for kind in (sys.CLONE_NEWCGROUP, sys.CLONE_NEWNET) if spec.namespaces.get(kind) == "")
-    return [*blocks, _namespaces(wiring.joins, sum(made))]
+    return [*blocks, _namespaces(wiring.joins, sum(made) & ~joined)]
 
 
 @lru_cache(maxsize=64)
@@ -216,6 +214,7 @@ def _gate(stops: Stops) -> list[Op]:
     ]
 
 
+@lru_cache(maxsize=16)  # a health check is the same one again and again, its descriptors too
 def execute(process: Process, wiring: Wiring) -> Program:
     """The program of another process in a running container; `wiring.joins` lead into it."""
     return Program(

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Block, Fd, Op, Ref, Struct, Vector
 from agent.runtime import capability
-from agent.runtime.mounts import directory, opened
+from agent.runtime.mounts import opened, reached
 from agent.runtime.seccomp import Filter
 from agent.runtime.spec.process import Process
 
@@ -38,10 +38,10 @@ class Bounds(NamedTuple):
 @lru_cache(maxsize=64)
 def working_directory(cwd: str, *, make: bool) -> Block:
     """Go to the process's cwd as root; a magic link out of the container is refused."""
-    enter = Op(f"enter {cwd}", "fchdir", (Ref("cwd"),))
     if make:
-        return Block([*directory(cwd, "cwd"), enter])
-    return Block([opened(cwd, "cwd", flags=os.O_DIRECTORY, step=f"enter the working directory {cwd}"), enter])
+        return Block(reached(cwd))
+    step = f"enter the working directory {cwd}"
+    return Block([opened(cwd, "cwd", flags=os.O_DIRECTORY, step=step), Op(step, "fchdir", (Ref("cwd"),))])
 
 
 def confined(

@@ -19,7 +19,7 @@ from agent.kernel import openat2
 from agent.kernel import syscalls as sys
 from agent.kernel.program import Fd, Op, Ref, Struct
 from agent.runtime.failure import Failure
-from agent.runtime.mounts import opened
+from agent.runtime.mounts import opened, reached
 
 _TIOCGPTPEER = 0x5441
 _TIOCSPTLCK = 0x40045431
@@ -94,7 +94,8 @@ def ops(console: Console, uid: int, *, device: bool) -> list[Op]:
         clone = sys.OPEN_TREE_CLONE | sys.OPEN_TREE_CLOEXEC | sys.AT_EMPTY_PATH
         step = "make /dev/console"
         found += [
-            Op(step, "mknodat", (Ref("dev"), b"console", stat.S_IFREG | 0o600, 0), ignore=(errno.EEXIST,)),
+            *reached("/dev", resolve=_RESOLVE),
+            Op(step, "mknodat", (sys.AT_FDCWD, b"console", stat.S_IFREG | 0o600, 0), ignore=(errno.EEXIST,)),
             opened("/dev/console", "console", resolve=_RESOLVE, step=step),
             Op(step, "open_tree", (Ref("pts"), b"", clone), label="console mount"),
             Op(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -41,7 +42,7 @@ class Delegate:
             if not record.terminal:
                 ends = self._plumber.fifos(container, ids.owner(config.process, config), request, opened)
                 undo.callback(ends.streams.close)
-            self._foreign.write(container, request["config"], config, record.cgroup, self._bounds)
+            self._foreign.write(container, json.loads(request["config"]), config, record.cgroup, self._bounds)
             root = Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])})
             born = self._foreign.create(program, container, root, stdio=ends.stdio)
             undo.callback(os.close, born.pidfd)
@@ -56,7 +57,7 @@ class Delegate:
             return Running(record, born.pidfd, group, streams)
 
     def execute(self, record: Record, request: Mapping[str, Any]) -> Executed:
-        merged = {**self._records.config(record.id)["process"], **request["process"]}
+        merged = {**self._foreign.process(record.id), **request["process"]}
         process = parse_process(merged)
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
             ends = _TERMINAL

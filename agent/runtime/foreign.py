@@ -101,6 +101,12 @@ class Foreign:
         }
         Path(self._records.path(container, "config.json")).write_text(json.dumps(bundle), encoding="utf-8")
 
+    def process(self, container: str) -> dict[str, Any]:
+        """The first process of a bundle, as it was written."""
+        text = Path(self._records.path(container, "config.json")).read_text(encoding="utf-8")
+        process: dict[str, Any] = json.loads(text)["process"]
+        return process
+
     def _born(
         self,
         program: str,

@@ -105,7 +105,7 @@ class Keeper:
         def job() -> Running:
             if before is not None:
                 self._starter.discard(container_id, earlier)
-            return self._starter.start(request["container"])
+            return self._starter.start(request["container"], request["text"])
 
         def done(running: Running | None, error: BaseException | None) -> None:
             container.starting = False

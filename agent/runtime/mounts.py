@@ -79,26 +79,51 @@ def directory(path: str, label: str, *, resolve: int = _INSIDE) -> list[Op]:
     return [*_made(path, resolve=resolve, is_file=False), opened(path, label, resolve=resolve, flags=os.O_DIRECTORY)]
 
 
+def reached(path: str, *, resolve: int = _INSIDE) -> list[Op]:
+    """Make a directory the working directory, making it and its parents when they are missing. Most are there; of the
+    others most have their parents."""
+    parent, name = os.path.split(path)
+    missing = _missing(path, resolve=resolve, is_file=False) if parent != "/" else []
+    last = _make(path, Ref(f"above {path}"), os.fsencode(name), is_file=False)
+    making = [
+        opened(parent, f"above {path}", resolve=resolve, flags=os.O_DIRECTORY)._replace(
+            ignore=(errno.ENOENT,) if missing else (), otherwise=1
+        ),
+        last._replace(then=len(missing), otherwise=len(missing)),
+        *missing,
+        opened(path, f"made {path}", resolve=resolve, flags=os.O_DIRECTORY),
+        Op(f"enter {path}", "fchdir", (Ref(f"made {path}"),)),
+    ]
+    found = opened(path, f"found {path}", resolve=resolve, flags=os.O_DIRECTORY)
+    return [
+        found._replace(ignore=(errno.ENOENT,), otherwise=1),
+        Op(f"enter {path}", "fchdir", (Ref(f"found {path}"),), then=len(making)),
+        *making,
+    ]
+
+
 def _made(path: str, *, resolve: int, is_file: bool) -> list[Op]:
     """Make what is missing of `path`; what is there stays as it is."""
+    making = _missing(path, resolve=resolve, is_file=is_file)
+    return [opened(path, "", resolve=resolve)._replace(ignore=(errno.ENOENT,), then=len(making)), *making]
+
+
+def _missing(path: str, *, resolve: int, is_file: bool) -> list[Op]:
+    """Make `path` from the top on."""
     parts = [part for part in path.split("/") if part]
     made: list[Op] = []
     for depth, name in enumerate(parts):
         parent, label = "/" + "/".join(parts[:depth]), f"parent {depth} of {path}"
         made.append(opened(parent, label, resolve=resolve, flags=os.O_DIRECTORY))
-        arguments: tuple[str, tuple[int, ...]] = ("mkdirat", (0o755,))
-        if is_file and depth == len(parts) - 1:
-            arguments = ("mknodat", (stat.S_IFREG | 0o644, 0))
-        made.append(
-            Op(
-                f"make {parent.rstrip('/')}/{name}",
-                arguments[0],
-                (Ref(label), os.fsencode(name), *arguments[1]),
-                ignore=(errno.EEXIST,),
-            )
-        )
-    probe = opened(path, "", resolve=resolve)
-    return [probe._replace(ignore=(errno.ENOENT,), then=len(made)), *made]
+        last = depth == len(parts) - 1
+        made.append(_make(f"{parent.rstrip('/')}/{name}", Ref(label), os.fsencode(name), is_file=is_file and last))
+    return made
+
+
+def _make(path: str, parent: Ref, name: bytes, *, is_file: bool) -> Op:
+    """A directory, or an empty file; what is there stays as it is."""
+    call, rest = ("mknodat", (stat.S_IFREG | 0o644, 0)) if is_file else ("mkdirat", (0o755,))
+    return Op(f"make {path}", call, (parent, name, *rest), ignore=(errno.EEXIST,))
 
 
 def cloned(mount: Mount, source: Fd | None = None, own: Ids = _HOSTS) -> list[Op]:
@@ -212,8 +237,7 @@ def filesystem(mount: Mount, cgroups: tuple[CgroupMount, ...]) -> Block:
 def _mounted(path: str, source: str, kind: str, flags: int, data: str, mount: Mount) -> list[Op]:
     step = f"mount {kind} on {path}"
     ops = [
-        *directory(path, f"target of {path}", resolve=_resolve(mount.destination, mount.kind)),
-        Op(step, "fchdir", (Ref(f"target of {path}"),)),
+        *reached(path, resolve=_resolve(mount.destination, mount.kind)),
         Op(step, "mount", (os.fsencode(source), b".", kind.encode(), flags, data.encode() if data else 0)),
     ]
     if mount.propagation and mount.propagation != sys.MS_PRIVATE:
@@ -248,21 +272,19 @@ def shown(mount: Mount, entry: CgroupMount) -> Mount:
 def devices(nodes: tuple[Device, ...]) -> Block:
     """Device nodes, and the links in /dev that every container has."""
     resolve = _INSIDE | openat2.NO_SYMLINKS
-    ops = directory("/dev", "dev", resolve=resolve)
+    ops = reached("/dev", resolve=resolve)
     for device in nodes:
         parent, name = os.path.split(device.path)
-        label = "dev"
+        place: int | Ref = _HERE
         if parent != "/dev":
-            label = f"parent of {device.path}"
-            ops += directory(parent, label)
+            place = Ref(f"parent of {device.path}")
+            ops += directory(parent, place.label)
         step = f"make device {device.path}"
-        ops.append(
-            Op(step, "mknodat", (Ref(label), os.fsencode(name), device.mode, device.number), ignore=(errno.EEXIST,))
-        )
+        ops.append(Op(step, "mknodat", (place, os.fsencode(name), device.mode, device.number), ignore=(errno.EEXIST,)))
         if device.uid or device.gid:
-            ops.append(Op(step, "fchownat", (Ref(label), os.fsencode(name), device.uid, device.gid, 0x100)))
+            ops.append(Op(step, "fchownat", (place, os.fsencode(name), device.uid, device.gid, 0x100)))
     ops += [
-        Op(f"link /dev/{name}", "symlinkat", (target.encode(), Ref("dev"), name.encode()), ignore=(errno.EEXIST,))
+        Op(f"link /dev/{name}", "symlinkat", (target.encode(), _HERE, name.encode()), ignore=(errno.EEXIST,))
         for name, target in _LINKS
     ]
     return Block(ops)
@@ -278,10 +300,8 @@ def hidden(masked: tuple[str, ...], readonly: tuple[str, ...]) -> Block:
     for path in masked:
         step = f"mask {path}"
         ops += [
-            opened(path, f"masked {path}/", resolve=resolve, flags=os.O_DIRECTORY, step=step)._replace(
-                ignore=_ABSENT, otherwise=2
-            ),
-            Op(step, "fchdir", (Ref(f"masked {path}/"),)),
+            opened(path, f"masked {path}", resolve=resolve, step=step)._replace(ignore=_ABSENT, otherwise=4),
+            Op(step, "fchdir", (Ref(f"masked {path}"),), ignore=(errno.ENOTDIR,), otherwise=1),
             Op(
                 step,
                 "mount",
@@ -292,9 +312,8 @@ def hidden(masked: tuple[str, ...], readonly: tuple[str, ...]) -> Block:
                     sys.MS_RDONLY | sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC,
                     b"size=0k",
                 ),
-                then=3,
+                then=2,
             ),
-            opened(path, f"masked {path}", resolve=resolve, step=step)._replace(ignore=_ABSENT, otherwise=2),
             Op(step, "open_tree", (Ref("null"), b"", _CLONE_FD), label=f"mask of {path}"),
             Op(step, "move_mount", (Ref(f"mask of {path}"), b"", Ref(f"masked {path}"), b"", _ON_FD)),
         ]

@@ -16,8 +16,8 @@ from agent.runtime.connection import Connection, error_message
 from agent.runtime.container import Reply
 from agent.runtime.loop import IN, Loop
 
-Order = Callable[[dict[str, Any], Reply], None]
-Open = Callable[[Connection, dict[str, Any]], None]
+Order = Callable[[dict[str, Any], Reply], None]  # what is asked, with "text" as it came
+Open = Callable[[Connection, dict[str, Any]], None]  # likewise
 
 
 class Reception:
@@ -39,7 +39,7 @@ class Reception:
         if kind != wire.JSON:
             connection.close()
             return
-        request = json.loads(payload)
+        request = json.loads(payload) | {"text": payload}
         if request["op"] == "control":
             connection.on_frame = lambda kind, payload: self._order(connection, kind, payload)
         elif opened := self._streams.get(request["op"]):
@@ -51,7 +51,7 @@ class Reception:
         if kind != wire.JSON:
             connection.close()
             return
-        request = json.loads(payload)
+        request = json.loads(payload) | {"text": payload}
 
         def reply(result: Any, error: BaseException | None = None) -> None:
             if error is not None:

@@ -1,26 +1,30 @@
 """A container's state on disk, below the keeper's run directory, so that the next keeper finds everything again.
 
-    ID/state.json    what is below as `Record`; replaced by rename, never half written
-    ID/config.json   the OCI config, which an exec needs
+    ID/state     lines of JSON: the order to start it, as it came, then what became of it
     ID/stdin, stdout, stderr    FIFOs;   ID/root    where the root is mounted, inside the container's namespace only
-    ID/mark          how far its output has come into its log
+    ID/mark      how far its output has come into its log
 
-It lives on a tmpfs and need not survive a reboot: the boot id tells. A record in phase "starting" belongs to a start
-whose answer nobody got; what it left is removed.
+A line counts when it is whole, and begins with its newline, so that a torn one spoils no other. It lives on a tmpfs and
+need not survive a reboot: the boot id tells. A record in phase "starting" belongs to a start whose answer nobody got;
+what it left is removed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent.kernel import syscalls as sys
 from agent.runtime.failure import Failure
+from agent.runtime.spec import config as specs
+from agent.runtime.spec.config import Spec
 
 STARTING, RUNNING, EXITED = "starting", "running", "exited"
 UNKNOWN_CODE = 255  # of one whose end nobody saw
@@ -41,23 +45,42 @@ class ExitRecord:
 
 @dataclass(frozen=True, slots=True)
 class Record:
+    """From `phase` on it changes."""
+
     id: str
-    phase: str
     boot: str
     cgroup: str
-    controllers: tuple[str, ...]
     own_pids: bool  # a pid namespace of its own: the end of its first process is the end of all
     log_path: str
     log_max_bytes: int
     log_max_files: int
     terminal: bool
-    runtime: str = ""  # the program of another runtime that runs it; "" for ours
+    runtime: str  # the program of another runtime that runs it; "" for ours
+    journal: dict[str, str]
+    phase: str = STARTING
+    controllers: tuple[str, ...] = ()
     pid: int = 0
     start_time: int = 0  # in ticks since boot; with the pid it names one process; 0 where the inode does
     inode: int = 0  # of its pidfd
     started_at_ns: int = 0
     exit: ExitRecord | None = None
-    journal: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def ordered(cls, container: Mapping[str, Any], config: Spec, boot: str) -> Record:
+        """Of a start that begins. `config` is that of `container`, parsed."""
+        below = f"{container['cgroup_parent']}/{config.cgroup or container['id']}"
+        return cls(
+            id=container["id"],
+            boot=boot,
+            cgroup=config.cgroup.lstrip("/") if config.cgroup.startswith("/") else below,
+            own_pids=config.namespaces.get(sys.CLONE_NEWPID) == "",
+            log_path=container["log_path"],
+            log_max_bytes=container["log_max_bytes"],
+            log_max_files=container["log_max_files"],
+            terminal=container["tty"],
+            runtime=container["runtime"],
+            journal=container["journal"],
+        )
 
     @property
     def alone(self) -> bool:
@@ -66,6 +89,9 @@ class Record:
 
     def with_exit(self, exit_: ExitRecord) -> Record:
         return replace(self, phase=EXITED, exit=exit_)
+
+
+_CHANGING = Record.__slots__[Record.__slots__.index("phase") :]
 
 
 def boot_id() -> str:
@@ -84,27 +110,31 @@ class Records:
             raise Failure("InvalidArgument", f"{container!r} cannot be the id of a container")
         return f"{self.directory}/{container}/{name}".rstrip("/")
 
-    def begin(self, record: Record) -> None:
+    def begin(self, record: Record, order: bytes) -> None:
         """The first that is written of a start: torn, it is as good as none, since nothing is made yet."""
-        _write(self.path(record.id, "state.json"), json.dumps(_fields(record)))
+        _append(self._state(record.id), b'{"boot":"%s","order":%s}' % (record.boot.encode(), order), os.O_CREAT)
 
     def save(self, record: Record) -> None:
-        path = self.path(record.id, "state.json")
-        _write(path + ".new", json.dumps(_fields(record)))
-        os.rename(path + ".new", path)
-
-    def save_config(self, container: str, config: dict[str, Any]) -> None:
-        _write(self.path(container, "config.json"), json.dumps(config))
+        """Write down what may have changed since `begin`."""
+        fields = {name: getattr(record, name) for name in _CHANGING}
+        if record.exit is not None:
+            fields["exit"] = record.exit.fields()
+        _append(self._state(record.id), b"\n" + json.dumps(fields).encode())
 
     def config(self, container: str) -> dict[str, Any]:
-        config: dict[str, Any] = json.loads(Path(self.path(container, "config.json")).read_text(encoding="utf-8"))
-        return config
+        """The OCI config that it was started with."""
+        with open(self._state(container), "rb") as file:
+            config: dict[str, Any] = json.loads(json.loads(file.readline())["order"]["container"]["config"])
+            return config
+
+    def _state(self, container: str) -> str:
+        return self.path(container, "state")
 
     def all(self) -> Iterator[tuple[str, Record | None]]:
         """Every container's id, with None for one whose record cannot be read."""
         for entry in sorted(self.directory.iterdir()):
             if entry.is_dir():
-                yield entry.name, _load(entry / "state.json")
+                yield entry.name, _load(entry / "state")
 
     def make(self, container: str) -> None:
         """An empty directory for a container, with one inside where its root goes."""
@@ -127,29 +157,30 @@ class Records:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _fields(record: Record) -> dict[str, Any]:
-    """As `dataclasses.asdict`, which copies what needs no copy."""
-    fields = {name: getattr(record, name) for name in Record.__slots__}
-    if record.exit is not None:
-        fields["exit"] = record.exit.fields()
-    return fields
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+def _append(path: str, data: bytes, flags: int = 0) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
     try:
-        data = memoryview(text.encode())
-        while data:
-            data = data[os.write(fd, data) :]
+        left = memoryview(data)
+        while left:
+            left = left[os.write(fd, left) :]
     finally:
         os.close(fd)
 
 
 def _load(path: Path) -> Record | None:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["controllers"] = tuple(fields["controllers"])
-        fields["exit"] = ExitRecord(**fields["exit"]) if fields["exit"] else None
-        return Record(**fields)
-    except (OSError, ValueError, KeyError, TypeError):
+        first, *later = path.read_bytes().split(b"\n")
+        begun = json.loads(first)
+        container = begun["order"]["container"]
+        record = Record.ordered(container, specs.parse(json.loads(container["config"])), begun["boot"])
+    except (OSError, ValueError, KeyError, TypeError, Failure):
         return None
+    for line in later:
+        with contextlib.suppress(ValueError):  # torn: its writer was killed
+            record = replace(record, **_changes(json.loads(line)))
+    return record
+
+
+def _changes(fields: dict[str, Any]) -> dict[str, Any]:
+    exit_ = ExitRecord(**fields["exit"]) if fields["exit"] else None
+    return {**fields, "controllers": tuple(fields["controllers"]), "exit": exit_}

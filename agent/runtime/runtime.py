@@ -41,7 +41,8 @@ class Runtime:
         Raises CommandNotFound, CommandNotExecutable or StartFailed in docker's words; then nothing of it is left. A
         container of this id that has exited is replaced.
         """
-        container = {**msgspec.structs.asdict(start), "cgroup_parent": self._cgroup_parent}
+        config = msgspec.json.encode(start.config).decode()  # a text, by which the keeper knows what it has seen before
+        container = {**msgspec.structs.asdict(start), "config": config, "cgroup_parent": self._cgroup_parent}
         return msgspec.convert(await self._line.ask("start", container=container), Started)
 
     async def attach(self, id: str, *, stdin: bool = False) -> Streams:

@@ -7,6 +7,7 @@ which dies in between leaves nothing that the next one does not know how to remo
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +26,7 @@ from agent.runtime.ids import Ids
 from agent.runtime.means import bounds, can_mknod, compiled
 from agent.runtime.outcome import failure, translated
 from agent.runtime.plumbing import Plumber
-from agent.runtime.record import STARTING, Record, Records, boot_id
+from agent.runtime.record import Record, Records, boot_id
 from agent.runtime.root import Root
 from agent.runtime.running import Executed, Running, recorded
 from agent.runtime.spare import Spare
@@ -60,46 +61,30 @@ class Starter:
         self._void = void.new(str(records.directory))
         self._delegate = Delegate(records, self._plumber, groups.layout, executor, self._bounds)
         self._inodes_tell = pidfds.inodes_tell()
+        self._parsed = lru_cache(maxsize=16)(_parsed)
+        self._made = lru_cache(maxsize=8)(self._program)  # of containers that are started again and again
         self._known = lru_cache(maxsize=32)(self._config)
+        self._asked = lru_cache(maxsize=32)(self._process)  # a health check asks for the same again and again
 
-    def start(self, request: Mapping[str, Any]) -> Running:
-        """Start a container. Raises Failure in docker's words; then nothing of it is left."""
+    def start(self, request: Mapping[str, Any], order: bytes) -> Running:
+        """Start a container. `request` is its part of `order`. Raises Failure in docker's words; then nothing of it is
+        left."""
         container = request["id"]
-        config = specs.parse(request["config"])
+        config, filter_ = self._parsed(request["config"])
         if not request["runtime"]:
             specs.unattended(config)
         lsm.check(config.process)
-        filter_ = compiled(config)
-        name = (
-            config.cgroup.lstrip("/")
-            if config.cgroup.startswith("/")
-            else (f"{request['cgroup_parent']}/{config.cgroup or container}")
-        )
+        record = Record.ordered(request, config, self._boot)
         self._records.make(container)
-        record = Record(
-            id=container,
-            phase=STARTING,
-            boot=self._boot,
-            cgroup=name,
-            controllers=(),
-            own_pids=config.namespaces.get(sys.CLONE_NEWPID) == "",
-            log_path=request["log_path"],
-            log_max_bytes=request["log_max_bytes"],
-            log_max_files=request["log_max_files"],
-            terminal=request["tty"],
-            runtime=request["runtime"],
-            journal=request["journal"],
-        )
         group: Group | None = None
         try:
-            self._records.begin(record)
+            self._records.begin(record, order)
             if record.runtime:
-                group = self._groups.theirs.find(name, self._groups.theirs.layout.v1)
+                group = self._groups.theirs.find(record.cgroup, self._groups.theirs.layout.v1)
                 record = replace(record, controllers=group.controllers)
                 running = self._delegate.run(request, config, record, group)
             else:
-                self._records.save_config(container, request["config"])
-                group = self._groups.create(name, config.limits)
+                group = self._groups.create(record.cgroup, config.limits)
                 record = replace(record, controllers=group.controllers)
                 running = self._run(request, config, filter_, record, group)
             self._records.save(running.record)
@@ -117,7 +102,7 @@ class Starter:
     ) -> Running:
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
             cgroup_fd, tasks = _entrance(group, opened)
-            config, joined = self._namespaces(config, opened)
+            joined = self._namespaces(config, opened)
             if record.terminal:
                 ends = self._plumber.console(request, opened)
             else:
@@ -143,9 +128,7 @@ class Starter:
                 can_mknod=self._can_mknod,
                 own=joined.own,
             )
-            program, flags = blocks.start(ids.outside(config), wiring), blocks.clone_flags(config.namespaces)
-            if wiring.void >= 0:
-                flags &= ~sys.CLONE_NEWNS
+            program, flags = self._made(request["config"], wiring)
             process = self._execute(program, config.process, flags, cgroup_fd, joined.pids)
             undo.callback(_kill, process)
             streams = ends.received()
@@ -155,16 +138,21 @@ class Starter:
             undo.pop_all()
             return Running(record, process.pidfd, group, streams)
 
-    def _namespaces(self, config: Spec, opened: contextlib.ExitStack) -> tuple[Spec, _Joined]:
+    def _program(self, text: str, wiring: Wiring) -> tuple[Program, int]:
+        """What the child of a start runs, and the kinds of namespaces that its clone makes."""
+        config, _ = self._parsed(text)
+        flags = blocks.clone_flags(config.namespaces) & ~sum(kind for _, kind in wiring.joins)
+        if wiring.void >= 0:
+            flags &= ~sys.CLONE_NEWNS
+        return blocks.start(ids.outside(config), wiring), flags
+
+    def _namespaces(self, config: Spec, opened: contextlib.ExitStack) -> _Joined:
         """Open those that are joined; a new one of the network is one that is ready."""
-        if config.namespaces.get(sys.CLONE_NEWNET) == "" and sys.CLONE_NEWUSER not in config.namespaces:
-            fd = self._spare.take()
-            opened.callback(os.close, fd)
-            config = config._replace(namespaces={**config.namespaces, sys.CLONE_NEWNET: f"/proc/self/fd/{fd}"})
         pids, own, others = -1, Ids(), []
         for kind, path in config.namespaces.items():
-            if path:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            ready = kind == sys.CLONE_NEWNET and not path and sys.CLONE_NEWUSER not in config.namespaces
+            if path or ready:
+                fd = self._spare.take() if ready else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 opened.callback(os.close, fd)
                 if kind == sys.CLONE_NEWPID:
                     pids = fd
@@ -172,15 +160,15 @@ class Starter:
                     own = Ids(fd, ids.first_of(config))
                 else:
                     others.append((fd, kind))
-        return config, _Joined(pids, own, tuple(others))
+        return _Joined(pids, own, tuple(others))
 
     def execute(self, record: Record, pidfd: int, group: Group, request: Mapping[str, Any]) -> Executed:
         """Start another process in a running container: its namespaces, cgroup, seccomp, capabilities."""
         try:
             if record.runtime:
                 return self._delegate.execute(record, request)
-            own, config = self._known(record.id, record.started_at_ns)
-            return self._enter(config, parse_process({**own, **request["process"]}), pidfd, group, request)
+            config, process = self._asked(record.id, record.started_at_ns, request["text"])
+            return self._enter(config, process, pidfd, group, request)
         except BaseException as error:
             raise failure(error) from error
 
@@ -210,6 +198,11 @@ class Starter:
             streams = ends.received()
             undo.pop_all()
             return Executed(child.pid, child.pidfd, streams)
+
+    def _process(self, container: str, started_at_ns: int, order: bytes) -> tuple[Spec, OciProcess]:
+        """The container's config, and the process that is asked for with what it leaves out."""
+        own, config = self._known(container, started_at_ns)
+        return config, parse_process({**own, **json.loads(order)["process"]})
 
     def _config(self, container: str, _started_at_ns: int) -> tuple[dict[str, Any], Spec]:
         """Its `process` as it is written, and all of it parsed. With another start comes another config."""
@@ -243,6 +236,11 @@ class Starter:
             return self._executor.start(program, flags, cgroup_fd=cgroup_fd, pid_namespace=pid_namespace)
         except Failed as error:
             raise translated(error, process) from error
+
+
+def _parsed(text: str) -> tuple[Spec, seccomp.Filter | None]:
+    config = specs.parse(json.loads(text))
+    return config, compiled(config)
 
 
 def _entrance(group: Group, opened: contextlib.ExitStack) -> tuple[int, tuple[int, ...]]:

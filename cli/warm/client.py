@@ -1,23 +1,22 @@
 """Client: what a `shoal` does first. It finds the warm process and lends it this command; or returns, and all is as
 if there were none.
 
-Only C modules are imported here: this file is the whole start of a warm command. What it promises to who called
-it: signals reach the command, stopping and continuing too; the exit code is the command's; a command whose client
-is killed ends.
+Only modules in C are imported here, and as few as can be: this file is the whole start of a warm command. What it
+promises to who called it: signals reach the command, stopping and continuing too; the exit code is the command's; a
+command whose client is killed ends.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed knows only what is made of it
 import _socket
 import os
 import sys
-from _struct import pack, unpack
 
 TYPE_CHECKING = False  # `typing` would be half of the start
 if TYPE_CHECKING:
     from typing import NoReturn
 
-# What comes first on a connection: how many arguments and variables, the umask, the signals of PROXIED that whoever
-# started this command ignores, as a mask of their numbers, and the bytes of all arguments and variables.
+# What comes first on a connection, 4 bytes each: how many arguments and variables, the umask, the signals of PROXIED
+# that whoever started this command ignores, as a mask of their numbers, and the bytes of all arguments and variables.
 HEADER = "!IIIII"
 DESCRIPTORS = (0, 1, 2)
 GO = b"+"
@@ -27,7 +26,6 @@ PROXIED = (
     _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2,
     _signal.SIGWINCH,
 )  # fmt: skip
-_UCRED = "3i"
 
 
 def wanted() -> bool:
@@ -80,8 +78,8 @@ def _connect(path: str) -> "_socket.socket | None":
         return None
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.connect(path)
-    _, user, _ = unpack(_UCRED, connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))
-    return connection if user == os.getuid() else None
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)  # struct ucred
+    return connection if int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid() else None
 
 
 def _ask(connection: "_socket.socket") -> None:
@@ -93,9 +91,9 @@ def _ask(connection: "_socket.socket") -> None:
     os.umask(mask)
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
     ignored = sum(1 << number for number in PROXIED if _signal.getsignal(number) is _signal.SIG_IGN)
-    head = pack(HEADER, len(words), len(variables), mask, ignored, len(body))
-    lent = pack(f"{len(DESCRIPTORS) + 1}i", *DESCRIPTORS, here)
-    connection.sendmsg([head], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, lent)])
+    lent = b"".join(each.to_bytes(4, sys.byteorder) for each in (*DESCRIPTORS, here))
+    header = b"".join(each.to_bytes(4, "big") for each in (len(words), len(variables), mask, ignored, len(body)))
+    connection.sendmsg([header], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, lent)])
     connection.sendall(body)
     os.close(here)
 
@@ -103,7 +101,7 @@ def _ask(connection: "_socket.socket") -> None:
 def _answer(connection: "_socket.socket") -> int:
     """The pid of who runs the command; 0 when the warm process would not have it."""
     answer = connection.recv(5)
-    return unpack("!i", answer[1:])[0] if len(answer) == 5 and answer[:1] == GO else 0
+    return int.from_bytes(answer[1:], "big") if len(answer) == 5 and answer[:1] == GO else 0
 
 
 def _follow(connection: "_socket.socket", pid: int, mask: "set[int]") -> "NoReturn":
@@ -128,7 +126,7 @@ def _follow(connection: "_socket.socket", pid: int, mask: "set[int]") -> "NoRetu
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     code = connection.recv(4)
     if len(code) == 4:
-        os._exit(unpack("!i", code)[0])
+        os._exit(int.from_bytes(code, "big", signed=True))
     # It died without a word: of the signal that was passed on, or killed by somebody.
     if last:
         _signal.signal(last, _signal.SIG_DFL)

@@ -266,7 +266,7 @@ class Group:
     def oom_kills(self) -> int:
         if "memory" in self.controllers:
             return v1.oom_kills(self.v1("memory"))
-        return v2.oom_kills(self.v2) if self.v2 else 0
+        return v2.oom_kills(self.v2) if "memory" in self._layout.v2_controllers else 0
 
     @property
     def frozen(self) -> bool:

@@ -143,7 +143,7 @@ def _born(place: Place, record: Record, spec: Spec, group: Group, wish: Wish) ->
             ),
             can_mknod=sys.CLONE_NEWUSER not in spec.namespaces and can_mknod(str(place.path / "node")),
             pivot=wish.pivot,
-            sources=dict(_sources(spec, record, opened)),
+            sources=tuple(_sources(spec, record, opened)),
             stops=Stops(theirs.fileno(), gate),
         )
         if wish.console is None:

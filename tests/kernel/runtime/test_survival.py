@@ -289,10 +289,10 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(box: Any) -> N
         os.kill(pid, signal.SIGSTOP)
     for pid in (holder, keeper):
         os.kill(pid, signal.SIGKILL)
-    path = box.run_dir / "keeper/c/state.json"
-    state = json.loads(path.read_text())
-    real, state["pid"] = state["pid"], os.getpid()
-    path.write_text(json.dumps(state))
+    path = box.run_dir / "keeper/c/state"
+    _, state = path.read_text().split("\n")
+    real, changed = json.loads(state)["pid"], {**json.loads(state), "pid": os.getpid()}
+    path.write_text(path.read_text() + "\n{torn\n" + json.dumps(changed))
     await box.open()
     known = (await box.runtime.list())["c"]
     assert isinstance(known, Exit)
@@ -303,9 +303,8 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(box: Any) -> N
 
 async def test_a_start_that_was_never_finished_is_undone(box: Any) -> None:
     started = await box.start(box.config("sleep", "100"))
-    path = box.run_dir / "keeper/c/state.json"
-    state = json.loads(path.read_text())
-    path.write_text(json.dumps({**state, "phase": "starting", "pid": 0, "controllers": []}))
+    path = box.run_dir / "keeper/c/state"
+    path.write_text(path.read_text().split("\n")[0])
     await killed(box, box.keeper)
     assert await box.runtime.list() == {}
     assert not (box.run_dir / "keeper/c").exists()

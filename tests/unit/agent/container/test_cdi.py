@@ -32,8 +32,8 @@ def config():
     }
 
 
-def edited(known, *names, hooks=False):
-    return cdi.edited(config(), [DeviceMapping(source=name) for name in names], known=known, hooks=hooks)
+def edited(known, *names):
+    return cdi.edited(config(), [DeviceMapping(source=name) for name in names], known=known)
 
 
 def test_a_device_brings_nodes_mounts_variables_and_groups(tmp_path):
@@ -60,7 +60,7 @@ def test_a_device_brings_nodes_mounts_variables_and_groups(tmp_path):
 
 def test_without_a_name_nothing_is_read_and_nothing_changes():
     before = config()
-    assert cdi.edited(before, [DeviceMapping(source="/dev/null")], hooks=False) is before
+    assert cdi.edited(before, [DeviceMapping(source="/dev/null")]) is before
 
 
 def test_the_later_folder_goes_before(tmp_path):
@@ -108,12 +108,9 @@ def test_two_files_of_one_folder_with_the_same_device_are_a_conflict(tmp_path):
         edited(known, "example.com/thing=0")
 
 
-def test_hooks_are_for_runtimes_that_run_them(tmp_path):
+def test_hooks_are_under_the_names_of_their_moments(tmp_path):
     written(tmp_path, **described(("0", {"hooks": [HOOK]})))
-    known = cdi.read([str(tmp_path)])
-    with pytest.raises(Unsupported, match="--runtime crun"):
-        edited(known, "example.com/thing=0")
-    made = edited(known, "example.com/thing=0", hooks=True)
+    made = edited(cdi.read((tmp_path,)), "example.com/thing=0")
     assert made["hooks"] == {"createContainer": [{"path": "/bin/true", "args": ["true", "x"]}]}
 
 
