@@ -155,10 +155,9 @@ class Lanes:
 
 
 async def _run(handler: Handler, context: Context, limit_s: float | None) -> LaneStatus:
-    requests = _requests(handler, context)
     try:
         async with asyncio.timeout(limit_s) as limit:
-            request = requests if handler.request_streaming else await _only(requests, context.details.method)
+            request = _requests(handler, context) if handler.request_streaming else await _only(handler, context)
             if handler.response_streaming:
                 behaviour = handler.stream_stream or handler.unary_stream
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
@@ -178,20 +177,26 @@ async def _run(handler: Handler, context: Context, limit_s: float | None) -> Lan
 
 async def _requests(handler: Handler, context: Context) -> AsyncIterator[Any]:
     """What the client sends, until it says that this was all."""
-    decode = handler.request_deserializer or bytes
-    while (found := await context.connection.next()).kind == lane.MESSAGE:
-        with _parsed(f"a message of {context.details.method}"):
-            request = decode(found.payload)
+    while (request := await _request(handler, context)) is not None:
         yield request
-    if found.kind != lane.END:
-        raise InvalidArgument("a lane has one beginning")
 
 
-async def _only(requests: AsyncIterator[Any], method: str) -> Any:
-    request = await anext(requests, None)
+async def _only(handler: Handler, context: Context) -> Any:
+    request = await _request(handler, context)
     if request is None:
-        raise InvalidArgument(f"{method} takes one message")
+        raise InvalidArgument(f"{context.details.method} takes one message")
     return request
+
+
+async def _request(handler: Handler, context: Context) -> Any:
+    """The next that the client sends; None once it has said that this was all."""
+    found = await context.connection.next()
+    if found.kind == lane.END:
+        return None
+    if found.kind != lane.MESSAGE:
+        raise InvalidArgument("a lane has one beginning")
+    with _parsed(f"a message of {context.details.method}"):
+        return (handler.request_deserializer or bytes)(found.payload)
 
 
 @contextlib.contextmanager
