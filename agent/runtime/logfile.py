@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,12 @@ _NAMES = {1: '"stdout"', 2: '"stderr"'}
 def timestamp(time_ns: int) -> str:
     """RFC 3339 with nanoseconds, UTC."""
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
+    return f"{_second(seconds)}.{nanoseconds:09d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _tail(stream: int, time_ns: int) -> str:
