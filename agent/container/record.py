@@ -15,6 +15,7 @@ import os
 import shutil
 from pathlib import Path
 
+from agent.kernel.spread import spread
 from shoal import codec
 from shoal.errors import ShoalError
 from shoal.files import overwrite, read_optional, sweep_unfinished, write_atomic
@@ -69,6 +70,7 @@ class Records:
     def open(self) -> None:
         """Make the folder where there is none, and finish deletions that a crash interrupted."""
         self._root.mkdir(mode=0o710, parents=True, exist_ok=True)
+        spread(str(self._root))
         self.empty_trash()
         self._trash.mkdir(exist_ok=True)
 

@@ -1,12 +1,14 @@
 """Containers on disk: what a crash or a power cut leaves is a container or nothing."""
 
 import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
 
 from agent.container.record import Record, Records, State
+from agent.kernel import spread
 from shoal import codec
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerState, ContainerStatus
@@ -84,6 +86,16 @@ def test_one_state_after_another_takes_no_new_file(records):
         records.save_state(ID, state, durable=False)
         assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
         assert records.load() == [(made, state)]
+
+
+def test_folders_of_containers_are_spread_where_the_disk_can(records, tmp_path):
+    folder = os.open(records.folder("."), os.O_RDONLY)
+    try:
+        kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True).stdout
+        if kind.strip() == "ext2/ext3":  # ext4 has the same number
+            assert spread.flags(folder) & spread.TOP
+    finally:
+        os.close(folder)
 
 
 def test_discarded_is_gone_at_once_and_its_space_later(records):
