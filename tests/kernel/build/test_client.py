@@ -209,7 +209,7 @@ async def test_a_failed_command_leaves_a_shell_to_look_around_in(shell: Shell, t
         (("--ssh", "k=app/Dockerfile", "app"), 125, "--ssh with a key (app/Dockerfile) is not supported"),
         (("--push", "app"), 125, "tag is needed when pushing to registry"),
         (("--network", "container:x", "app"), 1, "network container:x is not supported for a build"),
-        (("-t", "UPPER", "app"), 1, "must be lowercase"),
+        (("-t", "UPPER", "app"), 125, "must be lowercase"),
         (("--secret", "src=x", "app"), 125, "has no id"),
         (("--progress", "fancy", "app"), 125, "invalid progress output 'fancy'"),
         ((), 1, "requires 1 argument"),

@@ -82,7 +82,8 @@ async def test_events_on_the_command_line(engine, shell):
         "ID": container.meta.id,
         "Attributes": {"image": "busybox", "name": "web", "tier": "front"},
     }
-    assert "invalid filter 'odd'" in (await shell("events", "--until", "0s", "--filter", "odd=1")).err
+    odd = await shell("events", "--until", "0s", "--filter", "odd=1")  # docker shows nothing, and does not say why
+    assert (odd.code, "no 'odd' to filter by" in odd.err) == (0, True)
 
 
 async def test_events_are_followed_until_somebody_has_enough(engine, shell):
