@@ -39,7 +39,8 @@ class Streams(NamedTuple):
 
 
 _PIPE = 64 * 1024  # what a pipe holds by itself
-_WIDE = 2 * CHUNK  # what one holds that was found full: the process goes on writing while a chunk is being logged
+_WIDE = 512 * 1024  # what one holds while it is found full: the process goes on writing while a chunk is being logged
+_QUIET = 4 * 1024  # a pipe that holds no more than this is as it was: what all of root's hold together is limited
 HIGH, LOW = 256 * 1024, 64 * 1024
 
 
@@ -64,6 +65,7 @@ class Stdio:
         self._tap = tap
         self._attachments: list[Attachment] = []
         self._sources: dict[int, int] = {}  # descriptor to stream number
+        self._wide: set[int] = set()
         self._stdin = -1
         self._input = bytearray()
         self._stdin_ending = False
@@ -188,9 +190,7 @@ class Stdio:
             return None
         except OSError:  # EIO: nobody has the terminal open any more
             return 0
-        if len(data) == _PIPE:
-            with contextlib.suppress(OSError):  # no pipe, or the host has no memory to spare for it
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE)
+        self._fit(fd, len(data))
         moved = len(data)
         if data and self._log is not None:
             if tapped:
@@ -201,8 +201,17 @@ class Stdio:
             self._emit(stream, data[:moved])
         return moved
 
+    def _fit(self, fd: int, held: int) -> None:
+        """Have a pipe that is found full hold more, until it is found quiet."""
+        full = held >= _PIPE
+        if full != (fd in self._wide) and (full or held <= _QUIET):
+            self._wide ^= {fd}
+            with contextlib.suppress(OSError):  # no pipe, or the host has no memory to spare for it
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE if full else _PIPE)
+
     def _drop(self, fd: int) -> None:
         del self._sources[fd]
+        self._wide.discard(fd)
         os.close(fd)
 
     def _emit(self, stream: int, data: bytes) -> None:
