@@ -39,7 +39,7 @@ class Streams(NamedTuple):
 
 
 _PIPE = 64 * 1024  # what a pipe holds by itself
-_WIDE = 512 * 1024  # what one holds while it is found full: the process goes on writing while a chunk is being logged
+_WIDE = 1024 * 1024  # what one holds while it is found full: the process goes on writing while a chunk is being logged
 _QUIET = 4 * 1024  # a pipe that holds no more than this is as it was: what all of root's hold together is limited
 HIGH, LOW = 256 * 1024, 64 * 1024
 
