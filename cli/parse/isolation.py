@@ -128,8 +128,8 @@ def security(spec: ContainerSpec, options: Sequence[str]) -> None:
             spec.no_new_privileges = value != "false"
         elif name == "seccomp" and value:
             spec.seccomp = "" if value == "builtin" else value if value == "unconfined" else _profile(value)
-        elif name == "systempaths" and value == "unconfined":
-            spec.unmasked = True
+        elif name == "systempaths" and value in ("confined", "unconfined"):
+            spec.unmasked = value == "unconfined"  # docker has no word for the other, which updates of services need
         elif (name, value) in (("apparmor", "unconfined"), ("label", "disable")):
             continue  # nothing of theirs is ever in force here
         elif name in ("apparmor", "label", "writable-cgroups"):

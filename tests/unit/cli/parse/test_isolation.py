@@ -91,6 +91,13 @@ def test_security_options(tmp_path):
     assert spec == ContainerSpec(seccomp="unconfined", unmasked=True)
 
 
+def test_each_security_option_can_be_taken_back():
+    """An update of a service has no other way to."""
+    spec = ContainerSpec(no_new_privileges=True, seccomp="unconfined", unmasked=True)
+    security(spec, ["no-new-privileges=false", "seccomp=builtin", "systempaths=confined"])
+    assert spec == ContainerSpec()
+
+
 @pytest.mark.parametrize(
     ("option", "error", "words"),
     [
