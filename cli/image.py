@@ -73,6 +73,11 @@ def rows(image: Image, *, now_ns: int, whole: bool) -> list[Row]:
             "CreatedSince": words.ago(image.meta.created_at_ns, now_ns),
             "CreatedAt": words.local_time(image.meta.created_at_ns),
             "Size": words.decimal_size(image.size_bytes),
+            "VirtualSize": words.decimal_size(image.size_bytes, 4),
+            # docker measures them for `system df` alone
+            "Containers": "N/A",
+            "SharedSize": "N/A",
+            "UniqueSize": "N/A",
         }
         for repository, name, digest in names or untagged or [(_NONE, _NONE, _NONE)]
     ]

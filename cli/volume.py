@@ -68,6 +68,10 @@ def row(volume: Volume) -> Row:
         # docker measures them for `system df` alone
         "Links": "N/A",
         "Size": "N/A",
+        # of volumes of a cluster, which there are none of
+        "Availability": "N/A",
+        "Group": "N/A",
+        "Status": "N/A",
         "Labels": table.labels_text(volume.labels),
         "Label": table.label_method(volume.labels),
     }

@@ -73,7 +73,7 @@ async def copy(
     if not from_.path or not to.path:
         raise ShoalError(f"the path of '{source if not from_.path else destination}' is empty")
     size_bytes = await (_out(client, flags, from_, to.path) if from_.container else _in(client, flags, from_.path, to))
-    if not flags.quiet and "-" not in (source, destination):
+    if not flags.quiet and "-" not in (source, destination) and sys.stdout.isatty():
         print(f"Successfully copied {words.decimal_size(size_bytes)} to {destination}", file=sys.stderr)
 
 

@@ -50,10 +50,9 @@ async def run(
     if flags.attach and detach:
         raise Conflict("conflicting options: cannot specify both --attach and --detach")
     attach = flags.attach
-    stdin = flags.interactive and (not attach or "stdin" in attach)
     if not detach:
-        check_terminal(stdin=stdin, tty=flags.tty)
-        foreground = _manners(manners, stdin=stdin, tty=flags.tty)
+        check_terminal(stdin=flags.interactive, tty=flags.tty)
+        foreground = _manners(manners, stdin=flags.interactive, tty=flags.tty)
     try:
         made = await make(client, flags, create_request(flags, image, args, detached=detach))
         if detach:

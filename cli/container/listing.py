@@ -1,6 +1,7 @@
 """`ps` and `port`: containers as rows."""
 
 import ipaddress
+import sys
 import time
 from collections.abc import Iterable
 from typing import Annotated
@@ -56,6 +57,9 @@ async def ls(
 ) -> int:
     """List containers"""
     last = 1 if latest and last < 0 else last
+    if flags.quiet and flags.format:
+        print("WARNING: Ignoring custom format, because both --format and --quiet are set.", file=sys.stderr)
+        flags.format = ""
     request = engine_pb2.ListContainersRequest(
         all=all or last > 0,
         last=max(last, 0),

@@ -57,10 +57,10 @@ def create_request(
 
 
 def _origin(flags: ContainerFlags, *, detached: bool) -> Origin:
-    streams = () if detached else flags.attach or ("stdout", "stderr", *(("stdin",) if flags.interactive else ()))
+    streams = () if detached else flags.attach or ("stdout", "stderr")
     return Origin(
         publish_all=flags.publish_all,
-        stdin="stdin" in streams,
+        stdin="stdin" in streams or (flags.interactive and not detached),
         stdout="stdout" in streams,
         stderr="stderr" in streams,
         id_file=flags.cidfile,

@@ -55,7 +55,12 @@ def document(
         **({"SizeRw": size.own_bytes, "SizeRootFs": size.whole_bytes} if size is not None else {}),
         "HostConfig": host_config(container, layout),
         "GraphDriver": graph_driver(layout.folders),
-        "Mounts": [_mount(each, places or {}) for each in container.mounts],
+        # without those of --tmpfs
+        "Mounts": [
+            _mount(each, places or {})
+            for each in container.mounts
+            if each.spelled_out or each.type != types_pb2.MOUNT_TYPE_TMPFS
+        ],
         "Config": _config(container),
         "NetworkSettings": network_settings(container, layout),
     }
@@ -106,10 +111,19 @@ def _mount(mount: Mount, places: Mapping[str, str]) -> dict[str, Any]:
         "Driver": said("local" if kind == "volume" else ""),
         "Source": places.get(mount.source, mount.source),
         "Destination": mount.target,
-        "Mode": ",".join(filter(None, ("ro" if mount.read_only else "", mount.relabel))),
+        "Mode": _mode(mount),
         "RW": not mount.read_only,
         "Propagation": mount.propagation or ("rprivate" if kind == "bind" else ""),
     }
+
+
+def _mode(mount: Mount) -> str:
+    """What stood behind a `-v`'s second colon; for a volume with a name where nothing did, docker's "z"."""
+    if mount.type == types_pb2.MOUNT_TYPE_TMPFS:
+        return ""
+    said_mode = "" if mount.spelled_out else ",".join(filter(None, ("ro" if mount.read_only else "", mount.relabel)))
+    named = mount.type == types_pb2.MOUNT_TYPE_VOLUME and not _ANONYMOUS.fullmatch(mount.source)
+    return said_mode or ("z" if named else "")
 
 
 def _config(container: Container) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.document.common import bindings, by_key, devices, mount_type, security_options
-from cli.output.unsaid import listed, mapped, said
+from cli.output.unsaid import Unsaid, listed, mapped, said
 from shoal.names import is_device_name
 from shoal.v1 import types_pb2
 from shoal.v1.engine_pb2 import ContainerLayout
@@ -77,7 +77,7 @@ def _if_asked(spec: ContainerSpec, short: Sequence[Mount]) -> dict[str, Any]:
     """What is left out where nobody asked for it."""
     return {
         "Annotations": said(by_key(spec.annotations)),
-        "Init": said(spec.init),
+        "Init": True if spec.init else Unsaid(None),
         "Mounts": said(listed(_mount(each) for each in spec.mounts if each.spelled_out)),
         "Sysctls": said(by_key(spec.sysctls)),
         "Tmpfs": said(mapped({each.target: _tmpfs(each) for each in short if each.type == types_pb2.MOUNT_TYPE_TMPFS})),

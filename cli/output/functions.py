@@ -60,14 +60,14 @@ def truth(value: Any) -> bool:
 def shown(value: Any) -> str:
     """Go's %v."""
     if value is None:
-        return "<no value>"
+        return "<nil>"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        words = (f"{key}:{_inner(value[key])}" for key in sorted(value) if not isinstance(value[key], Unsaid))
+        words = (f"{key}:{shown(value[key])}" for key in sorted(value) if not isinstance(value[key], Unsaid))
         return f"map[{' '.join(words)}]"
     if isinstance(value, list | tuple):
-        return "[" + " ".join(map(_inner, value)) + "]"
+        return "[" + " ".join(map(shown, value)) + "]"
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)
@@ -86,10 +86,6 @@ def call(name: str, arguments: list[Any]) -> Any:
         raise
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise FunctionError(f"template: error calling {name}: {error}") from error
-
-
-def _inner(value: Any) -> str:
-    return "<nil>" if value is None else shown(value)
 
 
 def plain(value: Any) -> Any:
@@ -138,7 +134,7 @@ def _print(*values: Any) -> str:
     for at, value in enumerate(values):
         if at and not isinstance(value, str) and not isinstance(values[at - 1], str):
             out += " "
-        out += _inner(value)
+        out += shown(value)
     return out
 
 
@@ -154,7 +150,7 @@ def _printf(template: str, *values: Any) -> str:
         return _pad(_formatted(verb, found["digits"], found["flags"], rest.pop(0)), found["width"], found["flags"])
 
     out = _VERB.sub(one, template)
-    extra = ", ".join(f"{_kind(each)}={_inner(each)}" for each in rest)
+    extra = ", ".join(f"{_kind(each)}={shown(each)}" for each in rest)
     return f"{out}%!(EXTRA {extra})" if extra else out
 
 
@@ -163,10 +159,10 @@ def _formatted(verb: str, digits: str | None, flags: str, value: Any) -> str:
     if verb == "q":
         return quoted(str(value))
     if verb in "sv":
-        text = _inner(value)
+        text = shown(value)
         return text[: int(digits or 0)] if digits is not None and verb == "s" else text
     if verb == "t" and isinstance(value, bool):
-        return _inner(value)
+        return shown(value)
     if verb in "dxXob" and isinstance(value, int):
         return sign + format(value, verb)
     if verb == "x" and isinstance(value, str):
@@ -175,7 +171,7 @@ def _formatted(verb: str, digits: str | None, flags: str, value: Any) -> str:
         return chr(value)
     if verb in "feEgG" and isinstance(value, float):
         return sign + format(value, f".{digits or (0 if digits == '' else 6)}{verb}" if verb in "feE" else verb)
-    return f"%!{verb}({_kind(value)}={_inner(value)})"
+    return f"%!{verb}({_kind(value)}={shown(value)})"
 
 
 def _pad(text: str, width: str, flags: str) -> str:
@@ -206,7 +202,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "upper": str.upper,
     "pad": _pad_docker,
     "truncate": lambda text, width: text[:width],
-    "println": lambda *values: " ".join(map(_inner, values)) + "\n",
+    "println": lambda *values: " ".join(map(shown, values)) + "\n",
     "print": _print,
     "printf": _printf,
     "len": len,

@@ -23,7 +23,7 @@ def of_one(template: str) -> Template:
 def render(documents: Sequence[dict[str, Any]], template: str) -> str:
     """The text for `documents`, newline included."""
     if template == "json":
-        return "".join(f"{to_json(each)}\n" for each in documents)
+        return f"{to_json(list(documents))}\n"
     if template:
         parsed = of_one(template)
         return "".join(f"{parsed.render(each)}\n" for each in documents) or "\n"

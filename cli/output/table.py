@@ -89,13 +89,12 @@ def draw(
     """
     headers = {**HEADERS, **(headers or {})}
     rows = [{name: row[name] for name in sorted(row)} for row in rows]
-    if quiet and not template:
+    if quiet and template in ("", "table"):
         return "".join(f"{row[key]}\n" for row in rows)
     if json or template == "json":
         return "".join(f"{to_json(row)}\n" for row in rows)
     if not template or template == "table":
-        shown = [key] if quiet else list(columns)
-        return layout([[headers[each] for each in shown], *([str(row[each]) for each in shown] for row in rows)])
+        return layout([[headers[each] for each in columns], *([str(row[each]) for each in columns] for row in rows)])
     if template.startswith("table "):
         return _templated_table(rows, _escapes(template.removeprefix("table ")), headers)
     parsed = Template(_escapes(template))

@@ -27,6 +27,7 @@ CASES = {
         echo hello | engine run -i --rm -a stdin -a stdout busybox cat
         engine run --rm -a stderr busybox sh -c 'echo out; echo err >&2'
         engine run --rm -a stdin busybox echo out
+        printf abc | engine run --rm -i -a stdout busybox cat
         engine run --rm -a bad busybox
         engine run -d -a stdout busybox
         engine run -d --name none busybox nosuch 2>/dev/null | wc -w
@@ -60,6 +61,8 @@ CASES = {
         engine ps -l -q
         engine ps -n 1 --format '{{.Names}}'
         engine ps --format '{{json .Names}}'
+        engine ps -q --format '{{.Names}}' 2>/dev/null
+        engine ps -q --format table 2>/dev/null
         engine ps --format 'table {{.Names}}\\t{{.Image}}'
         engine ps -s
         for filter in id name=we label=tier label=tier=back status=created status=bad exited=0 ancestor=busybox \\
@@ -290,6 +293,10 @@ CASES = {
             -v /etc:/e:ro --tmpfs /g:ro -v /h busybox
         engine inspect -f '{{json .HostConfig.Binds}} {{json .HostConfig.Mounts}} {{json .HostConfig.Tmpfs}}' mounts
         engine inspect -f '{{json .Config.Volumes}}' mounts
+        engine create --name modes -v one:/a -v two:/b:ro -v three:/c:Z -v /d --mount type=volume,src=four,dst=/e,ro \
+            -v /etc:/f:ro --mount type=bind,src=/etc,dst=/g,ro --tmpfs /h busybox
+        engine inspect -f '{{range .Mounts}}{{println .Destination .Mode .RW}}{{end}}' modes | sort
+        engine inspect -f '{{.State.Health}} {{.HostConfig.Init}} {{.Config.StopTimeout}}' modes
         engine create --name none busybox
         engine inspect -f '{{json .HostConfig.Mounts}} {{json .HostConfig.Tmpfs}}' none
         engine run -d --name web -e A=b -w /tmp -u web --hostname here --label a=b busybox sleep 100
@@ -461,6 +468,7 @@ CASES = {
 }
 DIFFERENCES = {
     "run": (ERRNO,),
+    "ps": (Difference(r'(?<="web"\n)web', "<id>", "of -q and --format later clients take -q"),),
 }
 
 

@@ -95,6 +95,8 @@ CASES = {
         engine images -a --format '{{.Repository}}' | sort
         engine images --no-trunc --format '{{.ID}}' | cut -c1-7 | sort -u
         engine images --format '{{json .}}' first | grep -o '"Repository":"first"'
+        engine images -q --format table first
+        engine images --format '{{.Containers}} {{.SharedSize}} {{.UniqueSize}}' first
         engine images first second
         engine image prune -f
         engine image prune -f --filter until=1s

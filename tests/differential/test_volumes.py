@@ -15,6 +15,8 @@ CASES = {
         engine volume create --label a=b v2
         engine volume ls
         engine volume ls -q --filter label=a
+        engine volume ls -q --format table
+        engine volume ls --format '{{.Links}} {{.Size}}'
         engine volume ls -q --filter name=v1 --filter dangling=true
         engine volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{json .Labels}}' v2
         engine run -d --name web -v v1:/x busybox sleep 100
