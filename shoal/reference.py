@@ -6,6 +6,7 @@ implies (`busybox:latest`). With both a tag and a digest, the digest decides whi
 
 from __future__ import annotations
 
+import functools
 import re
 
 import msgspec
@@ -80,6 +81,7 @@ class Reference(msgspec.Struct, frozen=True):
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
+@functools.lru_cache(1024)
 def parse(text: str) -> Reference:
     """The reference that `text` writes in familiar or canonical form; no tag is made up.
 

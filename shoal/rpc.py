@@ -290,6 +290,7 @@ class Translation(grpc.aio.ServerInterceptor):
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -298,6 +299,15 @@ class Translation(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = details.method
+        if handler.response_streaming:  # a relay makes one for each call, of whatever name
+            return self._wrap(handler, method)
+        inner, wrapped = self._wrapped.get(method, (None, None))
+        if inner is not handler:
+            wrapped = self._wrap(handler, method)
+            self._wrapped[method] = handler, wrapped
+        return wrapped
+
+    def _wrap(self, handler: Any, method: str) -> Any:
         if handler.response_streaming:
             behaviour = _stream(handler.stream_stream or handler.unary_stream, method)
         else:

@@ -13,7 +13,7 @@ import logging
 import select
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
@@ -150,8 +150,7 @@ class Lanes:
             raise DeadlineExceeded(f"nothing was said on a lane for {self._opening_s:g} s") from error
         if kind != lane.OPEN:
             raise InvalidArgument("a lane begins with the method that is called")
-        with _parsed("the beginning of a lane"):
-            return LaneOpen.FromString(payload)
+        return cast("LaneOpen", _parsed(LaneOpen.FromString, payload, "the beginning of a lane"))
 
 
 async def _run(handler: Handler, context: Context, limit_s: float | None) -> LaneStatus:
@@ -195,14 +194,12 @@ async def _request(handler: Handler, context: Context) -> Any:
         return None
     if found.kind != lane.MESSAGE:
         raise InvalidArgument("a lane has one beginning")
-    with _parsed(f"a message of {context.details.method}"):
-        return (handler.request_deserializer or bytes)(found.payload)
+    return _parsed(handler.request_deserializer or bytes, found.payload, f"a message of {context.details.method}")
 
 
-@contextlib.contextmanager
-def _parsed(what: str) -> Iterator[None]:
+def _parsed(decode: Callable[[bytes], Any], payload: bytes, what: str) -> Any:
     try:
-        yield
+        return decode(payload)
     except DecodeError as error:
         raise InvalidArgument(f"{what} cannot be read: {error}") from error
 

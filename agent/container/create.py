@@ -86,7 +86,7 @@ class Creator:
             ),
             networks=tuple(self._resolved(each) for each in wanted.networks),
             links=tuple(self._linked(each) for each in wanted.spec.links),
-            log_path=str(folder / f"{container_id}-json.log"),
+            log_path=f"{folder}/{container_id}-json.log",
             status=ContainerStatus(),
         )
 

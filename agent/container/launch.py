@@ -340,8 +340,8 @@ class Launcher:
             config=config,
             rootfs=Rootfs(
                 lower=layers,
-                upper=str(folder / "upper"),
-                work=str(folder / "work"),
+                upper=f"{folder}/upper",
+                work=f"{folder}/work",
                 volatile=_is_volatile(container),
             ),
             runtime=program,

@@ -11,6 +11,7 @@ Images that share layers share directories. A directory in `l/` is complete: it 
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import shutil
 import threading
@@ -149,6 +150,7 @@ class Snapshots:
                 os.removexattr(place.upper, name)
 
 
+@functools.lru_cache(1024)
 def name_of(chain_id: str) -> str:
     """130 bits of the chain id in 26 characters."""
     raw = bytes.fromhex(chain_id.partition(":")[2])

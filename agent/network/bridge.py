@@ -145,7 +145,7 @@ class Bridges:
             address = IPv4Interface((segment.gateway, segment.subnet.prefixlen))
             extra = kernel.addresses(index) - {address}
             kernel.do(netlink.link_up(index), *(netlink.delete_address(index, each) for each in extra))
-            kernel.do(netlink.add_address(index, address))
+            kernel.do(netlink.add_address(index, segment.gateway, segment.subnet.prefixlen))
             sysctl.prepare(segment.device)
 
     def _segment(self, network: Network) -> Segment:

@@ -144,21 +144,20 @@ def delete_link(index: int) -> Message:
     return Message(DEL_LINK, 0, _LINK.pack(0, 0, index, 0, 0), netlink.GONE)
 
 
-def add_address(index: int, interface: IPv4Interface) -> Message:
+def add_address(index: int, address: IPv4Address, prefix: int) -> Message:
     flags = netlink.CREATE | netlink.REPLACE
-    return Message(NEW_ADDRESS, flags, _address(index, interface), (errno.EEXIST,))
+    return Message(NEW_ADDRESS, flags, _address(index, address, prefix), (errno.EEXIST,))
 
 
 def delete_address(index: int, interface: IPv4Interface) -> Message:
-    return Message(DEL_ADDRESS, 0, _address(index, interface), netlink.GONE)
+    return Message(DEL_ADDRESS, 0, _address(index, interface.ip, interface.network.prefixlen), netlink.GONE)
 
 
-def _address(index: int, interface: IPv4Interface) -> bytes:
-    network = interface.network
-    body = _ADDRESS.pack(socket.AF_INET, network.prefixlen, 0, _SCOPE_UNIVERSE, index)
-    body += attribute(2, interface.ip.packed) + attribute(1, interface.ip.packed)
-    if network.prefixlen < 31:
-        body += attribute(4, network.broadcast_address.packed)
+def _address(index: int, address: IPv4Address, prefix: int) -> bytes:
+    body = _ADDRESS.pack(socket.AF_INET, prefix, 0, _SCOPE_UNIVERSE, index)
+    body += attribute(2, address.packed) + attribute(1, address.packed)
+    if prefix < 31:
+        body += attribute(4, (int(address) | 0xFFFF_FFFF >> prefix).to_bytes(4))
     return body
 
 

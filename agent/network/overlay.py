@@ -178,4 +178,4 @@ def _address(kernel: Kernel, index: int, address: IPv4Address) -> None:
     """One /32: a prefix would bring routes for a subnet that is not on this link."""
     wanted = IPv4Interface((address, 32))
     extra = kernel.addresses(index) - {wanted}
-    kernel.do(*(netlink.delete_address(index, each) for each in extra), netlink.add_address(index, wanted))
+    kernel.do(*(netlink.delete_address(index, each) for each in extra), netlink.add_address(index, address, 32))

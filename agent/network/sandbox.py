@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from agent.kernel import netns
 from agent.kernel.netlink import Message
@@ -180,7 +180,7 @@ def interface(segment: Segment, index: int, address: IPv4Address, *, mac: str, o
     return [
         netlink.unaddressed(index=index),
         netlink.link_up(index, mac=mac or netlink.mac_of(address)),
-        netlink.add_address(index, IPv4Interface((address, prefix_of(segment)))),
+        netlink.add_address(index, address, prefix_of(segment)),
         *map(netlink.add_route, inside_routes(segment, index, outward=outward)),
     ]
 

@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -289,7 +289,7 @@ class Lab:
         with host.kernel() as kernel:
             index = kernel.links()["eth0"].index
             kernel.do(netlink.link_up(index, mac=netlink.mac_of(IPv4Address(host.address))))
-            kernel.do(netlink.add_address(index, IPv4Interface(f"{host.address}/24")))
+            kernel.do(netlink.add_address(index, IPv4Address(host.address), 24))
         return host
 
     def end(self) -> None:
