@@ -77,7 +77,13 @@ def _known(filters: Iterable[engine_pb2.Filter]) -> list[engine_pb2.Filter]:
 
 
 def _text(event: Event, template: Template | None) -> str:
-    return template.render(document(event)) if template is not None else line(event)
+    return template.render(_fields(document(event))) if template is not None else line(event)
+
+
+def _fields(known: dict[str, object]) -> dict[str, object]:
+    """What JSON has in lower case has a capital letter in a template."""
+    empty = {"status": "", "id": "", "from": ""}
+    return {"ID" if key == "id" else key[0].upper() + key[1:]: value for key, value in {**empty, **known}.items()}
 
 
 def line(event: Event) -> str:

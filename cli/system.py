@@ -31,8 +31,8 @@ async def version(
             info = await client.system.GetInfo(engine_pb2.GetInfoRequest())
         facts["Server"] = {
             "Version": info.version,
-            "Os": info.os,
-            "Arch": info.architecture,
+            "Os": "linux",
+            "Arch": _architecture(info.architecture),
             "KernelVersion": info.kernel,
             "Hostname": info.hostname,
         }
@@ -56,9 +56,14 @@ def _client(selection: Selection) -> dict[str, Any]:
         "Version": __version__,
         "PythonVersion": platform.python_version(),
         "Os": sys.platform,
-        "Arch": platform.machine(),
+        "Arch": _architecture(platform.machine()),
         "Context": current_context(selection, Contexts.load()),
     }
+
+
+def _architecture(machine: str) -> str:
+    """Images' name for what uname(2) says."""
+    return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}.get(machine, machine)
 
 
 def _section(title: str, facts: dict[str, Any]) -> str:
@@ -91,15 +96,19 @@ def document(found: engine_pb2.GetInfoResponse) -> dict[str, Any]:
         "Name": found.hostname,
         "ServerVersion": found.version,
         "Containers": found.containers,
-        "ContainersRunning": found.running,
+        "ContainersRunning": found.running - found.paused,
+        "ContainersPaused": found.paused,
         "ContainersStopped": found.containers - found.running,
         "Images": found.images,
         "Driver": found.storage_driver,
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
         "CgroupVersion": str(found.cgroup_version),
         "Runtimes": {name: {"path": name} for name in found.runtimes},
         "DefaultRuntime": found.default_runtime,
         "KernelVersion": found.kernel,
-        "OSType": found.os,
+        "OperatingSystem": found.os,
+        "OSType": "linux",
         "Architecture": found.architecture,
         "NCPU": found.cpus,
         "MemTotal": found.memory_bytes,
@@ -127,7 +136,8 @@ def info_lines(found: engine_pb2.GetInfoResponse) -> list[str]:
     swarm = found.swarm
     lines = [
         f"Containers: {found.containers}",
-        f" Running: {found.running}",
+        f" Running: {found.running - found.paused}",
+        f" Paused: {found.paused}",
         f" Stopped: {found.containers - found.running}",
         f"Images: {found.images}",
         f"Server Version: {found.version}",

@@ -98,6 +98,7 @@ class SystemService(SystemServiceServicer):
             memory_bytes=capacity.memory_bytes(),
             containers=len(containers),
             running=sum(each.status.state in _RUNNING for each in containers),
+            paused=sum(each.status.state == ContainerState.PAUSED for each in containers),
             images=len(await self._system.images.list()),
             now_ns=time.time_ns(),
             disk_bytes=disk.f_blocks * disk.f_frsize,

@@ -43,8 +43,8 @@ def host_config(container: Container, layout: ContainerLayout) -> dict[str, Any]
         "AutoRemove": container.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": listed(spec.volumes_from),
-        "CapAdd": listed(spec.cap_add),
-        "CapDrop": listed(spec.cap_drop),
+        "CapAdd": listed(sorted(map(_capability, spec.cap_add))),
+        "CapDrop": listed(sorted(map(_capability, spec.cap_drop))),
         "CgroupnsMode": spec.cgroupns_mode or "private",
         "Dns": list(spec.dns),
         "DnsOptions": list(spec.dns_options),
@@ -154,6 +154,12 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "VolumeOptions": said({**_told(volume), "DriverConfig": _told(driver)} if has_volume else {}),
         "TmpfsOptions": said(_told({"SizeBytes": mount.tmpfs_size_bytes, "Mode": mount.tmpfs_mode})),
     }
+
+
+def _capability(name: str) -> str:
+    """However it was written: CAP_NET_ADMIN; but ALL."""
+    plain = name.upper().removeprefix("CAP_")
+    return plain if plain == "ALL" else f"CAP_{plain}"
 
 
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:

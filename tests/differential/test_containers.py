@@ -89,6 +89,7 @@ CASES = {
     "pause": """
         engine run -d --name web busybox sleep 100
         engine pause web
+        engine info -f '{{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}'
         engine pause web
         engine exec web true
         engine attach web
@@ -275,6 +276,8 @@ CASES = {
         engine events --since $begin --until $end $filters --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}'
         engine events --since $begin --until $end $filters --filter event=die --format '{{.Actor.Attributes.exitCode}}'
         engine events --since $begin --until $end $filters --filter event=create
+        engine events --since $begin --until $end $filters --filter event=create --format \
+            '{{.Status}} {{.ID}} {{.From}} {{.Scope}} {{.Time}} {{.Actor.ID}}' | sed -E 's/ [0-9]{10} / <time> /'
         engine events --since $begin --until $end $filters --filter event=create --filter nosuch=1 2>/dev/null
     """,
     "container prune": """
@@ -317,6 +320,8 @@ CASES = {
         engine version -f '{{' 2>&1 | tail -n 1
         engine container prune -f --filter until=x 2>&1 | tail -n 1
         engine info -f '{{' 2>&1 | tail -n 1
+        engine info -f '{{.LoggingDriver}} {{.CgroupDriver}} {{.OSType}} {{.Architecture}} {{.OperatingSystem}}'
+        engine version -f '{{.Server.Os}}/{{.Server.Arch}} {{.Client.Os}}/{{.Client.Arch}}'
     """,
     "image": """
         touch file; tar c file | engine import -c 'LABEL a=b' -c 'EXPOSE 80' -c 'ENTRYPOINT ["/bin/echo"]' \
