@@ -28,6 +28,7 @@ class Loop:
     def __init__(self, workers: int) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
+        self._new: set[int] = set()  # watched since the last look at all
         self._jobs: deque[Callable[[], None]] = deque()
         self._offered = threading.Condition()  # a SimpleQueue would wake two workers for each job
         self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -40,6 +41,7 @@ class Loop:
     def watch(self, fd: int, events: int, callback: Callback) -> None:
         """Call `callback(events)` when `fd` is ready; HUP and ERR always count."""
         self._callbacks[fd] = callback
+        self._new.add(fd)
         self._epoll.register(fd, events)
 
     def change(self, fd: int, events: int) -> None:
@@ -74,9 +76,12 @@ class Loop:
 
     def run(self) -> None:
         while self._running:
+            self._new.clear()
             for fd, events in self._epoll.poll():
-                callback = self._callbacks.get(fd)
-                if callback is not None:  # an earlier callback of this round may have forgotten it
+                # An earlier callback of this round may have forgotten it, and what has its number now is another: a
+                # container that has just begun would be taken for one that has ended.
+                callback = self._callbacks.get(fd) if fd not in self._new else None
+                if callback is not None:
                     self._guarded(partial(callback, events))
 
     def _woken(self, _: int) -> None:
