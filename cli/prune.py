@@ -10,7 +10,6 @@ from cli.command import Flags, command, flag, late, switch
 from cli.output import words
 from cli.parse import pair
 from cli.parse.duration import moment
-from shoal.errors import ShoalError
 from shoal.v1 import engine_pb2
 
 # Docker's filter for what became its flag.
@@ -31,7 +30,8 @@ class PruneFlags(Flags):
 @command("[OPTIONS]", examples=["shoal container prune", "shoal container prune -f --filter until=24h"])
 async def containers(client: Client, flags: PruneFlags) -> None:
     """Remove all stopped containers"""
-    confirm("This will remove all stopped containers.", flags)
+    if not confirmed("This will remove all stopped containers.", flags):
+        return
     request = engine_pb2.PruneContainersRequest(filters=filters(flags.filter))
     answer = await client.containers.PruneContainers(request)
     tell("Deleted Containers:", answer.containers, answer.reclaimed_bytes)
@@ -47,7 +47,8 @@ async def volumes(
     texts = [each for each in flags.filter if each not in _ALL]
     all = all or len(texts) < len(flags.filter)
     kind = "all" if all else "anonymous"
-    confirm(f"This will remove {kind} local volumes not used by at least one container.", flags)
+    if not confirmed(f"This will remove {kind} local volumes not used by at least one container.", flags):
+        return
     request = engine_pb2.PruneVolumesRequest(all=all, filters=pair.filters(texts))
     answer = await client.volumes.PruneVolumes(request)
     tell("Deleted Volumes:", answer.volumes, answer.reclaimed_bytes)
@@ -56,7 +57,8 @@ async def volumes(
 @command("[OPTIONS]", examples=["shoal network prune", "shoal network prune -f --filter until=24h"])
 async def networks(client: Client, flags: PruneFlags) -> None:
     """Remove all unused networks"""
-    confirm("This will remove all custom networks not used by at least one container.", flags)
+    if not confirmed("This will remove all custom networks not used by at least one container.", flags):
+        return
     request = engine_pb2.PruneLocalNetworksRequest(filters=filters(flags.filter))
     announce("Deleted Networks:", (await client.networks.PruneLocalNetworks(request)).networks)
 
@@ -71,7 +73,8 @@ async def images(
     texts = [each for each in flags.filter if each not in _DANGLING]
     all = all or _NOT_DANGLING.intersection(flags.filter) != set()
     which = "all images without at least one container associated to them" if all else "all dangling images"
-    confirm(f"This will remove {which}.", flags)
+    if not confirmed(f"This will remove {which}.", flags):
+        return
     answer = await client.images.PruneImages(engine_pb2.PruneImagesRequest(all=all, filters=filters(texts)))
     tell("Deleted Images:", gone(answer), answer.reclaimed_bytes)
 
@@ -85,13 +88,12 @@ def gone(answer: engine_pb2.PruneImagesResponse) -> list[str]:
     ]
 
 
-def confirm(warning: str, flags: PruneFlags) -> None:
-    """Ask a person before something goes. Raises ShoalError when the answer is no."""
+def confirmed(warning: str, flags: PruneFlags) -> bool:
+    """Ask a person before something goes. Whoever says no gets what they want, and that is no failure."""
     if flags.force:
-        return
+        return True
     print(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ", end="", flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise ShoalError("prune has been cancelled")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def filters(texts: Iterable[str]) -> list[engine_pb2.Filter]:

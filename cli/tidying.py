@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cli.client import Client
 from cli.command import command, switch
-from cli.prune import PruneFlags, announce, confirm, filters, gone, total
+from cli.prune import PruneFlags, announce, confirmed, filters, gone, total
 from shoal.errors import ShoalError
 from shoal.v1 import build_pb2, engine_pb2
 
@@ -21,7 +21,8 @@ async def prune(
     timed = any(each.key == "until" for each in found)
     if volumes and timed:
         raise ShoalError('ERROR: The "until" filter is not supported with "--volumes"')
-    confirm(warning(all=all, volumes=volumes, builds=not found, chosen=flags.filter), flags)
+    if not confirmed(warning(all=all, volumes=volumes, builds=not found, chosen=flags.filter), flags):
+        return
     freed = 0
     containers = await client.containers.PruneContainers(engine_pb2.PruneContainersRequest(filters=found))
     announce("Deleted Containers:", containers.containers)

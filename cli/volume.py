@@ -10,7 +10,7 @@ from cli.listing import ListFlags
 from cli.output import table
 from cli.output.table import Row
 from cli.parse import pair
-from shoal.errors import InvalidArgument, NotFound
+from shoal.errors import Conflict, NotFound
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import Volume
 
@@ -29,9 +29,7 @@ async def create(
 ) -> None:
     """Create a volume"""
     if name and volume:
-        raise InvalidArgument(
-            "conflicting options: cannot specify a volume-name through both --name and as a positional arg"
-        )
+        raise Conflict("conflicting options: cannot specify a volume-name through both --name and as a positional arg")
     if driver != "local":
         raise NotFound(f'create {volume or name}: volume driver "{driver}" not found', hint="use local")
     request = engine_pb2.CreateVolumeRequest(

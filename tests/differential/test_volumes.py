@@ -27,6 +27,8 @@ CASES = {
         engine volume inspect nosuch
         engine volume create 'bad name'
         engine volume create -d nosuch v3 2>/dev/null
+        engine volume create --name v3 v4 2>/dev/null
+        echo n | engine network prune
         engine rm -f web >/dev/null
         engine volume rm v1 v2
     """,
