@@ -12,6 +12,7 @@ from cli.output import words
 from cli.output.functions import to_json
 from cli.output.inspection import of_one
 from cli.output.template import Template
+from cli.output.unsaid import Unsaid
 from cli.parse import pair
 from cli.parse.duration import bound
 from shoal.v1 import engine_pb2, types_pb2
@@ -81,9 +82,9 @@ def _text(event: Event, template: Template | None) -> str:
 
 
 def _fields(known: dict[str, object]) -> dict[str, object]:
-    """What JSON has in lower case has a capital letter in a template."""
-    empty = {"status": "", "id": "", "from": ""}
-    return {"ID" if key == "id" else key[0].upper() + key[1:]: value for key, value in {**empty, **known}.items()}
+    """What JSON has in lower case has a capital letter as well in a template."""
+    lower = {"status": "", "id": "", "from": "", **{key: value for key, value in known.items() if key[0].islower()}}
+    return {**{"ID" if key == "id" else key[0].upper() + key[1:]: Unsaid(lower[key]) for key in lower}, **known}
 
 
 def line(event: Event) -> str:

@@ -81,7 +81,7 @@ async def test_a_file_comes_out_and_goes_in_whatever_the_container_does(engine, 
     assert (tmp_path / "hello").stat().st_uid == 0
     (tmp_path / "in").write_bytes(os.urandom(3_000_000))
     ran = await shell("cp", str(tmp_path / "in"), "web:/srv/data/new")
-    assert (ran.code, ran.err) == (0, "Successfully copied 3MB to web:/srv/data/new\n")
+    assert (ran.code, ran.err) == (0, "")  # a terminal is told how much it was
     assert (await shell("cp", "-q", "web:/srv/data/new", str(tmp_path / "out"))) == (0, b"", "")
     assert digest(tmp_path / "out") == digest(tmp_path / "in")
 

@@ -121,7 +121,7 @@ async def test_an_images_check_and_flags_over_it(engine, shell):
     assert rows[0].endswith(("second", "seconds"))
     assert rows[1].endswith("(unhealthy)")
     assert rows[2].endswith("(healthy)")
-    assert (await shell("ps", "-q", "--filter", "health=unhealthy", "--format", "{{.Names}}")).text == "sick\n"
+    assert (await shell("ps", "--filter", "health=unhealthy", "--format", "{{.Names}}")).text == "sick\n"
     [shown] = json.loads((await shell("inspect", "sick")).text)
     assert shown["State"]["Health"]["Status"] == "unhealthy"
     assert shown["State"]["Health"]["Log"][-1]["Output"] == "no\n"
