@@ -174,7 +174,7 @@ def test_the_leaders_host_dies_and_the_cluster_goes_on(managers: Managers) -> No
     eventually(lambda: managers.write(others[0]), what="a write")
     eventually(lambda: managers.leader(others[0]) in others, what="another leader")
     eventually(lambda: len(managers.running(others[0])) == 6 and leader not in managers.running(others[0]))
-    assert managers.down(others[0]) == [leader]
+    eventually(lambda: managers.down(others[0]) == [leader], what="the dead host, and no other, is down")
     # Who names all managers reaches one that lives, whichever stands first.
     addresses = [managers.lab.addresses[host] for host in (leader, *others)]
     there = managers.lab.shoal(others[0], "-H", ",".join(addresses), "node", "ls", "--format", "{{.Hostname}}")
