@@ -168,7 +168,7 @@ class Stream:
         self._connection.send(wire.frame(stream, data))
 
     def ended(self, exit_: ExitRecord) -> None:
-        self._connection.send(wire.message({"exit": exit_.fields()}))
+        self._connection.send(wire.message({"exit": exit_._asdict()}))
         self._connection.free()
 
     def input_drained(self) -> None:

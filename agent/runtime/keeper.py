@@ -13,7 +13,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from agent.kernel import pidfd as pidfds
@@ -136,12 +135,12 @@ class Keeper:
         del self._containers[container.id]
         container.stdio.finish(exit_)
         for waiter in (*container.waiters, *container.deleting):
-            waiter(exit_.fields())
+            waiter(exit_._asdict())
 
     def _wait(self, request: dict[str, Any], reply: Reply) -> None:
         container = self._find(request["id"])
         if container.record is not None and container.record.exit is not None:
-            reply(container.record.exit.fields())
+            reply(container.record.exit._asdict())
         else:
             container.waiters.append(reply)
 
@@ -156,7 +155,7 @@ class Keeper:
             container.id: {
                 "pid": container.record.pid,
                 "started_at_ns": container.record.started_at_ns,
-                "exit": container.record.exit.fields() if container.record.exit else None,
+                "exit": container.record.exit._asdict() if container.record.exit else None,
             }
             for container in self._containers.values()
             if container.record is not None
@@ -192,7 +191,7 @@ class Keeper:
         groups = self._groups.theirs if container.record.runtime else self._groups
         group = groups.widened(container.group, limits)
         container.group = group
-        container.record = replace(container.record, controllers=group.controllers)
+        container.record = container.record._replace(controllers=group.controllers)
         self._records.save(container.record)
 
         def done(_: None, error: BaseException | None) -> None:
@@ -283,14 +282,12 @@ class Keeper:
         exit_ = exit_of(status, oom_killed=group.oom_kills() > 0)
         container.record = record.with_exit(exit_)
         self._records.save(container.record)
-        stdio, container.stdio = (
-            container.stdio,
-            Stdio(self._loop, self._tap),
-        )  # whoever attaches from now on awaits a new start
-        stdio.finish(exit_)
         waiters, container.waiters = container.waiters, []
         for waiter in waiters:
-            waiter(exit_.fields())
+            waiter(exit_._asdict())
+        # Whoever attaches from now on awaits a new start.
+        stdio, container.stdio = container.stdio, Stdio(self._loop, self._tap)
+        stdio.finish(exit_)
         self._custody.drop(f"{container.id}/")
         if container.deleting:
             self._discard(container)

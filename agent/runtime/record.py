@@ -15,11 +15,9 @@ import contextlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.kernel import syscalls as sys
 from agent.runtime.failure import Failure
@@ -31,20 +29,14 @@ UNKNOWN_CODE = 255  # of one whose end nobody saw
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
-@dataclass(frozen=True, slots=True)
-class ExitRecord:
+class ExitRecord(NamedTuple):
     code: int  # 128 + n when killed by signal n
     oom_killed: bool
     finished_at_ns: int
     known: bool = True
 
-    def fields(self) -> dict[str, Any]:
-        """As it is written and told."""
-        return {name: getattr(self, name) for name in ExitRecord.__slots__}
 
-
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """From `phase` on it changes."""
 
     id: str
@@ -88,10 +80,10 @@ class Record:
         return self.own_pids and self.exit is not None and self.exit.known
 
     def with_exit(self, exit_: ExitRecord) -> Record:
-        return replace(self, phase=EXITED, exit=exit_)
+        return self._replace(phase=EXITED, exit=exit_)
 
 
-_CHANGING = Record.__slots__[Record.__slots__.index("phase") :]
+_CHANGING = Record._fields.index("phase")
 
 
 def boot_id() -> str:
@@ -116,9 +108,9 @@ class Records:
 
     def save(self, record: Record) -> None:
         """Write down what may have changed since `begin`."""
-        fields = {name: getattr(record, name) for name in _CHANGING}
+        fields = dict(zip(Record._fields[_CHANGING:], record[_CHANGING:], strict=True))
         if record.exit is not None:
-            fields["exit"] = record.exit.fields()
+            fields["exit"] = record.exit._asdict()
         _append(self._state(record.id), b"\n" + json.dumps(fields).encode())
 
     def config(self, container: str) -> dict[str, Any]:
@@ -154,6 +146,8 @@ class Records:
                 (os.rmdir if name == "root" else os.unlink)(f"{directory}/{name}")
             os.rmdir(directory)
         except OSError:
+            import shutil  # with the packers that it knows, a part of the keeper's memory
+
             shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -177,7 +171,7 @@ def _load(path: Path) -> Record | None:
         return None
     for line in later:
         with contextlib.suppress(ValueError):  # torn: its writer was killed
-            record = replace(record, **_changes(json.loads(line)))
+            record = record._replace(**_changes(json.loads(line)))
     return record
 
 

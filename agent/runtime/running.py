@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from typing import NamedTuple
 
 from agent.kernel import pidfd as pidfds
@@ -31,8 +30,7 @@ class Executed(NamedTuple):
 
 def recorded(record: Record, pid: int, pidfd: int, *, inodes_tell: bool) -> Record:
     """`record` of a container whose process has begun. `inodes_tell`: as `pidfds.inodes_tell`."""
-    return replace(
-        record,
+    return record._replace(
         phase=RUNNING,
         pid=pid,
         start_time=0 if inodes_tell else pidfds.start_time(pid),

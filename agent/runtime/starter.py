@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -81,11 +80,11 @@ class Starter:
             self._records.begin(record, order)
             if record.runtime:
                 group = self._groups.theirs.find(record.cgroup, self._groups.theirs.layout.v1)
-                record = replace(record, controllers=group.controllers)
+                record = record._replace(controllers=group.controllers)
                 running = self._delegate.run(request, config, record, group)
             else:
                 group = self._groups.create(record.cgroup, config.limits)
-                record = replace(record, controllers=group.controllers)
+                record = record._replace(controllers=group.controllers)
                 running = self._run(request, config, filter_, record, group)
             self._records.save(running.record)
         except BaseException as error:

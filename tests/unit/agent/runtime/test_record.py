@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +39,10 @@ def known(records: Records) -> Record | None:
 
 
 def changes(record: Record) -> Iterator[Record]:
-    running = replace(record, phase=RUNNING, controllers=("memory",), pid=5, inode=6, started_at_ns=7)
+    running = record._replace(phase=RUNNING, controllers=("memory",), pid=5, inode=6, started_at_ns=7)
     yield running
-    yield replace(running, controllers=("memory", "pids"))
-    yield replace(running, controllers=("memory", "pids")).with_exit(ExitRecord(3, True, 9))
+    yield running._replace(controllers=("memory", "pids"))
+    yield running._replace(controllers=("memory", "pids")).with_exit(ExitRecord(3, True, 9))
 
 
 def test_a_start_is_on_record_before_anything_else_and_its_configuration_with_it(records: Records) -> None:
