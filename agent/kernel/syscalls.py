@@ -99,6 +99,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+_setns = _libc.setns  # twice in each exec, and `call` takes three times as long
+_setns.argtypes, _setns.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
 
 
 def call(name: str, *args: int | bytes | None) -> int:
@@ -119,7 +121,9 @@ def call(name: str, *args: int | bytes | None) -> int:
 
 def setns(fd: int, kinds: int) -> None:
     """Move this thread into the namespaces of `fd` (a namespace's file, or a pidfd with several kinds)."""
-    call("setns", fd, kinds)
+    if _setns(fd, kinds):
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"setns: {os.strerror(errno)}")
 
 
 def heed_internal_signals() -> None:
