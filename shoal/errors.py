@@ -14,7 +14,7 @@ which value, and the hint says what to do instead.
     └── StartFailed           125    a container's process could not be started
         ├── CommandNotExecutable 126
         ├── CommandNotFound      127
-        └── SourceNotFound       127    what the host is to give it is not there: a device, a disk
+        └── SourceNotFound       127    what the host is to give it is not there: a device, a sysctl
     Compacted                        store: the revision asked for is gone; read again
 
 On the wire an error travels as the status code, the message as details, and `shoal-error`, `shoal-hint-bin` and

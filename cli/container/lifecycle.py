@@ -13,7 +13,7 @@ from cli.container.flags import ContainerFlags
 from cli.container.request import create_request
 from cli.distribution import pull_first, with_tag
 from cli.parse.number import integer32
-from shoal.errors import Conflict, NotFound, ShoalError
+from shoal.errors import Conflict, NotFound, ShoalError, SourceNotFound
 from shoal.v1 import engine_pb2
 
 # What the agent says when there is none, or none for this platform.
@@ -33,7 +33,11 @@ async def create(
     args: Annotated[list[str], argument()] = [],  # noqa: B006
 ) -> None:
     """Create a new container, without starting it"""
-    print(await make(client, flags, create_request(flags, image, args)))
+    try:
+        print(await make(client, flags, create_request(flags, image, args)))
+    except SourceNotFound as error:
+        error.exit_code = ShoalError.exit_code  # 127 is a word of who runs it, too
+        raise
 
 
 async def make(client: Client, flags: ContainerFlags, request: engine_pb2.CreateContainerRequest) -> str:
@@ -212,7 +216,8 @@ def _cidfile(path: str) -> Iterator[Callable[[str], None]]:
             f"container ID file found, make sure the other container isn't running or delete {path}"
         ) from error
     except OSError as error:
-        raise Conflict(f"failed to create the container ID file {path}: {error.strerror}") from error
+        kind = SourceNotFound if isinstance(error, FileNotFoundError) else Conflict
+        raise kind(f"failed to create the container ID file {path}: {error.strerror}") from error
 
     def record(made: str) -> None:
         os.write(descriptor, made.encode())

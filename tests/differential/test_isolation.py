@@ -30,7 +30,8 @@ CASES = {
         touch taken
         engine run --rm --cidfile taken busybox
         engine run --rm --cidfile made busybox
-        cat made
+        cat made; echo
+        for verb in run create; do engine $verb --cidfile nosuch/file busybox >/dev/null 2>&1; echo $?; done
     """,
     "limits": """
         engine run --rm -m 1 busybox
@@ -62,6 +63,8 @@ CASES = {
         engine run --rm --read-only busybox touch /x
         engine run --rm --read-only --tmpfs /run:size=1m busybox touch /run/x
         engine run --rm --sysctl net.ipv4.ip_forward=1 busybox cat /proc/sys/net/ipv4/ip_forward
+        engine run --name bad --sysctl net.bad=1 busybox true >/dev/null 2>&1; echo $?
+        engine inspect -f '{{.State.Status}} {{.State.ExitCode}}' bad
         engine run --rm --security-opt no-new-privileges busybox grep NoNewPrivs /proc/self/status
         engine run --rm --device /dev/null:/dev/other:r busybox ls /dev/other
         engine run --rm --device /nosuch busybox
