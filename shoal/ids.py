@@ -1,7 +1,8 @@
 """Ids: who mints them and how they are shortened.
 
-Containers have 64 hex digits as docker's; nodes, services, tasks and networks 25 base-36 digits as swarm's, so
-that nobody mistakes one kind for the other. A unique prefix stands for an id wherever one is asked for.
+What is one host's, containers and its own networks, has 64 hex digits as docker's; what is the cluster's, 25 base-36
+digits as swarm's, so that nobody mistakes one for the other. A unique prefix stands for an id wherever one is asked
+for.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def new_ids(count: int) -> list[str]:
     return [text[first : first + _DIGITS] for first in range(0, _DIGITS * count, _DIGITS)]
 
 
-def new_container_id() -> str:
+def new_local_id() -> str:
     """64 hex digits."""
     return os.urandom(32).hex()
 

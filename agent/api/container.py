@@ -261,7 +261,7 @@ class ContainerService(ContainerServiceServicer):
     ) -> AsyncIterator[wire.ExecContainerResponse]:
         opening = (await _first(requests, "exec")).open
         command = ExecRequest(
-            id=ids.new_container_id(),
+            id=ids.new_local_id(),
             argv=tuple(opening.argv),
             env=tuple(opening.env),
             workdir=opening.workdir,

@@ -131,7 +131,7 @@ class Runner:
 
 
 def _container(command: Command) -> Container:
-    container_id = ids.new_container_id()
+    container_id = ids.new_local_id()
     setting = command.setting
     return Container(
         meta=Meta(id=container_id),

@@ -44,7 +44,7 @@ class Creator:
         if platform:
             _check_platform(image, wanted.spec.image, platforms.parse(platform))
         register = self._room.register
-        container_id = ids.new_container_id()
+        container_id = ids.new_local_id()
         name = wanted.name.removeprefix("/") or random_name(register.names, self._room.chance)
         check_name(name, "container")
         first_id = self._first_id(wanted.spec.userns_mode)

@@ -97,7 +97,7 @@ def _volume(container: Container, value: str) -> bool:
 
 def _network(container: Container, value: str) -> bool:
     return any(each.network == value for each in container.networks) or any(
-        value in (each.network_name, each.network_id) for each in container.status.addresses
+        value == each.network_name or each.network_id.startswith(value) for each in container.status.addresses
     )
 
 
@@ -141,7 +141,7 @@ _RELATIVE = ("ancestor", "before", "since")
 def _matches(container: Container, key: str, value: str, known: Known) -> bool:
     match key:
         case "ancestor":
-            return container.spec.image == value or container.image_id in known.ancestors.get(value, frozenset())
+            return container.image_id in known.ancestors.get(value, frozenset())
         case "before":
             return container.meta.created_at_ns < known.created_at_ns[value]
         case "since":

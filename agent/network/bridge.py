@@ -19,7 +19,7 @@ from agent.network.segment import Segment
 from shoal.codec import pack, unpack
 from shoal.errors import Conflict, InvalidArgument, PermissionDenied, Unsupported
 from shoal.files import sweep_unfinished, write_atomic
-from shoal.ids import new_id, short
+from shoal.ids import new_local_id, short
 from shoal.model.base import Meta
 from shoal.model.network import Network, NetworkScope, NetworkSpec
 from shoal.names import check_name
@@ -79,7 +79,7 @@ class Bridges:
         subnet = self._subnet(spec, kernel, in_use) if spec.driver == "bridge" else None
         now = self._now_ns()
         network = Network(
-            meta=Meta(id=new_id(), created_at_ns=now, updated_at_ns=now),
+            meta=Meta(id=new_local_id(), created_at_ns=now, updated_at_ns=now),
             spec=spec,
             scope=NetworkScope.LOCAL,
             subnet=str(subnet or ""),

@@ -55,10 +55,7 @@ done
 """
 NATURE = (
     (r"\b[0-9a-f]{64}\b", "<id>"),
-    # Whatever looks like an id is one: of twelve digits in base 36 one in fifty has letters alone, of those in base 16
-    # one in 280 has none.
-    (r"\b[0-9a-z]{25}\b", "<id>"),
-    (r"(?m)^[0-9a-z]{12}$", "<id>"),
+    # Whatever looks like an id is one: of twelve digits one in 280 has no letter.
     (r"\b[0-9a-f]{12}\b", "<id>"),
     (r"\d{4}-\d\d-\d\d[T ][\d:.]+(Z| [+-]\d{4} \w+|[+-]\d\d:\d\d)?", "<time>"),
     (r"(\d+ \w+|Less than a second|About an? \w+) ago", "<ago>"),

@@ -15,6 +15,8 @@ CASES = {
         engine network create n1
         engine network ls --filter name=n1 --format '{{.Name}} {{.Driver}} {{.Scope}}'
         engine network ls -q --filter label=a=b
+        engine network ls --no-trunc --filter label=a=b | grep -cE '^[0-9a-f]{64} '
+        engine network inspect -f '{{.Name}} {{.Id}}' $(engine network ls -q --filter label=a=b)
         engine network ls -q --filter type=custom
         engine network ls --filter type=builtin --format '{{.Name}}'
         engine network ls --filter nosuch=1

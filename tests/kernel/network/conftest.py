@@ -27,7 +27,7 @@ from agent.kernel.nft import Nft
 from agent.network import netlink
 from agent.network.netlink import Kernel, Route
 from agent.network.networks import Networks
-from shoal.ids import new_container_id
+from shoal.ids import new_local_id
 from shoal.model.network import NetworkAttachment, PortProtocol
 
 T = TypeVar("T")
@@ -237,7 +237,7 @@ class Host(Place):
         self, name: str, *networks: str, aliases: tuple[str, ...] = (), started: bool = True, **options: Any
     ) -> Place:
         """A container named `name`; `.id`, `.connection` and `.address` say what it got."""
-        container_id = new_container_id()
+        container_id = new_local_id()
         attachments = [NetworkAttachment(network=network, aliases=aliases) for network in networks]
         connection = self.do(
             self.networks.connect(container_id, name=name, hostname=name, attachments=attachments, **options)

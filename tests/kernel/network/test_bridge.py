@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -14,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from agent.network import netlink
+from shoal.codec import pack
 from shoal.errors import Conflict, Exhausted, InvalidArgument, NotFound, PermissionDenied
-from shoal.model.network import NetworkAttachment, NetworkSpec, Port, PortProtocol
+from shoal.ids import new_id
+from shoal.model.base import Meta
+from shoal.model.network import Network, NetworkAttachment, NetworkSpec, Port, PortProtocol
 from tests.kernel.network.conftest import inside, words
 
 pytestmark = pytest.mark.kernel
@@ -253,6 +257,7 @@ def test_names_of_networks(host):
     assert sorted(names) == ["bridge", "host", "none"]
     made = host.do(host.networks.create(NetworkSpec(name="app")))
     assert made.subnet == "172.18.0.0/16"
+    assert re.fullmatch("[0-9a-f]{64}", made.meta.id)
     with pytest.raises(Conflict, match="network with name app already exists"):
         host.do(host.networks.create(NetworkSpec(name="app")))
     with pytest.raises(Conflict, match="Pool overlaps"):
@@ -270,6 +275,22 @@ def test_names_of_networks(host):
     host.do(host.networks.remove(made.meta.id[:6]))
     with host.kernel() as kernel:
         assert not [name for name in kernel.links() if name.startswith("shl")]
+
+
+def test_a_network_with_an_id_of_an_earlier_version_stays(lab):
+    host = lab.host("n1")
+    old = Network(
+        meta=Meta(id=new_id()),
+        spec=NetworkSpec(name="app", driver="bridge"),
+        subnet="10.77.0.0/24",
+        gateway="10.77.0.1",
+    )
+    folder = host.folder / "data" / "networks"
+    folder.mkdir(parents=True)
+    (folder / f"{old.meta.id}.network").write_bytes(pack(old))
+    host.open()
+    assert host.networks.get("app").meta.id == old.meta.id
+    assert host.container("web", "app").address == "10.77.0.2"
 
 
 def test_host_and_none(host):

@@ -159,7 +159,7 @@ assert len(list(disk.iterdir())) == 1
 def test_ids_are_distinct_and_found_by_prefix() -> None:
     assert len({ids.new_id() for _ in range(100)} | set(ids.new_ids(100))) == 200
     assert all(len(each) == 25 for each in ids.new_ids(3))
-    assert len(ids.new_container_id()) == 64
+    assert len(ids.new_local_id()) == 64
     known = ["abc1", "abd2", "abc"]
     assert ids.resolve("abd", known, kind="container") == "abd2"
     assert ids.resolve("abc", known, kind="container") == "abc"
