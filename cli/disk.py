@@ -171,7 +171,7 @@ def _image(usage: ImageUsage, now_ns: int) -> list[Row]:
 
 def _containers(usages: Iterable[ContainerUsage], now_ns: int) -> Iterable[Row]:
     for each in usages:
-        row = listing.row(each.container, now_ns=now_ns, whole=False)
+        row = listing.row(each.container, now_ns=now_ns, whole=False, untagged=each.untagged)
         yield {**row, "Size": words.decimal_size(each.own_bytes, 3)}
 
 

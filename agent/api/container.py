@@ -233,7 +233,8 @@ class ContainerService(ContainerServiceServicer):
         for taken in found if request.size else ():
             with contextlib.suppress(NotFound):  # removed meanwhile
                 sizes[taken.meta.id] = await self._size(taken.meta.id)
-        return wire.ListContainersResponse(containers=listed, sizes=sizes)
+        untagged = self._containers.survey.untagged(found)
+        return wire.ListContainersResponse(containers=listed, sizes=sizes, untagged=untagged)
 
     async def _size(self, container_id: str) -> wire.ContainerSize:
         return wire.ContainerSize(**msgspec.structs.asdict(await self._containers.survey.size(container_id)))

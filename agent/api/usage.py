@@ -48,13 +48,17 @@ class Usage:
 
     async def _of_containers(self, containers: Sequence[Container]) -> list[wire.ContainerUsage]:
         found = []
+        untagged = set(self._containers.survey.untagged(containers))
         for each in containers:
             try:
                 taken = await self._containers.survey.size(each.meta.id)
             except NotFound:  # it went meanwhile
                 continue
             container = codec.to_wire(each, types_pb2.Container)
-            found.append(wire.ContainerUsage(container=container, own_bytes=taken.own_bytes))
+            usage = wire.ContainerUsage(
+                container=container, own_bytes=taken.own_bytes, untagged=each.meta.id in untagged
+            )
+            found.append(usage)
         return found
 
     async def _of_volumes(self) -> list[wire.VolumeUsage]:

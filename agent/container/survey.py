@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import functools
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import msgspec
 
@@ -20,6 +21,7 @@ from agent.container.stats import Stats, sample
 from agent.image.images import Images
 from agent.network.networks import Networks
 from shoal.errors import Conflict, NotFound
+from shoal.model.container import Container
 
 STATS_EVERY_S = 1.0
 
@@ -46,6 +48,11 @@ class Survey:
         with contextlib.suppress(NotFound):  # its image may be untagged and gone, while its layers stay
             image = (await self._images.get(held.record.container.image_id)).size_bytes
         return Taken(own_bytes=own, whole_bytes=own + image)
+
+    def untagged(self, containers: Iterable[Container]) -> list[str]:
+        """Ids of those whose image has no longer the name that they were made by."""
+        means = functools.cache(self._images.means)
+        return [each.meta.id for each in containers if not means(each.spec.image, each.image_id)]
 
     def layout(self, ref: str) -> Layout:
         """Where it is on this host."""

@@ -44,7 +44,7 @@ from agent.registry.rules import Rules
 from shoal import digest as digests
 from shoal import reference as references
 from shoal.clock import Clock, SystemClock
-from shoal.errors import Exhausted, InvalidArgument, NotFound
+from shoal.errors import Conflict, Exhausted, InvalidArgument, NotFound
 from shoal.files import sweep_unfinished
 from shoal.model.event import Tell, to_nobody
 from shoal.model.image import HistoryLine, Image, ImageConfig, ImageUsage
@@ -285,6 +285,13 @@ class Images:
     async def get(self, reference: str) -> Image:
         """The image of a name, an id or a unique prefix of one. Raises NotFound ("No such image: x:latest")."""
         return self._holdings.shown(self._holdings.find(reference))
+
+    def means(self, reference: str, image_id: str) -> bool:
+        """Whether this name, id or prefix stands for that image now."""
+        try:
+            return self._holdings.find(reference).record.id == image_id
+        except (NotFound, Conflict):
+            return False
 
     async def list(
         self, reference: str = "", filters: Sequence[tuple[str, str]] = (), *, all: bool = True

@@ -72,9 +72,16 @@ async def ls(
     else:
         answers = [("", await client.containers.ListContainers(request))]
     now_ns = time.time_ns()
+    untagged = {id for _, answer in answers for id in answer.untagged}
     rows = [
         {
-            **row(each, now_ns=now_ns, whole=flags.no_trunc, size=answer.sizes[each.meta.id]),
+            **row(
+                each,
+                now_ns=now_ns,
+                whole=flags.no_trunc,
+                size=answer.sizes[each.meta.id],
+                untagged=each.meta.id in untagged,
+            ),
             **({"Node": node} if every_node else {}),
         }
         for node, answer in answers
@@ -109,13 +116,15 @@ async def port(
         print(_host_side(each))
 
 
-def row(container: Container, *, now_ns: int, whole: bool, size: ContainerSize = _UNASKED) -> Row:
-    """One container as docker's fields."""
+def row(
+    container: Container, *, now_ns: int, whole: bool, size: ContainerSize = _UNASKED, untagged: bool = False
+) -> Row:
+    """One container as docker's fields. `untagged`: its image has no longer the name that it was made by."""
     argv = " ".join(f"'{each}'" if " " in each else each for each in container.argv)
     mounts = [each.source or "tmpfs" for each in container.mounts if each.type != MountType.MOUNT_TYPE_TMPFS]
     return {
         "ID": container.meta.id if whole else short(container.meta.id),
-        "Image": container.spec.image or (container.image_id if whole else short(container.image_id)),
+        "Image": _image(container, whole=whole, untagged=untagged),
         "Command": words.quoted(argv if whole else words.short(argv, _COMMAND_WIDTH)),
         "CreatedAt": words.local_time(container.meta.created_at_ns),
         "RunningFor": words.ago(container.meta.created_at_ns, now_ns),
@@ -130,6 +139,14 @@ def row(container: Container, *, now_ns: int, whole: bool, size: ContainerSize =
         "Networks": ",".join(each.network for each in container.networks),
         "Size": _size(size),
     }
+
+
+def _image(container: Container, *, whole: bool, untagged: bool) -> str:
+    """As it was asked for, or its id where that means another one now; shortly without a digest."""
+    name = container.image_id if untagged else container.spec.image
+    if whole:
+        return name
+    return short(name) if short(name) == short(container.image_id) else name.partition("@")[0]
 
 
 def _size(size: ContainerSize) -> str:

@@ -47,6 +47,26 @@ CASES = {
         engine rmi -f $(engine images -q busybox)
         engine rm -f busy
     """,
+    "a name that moves": """
+        engine run --name job busybox sh -c 'echo x > /x'
+        engine commit job app:1 >/dev/null
+        engine run -d --name old app:1 sleep 100
+        engine run --name next busybox sh -c 'echo y > /y'
+        engine commit next app:1 >/dev/null
+        engine run -d --name new app:1 sleep 100
+        engine run -d --name full $(engine images -q --no-trunc app:1) sleep 100
+        engine ps --format '{{.Names}} {{.Image}}'
+        engine ps --no-trunc --format '{{.Names}} {{.Image}}'
+        engine ps --filter ancestor=app:1 --format '{{.Names}}'
+        engine system df -v | awk '$NF ~ /^(old|new|full)$/ {print $NF, $2}'
+        engine inspect -f '{{.Config.Image}}' old
+        engine tag $(engine inspect -f '{{.Image}}' old) app:1
+        engine ps --format '{{.Names}} {{.Image}}'
+        engine rmi -f app:1 >/dev/null 2>&1
+        engine ps --format '{{.Names}} {{.Image}}'
+        engine rm -f old new full job next
+        engine image prune -f >/dev/null
+    """,
     "children": """
         engine run --name job busybox sh -c 'echo x > /x'
         engine commit job middle:1 >/dev/null

@@ -179,6 +179,23 @@ async def test_list_shows_running_ones_newest_first(engine):
     assert len(found) == 2
 
 
+async def test_a_container_whose_image_lost_its_name_is_known(engine):
+    def untagged():
+        found = engine.containers.survey.untagged(made)
+        return [each.name for each in made if each.meta.id in found]
+
+    await engine.add("app")
+    old = await engine.run("true", name="old", image="app", start=False)
+    await engine.add("app", "ENV A=b")
+    new = await engine.run("true", name="new", image="app", start=False)
+    made = [old, new, await engine.run("true", name="exact", image=old.image_id, start=False)]
+    assert untagged() == ["old"]
+    await engine.images.tag(old.image_id, "app")
+    assert untagged() == ["new"]
+    await engine.images.remove("app", force=True, users=engine.containers.image_users)
+    assert untagged() == ["old", "new"]
+
+
 async def test_nothing_of_the_host_leaks_in(engine):
     held = os.open("/etc/hostname", os.O_RDONLY)
     os.set_inheritable(held, True)
