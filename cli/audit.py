@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cli.client import Client
 from cli.command import command, flag, switch
+from cli.listing import Json
 from cli.output import table, words
 from cli.output.table import Row
 from cli.parse.duration import moment
@@ -40,7 +41,7 @@ async def audit(
     denied: Annotated[bool, switch("--denied", help="Only what was refused")] = False,
     last: Annotated[int, flag("-n", "--last", metavar="int", parse=natural, help="Only the last so many")] = 0,
     format: Annotated[str, flag("--format", help="Format output using a template")] = "",
-    json: Annotated[bool, switch("--json", help="One JSON object a line")] = False,
+    json: Json = False,
 ) -> None:
     """Show who did what in the cluster"""
     request = control_pb2.ReadAuditRequest(

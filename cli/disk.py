@@ -10,6 +10,7 @@ from cli import image as images
 from cli.client import Client
 from cli.command import command, flag, switch
 from cli.container import listing
+from cli.listing import Json
 from cli.output import table, words
 from cli.output.functions import to_json
 from cli.output.table import Row
@@ -64,8 +65,10 @@ async def df(
     format: Annotated[
         str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")
     ] = "",
+    json: Json = False,
 ) -> None:
     """Show disk usage"""
+    format = "json" if json else format
     if verbose and format not in ("", "json"):
         raise InvalidArgument("a template cannot show all that -v does", hint="use --format json")
     usage = await client.system.GetDiskUsage(engine_pb2.GetDiskUsageRequest())

@@ -8,6 +8,7 @@ from typing import Annotated
 from cli.client import Client
 from cli.command import command, flag, late
 from cli.everywhere import EveryNode, Streams, from_all_nodes
+from cli.listing import Json
 from cli.output import words
 from cli.output.functions import to_json
 from cli.output.inspection import of_one
@@ -38,9 +39,11 @@ async def events(
         list[str], flag("-f", "--filter", metavar="filter", help="Filter output based on conditions provided")
     ] = [],  # noqa: B006
     format: Annotated[str, flag("--format", help="Format output: 'json' or a Go template")] = "",
+    json: Json = False,
     every_node: EveryNode = False,
 ) -> int:
     """Get real time events from the server"""
+    format = "json" if json else format
     now_ns = time.time_ns()
     with late():
         since_ns, until_ns = bound(since, now_ns=now_ns), bound(until, now_ns=now_ns)

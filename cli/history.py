@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cli.client import Client
 from cli.command import Flags, argument, command, flag, switch
+from cli.listing import Json
 from cli.output import table, words
 from cli.output.table import Row
 from shoal.ids import short
@@ -24,6 +25,7 @@ class HistoryFlags(Flags):
         str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")
     ] = ""
     human: Annotated[bool, switch("-H", "--human", help="Print sizes and dates in human readable format")] = True
+    json: Json = False
     no_trunc: Annotated[bool, switch("--no-trunc", help="Don't truncate output")] = False
     quiet: Annotated[bool, switch("-q", "--quiet", help="Only show image IDs")] = False
 
@@ -36,7 +38,10 @@ async def history(client: Client, flags: HistoryFlags, image: Annotated[str, arg
     rows = [row(each, now_ns=now_ns, whole=flags.no_trunc, human=flags.human) for each in answer.lines]
     created = "CreatedSince" if flags.human else "CreatedAt"
     columns = ("ID", created, "CreatedBy", "Size", "Comment")
-    print(table.draw(rows, columns=columns, template=flags.format, quiet=flags.quiet, headers=_HEADERS), end="")
+    text = table.draw(
+        rows, columns=columns, template=flags.format, json=flags.json, quiet=flags.quiet, headers=_HEADERS
+    )
+    print(text, end="")
 
 
 def row(line: HistoryLine, *, now_ns: int, whole: bool, human: bool) -> Row:

@@ -7,6 +7,8 @@ from cli.command import Flags, flag, switch
 from cli.output import table
 from cli.output.table import Row
 
+Json = Annotated[bool, switch("--json", help="One JSON object a line")]
+
 
 class ListFlags(Flags):
     """The shape of a list."""
@@ -17,7 +19,7 @@ class ListFlags(Flags):
     format: Annotated[
         str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")
     ] = ""
-    json: Annotated[bool, switch("--json", help="One JSON object a line")] = False
+    json: Json = False
     no_trunc: Annotated[bool, switch("--no-trunc", help="Don't truncate output")] = False
     quiet: Annotated[bool, switch("-q", "--quiet", help="Only display IDs")] = False
 

@@ -20,7 +20,7 @@ _SERVICE_UPDATE = """
     --config-add --config-rm --generic-resource-add --generic-resource-rm --secret-add --secret-rm
 """
 _BUILD = """
-    --allow --annotation --attest --builder --call --cgroup-parent --check --compress
+    --allow --annotation --attest --build-context --builder --call --cgroup-parent --check --compress
     --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --disable-content-trust --isolation
     -m --memory --memory-swap --provenance --sbom --security-opt --squash
 """

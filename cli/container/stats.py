@@ -7,6 +7,7 @@ from typing import Annotated
 from cli.client import Client
 from cli.command import argument, command, flag, switch
 from cli.everywhere import EveryNode, Streams, from_all_nodes
+from cli.listing import Json
 from cli.output import table, words
 from cli.output.screen import Screen
 from cli.output.table import Row
@@ -30,6 +31,7 @@ async def stats(
     format: Annotated[
         str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")
     ] = "",
+    json: Json = False,
     no_stream: Annotated[
         bool, switch("--no-stream", help="Disable streaming stats and only pull the first result")
     ] = False,
@@ -57,7 +59,7 @@ async def stats(
                 for node, batch in batches
                 for each in batch.stats
             ]
-            text = table.draw(rows, columns=columns, template=format, headers=_HEADERS)
+            text = table.draw(rows, columns=columns, template=format, json=json, headers=_HEADERS)
             if screen.live and not no_stream:
                 screen.draw(text.splitlines())
             else:
