@@ -152,7 +152,10 @@ class Steps:
                 code = await self._tools.runner.run(command, place, lower, stepping.handle.write)
             if code:
                 line = " ".join(argv)
-                raise CommandFailed(f'process "{line[:500]}" did not complete successfully: exit code: {code}')
+                raise CommandFailed(
+                    f'process "{line[:500]}" did not complete successfully: exit code: {code}',
+                    hint="" if self._job.debug else "with --debug-shell the build opens a shell where it failed",
+                )
 
         return await self._made(stepping, key, work, _history(argv, more))
 

@@ -94,7 +94,8 @@ COPY --from=busybox /bin/busybox /bin/busybox
    9 |     FROM scratch
   10 |     COPY --from=one /one /link /copied/
 --------------------
-Error: failed to solve: process "/bin/sh -c exit 7" did not complete successfully: exit code: 7
+Error: failed to solve: process "/bin/sh -c exit 7" did not complete successfully: exit code: 7; \
+with --debug-shell the build opens a shell where it failed
 """
     )
 
