@@ -123,8 +123,8 @@ CASES = {
         engine exec web sh -c 'kill -9 $$'
         engine exec --env-file nosuch web true
         engine exec nosuch true
-        for user in nosuch 0:nosuch; do engine exec -u $user web true >/dev/null 2>&1; done
-        for folder in relative /nosuch; do engine exec -w $folder web true >/dev/null 2>&1; done
+        for user in nosuch 0:nosuch; do engine exec -u $user web true >/dev/null 2>&1; echo $?; done
+        for folder in relative /nosuch; do engine exec -w $folder web true >/dev/null 2>&1; echo $?; done
         engine stop -t 0 web
         engine exec web true
     """,
@@ -252,8 +252,8 @@ CASES = {
         engine port web 80
         engine port web 90/udp
         engine port web 81
-        engine port web x >/dev/null 2>&1
-        engine port web 0 >/dev/null 2>&1
+        engine port web x >/dev/null 2>&1; echo $?
+        engine port web 0 >/dev/null 2>&1; echo $?
         engine port nosuch
         engine create --name other -p 8080:80 busybox
         engine start other
@@ -350,7 +350,7 @@ CASES = {
         engine exec
         engine port
         engine network 2>/dev/null
-        engine help nosuch >/dev/null 2>&1
+        engine help nosuch >/dev/null 2>&1; echo $?
         engine help ps | grep -c Usage:
         engine search --limit x y
         engine save busybox 2>/dev/null >/dev/full

@@ -21,7 +21,7 @@ CASES = {
         engine network ls --filter type=builtin --format '{{.Name}}'
         engine network ls --filter nosuch=1
         engine network ls --filter dangling=true --format '{{.Name}}'
-        engine network ls --filter type=bad >/dev/null 2>&1
+        engine network ls --filter type=bad >/dev/null 2>&1; echo $?
         engine network create -d bad n4
         engine network create bridge
         engine network create host
