@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -229,10 +230,21 @@ def test_other_code_on_the_disk_ends_the_warm_process(terminal: Terminal, tmp_pa
     terminal.warm_up()
     assert terminal.server is not None
     descriptor = os.pidfd_open(terminal.server)
-    os.utime(tmp_path / "cli" / "grammar.py", (1, 1))
+    assert wait_until(lambda: _watches(terminal.server, tmp_path / "cli")), "no fork watches the code"
+    with (tmp_path / "cli" / "grammar.py").open("a") as file:
+        file.write("# another\n")
     assert terminal.run("context", "show")[1] == "cold\ndefault\n"
     assert select.select([descriptor], [], [], DEADLINE_S)[0], "it still waits for commands"
     os.close(descriptor)
+
+
+def _watches(server: int | None, folder: Path) -> bool:
+    """Whether a fork of the warm process has that folder open."""
+    for fork in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError):
+            if any(link.readlink() == folder for link in Path(f"/proc/{fork}/fd").iterdir()):
+                return True
+    return False
 
 
 def test_one_that_was_killed_leaves_nothing_behind_and_is_followed_by_another(terminal: Terminal) -> None:
