@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from shoal.errors import InvalidArgument
 
+_NOTHING = re.compile(r"(?!)")
+
 
 def read_ignore(text: str) -> list[str]:
     """The patterns of a `.dockerignore`, cleaned."""
@@ -43,7 +45,8 @@ class Matcher:
             self.brings_back |= back
             self._rules.append((back, re.compile(_regex(pattern), re.DOTALL)))
         # What may be skipped in one go where nothing is brought back.
-        self._any = re.compile("|".join(f"(?:{rule.pattern})" for _, rule in self._rules) or r"(?!)", re.DOTALL)
+        together = "|".join(f"(?:{rule.pattern})" for _, rule in self._rules)
+        self._any = re.compile(together, re.DOTALL) if together else _NOTHING
 
     def __bool__(self) -> bool:
         return bool(self._rules)
