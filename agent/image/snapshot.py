@@ -23,6 +23,7 @@ from agent.image import content, layer
 from agent.image.content import Content
 from agent.image.layer import Place, Unpacked
 from agent.image.unpacker import Unpacker
+from agent.kernel.spread import spread
 from shoal.errors import InvalidArgument
 from shoal.ids import new_id
 
@@ -37,6 +38,8 @@ class Snapshots:
         self._steps = root / "steps"
         for folder in (self._layers, self._staging, self._steps):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._staging, self._steps):
+            spread(str(folder))
         content.empty_folder(self._staging)
         # Name → size of its files, 0 until `learn` says it.
         self._sizes = {each.name: 0 for each in os.scandir(self._layers)}

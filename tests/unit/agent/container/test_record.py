@@ -1,17 +1,16 @@
 """Containers on disk: what a crash or a power cut leaves is a container or nothing."""
 
 import os
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
 
 from agent.container.record import Record, Records, State
-from agent.kernel import spread
 from shoal import codec
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerState, ContainerStatus
+from tests.unit.agent.disk import assert_spread
 
 ID = "a" * 64
 
@@ -88,16 +87,9 @@ def test_one_state_after_another_takes_no_new_file(records):
         assert records.load() == [(made, state)]
 
 
-def test_folders_of_containers_are_spread_where_the_disk_can(records, tmp_path):
-    folder = os.open(records.folder("."), os.O_RDONLY)
-    try:
-        kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True).stdout
-        disk = os.fstatvfs(folder)
-        # ext4 has the number of ext2.
-        if kind.strip() == "ext2/ext3" and disk.f_blocks * disk.f_frsize <= spread.MOST_BYTES:
-            assert spread.flags(folder) & spread.TOP
-    finally:
-        os.close(folder)
+@pytest.mark.usefixtures("records")
+def test_folders_of_containers_are_spread_where_the_disk_can(tmp_path):
+    assert_spread(tmp_path / "containers")
 
 
 def test_discarded_is_gone_at_once_and_its_space_later(records):
