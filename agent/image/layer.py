@@ -1,8 +1,8 @@
 """One layer, from its compressed blob to a directory and back: the parent's side of `unpack` and `pack`.
 
 Unpacking decompresses, hashes what comes out (the diff id), and pipes it to a child that is locked inside the target
-(of an `unpacker`), so that two processors share the work and nothing of a hostile archive runs in the agent. Blocking
-work for a worker thread; setting `stop` ends it soon.
+(of an `unpacker`), so that processors share the work and nothing of a hostile archive runs in the agent. Blocking work
+for a worker thread; setting `stop` ends it soon.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from agent.image import child, content
+from agent.image.ahead import ahead
 from agent.image.compression import decompress
 from agent.image.unpacker import Unpacker
 from shoal.errors import InvalidArgument, ShoalError
@@ -82,8 +83,9 @@ def unpack(
     unpacking = unpacker.begin(wanted)
     try:
         # A child that refuses the archive stops reading; what it says then counts, not the broken pipe.
-        with contextlib.suppress(BrokenPipeError):
-            for piece in decompress(_chunks(blob, stop=stop, progress=progress)):
+        plain = decompress(_chunks(blob, stop=stop, progress=progress))
+        with contextlib.suppress(BrokenPipeError), ahead(plain) as pieces:
+            for piece in pieces:
                 if stop.is_set():
                     raise Cancelled
                 digest.update(piece)
