@@ -258,7 +258,11 @@ def _has_content(folder: Path) -> bool:
 
 
 def check_volume_name(name: str) -> None:
-    """Docker's rule, and its hint for who meant a folder. Raises InvalidArgument."""
+    """Docker's rules, and its hint for who meant a folder. Raises InvalidArgument."""
+    if len(name) == 1:
+        raise InvalidArgument(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
             f"volume name {name!r} includes invalid characters, only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",

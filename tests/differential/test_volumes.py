@@ -26,6 +26,7 @@ CASES = {
         engine volume rm -f nosuch
         engine volume inspect nosuch
         engine volume create 'bad name'
+        engine volume create v
         engine volume create -d nosuch v3 2>/dev/null
         engine volume create --name v3 v4 2>/dev/null
         echo n | engine network prune

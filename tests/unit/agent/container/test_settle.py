@@ -140,6 +140,7 @@ def mount(**fields):
         (mount(target="/proc/1"), "/proc may not be covered"),
         (mount(propagation="odd"), "invalid propagation"),
         (mount(type=MountType.VOLUME, source="a/b"), "includes invalid characters"),
+        (mount(type=MountType.VOLUME, source="a"), "name is too short"),
         (ContainerSpec(mounts=(mount().mounts[0], mount(target="/b/").mounts[0])), "Duplicate mount point: /b"),
     ],
 )
