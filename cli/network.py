@@ -14,6 +14,7 @@ from cli.listing import ListFlags
 from cli.output import table, words
 from cli.output.table import Row
 from cli.parse import pair, process
+from cli.parse.number import natural
 from shoal.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, ShoalError, Unavailable, Unsupported
 from shoal.ids import short
 from shoal.v1 import control_pb2, engine_pb2
@@ -29,6 +30,7 @@ _YES, _NO = ("true", "1"), ("false", "0")
 _WORDS = {"type": ("builtin", "custom"), "dangling": (*_YES, *_NO)}
 _BUILT_IN = ("bridge", "host", "none")
 _DRIVERS, _OURS = ("bridge", "overlay"), "use bridge or overlay"
+_MTU = "com.docker.network.driver.mtu"
 _DOCKERS_DRIVERS = ("host", "ipvlan", "macvlan", "null")
 
 
@@ -48,6 +50,7 @@ async def create(
     internal: Annotated[bool, switch("--internal", help="Restrict external access to the network")] = False,
     attachable: Annotated[bool, switch("--attachable", help="Enable manual container attachment")] = False,
     label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata on a network")] = [],  # noqa: B006
+    opt: Annotated[list[str], flag("-o", "--opt", metavar="map", help="Set driver specific options")] = [],  # noqa: B006
 ) -> None:
     """Create a network"""
     if driver in _DOCKERS_DRIVERS:
@@ -71,12 +74,24 @@ async def create(
         ip_range=ip_range,
         internal=internal,
         attachable=attachable,
+        mtu=mtu(opt, driver),
     )
     if driver == "overlay":
         made = (await client.control.CreateNetwork(control_pb2.CreateNetworkRequest(spec=spec))).network
     else:
         made = (await client.networks.CreateLocalNetwork(engine_pb2.CreateLocalNetworkRequest(spec=spec))).network
     print(made.meta.id)
+
+
+def mtu(options: Iterable[str], driver: str) -> int:
+    """The one of docker's options that we have. Raises InvalidArgument, Unsupported for any other."""
+    given = pair.options(options, "option")
+    for name in given:
+        if name != _MTU or driver != "bridge":
+            raise Unsupported(
+                f"option {name} of a network with driver {driver} is not supported yet", hint=f"bridges have {_MTU}"
+            )
+    return natural(given.get(_MTU, "0"))
 
 
 @command("[OPTIONS]", examples=["shoal network ls", "shoal network ls -A", "shoal network ls --filter driver=overlay"])

@@ -54,7 +54,7 @@ _TABLE = {
     "start": "--checkpoint --checkpoint-dir",
     "network connect": "--driver-opt --gw-priority --ip6 --link --link-local-ip",
     "network create": "--aux-address --config-from --config-only --ingress --ipam-driver "
-    "--ipam-opt --ipv4 --ipv6 -o --opt --scope",
+    "--ipam-opt --ipv4 --ipv6 --scope",
     "network inspect": "-v --verbose",
     "volume ls": "--cluster",
     "volume create": "--availability --group --limit-bytes --required-bytes --scope --secret --sharing "

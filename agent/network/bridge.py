@@ -28,7 +28,8 @@ DEFAULT = "bridge"
 PREDEFINED = {DEFAULT: "bridge", "host": "host", "none": "null"}
 DEFAULT_DEVICE = "shoal0"
 _OWNED = re.compile(r"shl[0-9a-z]{12}")
-_LARGEST_MTU = 1500
+_LARGEST_MTU = 1500  # of those that nobody asked for
+_SMALLEST_MTU, _ANY_MTU = 68, 65535  # RFC 791, and what the kernel's bridges take
 
 
 class Bridges:
@@ -71,6 +72,8 @@ class Bridges:
                 f"network {spec.name}: a host of its own has no driver {spec.driver}",
                 hint="use bridge, or make an overlay network through a manager",
             )
+        if spec.mtu and not _SMALLEST_MTU <= spec.mtu <= _ANY_MTU:
+            raise InvalidArgument(f"network {spec.name}: an MTU is from {_SMALLEST_MTU} to {_ANY_MTU}, not {spec.mtu}")
         if any(network.spec.name == spec.name for network in self.networks.values()):
             raise Conflict(f"network with name {spec.name} already exists")
         return self._add(msgspec.structs.replace(spec, driver="bridge"), kernel, in_use)
@@ -122,7 +125,9 @@ class Bridges:
     def shown(self) -> list[Network]:
         """With what they are on this host."""
         return [
-            msgspec.structs.replace(network, device=_device(network), mtu=self._mtu) if network.subnet else network
+            msgspec.structs.replace(network, device=_device(network), mtu=self._mtu_of(network))
+            if network.subnet
+            else network
             for network in self.networks.values()
         ]
 
@@ -158,10 +163,13 @@ class Bridges:
             subnet=subnet,
             block=IPv4Network(network.spec.ip_range) if network.spec.ip_range else subnet,
             gateway=IPv4Address(network.gateway),
-            mtu=self._mtu,
+            mtu=self._mtu_of(network),
             internal=network.spec.internal,
             named=not default,
         )
+
+    def _mtu_of(self, network: Network) -> int:
+        return network.spec.mtu or self._mtu
 
     def _path(self, network: Network) -> Path:
         return self._folder / f"{network.meta.id}.network"

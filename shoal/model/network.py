@@ -61,7 +61,8 @@ class NetworkScope(enum.IntEnum):
 
 class NetworkSpec(Value, frozen=True):
     """`driver` is "bridge", "overlay", "host" or "null". An empty `subnet` means: the next free one. Of a bridge, an
-    empty `gateway` is the first address of the subnet, an empty `ip_range` all of it."""
+    empty `gateway` is the first address of the subnet, an empty `ip_range` all of it, an `mtu` of 0 what gets out of
+    the host whole."""
 
     name: str = ""
     driver: str = ""
@@ -72,6 +73,7 @@ class NetworkSpec(Value, frozen=True):
     ingress: bool = False
     gateway: str = ""
     ip_range: str = ""
+    mtu: int = 0
 
 
 class Network(Value, frozen=True):

@@ -28,6 +28,10 @@ CASES = {
         engine network create --subnet 10.9.0.0/24 --gateway 10.9.0.9 --ip-range 10.9.0.128/25 n2
         engine network inspect -f '{{json .IPAM.Config}} {{.Name}} {{.Internal}}' n2
         engine network create --subnet 10.9.0.0/16 n3
+        engine network create -o com.docker.network.driver.mtu=1280 n5
+        engine network inspect -f '{{index .Options "com.docker.network.driver.mtu"}}' n5
+        engine run --rm --network n5 busybox cat /sys/class/net/eth0/mtu
+        engine network rm n5
         engine run -d --name web --network n2 busybox sleep 100
         engine inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}' web
         engine network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}' n2

@@ -277,6 +277,15 @@ def test_names_of_networks(host):
         assert not [name for name in kernel.links() if name.startswith("shl")]
 
 
+def test_packets_are_as_large_as_the_network_says(host):
+    with pytest.raises(InvalidArgument, match="from 68 to 65535, not 67"):
+        host.do(host.networks.create(NetworkSpec(name="tiny", mtu=67)))
+    host.do(host.networks.create(NetworkSpec(name="small", mtu=1280)))
+    assert host.networks.get("small").mtu == 1280
+    with host.container("web", "small").kernel() as kernel:
+        assert kernel.links()["eth0"].mtu == 1280
+
+
 def test_a_network_with_an_id_of_an_earlier_version_stays(lab):
     host = lab.host("n1")
     old = Network(
