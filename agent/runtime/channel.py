@@ -33,9 +33,7 @@ class Channel(asyncio.Protocol):
         """Whether the other side is still there, by what the kernel knows at this moment."""
         if self._lost or self._transport.is_closing():
             return False
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
-        return not poll.poll(0)
+        return not self._gone.poll(0)
 
     async def receive(self) -> list[tuple[int, bytes]]:
         """The frames that have come, at least one; none once the connection has ended."""
@@ -60,6 +58,8 @@ class Channel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, but does not say so
+        self._gone = select.poll()
+        self._gone.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
 
     def data_received(self, data: bytes) -> None:
         try:

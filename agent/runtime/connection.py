@@ -6,7 +6,6 @@ says (`wire`).
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -182,7 +181,7 @@ class Stream:
             if self._stdin:
                 self._stdio.end_input()
         elif kind == wire.JSON:
-            order = json.loads(payload)
+            order = wire.value(payload)
             if order["op"] == "resize":
                 self._stdio.resize(order["rows"], order["columns"])
             elif order["op"] == "signal":

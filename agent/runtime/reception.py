@@ -6,7 +6,6 @@ A connection's first frame says what it is (`wire`): one for numbered orders, wh
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,7 +38,7 @@ class Reception:
         if kind != wire.JSON:
             connection.close()
             return
-        request = json.loads(payload) | {"text": payload}
+        request = _request(payload)
         if request["op"] == "control":
             connection.on_frame = lambda kind, payload: self._order(connection, kind, payload)
         elif opened := self._streams.get(request["op"]):
@@ -51,7 +50,7 @@ class Reception:
         if kind != wire.JSON:
             connection.close()
             return
-        request = json.loads(payload) | {"text": payload}
+        request = _request(payload)
 
         def reply(result: Any, error: BaseException | None = None) -> None:
             if error is not None:
@@ -63,3 +62,9 @@ class Reception:
             self._orders[request["op"]](request, reply)
         except Exception as error:  # the boundary: a bad request is answered, not fatal
             reply(None, error)
+
+
+def _request(payload: bytes) -> dict[str, Any]:
+    request = wire.value(payload)
+    request["text"] = payload
+    return request

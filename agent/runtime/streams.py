@@ -7,6 +7,7 @@ exec's does not, since nobody is its parent any more.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ class Streams:
     def __init__(self, line: Line, request: dict[str, Any]) -> None:
         self._line = line
         self._request = request
-        self._frames: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        self._frames: deque[tuple[int, bytes]] = deque()
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._reading = asyncio.Lock()
         self._input_ended = False
@@ -51,9 +52,9 @@ class Streams:
     async def read(self) -> tuple[int, bytes] | None:
         """The next output: (1 for stdout or 2 for stderr, bytes); None when the process has ended."""
         async with self._reading:
-            while self._frames.empty() and not self._exit.done():
+            while not self._frames and not self._exit.done():
                 await self._receive()
-            return None if self._frames.empty() else self._frames.get_nowait()
+            return self._frames.popleft() if self._frames else None
 
     async def write(self, data: bytes) -> None:
         """Give input; returns when it is on its way. After the process's end nothing happens."""
@@ -136,7 +137,7 @@ class Streams:
                 if not self._exit.done():
                     self._exit.set_result(msgspec.convert(msgspec.json.decode(payload)["exit"], Exit))
             else:
-                self._frames.put_nowait((kind, payload))
+                self._frames.append((kind, payload))
 
     async def _send(self, data: bytes) -> None:
         if not self._exit.done():

@@ -21,6 +21,7 @@ JSON, STDOUT, STDERR, STDIN, STDIN_END = range(5)
 MAX_PAYLOAD = 16 * 1024 * 1024
 _HEADER = struct.Struct("<IB")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().raw_decode  # without a look for blanks and other encodings
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
@@ -29,6 +30,12 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
 
 def message(value: dict[str, Any]) -> bytes:
     return frame(JSON, _encode(value).encode())
+
+
+def value(payload: bytes) -> dict[str, Any]:
+    """What a `message` says. Raises ValueError."""
+    found: dict[str, Any] = _decode(payload.decode())[0]
+    return found
 
 
 class Decoder:
