@@ -31,19 +31,16 @@ _PTMX = os.makedev(5, 2)
 class Console(NamedTuple):
     """A wish for a terminal. `ours` receives the master; in the child its number is reused for the master."""
 
-    theirs: socket.socket
-    ours: socket.socket
+    theirs: int  # sockets
+    ours: int
     rows: int
     columns: int
 
-    def close(self) -> None:
-        self.theirs.close()
-        self.ours.close()
-
     def receive(self) -> int:
         """The master, once the child has exec'ed. Raises Failure when what came is no terminal."""
-        self.ours.setblocking(False)
-        _, fds, _, _ = socket.recv_fds(self.ours, 1, 1)
+        with socket.socket(fileno=os.dup(self.ours)) as ours:
+            ours.setblocking(False)
+            _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         if not fds or os.fstat(fds[0]).st_rdev != _PTMX:
             for fd in fds:
                 os.close(fd)
@@ -55,7 +52,7 @@ class Console(NamedTuple):
 
 def new(rows: int, columns: int) -> Console:
     theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    return Console(theirs, ours, rows, columns)
+    return Console(theirs.detach(), ours.detach(), rows, columns)
 
 
 def resize(master: int, rows: int, columns: int) -> None:
@@ -66,7 +63,7 @@ def resize(master: int, rows: int, columns: int) -> None:
 def ops(console: Console, uid: int, *, device: bool) -> list[Op]:
     """Open the terminal, hand its master out, make it the controlling one and stdio; `device`: bind /dev/console."""
     step = "open a terminal"
-    master = console.ours.fileno()
+    master = console.ours
     rights = Struct((20, socket.SOL_SOCKET | socket.SCM_RIGHTS << 32, Fd(master)))  # struct cmsghdr and one int
     message = Struct((0, 0, Struct((b"t", 1)), 1, rights, 24, 0))  # struct msghdr
     found = [
@@ -84,7 +81,7 @@ def ops(console: Console, uid: int, *, device: bool) -> list[Op]:
         Op(step, "ioctl", (Ref("ptm"), _TIOCSPTLCK, bytes(4))),
         Op(step, "ioctl", (Ref("ptm"), _TIOCGPTPEER, _OPEN), label="pts"),
         Op(step, "dup3", (Ref("ptm"), Fd(master), os.O_CLOEXEC)),
-        Op("hand the terminal out", "sendmsg", (Fd(console.theirs.fileno()), message, 0)),
+        Op("hand the terminal out", "sendmsg", (Fd(console.theirs), message, 0)),
         Op(step, "fchown", (Ref("pts"), uid, (1 << 32) - 1)),
     ]
     if console.rows and console.columns:

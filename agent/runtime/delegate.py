@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.kernel import pidfd as pidfds
+from agent.kernel.descriptors import Descriptors
 from agent.kernel.program import Executor
 from agent.runtime import ids
 from agent.runtime.cgroups.base import Layout
@@ -37,7 +38,7 @@ class Delegate:
 
     def run(self, request: Mapping[str, Any], config: Spec, record: Record, group: Group) -> Running:
         program, container = record.runtime, record.id
-        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+        with Descriptors() as opened, contextlib.ExitStack() as undo:
             ends = _TERMINAL
             if not record.terminal:
                 ends = self._plumber.fifos(container, ids.owner(config.process, config), request, opened)
@@ -59,7 +60,7 @@ class Delegate:
     def execute(self, record: Record, request: Mapping[str, Any]) -> Executed:
         merged = {**self._foreign.process(record.id), **request["process"]}
         process = parse_process(merged)
-        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+        with Descriptors() as opened, contextlib.ExitStack() as undo:
             ends = _TERMINAL
             if not request["tty"]:
                 ends = self._plumber.pipes((process.uid, process.gid), request, opened)

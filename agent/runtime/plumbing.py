@@ -6,11 +6,11 @@ A container has FIFOs, which the next keeper finds by their paths; an exec has p
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from agent.kernel.descriptors import Descriptors
 from agent.runtime import console
 from agent.runtime.console import Console
 from agent.runtime.record import Records
@@ -39,14 +39,12 @@ class Plumber:
         self._records = records
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
-    def console(self, request: Mapping[str, Any], opened: contextlib.ExitStack) -> Ends:
+    def console(self, request: Mapping[str, Any], opened: Descriptors) -> Ends:
         made = console.new(request["rows"], request["columns"])
-        opened.callback(made.close)
+        opened += (made.theirs, made.ours)
         return Ends(None, made, NOTHING)
 
-    def fifos(
-        self, container: str, owner: tuple[int, int], request: Mapping[str, Any], opened: contextlib.ExitStack
-    ) -> Ends:
+    def fifos(self, container: str, owner: tuple[int, int], request: Mapping[str, Any], opened: Descriptors) -> Ends:
         """The container's output ends are read-write: without a keeper it blocks, when the FIFO is full, but never gets
         SIGPIPE."""
         theirs, sources = [self._null], dict[int, int]()
@@ -58,33 +56,33 @@ class Plumber:
         if request["stdin"]:
             path, _ = self._fifo(container, "stdin", owner, opened)
             theirs[0] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            opened.callback(os.close, theirs[0])
+            opened.append(theirs[0])
             stdin = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         return Ends((theirs[0], theirs[1], theirs[2]), None, Streams(sources, stdin, -1))
 
-    def pipes(self, owner: tuple[int, int], request: Mapping[str, Any], opened: contextlib.ExitStack) -> Ends:
+    def pipes(self, owner: tuple[int, int], request: Mapping[str, Any], opened: Descriptors) -> Ends:
         theirs, sources = [self._null], dict[int, int]()
         stdin = -1
         for stream in (1, 2):
             reader, writer = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(reader, False)
             _give(writer, owner)
-            opened.callback(os.close, writer)
+            opened.append(writer)
             theirs.append(writer)
             sources[reader] = stream
         if request["stdin"]:
             theirs[0], stdin = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(stdin, False)
             _give(theirs[0], owner)
-            opened.callback(os.close, theirs[0])
+            opened.append(theirs[0])
         return Ends((theirs[0], theirs[1], theirs[2]), None, Streams(sources, stdin, -1))
 
-    def _fifo(self, container: str, name: str, owner: tuple[int, int], opened: contextlib.ExitStack) -> tuple[str, int]:
+    def _fifo(self, container: str, name: str, owner: tuple[int, int], opened: Descriptors) -> tuple[str, int]:
         """(its path, a descriptor that reads and writes)."""
         path = self._records.path(container, name)
         os.mkfifo(path, 0o600)
         both = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        opened.callback(os.close, both)
+        opened.append(both)
         _give(both, owner)
         return path, both
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from agent.kernel import pidfd as pidfds
 from agent.kernel import syscalls as sys
+from agent.kernel.descriptors import Descriptors
 from agent.kernel.program import Executor, Failed, Process, Program
 from agent.runtime import blocks, ids, lsm, seccomp, void
 from agent.runtime.blocks import Wiring
@@ -33,6 +34,7 @@ from agent.runtime.spec import config as specs
 from agent.runtime.spec.config import Spec
 from agent.runtime.spec.process import Process as OciProcess
 from agent.runtime.spec.process import parse_process
+from agent.runtime.stdio import Streams
 
 _ENTERED = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
 
@@ -99,14 +101,13 @@ class Starter:
     def _run(
         self, request: Mapping[str, Any], config: Spec, filter_: seccomp.Filter | None, record: Record, group: Group
     ) -> Running:
-        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+        with Descriptors() as opened:
             cgroup_fd, tasks = _entrance(group, opened)
             joined = self._namespaces(config, opened)
             if record.terminal:
                 ends = self._plumber.console(request, opened)
             else:
                 ends = self._plumber.fifos(record.id, ids.owner(config.process, config), request, opened)
-                undo.callback(ends.streams.close)
             root = Root(**{**request["rootfs"], "lower": tuple(request["rootfs"]["lower"])})
             wiring = Wiring(
                 bounds=self._bounds,
@@ -127,15 +128,16 @@ class Starter:
                 can_mknod=self._can_mknod,
                 own=joined.own,
             )
-            program, flags = self._made(request["config"], wiring)
-            process = self._execute(program, config.process, flags, cgroup_fd, joined.pids)
-            undo.callback(_kill, process)
-            streams = ends.received()
-            if ends.console is not None:
-                undo.callback(streams.close)
-            record = recorded(record, process.pid, process.pidfd, inodes_tell=self._inodes_tell)
-            undo.pop_all()
-            return Running(record, process.pidfd, group, streams)
+            streams, process = ends.streams, None
+            try:
+                program, flags = self._made(request["config"], wiring)
+                process = self._execute(program, config.process, flags, cgroup_fd, joined.pids)
+                streams = ends.received()
+                record = recorded(record, process.pid, process.pidfd, inodes_tell=self._inodes_tell)
+                return Running(record, process.pidfd, group, streams)
+            except BaseException:
+                _undo(process, streams)
+                raise
 
     def _program(self, text: str, wiring: Wiring) -> tuple[Program, int]:
         """What the child of a start runs, and the kinds of namespaces that its clone makes."""
@@ -145,14 +147,14 @@ class Starter:
             flags &= ~sys.CLONE_NEWNS
         return blocks.start(ids.outside(config), wiring), flags
 
-    def _namespaces(self, config: Spec, opened: contextlib.ExitStack) -> _Joined:
+    def _namespaces(self, config: Spec, opened: Descriptors) -> _Joined:
         """Open those that are joined; a new one of the network is one that is ready."""
         pids, own, others = -1, Ids(), []
         for kind, path in config.namespaces.items():
             ready = kind == sys.CLONE_NEWNET and not path and sys.CLONE_NEWUSER not in config.namespaces
             if path or ready:
                 fd = self._spare.take() if ready else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                opened.callback(os.close, fd)
+                opened.append(fd)
                 if kind == sys.CLONE_NEWPID:
                     pids = fd
                 elif kind == sys.CLONE_NEWUSER:
@@ -174,13 +176,12 @@ class Starter:
     def _enter(
         self, config: Spec, process: OciProcess, pidfd: int, group: Group, request: Mapping[str, Any]
     ) -> Executed:
-        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+        with Descriptors() as opened:
             cgroup_fd, tasks = _entrance(group, opened)
             if request["tty"]:
                 ends = self._plumber.console(request, opened)
             else:
                 ends = self._plumber.pipes(ids.owner(process, config), request, opened)
-                undo.callback(ends.streams.close)
             kinds = sum(kind for kind in config.namespaces if kind & _ENTERED)
             wiring = Wiring(
                 bounds=self._bounds,
@@ -192,11 +193,13 @@ class Starter:
                 own=Ids(pidfd) if sys.CLONE_NEWUSER in config.namespaces else Ids(),
             )
             pids = pidfd if sys.CLONE_NEWPID in config.namespaces else -1
-            child = self._execute(blocks.execute(process, wiring), process, 0, cgroup_fd, pids)
-            undo.callback(_kill, child)
-            streams = ends.received()
-            undo.pop_all()
-            return Executed(child.pid, child.pidfd, streams)
+            child = None
+            try:
+                child = self._execute(blocks.execute(process, wiring), process, 0, cgroup_fd, pids)
+                return Executed(child.pid, child.pidfd, ends.received())
+            except BaseException:
+                _undo(child, ends.streams)
+                raise
 
     def _process(self, container: str, started_at_ns: int, order: bytes) -> tuple[Spec, OciProcess]:
         """The container's config, and the process that is asked for with what it leaves out."""
@@ -242,16 +245,19 @@ def _parsed(text: str) -> tuple[Spec, seccomp.Filter | None]:
     return config, compiled(config)
 
 
-def _entrance(group: Group, opened: contextlib.ExitStack) -> tuple[int, tuple[int, ...]]:
+def _entrance(group: Group, opened: Descriptors) -> tuple[int, tuple[int, ...]]:
     """As `Group.open`, closed with `opened`."""
     directory, tasks = group.open()
-    for fd in (directory, *tasks):
-        if fd >= 0:
-            opened.callback(os.close, fd)
+    opened += tasks
+    if directory >= 0:
+        opened.append(directory)
     return directory, tuple(tasks)
 
 
-def _kill(process: Process) -> None:
-    pidfds.send_signal(process.pidfd, 9)
-    os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
-    os.close(process.pidfd)
+def _undo(process: Process | None, streams: Streams) -> None:
+    """What did not come to a container or an exec."""
+    streams.close()
+    if process is not None:
+        pidfds.send_signal(process.pidfd, 9)
+        os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
+        os.close(process.pidfd)

@@ -84,7 +84,7 @@ def _console(path: str, process: Mapping[str, Any], *, terminal: bool, attached:
     if path:
         theirs = socket.socket(socket.AF_UNIX)
         theirs.connect(path)
-        return Console(theirs, socket.socket(socket.AF_UNIX), rows, columns)
+        return Console(theirs.detach(), socket.socket(socket.AF_UNIX).detach(), rows, columns)
     if not attached:
         raise Failure("InvalidArgument", "process.terminal is set: a detached container needs --console-socket")
     ours = foreground.size()
