@@ -15,6 +15,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml hatch_build.py $(wildcard p
 	test -x $(PY) || python3 -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	rm -f $(VENV)/lib/python3*/site-packages/distutils-precedence.pth  # of setuptools: an import in each start, for nobody
 	$(PY) -m compileall -q shoal manager agent machine cli  # a third of a command's start, where Python may not write it
 	touch $@
 

@@ -45,7 +45,7 @@ def hand_over() -> None:
         for number in DESCRIPTORS:
             os.fstat(number)  # a closed one cannot be lent, and would become the connection
         if connection := _connect(place()):
-            _ask(connection)
+            ask(connection)
             pid = _answer(connection)
     except OSError:
         pid = 0
@@ -82,7 +82,7 @@ def _connect(path: str) -> "_socket.socket | None":
     return connection if int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid() else None
 
 
-def _ask(connection: "_socket.socket") -> None:
+def ask(connection: "_socket.socket") -> None:
     """Send all that a command is. Raises OSError for what cannot be lent, as a folder that is gone."""
     variables = [key + b"=" + value for key, value in os.environb.items()]
     words = [os.fsencode(word) for word in sys.argv]

@@ -128,8 +128,12 @@ def _wait_and_serve(waiting: Waiting, parent: socket.socket) -> NoReturn:
 
 def _rehearse(waiting: Waiting) -> None:
     """A page is copied when it is first written to (fork(2)). Those that any command writes to are copied before
-    anybody waits, by a command that leads nowhere, a thread that does nothing, and questions whose answer is known."""
+    anybody waits, by a command that leads nowhere, a thread that does nothing, and what this process lends itself."""
     waiting.run(["--host", "unix:///", "exec", "nobody", "nothing"])
+    lender, taker = socket.socketpair()
+    with lender, taker:
+        client.ask(lender)
+        _become(_read(taker))
     asyncio.run(asyncio.to_thread(int))
     circumstances(os.getpid(), os.environb)
 
