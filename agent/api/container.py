@@ -13,6 +13,7 @@ from agent.api.stream import relay, relay_attachment
 from agent.container.containers import Containers, WaitCondition
 from agent.container.difference import Kind
 from agent.container.exec import ExecRequest
+from agent.container.host import discarded
 from agent.container.launch import Size
 from agent.container.settle import warnings_of
 from shoal import codec, ids
@@ -61,7 +62,8 @@ class ContainerService(ContainerServiceServicer):
             origin=codec.from_wire(request.origin, Origin),
         )
         container = await self._containers.create(wanted, publish_all=request.publish_all, platform=request.platform)
-        return wire.CreateContainerResponse(id=container.meta.id, warnings=warnings_of(container))
+        warnings = (*warnings_of(container), *discarded(container))
+        return wire.CreateContainerResponse(id=container.meta.id, warnings=warnings)
 
     async def StartContainer(
         self, request: wire.StartContainerRequest, _context: Context
@@ -116,7 +118,7 @@ class ContainerService(ContainerServiceServicer):
         limits = codec.from_wire(request.limits, Resources)
         tuning = codec.from_wire(request.tuning, Tuning)
         await self._containers.update(request.container, limits=limits, tuning=tuning, restart=restart)
-        return wire.UpdateContainerResponse()
+        return wire.UpdateContainerResponse(warnings=discarded(Container(limits=limits, tuning=tuning)))
 
     async def ConnectContainer(
         self, request: wire.ConnectContainerRequest, _context: Context

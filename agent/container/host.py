@@ -10,14 +10,24 @@ from pathlib import Path
 
 import msgspec
 
-from agent.container.bundle import Device, Limit
+from agent.container.bundle import Device, Limit, resources
 from agent.runtime.capability import NAMES, SYS_RESOURCE, own_permitted
+from agent.runtime.cgroups import v1
+from agent.runtime.cgroups.base import Layout, detect
+from agent.runtime.spec.resources import parse_limits
 from shoal.errors import SourceNotFound, StartFailed, Unsupported
-from shoal.model.container import DeviceMapping, Throttle, Ulimit
+from shoal.model.container import Container, DeviceMapping, Throttle, Ulimit
 from shoal.names import is_device_name
 
 # Static ones only: nothing of the host's libraries exists inside a container.
 _INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/libexec/podman/catatonit", "/usr/bin/catatonit")
+# The options by the files of cgroup v1 that not every kernel has.
+_LACKS = "Your kernel does not support {} or the cgroup is not mounted. {}"
+_SWAP = "memory.memsw.limit_in_bytes"
+_DISCARDED = {
+    _SWAP: _LACKS.format("swap limit capabilities", "Memory limited without swap."),
+    "blkio.bfq.weight": _LACKS.format("Block I/O weight", "Weight discarded."),
+}
 # What a container has of its own under /dev.
 _OWN_DEV = frozenset(("pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev"))
 
@@ -46,6 +56,17 @@ def check_ulimits(wanted: Sequence[Ulimit]) -> None:
                 f"error setting ulimit {each.name}={each.soft}:{each.hard}: operation not permitted",
                 hint=f"the hard limit of this host is {most}",
             )
+
+
+def discarded(container: Container, layout: Layout | None = None) -> tuple[str, ...]:
+    """Which of its limits the kernel of this host does not have, in docker's words; the container runs without.
+    `layout` is this host's, if not given."""
+    limits = parse_limits(resources(container))
+    unlimited = (limits.swap_bytes or 0) <= 0
+    if unlimited and not limits.io_weight:
+        return ()
+    missing = v1.discarded(limits, layout or detect())
+    return tuple(_DISCARDED[file] for file in missing if not (unlimited and file == _SWAP))
 
 
 def thermal_files() -> tuple[str, ...]:

@@ -135,6 +135,11 @@ _V1_CONTROLLERS = (
 V1_NAMES = {"io": "blkio"}  # v2 name to v1 name, where they differ
 
 
+def v2_name(controller: str) -> str:
+    """Of a controller by its v1 name."""
+    return next((v2 for v2, v1 in V1_NAMES.items() if v1 == controller), controller)
+
+
 def detect(mounts: str | None = None) -> Layout:
     """Read the layout from a mount table (default: this process's own)."""
     text = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape") if mounts is None else mounts

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.runtime.cgroups import base
-from agent.runtime.cgroups.base import Limits
+from agent.runtime.cgroups.base import Layout, Limits
 from agent.runtime.failure import Failure
 
 _TURN_S = 0.001
+# The group at the top has no weight; another file of the BFQ scheduler's tells whether those below have one.
+_AT_TOP = dict.fromkeys(("blkio.bfq.weight", "blkio.bfq.weight_device"), "blkio.bfq.io_serviced")
 
 
 class Setting(NamedTuple):
@@ -79,6 +81,18 @@ def settings(limits: Limits) -> list[Setting]:
     if limits.network_class:
         found.append(Setting("net_cls", "net_cls.classid", str(limits.network_class)))
     found += [Setting("net_prio", "net_prio.ifpriomap", f"{name} {rank}") for name, rank in limits.network_priorities]
+    return found
+
+
+def discarded(limits: Limits, layout: Layout) -> list[str]:
+    """The optional files that these limits would be written to, were they there."""
+    found = []
+    for setting in settings(limits):
+        served = setting.controller in layout.v1 and base.v2_name(setting.controller) not in layout.v2_controllers
+        if setting.optional and served:
+            top = Path(layout.v1[setting.controller].path)
+            if not (top / _AT_TOP.get(setting.file, setting.file)).exists():
+                found.append(setting.file)
     return found
 
 
