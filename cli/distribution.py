@@ -102,6 +102,7 @@ class _Pull:
         elif kind == "layer":
             self._drawn.layer(response.layer)
         else:
+            self._drawn.end()
             self._up_to_date = self._up_to_date and response.done.up_to_date
             print(f"Digest: {response.done.digest}", file=self._out)
 
@@ -169,6 +170,7 @@ async def _push(client: Client, request: engine_pb2.PushImageRequest, *, quiet: 
             drawn.layer(response.layer)
         elif kind == "done" and not quiet:
             done = response.done
+            drawn.end()
             print(f"{done.tag}: digest: {done.digest} size: {done.size_bytes}", file=out)
             drawn = Pulling(out)
     return name

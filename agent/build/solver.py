@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from agent.build import parser, state
+from agent.build import flags, parser, state
 from agent.build.cache import Entry
 from agent.build.graph import SCRATCH, Graph, Stage
 from agent.build.job import Job, Solved, Tools
@@ -148,6 +148,12 @@ class Solver:
             return await asyncio.shield(self._begin(number))
         return await self._image(origin)
 
+    async def _origins(self, found: Instruction, stage: Stage) -> None:
+        """Wait for what an instruction takes files from: its own time begins then. What goes wrong its step tells."""
+        with contextlib.suppress(ShoalError):
+            for origin in flags.origins(found):
+                await self._layers_of(origin, stage.number)
+
     async def _instruction(self, solved: Solved, found: Instruction, stage: Stage, titles: _Titles) -> Solved:
         try:
             if found.keyword == "ARG":
@@ -170,6 +176,7 @@ class Solver:
                 async with self._reporter.step(titles.next(found.original)) as handle:
                     handle.cached = True
                 return self._told(solved, found)
+        await self._origins(found, stage)
         async with self._reporter.step(titles.next(found.original)) as handle:
             anew = self._job.no_cache or stage.name in self._job.no_cache_stages
             stepping = Stepping(solved, found, stage.number, handle, anew)

@@ -11,7 +11,7 @@ from cli.build import output as outputs
 from cli.build.cache import Caches
 from cli.build.delivery import deliver
 from cli.build.output import Output
-from cli.build.progress import progress
+from cli.build.progress import progress, ticking
 from cli.build.source import Source, source
 from cli.build.ssh import agents
 from cli.build.upload import Conversation
@@ -126,7 +126,7 @@ async def build(client: Client, flags: BuildFlags, path: Annotated[str, argument
         _describe(opening, found)
         conversation = Conversation(client.calls, found.context, shown, lent, kept)
         try:
-            async with aclosing(conversation.follow(opening)) as pieces:
+            async with ticking(shown), aclosing(conversation.follow(opening)) as pieces:
                 await deliver(pieces, target)
         except ShoalError:
             shown.end(failed=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol, TextIO
 
 from cli.output.screen import Screen
@@ -12,15 +15,18 @@ from shoal.v1 import build_pb2
 
 _TAIL = 6
 _KEPT = 200
+_TICK_S = 0.2
 KINDS = ("auto", "plain", "tty", "quiet")
 
 
 class Progress(Protocol):
-    """Fed with what the agent tells; `end` is told whether it went well."""
+    """Fed with what the agent tells, and now and then with nothing but the time (`tick`); `end` is told whether it went
+    well."""
 
     def step(self, step: build_pb2.BuildStep) -> None: ...
     def output(self, output: build_pb2.BuildOutput) -> None: ...
     def step_end(self, end: build_pb2.BuildStepEnd) -> None: ...
+    def tick(self) -> None: ...
     def end(self, *, failed: bool) -> None: ...
 
 
@@ -33,6 +39,22 @@ def progress(kind: str, out: TextIO) -> Progress:
     if kind == "tty" or (kind == "auto" and Screen(out).live):
         return Drawn(out)
     return Plain(out)
+
+
+@asynccontextmanager
+async def ticking(shown: Progress) -> AsyncIterator[None]:
+    """Steps that say nothing are seen to go on."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            shown.tick()
+
+    task = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 class _Step:
@@ -87,6 +109,9 @@ class Plain:
         self._say(end.number, outcome(end))
         print(file=self._out)
 
+    def tick(self) -> None:
+        """What stays is written once."""
+
     def end(self, *, failed: bool) -> None:
         if failed:
             print(*failure(self._steps.values()), sep="\n", end="", file=self._out)
@@ -127,26 +152,37 @@ class Drawn:
         self._steps[end.number].finish(end)
         self._draw()
 
-    def end(self, *, failed: bool) -> None:
+    def tick(self) -> None:
         self._draw()
+
+    def end(self, *, failed: bool) -> None:
+        self._screen.settle(self._lines([*self._steps.values()]))
         if failed:
             print(*failure(self._steps.values()), sep="\n", end="", file=self._out)
         self._out.flush()
 
     def _draw(self) -> None:
-        steps = self._steps.values()
-        done = sum(each.ended is not None for each in steps)
-        lines = [f"[+] Building {time.monotonic() - self._began_s:.1f}s ({done}/{len(steps)})"]
+        """Where there is no room for all, what has ended longest ago is left out first."""
+        steps = [*self._steps.values()]
+        lines = self._lines(steps)
+        ended = [each for each in steps if each.ended is not None]
+        for each in ended[: max(0, len(lines) - self._screen.rows)]:
+            steps.remove(each)
+        self._screen.draw(self._lines(steps))
+
+    def _lines(self, steps: Sequence[_Step]) -> list[str]:
+        done = sum(each.ended is not None for each in self._steps.values())
+        lines = [f"[+] Building {time.monotonic() - self._began_s:.1f}s ({done}/{len(self._steps)})"]
         for each in steps:
             lines.append(f" => {state(each)}{each.title}")
             if each.ended is None:
                 lines += [f" => => {line.partition(' ')[2]}" for line in list(each.lines)[-_TAIL:]]
-        self._screen.draw(lines)
+        return lines
 
 
 def state(step: _Step) -> str:
     if step.ended is None:
-        return ""
+        return f"{time.monotonic() - step.began_s:.1f}s… "
     return "CACHED " if step.ended.cached else "ERROR " if step.ended.failed else f"{step.ended.taken_ns / 1e9:.1f}s "
 
 

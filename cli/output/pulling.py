@@ -3,6 +3,7 @@ nothing that counts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TextIO
 
 from cli.output.screen import Screen, bar
@@ -16,7 +17,7 @@ _COUNTED = ("Downloading", "Extracting", "Compressing", "Pushing")
 
 
 class Pulling:
-    """Feed it each layer's progress."""
+    """Feed it each layer's progress. Where there is no room for all, those are drawn whose bytes move."""
 
     def __init__(self, out: TextIO) -> None:
         self._screen = Screen(out)
@@ -27,10 +28,22 @@ class Pulling:
         before = self._layers.get(progress.id)
         self._layers[progress.id] = progress
         if self._screen.live:
-            wide = self._screen.width > _WIDE
-            self._screen.draw([line(each, wide=wide) for each in self._layers.values()])
+            lines = self._lines(self._layers.values())
+            if len(lines) > self._screen.rows:
+                moving = [each for each in self._layers.values() if each.status in _COUNTED]
+                lines = self._lines(moving) or lines
+            self._screen.draw(lines)
         elif progress.status not in _COUNTED and (before is None or before.status != progress.status):
             self._screen.say(f"{progress.id}: {progress.status}")
+
+    def end(self) -> None:
+        """Nothing more comes; all layers are shown, where there was no room for them before."""
+        if self._screen.live and self._layers:
+            self._screen.settle(self._lines(self._layers.values()))
+
+    def _lines(self, layers: Iterable[engine_pb2.LayerProgress]) -> list[str]:
+        wide = self._screen.width > _WIDE
+        return [line(each, wide=wide) for each in layers]
 
 
 def line(progress: engine_pb2.LayerProgress, *, wide: bool) -> str:

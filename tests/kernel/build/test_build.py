@@ -74,6 +74,8 @@ COPY --from=busybox /bin/busybox /bin/busybox
     built = await shell("build", "-t", "app", "--build-arg", "WORD=hello", str(folder))
     assert built.code == 0, built.err
     assert "unneeded" not in built.err
+    # A step that waits for another stage has not begun.
+    assert built.err.index("] COPY --from=two") > built.err.index("DONE", built.err.index("] RUN mkdir -p /out"))
     wanted = ("/copied/one", "/copied/link", "/out/deep/two", "/out/deep", "/kept")
     ran = await shell("run", "--rm", "app", "/bin/busybox", "stat", "-c", "%n %u:%g %F", *wanted)
     assert ran.text.splitlines() == [

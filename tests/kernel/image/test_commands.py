@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import sys
+import termios
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -80,6 +81,7 @@ async def test_a_day_with_a_registry(shell: Shell, registry: str, tmp_path: Path
 
 async def test_a_terminal_shows_bars_and_asks_for_the_password(shell: Shell, registry: str, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 160))
     os.set_blocking(ours, False)
 
     async def typed(*args: str, keys: bytes = b"") -> str:
@@ -88,7 +90,7 @@ async def test_a_terminal_shows_bars_and_asks_for_the_password(shell: Shell, reg
             sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOMS)!r}); from cli.app import main; main()",
             "-H", f"unix://{tmp_path}/cli.sock", *args,
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            env={**os.environ, "SHOAL_WARM": "0", "TERM": "xterm", "COLUMNS": "160"},
+            env={**os.environ, "SHOAL_WARM": "0", "TERM": "xterm"},
         )  # fmt: skip
         seen, ended = b"", asyncio.ensure_future(process.wait())
         while True:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 
 import pytest
 
-from cli.build.progress import Drawn, Plain, Progress, Quiet, progress
+from cli.build.progress import Drawn, Plain, Progress, Quiet, progress, ticking
 from shoal.errors import InvalidArgument
 from shoal.v1.build_pb2 import BuildOutput, BuildStep, BuildStepEnd
 
@@ -66,6 +67,30 @@ def test_a_terminal_shows_a_line_per_step_and_the_last_lines_of_those_that_run()
     assert " => CACHED [1/2] FROM a" in frames[-1]
     assert " => 1.3s [2/2] RUN b" in frames[-1]
     assert "(2/2)" in frames[-1]
+
+
+def test_where_there_is_no_room_what_ended_first_is_left_out() -> None:
+    out = Terminal()
+    shown = progress("tty", out)
+    for number in range(1, 40):
+        shown.step(BuildStep(number=number, title=f"step {number}"))
+        if number > 1:
+            shown.step_end(BuildStepEnd(number=number))
+    shown.tick()
+    last = out.getvalue().split("[+] Building ")[-1]
+    assert last.count("\n") == 23
+    assert "step 1\n" in last and "step 2\n" not in last and "step 39\n" in last
+    shown.end(failed=False)
+    assert out.getvalue().split("[+] Building ")[-1].count("\n") == 40
+
+
+async def test_the_time_goes_on_while_nothing_is_said() -> None:
+    out = Terminal()
+    shown = progress("tty", out)
+    shown.step(BuildStep(number=1, title="RUN make"))
+    async with asyncio.timeout(60), ticking(shown):
+        while out.getvalue().count("… RUN make") < 3:
+            await asyncio.sleep(0.01)
 
 
 def test_elsewhere_lines_stay() -> None:
