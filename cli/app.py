@@ -62,6 +62,8 @@ def run(argv: Sequence[str]) -> int:
     except UsageError as error:
         return _refuse(error)
     except ShoalError as error:
+        with contextlib.suppress(OSError):  # told at the end; where both streams are one, the order is kept
+            sys.stdout.flush()
         print(f"Error: {error}", file=sys.stderr)
         if _debugging(argv):
             _explain()

@@ -277,14 +277,28 @@ class Connection:
                 hint=f"put its CA into {folder}/ca.crt, or start the agent with --insecure-registry {host}",
             )
         if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return Unavailable(f"cannot reach registry {host}: its name cannot be resolved ({error.strerror})")
+            return Unavailable(f"cannot reach {self._place(error)}: its name cannot be resolved ({error.strerror})")
+        if isinstance(error, aiohttp.ClientConnectorSSLError) and isinstance(error.os_error, ssl.SSLError):
+            # Its number is one of OpenSSL's, not of the system's.
+            reason = (error.os_error.reason or str(error.os_error)).replace("_", " ").lower()
+            return Unavailable(
+                f"{self._place(error)} does not speak TLS as it should: {reason}",
+                hint=f"if it is to be used without, start the agent with --insecure-registry {host}",
+            )
         if isinstance(error, aiohttp.ClientConnectorError):
             number = error.os_error.errno
             reason = os.strerror(number).lower() if number else str(error.os_error)
-            return Unavailable(f"cannot reach registry {host}: {reason}")
+            return Unavailable(f"cannot reach {self._place(error)}: {reason}")
         if isinstance(error, TimeoutError):
             return Unavailable(f"registry {host} does not go on: nothing came or went for {self._rules.idle_s:.0f} s")
         return Unavailable(f"the connection to registry {host} broke: {error or type(error).__name__}")
+
+    def _place(self, error: aiohttp.ClientConnectorError) -> str:
+        """The registry, or where it leads: another host that has its blobs, or gives its tokens."""
+        registry = URL(f"//{self.host}")
+        if error.host == registry.host and registry.explicit_port in (None, error.port):
+            return f"registry {self.host}"
+        return f"{error.host}:{error.port}, where registry {self.host} leads"
 
 
 def address_of(registry: str) -> str:

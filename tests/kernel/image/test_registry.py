@@ -171,8 +171,21 @@ class Strict(Rules, frozen=True):
 
 
 async def test_without_tls_only_where_it_is_allowed(registry: str, store: Store) -> None:
-    with pytest.raises(Unavailable, match=r"cannot reach|broke"):
+    with pytest.raises(Unavailable, match=rf"registry {registry} does not speak TLS .*--insecure-registry {registry}"):
         await login.check(registry, ME, Strict())
+
+
+async def test_a_place_that_a_registry_leads_to_is_named_when_it_cannot_be_reached(store: Store, registry: str) -> None:
+    async with proxy(registry) as front:
+
+        async def elsewhere(request: web.Request) -> web.StreamResponse | None:
+            if "/blobs/" in request.path:
+                return web.Response(status=307, headers={"Location": f"http://127.0.0.1:1{request.path}"})
+            return None
+
+        front.faults = [elsewhere]
+        with pytest.raises(Unavailable, match=rf"cannot reach 127\.0\.0\.1:1, where registry {front.host} leads: "):
+            await store.images.pull(f"{front.host}/team/app:1", credentials=ME)
 
 
 # ---- mirrors ----------------------------------------------------------------------------------------
