@@ -12,7 +12,6 @@ from typing import TextIO
 
 from shoal.errors import ShoalError
 
-
 # Of a terminal that does not say how large it is.
 _COLUMNS, _ROWS = 80, 24
 
