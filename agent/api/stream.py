@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Collection
 from typing import Protocol, TypeVar
 
 from agent.container.attach import Attachment
-from agent.container.signals import signal_number
 from agent.runtime.streams import Streams
 from shoal.errors import ShoalError
+from shoal.signals import signal_number
 from shoal.v1 import engine_pb2 as wire
 
 Client = TypeVar("Client", wire.AttachContainerRequest, wire.ExecContainerRequest)

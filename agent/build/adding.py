@@ -128,6 +128,11 @@ class Adder:
                 else:
                     digest = await self._store(answer)
                     cache.remember(memo, digest)
+        except aiohttp.ClientConnectorDNSError as error:
+            raise Unavailable(f"ADD {wanted}: the name {error.host} cannot be resolved ({error.strerror})") from error
+        except aiohttp.ClientConnectorError as error:
+            reason = (error.strerror or str(error.os_error)).lower()
+            raise Unavailable(f"ADD {wanted}: cannot reach {error.host}:{error.port}: {reason}") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"ADD {wanted}: {error or 'the server does not answer'}") from error
         if checksum and digest != checksum:
@@ -172,12 +177,18 @@ async def _commit(address: str, name: str) -> str:
     if re.fullmatch(r"[0-9a-f]{40}", name):
         return name
     said = await command.run(["git", "ls-remote", "--", address, name or "HEAD"], environment=_GIT_ENVIRONMENT)
-    lines = [line.split("\t") for line in said.stdout.decode().splitlines()]
-    # An annotated tag comes twice: what it points at is the second.
-    found = [commit for commit, _ in lines]
-    if not found:
+    commit = chosen_commit(said.stdout.decode(), name or "HEAD")
+    if not commit:
         raise InvalidArgument(f"{address} has no branch or tag {name!r}")
-    return found[-1] if lines[-1][1].endswith("^{}") else found[0]
+    return commit
+
+
+def chosen_commit(listed: str, name: str) -> str:
+    """What `git ls-remote` says of a name, a branch before a tag; "" for nothing. It lists whatever ends in the name,
+    such as the branch a/main for main, and of an annotated tag also the commit that it is at (`^{}`)."""
+    known = {reference: commit for commit, _, reference in (line.partition("\t") for line in listed.splitlines())}
+    ways = (name, f"refs/heads/{name}", f"refs/tags/{name}^{{}}", f"refs/tags/{name}", f"refs/{name}")
+    return next((known[each] for each in ways if each in known), "")
 
 
 async def clone_of(address: str, commit: str, folder: Path, *, keep: bool) -> None:

@@ -114,8 +114,8 @@ def _source(
     """A file under its own name, of a folder all that is in it, or either under `name`; a link is followed."""
     real = posixpath.realpath(path)
     if not stat.S_ISDIR(about(real).st_mode):
-        if not hidden.matches(path.strip("/")):
-            under = f"f/{posixpath.basename(path)}" if name is None else f"d/{name}"
+        under = f"f/{posixpath.basename(path)}" if name is None else f"d/{name}"
+        if not hidden.matches(_copied(under)):
             yield from packer.entry(real, under, about(real))
         return
     yield from packer.entry("/", "d", about("/"))
@@ -128,12 +128,18 @@ def _source(
         for child in _names(here):
             below = posixpath.join(here, child)
             kind = about(below)
-            if not hidden.matches(below.strip("/")):
-                yield from packer.entry(below, f"{under}/{child}", kind)
+            called_here = f"{under}/{child}"
+            if not hidden.matches(_copied(called_here)):
+                yield from packer.entry(below, called_here, kind)
             elif not hidden.brings_back:
                 continue
             if stat.S_ISDIR(kind.st_mode):
-                waiting.append((below, f"{under}/{child}"))
+                waiting.append((below, called_here))
+
+
+def _copied(name: str) -> str:
+    """The path in what is copied, by which something is excluded, of a name in the archive."""
+    return name.partition("/")[2]
 
 
 def _timeless(path: str) -> os.stat_result:

@@ -17,7 +17,7 @@ import msgspec
 
 from agent.build.naming import called
 from shoal import pattern as patterns
-from shoal.errors import InvalidArgument, NotFound
+from shoal.errors import NotFound
 from shoal.pattern import Matcher
 
 _MAX_LINKS = 40
@@ -75,7 +75,7 @@ class Tree:
         return self._entries.get(self._resolved(path))
 
     def sources(self, wanted: str, *, exclude: Sequence[str] = (), parents: bool = False) -> list[Source]:
-        """What a source of COPY means. Raises NotFound for nothing, InvalidArgument for a way out."""
+        """What a source of COPY means; nothing leads out of the context. Raises NotFound for nothing."""
         clean = cleaned(wanted)
         paths = self._matching(clean)
         if not paths:
@@ -93,18 +93,18 @@ class Tree:
             waiting += reversed(self._children.get(here, ()))
 
     def _source(self, path: str, hidden: Matcher, *, name: str | None) -> Source:
-        """`name`: under which path, where it keeps its folders."""
+        """`name`: under which path, where it keeps its folders. What is `hidden` is so by its path there."""
         real = self._resolved(path)
         entry = self._entries[real]
         if not entry.is_folder:
-            kept = (msgspec.structs.replace(entry, path=posixpath.basename(path) if name is None else name),)
-            return Source(name is not None, () if hidden.matches(path) else kept)
+            under = posixpath.basename(path) if name is None else name
+            kept = (msgspec.structs.replace(entry, path=under),)
+            return Source(name is not None, () if hidden.matches(under) else kept)
         top = [msgspec.structs.replace(entry, path=name)] if name else []
         prefix = f"{name}/" if name else ""
         cut = len(real) + 1 if real else 0
-        kept_entries = [each for each in self.below(real) if not hidden.matches(each.path)]
-        renamed = (msgspec.structs.replace(each, path=prefix + each.path[cut:]) for each in kept_entries)
-        return Source(True, (*top, *renamed))
+        renamed = (msgspec.structs.replace(each, path=prefix + each.path[cut:]) for each in self.below(real))
+        return Source(True, (*top, *(each for each in renamed if not hidden.matches(each.path))))
 
     def _matching(self, clean: str) -> list[str]:
         if not patterns.is_pattern(clean):
@@ -143,13 +143,8 @@ class Tree:
 
 
 def cleaned(wanted: str) -> str:
-    """A source as a path of the context. Raises InvalidArgument for one that leads out of it."""
-    path = posixpath.normpath(wanted.lstrip("/") or ".")
-    if path == ".." or path.startswith("../"):
-        raise InvalidArgument(
-            f"forbidden path outside the build context: {wanted}", hint="build from a folder further up, with -f"
-        )
-    return "" if path == "." else path
+    """A source as a path of the context. As a folder's parent the context has itself, as with docker."""
+    return posixpath.normpath("/" + wanted.lstrip("/")).strip("/")
 
 
 def content_digest(sources: Iterable[Source]) -> str:

@@ -15,10 +15,10 @@ import msgspec
 from agent.container.held import Ending, Held
 from agent.container.launch import NO_SIZE
 from agent.container.lifecycle import Lifecycle, Room
-from agent.container.signals import DEFAULT_STOP, KILL, signal_number
 from shoal.defaults import STOP_GRACE_NS
 from shoal.errors import Conflict, DeadlineExceeded, NotFound
 from shoal.model.container import ContainerState
+from shoal.signals import DEFAULT_STOP, KILL, signal_number
 
 # A process that does not go after SIGKILL hangs in the kernel; the caller gets its terminal back.
 _KILL_WAIT_S = 10.0

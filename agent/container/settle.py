@@ -17,7 +17,6 @@ import msgspec
 from agent.container.capability import known_capability
 from agent.container.health import settled_check
 from agent.container.isolation import JOURNAL_LOG, NO_LOG, check_isolation
-from agent.container.signals import signal_number
 from agent.volume.volumes import check_volume_name
 from shoal.defaults import MIN_MEMORY_BYTES
 from shoal.errors import InvalidArgument
@@ -25,6 +24,7 @@ from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerSpec, Mount, MountType, RestartCondition, Ulimit
 from shoal.model.image import ImageConfig
 from shoal.model.network import NetworkAttachment, Port, PortProtocol, PublishMode
+from shoal.signals import signal_number
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 CONTAINER_MODE = "container:"

@@ -13,6 +13,7 @@ from shoal.duration import duration
 from shoal.errors import InvalidArgument
 from shoal.model.health import HealthCheck
 from shoal.model.image import ImageConfig
+from shoal.signals import signal_number
 
 SHELL = ("/bin/sh", "-c")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
@@ -111,7 +112,9 @@ def _workdir(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
 
 
 def _stopsignal(config: ImageConfig, text: str, scope: Scope) -> ImageConfig:
-    return msgspec.structs.replace(config, stop_signal=_one(text, scope))
+    name = _one(text, scope)
+    signal_number(name)  # who stops a container of this image would be told late
+    return msgspec.structs.replace(config, stop_signal=name)
 
 
 def _shell(config: ImageConfig, text: str, _scope: Scope) -> ImageConfig:

@@ -91,6 +91,7 @@ COPY --chown=web:wheel --chmod=640 one owned/
 COPY --chown=7 d numbered
 COPY --parents d/./e/three d/two parents/
 COPY --exclude=**/three d excluded
+COPY --from=busybox --exclude=*box --exclude=pass* /bin /etc /etc/pass* /chosen/
 COPY l*k d/e/link linked/
 COPY ["one", "with blank"]
 COPY one /srv/data
@@ -134,13 +135,17 @@ COPY one /alias/through
     looked = await shell("run", "--rm", "app", "sh", "-c", "ls excluded/e; readlink new/deep/e/link; ls -ld /var/link")
     assert looked.text.splitlines()[:2] == ["link", "three"]
     assert looked.text.splitlines()[2].startswith("drwxr-xr-x")  # --link does not follow what lies below
+    chosen = (await shell("run", "--rm", "app", "ls", "/chosen")).text.split()
+    assert "sh" in chosen and "group" in chosen and not {"busybox", "passwd"} & {*chosen}
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("COPY missing /x", '"/missing": not found in the build context'),
-        ("COPY ../x /x", "forbidden path outside the build context: ../x"),
+        ("COPY ../x /x", '"/x": not found in the build context'),
+        ("ADD http://127.0.0.1:1/x /x", "cannot reach 127.0.0.1:1: connect"),
+        ("STOPSIGNAL NOPE", "Invalid signal: NOPE"),
         ("COPY a b /x", "the destination must be a directory and end with a /"),
         ("COPY * /x", "the destination must be a directory and end with a /"),
         ("COPY a /bin", None),

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from agent.build.tree import Entry, Tree, content_digest
-from shoal.errors import InvalidArgument, NotFound
+from shoal.errors import NotFound
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 
@@ -59,13 +59,25 @@ def test_what_is_excluded_is_left_out_and_parents_are_kept() -> None:
     assert names(found, "d/e", parents=True) == [(True, ["d/e", "d/e/c.md"])]
 
 
-def test_nothing_and_what_leads_out_are_refused() -> None:
+def test_what_is_excluded_is_so_by_its_path_in_what_is_copied() -> None:
+    found = tree("d/a.txt", "d/b.md", "d/e/c.md", "f/b.md")
+    assert names(found, "d", exclude=("*.md", "e/*.txt")) == [(True, ["a.txt", "e", "e/c.md"])]
+    assert names(found, ".", exclude=("*.md", "d/e")) == [(True, ["d", "d/a.txt", "d/b.md", "f", "f/b.md"])]
+    assert names(found, "?", exclude=("b.*",)) == [(True, ["a.txt", "e", "e/c.md"]), (True, [])]
+    assert names(found, "d/*", exclude=("*.md",)) == [(False, ["a.txt"]), (True, [])]
+    assert names(found, "d/e", parents=True, exclude=("d/e/*",)) == [(True, ["d/e"])]
+
+
+def test_a_context_is_its_own_parent() -> None:
+    assert names(tree("a", "d/b"), "../../a") == [(False, ["a"])]
+    assert names(tree("a", "d/b"), "d/../../d") == [(True, ["b"])]
+
+
+def test_nothing_is_not_found() -> None:
     with pytest.raises(NotFound, match='"/missing": not found in the build context'):
         tree("a").sources("missing")
     with pytest.raises(NotFound):
         tree("a").sources("*.txt")
-    with pytest.raises(InvalidArgument, match="forbidden path outside the build context"):
-        tree("a").sources("../a")
 
 
 def test_a_content_is_names_modes_contents_and_links_and_no_times() -> None:

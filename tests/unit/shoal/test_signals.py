@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent.container.signals import signal_number
 from shoal.errors import InvalidArgument
+from shoal.signals import signal_number
 
 
 @pytest.mark.parametrize(
