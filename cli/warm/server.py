@@ -116,6 +116,8 @@ def _wait_and_serve(waiting: Waiting, parent: socket.socket) -> NoReturn:
             connection, _ = waiting.listening.accept()
             for each in watched:
                 os.close(each)
+            if not watched and _code() != waiting.code:
+                os._exit(0)
             parent.send(client.GO)
             parent.close()
             waiting.listening.close()
@@ -140,12 +142,18 @@ def _rehearse(waiting: Waiting) -> None:
 
 def _ending_with_a_change(code: Mapping[str, int]) -> list[int]:
     """Let the kernel kill this process as soon as a file beside these is another (fcntl(2), F_NOTIFY): to look at all
-    of them when a command has come would be a tenth of it. Closing what is returned calls it off."""
-    watched = []
-    for folder in {os.path.dirname(file) for file in code}:  # noqa: PTH120
-        watched.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        fcntl.fcntl(watched[-1], _F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(watched[-1], fcntl.F_NOTIFY, _ANY_CHANGE)
+    of them when a command has come would be a tenth of it. Closing what is returned calls it off; nothing is returned
+    where the kernel does not do it (proc(5), dir-notify-enable)."""
+    watched: list[int] = []
+    try:
+        for folder in {os.path.dirname(file) for file in code}:  # noqa: PTH120
+            watched.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            fcntl.fcntl(watched[-1], _F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(watched[-1], fcntl.F_NOTIFY, _ANY_CHANGE)
+    except OSError:
+        for each in watched:
+            os.close(each)
+        return []
     return watched
 
 
