@@ -311,7 +311,10 @@ class Keeper:
 
         group = container.group
         alone = container.record is not None and container.record.alone
-        self._loop.submit(lambda: self._starter.discard(container.id, group, alone=alone), done)
+        if alone and group is not None and self._starter.discarded_at_once(container.id, group):
+            done(None, None)
+        else:
+            self._loop.submit(lambda: self._starter.discard(container.id, group, alone=alone), done)
 
     def _forget_awaited(self, container: Container) -> None:
         """The last one who awaited a start has left."""

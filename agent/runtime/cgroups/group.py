@@ -314,10 +314,17 @@ class Group:
 
     def remove(self) -> None:
         """Remove the directories; waits for dying processes. Idempotent."""
+        base.remove_tree(self._directories())
+
+    def removed_at_once(self) -> bool:
+        """As `remove`, without waiting: False when somebody is in it still."""
+        return base.removed_at_once(self._directories())
+
+    def _directories(self) -> list[str]:
         paths = [self.v1(name) for name in self.controllers]
-        if not self.v2 and "freezer" in self._layout.v1:
-            paths.append(self.v1("freezer"))
-        base.remove_tree([*paths, self.v2] if self.v2 else paths)
+        if self.v2:
+            return [*paths, self.v2]
+        return [*paths, self.v1("freezer")] if "freezer" in self._layout.v1 else paths
 
     def _exists(self) -> bool:
         return os.path.isdir(self._reference)  # noqa: PTH112 - a path in a hot loop of strings
