@@ -189,7 +189,7 @@ def _volume(usage: VolumeUsage) -> Row:
 def _build(usage: BuildUsage, now_ns: int) -> Row:
     return {
         "ID": short(usage.id),
-        "CacheType": "regular",
+        "CacheType": usage.kind or "regular",
         "Size": words.decimal_size(usage.size_bytes, 4),
         "CreatedSince": words.ago(usage.made_at_ns, now_ns),
         "LastUsedSince": words.ago(usage.used_at_ns, now_ns),

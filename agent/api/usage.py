@@ -43,7 +43,7 @@ class Usage:
             layer_bytes=layer_bytes,
             containers=await self._of_containers(containers),
             volumes=await self._of_volumes(),
-            builds=[codec.to_wire(each, wire.BuildUsage) for each in self._builder.usage()],
+            builds=[codec.to_wire(each, wire.BuildUsage) for each in await self._builder.usage()],
         )
 
     async def _of_containers(self, containers: Sequence[Container]) -> list[wire.ContainerUsage]:

@@ -2,7 +2,7 @@
 
     build/cache       what steps came to (`cache`)
     build/context/    the files of contexts (`context`)
-    build/mounts/     what cache mounts keep
+    build/mounts/     what cache mounts keep (`cachemount`)
 
 Secrets are below the run folder, which is in memory. What an interrupted agent left is swept by `open`.
 """
@@ -13,16 +13,17 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
-from agent.build import carried, parser, platform, published, transfer
+from agent.build import carried, kept, parser, platform, published, transfer
 from agent.build.cache import Cache, Entry
+from agent.build.cachemount import CacheMounts
 from agent.build.carried import Carrier
 from agent.build.context import Contexts
 from agent.build.graph import graph
 from agent.build.job import Bring, Job, Output, Solved, Tools, nowhere
+from agent.build.kept import Kept, Pruned
 from agent.build.parser import Dockerfile, DockerfileError
 from agent.build.report import Left, Reporter, Shown, Tell, excerpt
 from agent.build.run import Runner, environment
@@ -39,29 +40,10 @@ from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime
 from shoal.clock import Clock
 from shoal.errors import TREE, InvalidArgument, ShoalError
-from shoal.model.base import Value
 from shoal.model.health import HealthCheck
 from shoal.settings import Paths
 
 log = logging.getLogger(__name__)
-
-
-class Pruned(msgspec.Struct, frozen=True):
-    """`titles` of the steps that were forgotten."""
-
-    titles: tuple[str, ...]
-    freed_bytes: int
-
-
-class Kept(Value, frozen=True):
-    """What a step left, by its key. `shared`: an image has that layer too."""
-
-    id: str
-    title: str
-    size_bytes: int
-    made_at_ns: int
-    used_at_ns: int
-    shared: bool
 
 
 class Builder:
@@ -85,16 +67,16 @@ class Builder:
         """After the containers are: what an interrupted build still ran has ended then."""
         folder, secret = paths.data / "build", paths.run / "build"
 
-        def prepare() -> tuple[Contexts, Runner]:
+        def prepare() -> tuple[Contexts, CacheMounts, Runner]:
             shutil.rmtree(secret, ignore_errors=True)
-            for each in (secret, folder / "mounts"):
-                each.mkdir(parents=True, exist_ok=True, mode=0o700)
+            secret.mkdir(parents=True, exist_ok=True, mode=0o700)
             images.fresh.sweep()
-            return Contexts(folder / "context"), Runner(runtime, networks, paths.containers)
+            runner = Runner(runtime, networks, paths.containers)
+            return Contexts(folder / "context"), CacheMounts(folder / "mounts"), runner
 
-        contexts, runner = await asyncio.to_thread(prepare)
+        contexts, mounts, runner = await asyncio.to_thread(prepare)
         cache = await asyncio.to_thread(Cache, folder / "cache", images)
-        return cls(Tools(images, cache, contexts, runner, clock, folder / "mounts", secret, bring))
+        return cls(Tools(images, cache, contexts, runner, clock, mounts, secret, bring))
 
     @property
     def contexts(self) -> Contexts:
@@ -226,42 +208,10 @@ class Builder:
             cached=solved.cached,
         )
 
-    def usage(self) -> list[Kept]:
-        """What steps left, the last used first."""
-        cache, images = self._tools.cache, self._tools.images
-        kept = [
-            Kept(
-                id=key,
-                title=each.title,
-                size_bytes=each.layer.size_bytes,
-                made_at_ns=each.made_at_ns,
-                used_at_ns=each.used_at_ns,
-                shared=images.workbench.in_image(each.layer),
-            )
-            for key, each in cache.entries().items()
-        ]
-        return sorted(kept, key=lambda each: -each.used_at_ns)
+    async def usage(self) -> list[Kept]:
+        """What builds left, the last used first."""
+        return await kept.usage(self._tools)
 
     async def prune(self, *, unused_s: int) -> Pruned:
-        """Forget the steps that were not used for so long, files of contexts and what cache mounts keep. What builds
-        use that run now stays until they end."""
-        tools = self._tools
-        before_ns = tools.clock.now_ns() - unused_s * 10**9
-
-        def free() -> int:
-            freed = tools.contexts.prune()
-            for each in tools.mounts.iterdir():
-                if not tools.cache.taken(f"mount {each.name}"):
-                    freed += _size(each)
-                    shutil.rmtree(each)
-            return freed
-
-        gone = await tools.cache.prune((), before_ns=before_ns)
-        await tools.cache.settle(now_ns=tools.clock.now_ns())
-        freed = await asyncio.to_thread(free)
-        sizes = {each.layer.chain_id: each.layer.size_bytes for each in gone}
-        return Pruned(tuple(each.title for each in gone), freed + sum(sizes.values()))
-
-
-def _size(folder: Path) -> int:
-    return sum(each.lstat().st_size for each in folder.rglob("*"))
+        """Forget what was not used for so long."""
+        return await kept.prune(self._tools, unused_s=unused_s)

@@ -18,6 +18,8 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from agent.image import content
 from shoal import digest as digests
 from shoal.errors import InvalidArgument
@@ -25,6 +27,14 @@ from shoal.ids import new_id
 
 _FORGOTTEN_S = 7 * 24 * 3600
 _RAW = 32
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """A context by its name, and when it was built last."""
+
+    name: str
+    size_bytes: int
+    used_at_ns: int
 
 
 class Contexts:
@@ -110,13 +120,25 @@ class Contexts:
         with self._lock:
             self._users = {user: held | frozenset(wanted) for user, held in self._users.items()}
 
-    def prune(self) -> int:
-        """Forget all but what builds use now; the bytes that this frees."""
+    def measured(self) -> list[Remembered]:
+        """The contexts that were built last; a file of several counts for one of them."""
+        with self._lock:
+            found, counted = [], set[str]()
+            for name, held in self._listed.items():
+                size_bytes = sum(self.path(each).stat().st_size for each in held & self._known - counted)
+                counted |= held
+                found.append(Remembered(name, size_bytes, (self._lists / name).stat().st_mtime_ns))
+            return found
+
+    def prune(self, *, before_ns: int) -> int:
+        """Forget the contexts that were last built before then, but for what builds use now; the bytes that this
+        frees."""
         with self._lock:
             before = self.size_bytes()
             for name in list(self._listed):
-                del self._listed[name]
-                (self._lists / name).unlink(missing_ok=True)
+                if (self._lists / name).stat().st_mtime_ns < before_ns:
+                    del self._listed[name]
+                    (self._lists / name).unlink()
             self._sweep()
             return before - self.size_bytes()
 

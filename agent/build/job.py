@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from agent.build.cache import Cache
+from agent.build.cachemount import CacheMounts
 from agent.build.carried import Carried, Carrier, Export
 from agent.build.context import Contexts
 from agent.build.forward import OpenLine
@@ -89,14 +90,14 @@ async def nowhere(image: str) -> str:
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """`mounts` holds what cache mounts keep; `secret` is in memory alone."""
+    """`secret` is a folder in memory alone."""
 
     images: Images
     cache: Cache
     contexts: Contexts
     runner: Runner
     clock: Clock
-    mounts: Path
+    mounts: CacheMounts
     secret: Path
     bring: Bring = nowhere
 

@@ -105,37 +105,31 @@ class Mounting:
         """A folder that outlives the build. `locked`: one command at a time has it; `private`: who comes while another
         has it gets one of its own."""
         name = hashlib.sha256((wanted.id or wanted.target).encode()).hexdigest()[:32]
-        alone = self._tools.cache.alone(f"mount {name}")
-        folder = self._tools.mounts / name
         if wanted.sharing == Sharing.LOCKED:
-            await stack.enter_async_context(alone)
+            await stack.enter_async_context(self._tools.cache.alone(f"mount {name}"))
         elif wanted.sharing == Sharing.PRIVATE:
-            folder = await self._private(name, stack)
+            name = await self._private(name, stack)
+        folder = stack.enter_context(self._tools.mounts.using(name, wanted.target))
         if not folder.exists():
-            await self._begin(wanted, folder, stage)
+            await self._begin(wanted, name, stage)
         return _bind(folder, wanted.target, read_only=wanted.read_only)
 
-    async def _private(self, name: str, stack: AsyncExitStack) -> Path:
+    async def _private(self, name: str, stack: AsyncExitStack) -> str:
         """The first of its folders that nobody has just now."""
         number = 0
         while self._tools.cache.taken(f"mount {name} {number}"):
             number += 1
         await stack.enter_async_context(self._tools.cache.alone(f"mount {name} {number}"))
-        return self._tools.mounts / (f"{name}-{number}" if number else name)
+        return f"{name}-{number}" if number else name
 
-    async def _begin(self, wanted: flags.Mount, folder: Path, stage: int) -> None:
+    async def _begin(self, wanted: flags.Mount, name: str, stage: int) -> None:
         """A cache begins empty, or as what `from` and `source` say."""
-        fresh = folder.with_name(f".{new_id()}")
-        fresh.mkdir(mode=0o755, parents=True)
-        if wanted.origin:
-            origin = await self._layers_of(wanted.origin, stage)
-            await self._copied(origin, wanted.source or "/", fresh)
-        os.chown(fresh, wanted.uid, wanted.gid)
-        fresh.chmod(0o755 if wanted.mode is None else wanted.mode)
-        try:
-            fresh.rename(folder)
-        except OSError:  # somebody was faster
-            await asyncio.to_thread(shutil.rmtree, fresh)
+        with self._tools.mounts.begin(name) as fresh:
+            if wanted.origin:
+                origin = await self._layers_of(wanted.origin, stage)
+                await self._copied(origin, wanted.source or "/", fresh)
+            os.chown(fresh, wanted.uid, wanted.gid)
+            fresh.chmod(0o755 if wanted.mode is None else wanted.mode)
 
     async def _shown(self, wanted: flags.Mount, folder: Path, stage: int) -> Mount:
         await asyncio.to_thread(folder.mkdir)

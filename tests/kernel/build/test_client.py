@@ -169,7 +169,7 @@ async def test_the_users_ssh_agent_is_lent_to_a_command(engine: Engine, shell: S
         writer.write(word + b"\n")
         assert await asyncio.wait_for(reader.read(), 60) == b"signed " + word + b"\n"
         writer.close()
-    [gate] = (engine.paths.data / "build" / "mounts").iterdir()
+    [gate] = (engine.paths.data / "build" / "mounts" / "kept").iterdir()
     (gate / "go").touch()
     built = await building
     server.close()

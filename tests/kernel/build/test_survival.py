@@ -218,6 +218,28 @@ async def test_prune_frees_what_no_image_has(engine: Engine) -> None:
     assert len(list((engine.paths.images / "l").iterdir())) == 1
 
 
+async def test_what_a_cache_mount_keeps_is_shown_and_stays_while_a_command_has_it(engine: Engine) -> None:
+    text = (
+        "FROM busybox\nRUN --mount=type=cache,target=/c --mount=type=cache,target=/p,sharing=private "
+        "head -c 1000 /dev/zero > /c/kept && touch /p/mine && while [ ! -e /c/go ]; do sleep 0.05; done && "
+        "stat /c/kept /p/mine\n"
+    )
+    kept = engine.paths.data / "build" / "mounts" / "kept"
+    building = asyncio.ensure_future(engine.builder.build(job(text), ignore))
+    async with asyncio.timeout(120):
+        while not (found := [*kept.glob("*/mine"), *kept.glob("*/kept")])[1:]:
+            await asyncio.sleep(0.02)
+    assert (await engine.builder.prune(unused_s=0)).freed_bytes == 0
+    (found[1].parent / "go").touch()
+    await building
+    shown = {each.title: each for each in await engine.builder.usage() if each.kind == "exec.cachemount"}
+    assert {title: each.size_bytes for title, each in shown.items()} == {"cache mount /c": 1000, "cache mount /p": 0}
+    assert (await engine.builder.prune(unused_s=3600)).titles == ()
+    pruned = await engine.builder.prune(unused_s=0)
+    assert {"cache mount /c", "cache mount /p"} < {*pruned.titles} and pruned.freed_bytes == 1000
+    assert not [*kept.iterdir()]
+
+
 async def test_a_build_that_is_done_twice_is_done_by_one(engine: Engine) -> None:
     text = f"FROM busybox\nRUN cat {UUID} > /when && sleep 0.2\n"
     found = await asyncio.gather(*(engine.builder.build(job(text), ignore) for _ in range(3)))
