@@ -39,13 +39,18 @@ _PROG_TYPE_CGROUP_DEVICE, _CGROUP_DEVICE, _ALLOW_MULTI = 15, 6, 2
 
 
 def policy(rules: tuple[DeviceRule, ...]) -> tuple[DeviceRule, ...] | None:
-    """The full policy for the rules of a config, or None when everything is allowed (a privileged container)."""
+    """The full policy for the rules of a config, or None when everything is allowed (a privileged container). What a
+    later rule makes needless is left out: each is a system call where the host has cgroup v1."""
+    first, later = DeviceRule(False, "a", -1, -1, "rwm"), list[DeviceRule]()
     for rule in reversed(rules):
         if rule.kind == "a" and rule.major == rule.minor == -1 and set("rwm") <= set(rule.access):
-            if rule.allow:
-                return None
+            first = rule
             break
-    return (DeviceRule(False, "a", -1, -1, "rwm"), *rules, *_ALWAYS)
+        if rule not in _ALWAYS:
+            later.insert(0, rule)
+    if first.allow and all(rule.allow for rule in later):
+        return None
+    return (first, *later, *_ALWAYS)
 
 
 @lru_cache(maxsize=64)  # most containers have the same
