@@ -116,7 +116,7 @@ class Groups:
                 )
             for controller in group.controllers:
                 if not os.path.isdir(group.v1(controller)):  # noqa: PTH112 - strings all around
-                    v1.prepare(self.layout.v1[controller].path, group.name)
+                    v1.prepare(self.layout.v1[controller], group.name)
             _write_all([*self._unlimited(group, limits), *self._settings(group, limits)])
             for controller in group.controllers:
                 v1.gather(group.v1(controller), group.v2 or group.v1(controller))
@@ -176,7 +176,7 @@ class Groups:
         elif limits.unified:
             raise Failure("Unsupported", "resources.unified needs cgroup v2", "this host has v1 only")
         for controller in group.controllers:
-            v1.prepare(self.layout.v1[controller].path, group.name)
+            v1.prepare(self.layout.v1[controller], group.name)
         for line in self._settings(group, limits):
             line.write()
         if "devices" in group.controllers and policy is not None:

@@ -6,14 +6,13 @@ moving a pid through `cgroup.procs` waits for an RCU grace period in every hiera
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from agent.runtime.cgroups import base
-from agent.runtime.cgroups.base import Layout, Limits
+from agent.runtime.cgroups.base import Layout, Limits, V1Mount
 from agent.runtime.failure import Failure
 
 _TURN_S = 0.001
@@ -96,12 +95,12 @@ def discarded(limits: Limits, layout: Layout) -> list[str]:
     return found
 
 
-def prepare(mount: str, group: str) -> str:
+def prepare(mount: V1Mount, group: str) -> str:
     """Create the group below `mount`; a cpuset gets its parent's processors, or nothing could join it."""
-    path = f"{mount}/{group}"
+    path = f"{mount.path}/{group}"
     base.make(path)
-    if os.path.exists(f"{path}/cpuset.cpus"):  # noqa: PTH110 - a hot path, and strings all around
-        directory = mount
+    if "cpuset" in mount.options.split(","):
+        directory = mount.path
         for part in group.split("/"):
             parent, directory = directory, f"{directory}/{part}"
             for name in ("cpuset.cpus", "cpuset.mems"):
