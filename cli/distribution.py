@@ -131,8 +131,12 @@ async def push(
     all_tags: Annotated[bool, switch("-a", "--all-tags", help="Push all tags of an image to the repository")] = False,
     quiet: Annotated[bool, switch("-q", "--quiet", help="Suppress verbose output")] = False,
     compression: Annotated[
-        str, flag("--compression", help="How layers that were made here are compressed: gzip or zstd")
-    ] = "gzip",
+        str,
+        flag(
+            "--compression",
+            help="Compress all layers as gzip or zstd (default: as they came, and as gzip what was made here)",
+        ),
+    ] = "",
     platform: Annotated[
         str, flag("--platform", help="Push the image for this platform alone (linux/amd64), without its index")
     ] = "",

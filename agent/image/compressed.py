@@ -1,4 +1,5 @@
-"""Layers for the way out: what was made here lies plain, and is compressed when it leaves. The same layer always comes
+"""Layers for the way out: what was made here lies plain, and is compressed when it leaves; what is compressed otherwise
+than it is wanted is done anew. The same layer always comes
 out as the same bytes; it is done once, and what came out is kept as long as the layer (`Catalog.compressed`)."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Protocol
 import zstandard
 
 from agent.image.catalog import Compressed
-from agent.image.compression import Compression
+from agent.image.compression import Compression, decompress
 from agent.image.content import CHUNK, Content
 from agent.image.holdings import Holdings
 from agent.image.layer import Cancelled
@@ -22,6 +23,8 @@ from shoal.errors import InvalidArgument
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
 _SUFFIX = {Compression.GZIP: "+gzip", Compression.ZSTD: "+zstd"}
+# Of media types, docker's too.
+_ENDINGS = {Compression.GZIP: ("+gzip", ".gzip"), Compression.ZSTD: ("+zstd", ".zstd")}
 
 
 class _Packer(Protocol):
@@ -37,17 +40,19 @@ class Compressor:
         self._holdings = holdings
         self._threads = threads
 
-    async def layer(self, plain: Descriptor, kind: Compression, report: Callable[[int], None]) -> Descriptor:
-        """A layer as it leaves: one that is compressed already stays what it is. `report` hears how many bytes of a
-        plain one are through. Only while something is `working`, else the result may be gone before it is used."""
-        if not is_plain(plain):
-            return plain
-        key = f"{plain.digest} {kind.name.lower()}"
+    async def layer(self, layer: Descriptor, wanted: Compression | None, report: Callable[[int], None]) -> Descriptor:
+        """A layer as it leaves; where nothing is `wanted` one that is compressed already stays what it is. `report`
+        hears how many bytes of another are through. Only while something is `working`, else the result may be gone
+        before it is used."""
+        kind = wanted or Compression.GZIP
+        if layer.media_type.endswith(_ENDINGS[kind]) or not (wanted or is_plain(layer)):
+            return layer
+        key = f"{layer.digest} {kind.name.lower()}"
         async with self._content.alone(key):
             found = self._holdings.catalog.compressed.get(key)
             if found is None or found.digest not in self._content:
                 stop = threading.Event()
-                found = await self._threads.run(lambda: self._compress(plain, kind, stop, report), stop=stop.set)
+                found = await self._threads.run(lambda: self._compress(layer, kind, stop, report), stop=stop.set)
                 async with self._holdings.changing:
                     await self._holdings.save(
                         self._holdings.catalog.with_compressed(key, found, here=set(self._content.digests()))
@@ -55,13 +60,15 @@ class Compressor:
         return Descriptor(OCI_LAYER + _SUFFIX[kind], found.digest, found.size)
 
     def _compress(
-        self, plain: Descriptor, kind: Compression, stop: threading.Event, report: Callable[[int], None]
+        self, layer: Descriptor, kind: Compression, stop: threading.Event, report: Callable[[int], None]
     ) -> Compressed:
         packer = _packer(kind)
         writer = self._content.writer()
         try:
-            with self._content.open(plain.digest) as blob:
-                while piece := blob.read(CHUNK):
+            with self._content.open(layer.digest) as blob:
+                pieces = iter(lambda: blob.read(CHUNK), b"")
+                # What a plain layer begins with is whatever its first file is called.
+                for piece in pieces if is_plain(layer) else decompress(pieces):
                     if stop.is_set():
                         raise Cancelled
                     writer.write(packer.compress(piece))
@@ -80,9 +87,9 @@ def is_plain(layer: Descriptor) -> bool:
     return layer.media_type in (OCI_LAYER, DOCKER_LAYER)
 
 
-def kind_of(text: str) -> Compression:
-    """ "" means gzip, which every registry and engine knows. Raises InvalidArgument."""
-    kinds = {"": Compression.GZIP, "gzip": Compression.GZIP, "zstd": Compression.ZSTD}
+def kind_of(text: str) -> Compression | None:
+    """ "" leaves it open: what is plain becomes gzip, which every registry and engine knows. Raises InvalidArgument."""
+    kinds = {"": None, "gzip": Compression.GZIP, "zstd": Compression.ZSTD}
     if text not in kinds:
         raise InvalidArgument(f"invalid compression {text!r}", hint="it is gzip or zstd")
     return kinds[text]

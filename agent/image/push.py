@@ -30,7 +30,7 @@ from agent.registry.repository import Repository
 from agent.registry.upload import Blob, upload
 from shoal import digest as digests
 from shoal.clock import Clock
-from shoal.errors import InvalidArgument, NotFound
+from shoal.errors import InvalidArgument, NotFound, Unsupported
 from shoal.reference import Reference, parse
 
 PARALLEL = 5
@@ -95,7 +95,7 @@ class Pusher:
         reference: Reference,
         repository: Repository,
         *,
-        compression: Compression,
+        compression: Compression | None,
         report: Report,
         platform: Platform | None = None,
     ) -> Pushed:
@@ -115,7 +115,7 @@ class Pusher:
         return pushed
 
     async def push_deposit(
-        self, reference: Reference, repository: Repository, deposit: Deposit, compression: Compression
+        self, reference: Reference, repository: Repository, deposit: Deposit, compression: Compression | None
     ) -> Pushed:
         """Send what is no image under a tag, its layers compressed. Nothing of it is entered here."""
         packing = [self._compressor.layer(layer, compression, lambda _: None) for layer in deposit.layers]
@@ -135,11 +135,15 @@ class Pusher:
         digest = await repository.put_manifest(reference.tag, last.data, last.media_type)
         return Pushed(reference.tag, digest, len(last.data))
 
-    async def _form(self, text: _Text, record: Record, compression: Compression, report: Report) -> _Form:
+    async def _form(self, text: _Text, record: Record, compression: Compression | None, report: Report) -> _Form:
         found = text.parsed
         if isinstance(found, Index):
+            if compression is not None:
+                raise Unsupported(
+                    "--compression of an image for several platforms is not supported", hint="choose one: --platform"
+                )
             form = await self._whole(found, text, record)
-        elif any(is_plain(layer) for layer in found.layers):
+        elif compression is not None or any(is_plain(layer) for layer in found.layers):
             return await self._packed(found, record, compression=compression, report=report)
         else:
             form = _of_manifest(found, text, record)
@@ -147,8 +151,10 @@ class Pusher:
             report(Progress(short(diff_id), "Preparing"))
         return form
 
-    async def _packed(self, found: Manifest, record: Record, *, compression: Compression, report: Report) -> _Form:
-        """An image that was made here, as it leaves: with its layers compressed."""
+    async def _packed(
+        self, found: Manifest, record: Record, *, compression: Compression | None, report: Report
+    ) -> _Form:
+        """An image as it leaves when it was made here, or somebody says how: with its layers compressed."""
         for diff_id in record.diff_ids:
             report(Progress(short(diff_id), "Preparing"))
         loop = asyncio.get_running_loop()

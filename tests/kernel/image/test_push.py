@@ -23,7 +23,7 @@ from agent.registry.repository import Repository
 from agent.registry.rules import Rules
 from agent.registry.upload import CHUNK_BYTES
 from shoal import digest as digests
-from shoal.errors import InvalidArgument, NotFound
+from shoal.errors import InvalidArgument, NotFound, Unsupported
 from shoal.reference import parse
 from tests.kernel.image.conftest import Store, archive, member, pieces, tool
 from tests.registry import Registry, break_off, once, proxy, serving
@@ -91,6 +91,9 @@ async def test_the_same_layer_is_compressed_once_and_always_to_the_same(
     await push(store, f"{registry}/same/two:1", said=said)
     assert "Compressing" not in words(said)
     assert "Mounted from same/one" in words(said)
+    gzipped = await push(store, f"{registry}/same/two:1", compression="gzip")
+    assert await push(store, f"{registry}/same/two:1", compression="zstd") != gzipped
+    assert await push(store, f"{registry}/same/two:1", compression="gzip") == gzipped
     await push(store, f"{registry}/same/two:1", compression="zstd")
     async with another(tmp_path / "other") as other:
         await other.images.pull(f"{registry}/same/two:1")
@@ -115,6 +118,12 @@ async def test_what_was_pulled_goes_on_as_it_came(store: Store, registry: str, l
     said: list[Progress] = []
     assert await push(store, target, said=said) == pulled.digest
     assert {each.status for each in said} <= {"Preparing", "Layer already exists"}
+    # But where somebody says how it is to be compressed.
+    assert await push(store, target, compression="zstd") != pulled.digest
+    raw = subprocess.run(
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{target}"], capture_output=True, check=True
+    ).stdout
+    assert {each["mediaType"] for each in json.loads(raw)["layers"]} == {"application/vnd.oci.image.layer.v1.tar+zstd"}
 
 
 async def test_an_index_goes_as_a_whole_where_all_of_it_is_here(store: Store, registry: str, tmp_path: Path) -> None:
@@ -136,6 +145,8 @@ async def test_an_index_goes_as_a_whole_where_all_of_it_is_here(store: Store, re
     pulled = await store.images.pull(name)
     await store.images.tag(name, f"{registry}/index/copy:1")
     assert await push(store, f"{registry}/index/copy:1") == pulled.digest == digests.of(index)
+    with pytest.raises(Unsupported, match="several platforms is not supported; choose one: --platform"):
+        await push(store, f"{registry}/index/copy:1", compression="zstd")
 
 
 async def test_a_registry_that_says_where_a_blob_lies_has_it(store: Store, registry: str) -> None:
