@@ -26,6 +26,13 @@ _OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _DOCKER = "application/vnd.docker."
 _INDEXES = (_OCI_INDEX, _DOCKER_INDEX)
+# https://go.dev/doc/install/source#environment
+_SYSTEMS = frozenset(
+    "aix android darwin dragonfly freebsd illumos ios js linux netbsd openbsd plan9 solaris wasip1 windows".split()
+)
+_ARCHITECTURES = frozenset(
+    "386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm".split()
+)
 
 
 class Member(msgspec.Struct):
@@ -135,7 +142,14 @@ async def annotate(flags: PlatformFlags, name: Annotated[str, argument()], image
         "os.version": flags.os_version,
         "variant": flags.variant,
     }
-    member.platform.update({key: value for key, value in said.items() if value})
+    platform = {**member.platform, **{key: value for key, value in said.items() if value}}
+    if platform["os"] not in _SYSTEMS or platform["architecture"] not in _ARCHITECTURES:
+        raise ShoalError(
+            "manifest entry for image has unsupported os/arch combination: "
+            f"{platform['os']}/{platform['architecture']}",
+            hint="no engine would choose it; an architecture is amd64, arm64, …",
+        )
+    member.platform.update(platform)
     lists.put(name, members)
 
 

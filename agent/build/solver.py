@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -76,16 +76,15 @@ class Solver:
     async def _stage(self, stage: Stage) -> Solved:
         titles = _Titles(stage, several=len(self._graph.stages) > 1)
         solved = await self._base(stage, titles)
-        config, triggers = state.triggers(solved.state.config)
+        config, lines = state.triggers(solved.state.config)
+        with located(stage.head):
+            triggers = [parser.parse_line(each, first=stage.head.first, last=stage.head.last) for each in lines]
+        titles.expect(triggers)
         solved = msgspec.structs.replace(
             solved,
             state=msgspec.structs.replace(solved.state, config=config, commanded=False, escape=self._escape),
         )
-        for each in triggers:
-            with located(stage.head):
-                found = parser.parse_line(each, first=stage.head.first, last=stage.head.last)
-            solved = await self._instruction(solved, found, stage, titles)
-        for found in stage.body:
+        for found in (*triggers, *stage.body):
             solved = await self._instruction(solved, found, stage, titles)
         return solved
 
@@ -208,6 +207,10 @@ class _Titles:
         self._number = 0 if isinstance(stage.base, str) and stage.base.lower() != SCRATCH else 1
         if self._number and not isinstance(stage.base, int):
             self._count, self._number = self._count - 1, 0
+
+    def expect(self, triggers: Sequence[Instruction]) -> None:
+        """What the stage's base adds to it."""
+        self._count += sum(each.keyword in _MAKERS for each in triggers)
 
     def next(self, text: str) -> str:
         self._number += 1

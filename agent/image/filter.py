@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from shoal import reference as references
 from shoal.errors import InvalidArgument
 from shoal.model.image import Image
+from shoal.pattern import segment_regex
 
 _KEYS = ("before", "dangling", "label", "reference", "since")
 
@@ -28,7 +29,8 @@ def selected(
         if key not in _KEYS:
             raise InvalidArgument(f"invalid filter '{key}'", hint=f"known are {', '.join(_KEYS)}")
         wanted.setdefault(key, []).append(value)
-    patterns = ([reference] if reference else []) + wanted.pop("reference", [])
+    texts = ([reference] if reference else []) + wanted.pop("reference", [])
+    patterns = [re.compile(segment_regex(each), re.DOTALL) for each in texts]
     kept = [each for each in images if all(_matches(each, key, values, find) for key, values in wanted.items())]
     if not patterns:
         return kept
@@ -58,19 +60,14 @@ def _has_label(image: Image, wanted: str) -> bool:
     return found is not None and (not equals or found == value)
 
 
-def _narrowed(image: Image, patterns: list[str]) -> Image:
+def _narrowed(image: Image, patterns: list[re.Pattern[str]]) -> Image:
     def kept(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for name in names if any(_names(name, pattern) for pattern in patterns))
 
     return msgspec.structs.replace(image, tags=kept(image.tags), digests=kept(image.digests))
 
 
-def _names(name: str, pattern: str) -> bool:
+def _names(name: str, pattern: re.Pattern[str]) -> bool:
     """docker's rule: the pattern is a repository, or a whole reference; `*` stops at slashes (Go's path.Match)."""
     parsed = references.parse(name)
-    return any(_like(form, pattern) for form in (parsed.familiar, parsed.familiar_name, parsed.canonical, parsed.name))
-
-
-def _like(text: str, pattern: str) -> bool:
-    parts, patterns = text.split("/"), pattern.split("/")
-    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+    return any(map(pattern.fullmatch, (parsed.familiar, parsed.familiar_name, parsed.canonical, parsed.name)))

@@ -98,7 +98,7 @@ class Puller:
     async def _manifest(self, found: Manifest, wanted: Wanted, digest: str, blobs: dict[str, str]) -> Record:
         document = documents.parse_document(await self.downloader.document(found.config, wanted.sources))
         if wanted.strict and not wanted.platform.accepts(document.platform):
-            raise NotFound(f"the image was found but is for {document.platform}, not for {wanted.platform}")
+            raise NotFound(f"the image {digest} is for {document.platform}, not for {wanted.platform}")
         blobs[found.config.digest] = found.config.media_type
         blobs.update({layer.digest: layer.media_type for layer in found.layers})
         sizes = await self.layers(found.layers, document, wanted)

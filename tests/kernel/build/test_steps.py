@@ -254,6 +254,7 @@ async def test_triggers_of_a_base_image_come_first(shell: Shell, tmp_path: Path)
     built = await shell("build", "-t", "app", str(folder))
     assert built.code == 0, built.err
     assert built.err.count("triggered") == 1
+    assert "[2/4] COPY a /a" in built.err and "[4/4] RUN cat /b" in built.err
     shown = await shell("image", "inspect", "--format", "{{json .Config.OnBuild}}", "base", "app")
     assert shown.text.splitlines() == ['["COPY a /a","RUN cat /a > /b"]', "null"]
 

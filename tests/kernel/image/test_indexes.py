@@ -45,6 +45,8 @@ async def test_a_list_of_images_is_made_annotated_pushed_and_pulled(
     assert (again.code, "refusing to amend an existing manifest list" in again.err) == (1, True)
     changed = await shell("manifest", "annotate", "--arch", "arm64", "--variant", "v8", name, two)
     assert changed.code == 0, changed.err
+    odd = await shell("manifest", "annotate", "--arch", "x86_64", name, two)
+    assert (odd.code, "unsupported os/arch combination: linux/x86_64" in odd.err) == (1, True), odd.err
     pushed = await shell("manifest", "push", "--purge", name)
     assert pushed.code == 0, pushed.err
     assert (await shell("manifest", "rm", name)).code == 1
