@@ -172,7 +172,7 @@ async def test_what_goes_wrong_is_told_with_its_line(
     if message is None:
         assert built.code == 0, built.err
         return
-    assert built.code != 0
+    assert built.code == 1
     assert message in built.err, built.err
     last = line.splitlines()[-1]
     assert f" | >>> {last}" in built.err, built.err
