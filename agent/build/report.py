@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
 
+from agent.image.source import Progress, Report
 from shoal.clock import Clock
+
+# Of a layer's way here, what is worth a line.
+_MILESTONES = ("Already exists", "Download complete", "Pull complete")
 
 
 class Began(msgspec.Struct, frozen=True):
@@ -59,6 +64,30 @@ class Handle:
 
     async def write(self, stream: int, data: bytes) -> None:
         await self._tell(Wrote(self._number, stream, data))
+
+
+@asynccontextmanager
+async def layers_told(handle: Handle) -> AsyncIterator[Report]:
+    """For an image that a step brings: each layer's milestones are lines of the step."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    last: dict[str, str] = {}
+
+    def report(progress: Progress) -> None:
+        if progress.status in _MILESTONES and last.get(progress.id) != progress.status:
+            last[progress.id] = progress.status
+            lines.put_nowait(f"{progress.id}: {progress.status}\n")
+
+    async def write() -> None:
+        while line := await lines.get():
+            await handle.write(1, line.encode())
+
+    writing = asyncio.create_task(write())
+    try:
+        yield report
+        lines.put_nowait("")
+        await writing
+    finally:
+        writing.cancel()
 
 
 class Reporter:

@@ -16,7 +16,7 @@ from agent.build.cache import Entry
 from agent.build.graph import SCRATCH, Graph, Stage
 from agent.build.job import Job, Solved, Tools
 from agent.build.parser import Dockerfile, DockerfileError, Instruction, located
-from agent.build.report import Reporter
+from agent.build.report import Handle, Reporter, layers_told
 from agent.build.state import State
 from agent.build.step import Stepping, Steps
 from agent.image import platform as platforms
@@ -127,17 +127,18 @@ class Solver:
                 document, layers = await images.workbench.base(name)
             except NotFound:
                 handle.cached = False
-                document, layers = await images.workbench.base(await self._fetched(name))
+                document, layers = await images.workbench.base(await self._fetched(name, handle))
             if not platforms.host().accepts(document.platform):
                 raise Unsupported(f"image {name} is for {document.platform}, which this host cannot run")
         return Solved(State(config=document.image_config()), layers, (), document)
 
-    async def _fetched(self, name: str) -> str:
+    async def _fetched(self, name: str, handle: Handle) -> str:
         """From another node of the cluster, or else from its registry: what the image is called here."""
         if not self._job.pull:
             with contextlib.suppress(NotFound, Unavailable, DeadlineExceeded):
                 return await self._tools.bring(name)
-        await self._tools.images.pull(name, credentials=await self._job.login(name))
+        async with layers_told(handle) as report:
+            await self._tools.images.pull(name, credentials=await self._job.login(name), progress=report)
         return name
 
     async def _layers_of(self, origin: str, before: int) -> Solved:
