@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import termios
 from collections.abc import Iterator
-from typing import TextIO
 
 import pytest
 
@@ -15,27 +15,37 @@ from cli.output.screen import Screen, fitting
 from shoal.v1.engine_pb2 import LayerProgress
 
 
-class Terminal:
-    """Six lines of twenty columns. `out` is for who draws, `written` what came."""
+class Terminal(io.StringIO):
+    """Six lines of twenty columns."""
 
-    def __init__(self, out: TextIO, ours: int) -> None:
-        self.out = out
-        self._ours = ours
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        termios.tcsetwinsize(descriptor, (6, 20))
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def written(self) -> str:
-        return os.read(self._ours, 65536).decode()
+        """Since the last time."""
+        text = self.getvalue()
+        self.seek(0)
+        self.truncate()
+        return text
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (6, 20))
     try:
-        with os.fdopen(theirs, "w", encoding="utf-8") as out:
-            yield Terminal(out, ours)
+        yield Terminal(theirs)
     finally:
         os.close(ours)
+        os.close(theirs)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +66,7 @@ def test_a_line_takes_no_more_columns_than_there_are(line: str, shown: str) -> N
 
 
 def test_what_has_no_room_is_shown_once_it_settles(terminal: Terminal) -> None:
-    screen = Screen(terminal.out)
+    screen = Screen(terminal)
     screen.draw([f"line {number}" for number in range(9)])
     assert terminal.written().count("\n") == 5
     screen.settle([f"line {number}" for number in range(9)])
@@ -67,7 +77,7 @@ def test_what_has_no_room_is_shown_once_it_settles(terminal: Terminal) -> None:
 
 
 def test_layers_that_move_are_those_that_are_seen(terminal: Terminal) -> None:
-    shown = Pulling(terminal.out)
+    shown = Pulling(terminal)
     for number in range(8):
         shown.layer(LayerProgress(id=f"layer{number}", status="Already exists"))
     shown.layer(LayerProgress(id="last", status="Downloading", current_bytes=1, total_bytes=2))
@@ -78,6 +88,6 @@ def test_layers_that_move_are_those_that_are_seen(terminal: Terminal) -> None:
 
 
 def test_a_terminal_that_does_not_say_how_large_it_is_has_the_usual_size(terminal: Terminal) -> None:
-    termios.tcsetwinsize(terminal.out, (0, 0))
-    screen = Screen(terminal.out)
+    termios.tcsetwinsize(terminal, (0, 0))
+    screen = Screen(terminal)
     assert (screen.width, screen.rows) == (80, 23)
