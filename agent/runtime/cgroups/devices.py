@@ -38,6 +38,7 @@ _BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
 _PROG_TYPE_CGROUP_DEVICE, _CGROUP_DEVICE, _ALLOW_MULTI = 15, 6, 2
 
 
+@lru_cache(maxsize=64)  # most containers have the same
 def policy(rules: tuple[DeviceRule, ...]) -> tuple[DeviceRule, ...] | None:
     """The full policy for the rules of a config, or None when everything is allowed (a privileged container). What a
     later rule makes needless is left out: each is a system call where the host has cgroup v1."""
@@ -53,7 +54,7 @@ def policy(rules: tuple[DeviceRule, ...]) -> tuple[DeviceRule, ...] | None:
     return (first, *later, *_ALWAYS)
 
 
-@lru_cache(maxsize=64)  # most containers have the same
+@lru_cache(maxsize=64)
 def v1_lines(rules: tuple[DeviceRule, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(file, its lines) to write, in order."""
     lines = (("devices.allow" if rule.allow else "devices.deny", _line(rule)) for rule in rules)
