@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -130,12 +131,21 @@ def _wait_and_serve(waiting: Waiting, parent: socket.socket) -> NoReturn:
 
 def _rehearse(waiting: Waiting) -> None:
     """A page is copied when it is first written to (fork(2)). Those that any command writes to are copied before
-    anybody waits, by a command that leads nowhere, a thread that does nothing, and what this process lends itself."""
+    anybody waits, by a command that leads nowhere, and by what this process lends itself: from a thread, since it may
+    be more than a socket holds."""
     waiting.run(["--host", "unix:///", "exec", "nobody", "nothing"])
     lender, taker = socket.socketpair()
-    with lender, taker:
-        client.ask(lender)
-        _become(_read(taker))
+
+    def lend() -> None:
+        with lender:
+            client.ask(lender)
+
+    with taker:
+        lending = threading.Thread(target=lend)
+        lending.start()
+        command = _read(taker)
+        lending.join()
+    _become(command)
     asyncio.run(asyncio.to_thread(int))
     circumstances(os.getpid(), os.environb)
 

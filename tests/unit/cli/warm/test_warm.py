@@ -181,6 +181,12 @@ def test_who_is_unlike_the_warm_process_runs_cold(
     assert (code, out) == (0, "cold\ndefault\n")
 
 
+def test_an_environment_that_is_larger_than_a_sockets_buffer_is_lent(terminal: Terminal) -> None:
+    terminal.environment |= {f"LARGE{number}": "x" * 100_000 for number in range(6)}
+    terminal.warm_up()
+    assert terminal.run("context", "show") == (0, "default\n", "")
+
+
 def test_a_folder_that_others_can_write_to_is_not_trusted(terminal: Terminal) -> None:
     terminal.warm_up()
     (folder,) = terminal.folder.glob("shoal-warm-*")
