@@ -127,7 +127,7 @@ class Contexts:
             for name, held in self._listed.items():
                 size_bytes = sum(self.path(each).stat().st_size for each in held & self._known - counted)
                 counted |= held
-                found.append(Remembered(name, size_bytes, (self._lists / name).stat().st_mtime_ns))
+                found.append(Remembered(name, size_bytes, self._used_at_ns(name)))
             return found
 
     def prune(self, *, before_ns: int) -> int:
@@ -136,11 +136,18 @@ class Contexts:
         with self._lock:
             before = self.size_bytes()
             for name in list(self._listed):
-                if (self._lists / name).stat().st_mtime_ns < before_ns:
+                if self._used_at_ns(name) < before_ns:
                     del self._listed[name]
-                    (self._lists / name).unlink()
+                    (self._lists / name).unlink(missing_ok=True)
             self._sweep()
             return before - self.size_bytes()
+
+    def _used_at_ns(self, name: str) -> int:
+        """0 for one that a full disk kept from being written down."""
+        try:
+            return (self._lists / name).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def _sweep(self) -> None:
         wanted = frozenset().union(*self._listed.values(), *self._users.values())

@@ -26,3 +26,12 @@ def test_contexts_are_measured_and_the_old_are_forgotten(tmp_path: Path) -> None
     assert [each.name for each in contexts.measured()] == ["new"]
     assert contexts.prune(before_ns=3_000 * 10**9) == len(b"sharedyoung")
     assert contexts.measured() == []
+
+
+def test_a_context_that_could_not_be_written_down_is_measured_and_forgotten(tmp_path: Path) -> None:
+    contexts = Contexts(tmp_path)
+    built(contexts, "web", b"content", used_s=1_000)
+    (tmp_path / "lists" / "web").unlink()  # as when the disk was full
+    assert [(each.size_bytes, each.used_at_ns) for each in contexts.measured()] == [(7, 0)]
+    assert contexts.prune(before_ns=1) == 7
+    assert contexts.measured() == []
