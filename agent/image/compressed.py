@@ -1,6 +1,6 @@
 """Layers for the way out: what was made here lies plain, and is compressed when it leaves; what is compressed otherwise
-than it is wanted is done anew. The same layer always comes
-out as the same bytes; it is done once, and what came out is kept as long as the layer (`Catalog.compressed`)."""
+than it is wanted is done anew. The same layer always comes out as the same bytes; it is done once, and what came out is
+kept as long as the layer (`Catalog.compressed`)."""
 
 from __future__ import annotations
 
