@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import importlib.util
 import os
 from pathlib import Path
@@ -53,3 +54,11 @@ def test_wheel_keeps_the_rooms_to_itself() -> None:
     site = room("shoal").parent
     assert room("manager") == site / "shoal" / "_rooms" / "manager"
     assert not (site / "manager").exists()
+
+
+def test_no_folder_of_tests_is_passed_over(pytestconfig: pytest.Config) -> None:
+    """pytest looks into no folder that its list names, and says nothing of it."""
+    top = Path(__file__).parents[1]
+    folders = {part for path in top.rglob("test_*.py") for part in path.relative_to(top).parts[:-1]}
+    passed_over = pytestconfig.getini("norecursedirs")
+    assert not [each for each in folders if any(fnmatch.fnmatchcase(each, pattern) for pattern in passed_over)]
