@@ -4,6 +4,9 @@
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
+# Debian's, which is built with profiles and link-time optimisation. One that a version manager puts first in PATH often is
+# not, and takes up to twice the CPU time. Another: `make install PYTHON=...`.
+PYTHON := /usr/bin/python3
 
 .PHONY: install install-test demo demo-down test test-host test-cluster test-v2 test-wheel test-qemu soak chaos lint bench bench-engine bench-images bench-machine bench-manager proto lock clean
 
@@ -12,7 +15,7 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml hatch_build.py $(wildcard proto/shoal/*/*.proto proto/shoal/*/*/*.proto)
 	deploy/packages run
-	test -x $(PY) || python3 -m venv $(VENV)
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	rm -f $(VENV)/lib/python3*/site-packages/distutils-precedence.pth  # of setuptools: an import in each start, for nobody
@@ -76,7 +79,7 @@ lint:
 test-wheel:
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(PY) -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
-	python3 -m venv --without-pip build/wheel/venv
+	$(PY) -m venv --without-pip build/wheel/venv
 	realpath $(VENV)/lib/python3*/site-packages > $$(echo build/wheel/venv/lib/python3*/site-packages)/dependencies.pth
 	$(PY) -m pip --python build/wheel/venv/bin/python install -q --disable-pip-version-check --no-deps --ignore-installed build/wheel/*.whl
 	cd build/wheel && SHOAL_FROM_WHEEL=1 venv/bin/python -m pytest -q -p shoal -c ../../pyproject.toml --rootdir ../.. ../../tests/unit ../../tests/architecture
