@@ -23,8 +23,9 @@ from agent.image import content, layer
 from agent.image.content import Content
 from agent.image.layer import Place, Unpacked
 from agent.image.unpacker import Unpacker
+from agent.kernel import overlay
 from agent.kernel.spread import spread
-from shoal.errors import InvalidArgument
+from shoal.errors import InvalidArgument, Unsupported
 from shoal.ids import new_id
 
 
@@ -41,6 +42,7 @@ class Snapshots:
         for folder in (self._staging, self._steps):
             spread(str(folder))
         content.empty_folder(self._staging)
+        self._check()
         # Name → size of its files, 0 until `learn` says it.
         self._sizes = {each.name: 0 for each in os.scandir(self._layers)}
 
@@ -118,6 +120,18 @@ class Snapshots:
         if name not in self._sizes:
             place.upper.rename(self._layers / name)
             self._sizes[name] = size_bytes
+
+    def _check(self) -> None:
+        """Raises Unsupported for a disk that no container could write to."""
+        with self._place((), self._staging) as place:
+            try:
+                overlay.check(lower=str(place.mount), upper=str(place.upper), work=str(place.work))
+            except OSError as error:
+                raise Unsupported(
+                    f"{self._layers.parent} cannot hold the layers of containers: overlay: {error.strerror}",
+                    hint="it may be on an overlay itself, as a container's root is, or on NFS: name a folder on a disk "
+                    "with --data-dir, or mount one there",
+                ) from error
 
     @contextmanager
     def _place(self, below: Sequence[str], parent: Path) -> Iterator[Place]:
