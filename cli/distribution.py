@@ -185,7 +185,7 @@ async def search(
     client: Client,
     flags: ListFlags,
     term: Annotated[str, argument()],
-    limit: Annotated[int, flag("--limit", metavar="int", parse=integer32, help="Max number of search results")] = 25,
+    limit: Annotated[int, flag("--limit", metavar="int", parse=integer32, help="Max number of search results")] = 0,
 ) -> None:
     """Search Docker Hub, or a registry, for images"""
     filters = _filters(flags.filter)

@@ -16,6 +16,7 @@ from shoal.reference import DEFAULT_DOMAIN
 # Docker Hub searches at another address than it serves images from.
 _HUB = "index.docker.io"
 _MOST_PAGES = 100
+_MOST = 100
 
 
 class Hit(msgspec.Struct, frozen=True, rename={"stars": "star_count", "official": "is_official"}):
@@ -39,6 +40,8 @@ async def search(
     registry: str, term: str, *, limit: int, rules: Rules, credentials: Credentials | None = None
 ) -> list[Hit]:
     """Best first, at most `limit`. Raises Unsupported for a registry that cannot be searched."""
+    if not 0 < limit <= _MOST:
+        raise InvalidArgument(f"limit {limit} is outside the range of [1, {_MOST}]")
     host = _HUB if registry == DEFAULT_DOMAIN else registry
     async with Connection(host, rules=rules, credentials=credentials) as connection:
         found = await _ask(connection, term, limit)

@@ -75,6 +75,8 @@ async def test_a_day_with_a_registry(shell: Shell, registry: str, tmp_path: Path
     assert (wide.code, "linux/arm64" in wide.err) == (1, True)
     found = await shell("search", f"{registry}/box", "--format", "{{.Name}}")
     assert found.text == f"{name}\n"
+    many = await shell("search", f"{registry}/box", "--limit", "101")
+    assert (many.code, "limit 101 is outside the range of [1, 100]" in many.err) == (1, True)
     assert (await shell("logout", registry)).text == f"Removing login credentials for {registry}\n"
     assert (await shell("pull", f"{name}:1")).code == 1
 
