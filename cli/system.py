@@ -127,7 +127,7 @@ def document(found: engine_pb2.GetInfoResponse) -> dict[str, Any]:
             "InsecureRegistries": [each for each in found.insecure_registries if "/" not in each],
             "Mirrors": list(found.registry_mirrors),
         },
-        "Warnings": list(found.warnings),
+        "Warnings": list(found.warnings) or None,
     }
 
 

@@ -62,7 +62,8 @@ class ContainerService(ContainerServiceServicer):
             origin=codec.from_wire(request.origin, Origin),
         )
         container = await self._containers.create(wanted, publish_all=request.publish_all, platform=request.platform)
-        warnings = (*warnings_of(container), *discarded(container))
+        foreign = () if request.platform else await self._containers.survey.foreign(container)
+        warnings = (*foreign, *warnings_of(container), *discarded(container))
         return wire.CreateContainerResponse(id=container.meta.id, warnings=warnings)
 
     async def StartContainer(

@@ -19,6 +19,7 @@ from agent.container.logs import LogLine, Window
 from agent.container.prune import file_bytes
 from agent.container.stats import Stats, sample
 from agent.image.images import Images
+from agent.image.platform import Platform, host
 from agent.network.networks import Networks
 from shoal.errors import Conflict, NotFound
 from shoal.model.container import Container
@@ -53,6 +54,17 @@ class Survey:
         """Ids of those whose image has no longer the name that they were made by."""
         means = functools.cache(self._images.means)
         return [each.meta.id for each in containers if not means(each.spec.image, each.image_id)]
+
+    async def foreign(self, container: Container) -> tuple[str, ...]:
+        """That its image is for other machines than this one, in docker's words."""
+        image = await self._images.get(container.image_id)
+        theirs, here = Platform(image.os, image.architecture), host()
+        if here.accepts(theirs):
+            return ()
+        return (
+            f"The requested image's platform ({theirs}) does not match the detected host platform ({here}) "
+            "and no specific platform was requested",
+        )
 
     def layout(self, ref: str) -> Layout:
         """Where it is on this host."""

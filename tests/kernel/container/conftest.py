@@ -104,10 +104,10 @@ class Engine:
         await self.close()
         await self.open()
 
-    async def add(self, name: str, *changes: str) -> str:
+    async def add(self, name: str, *changes: str, platform: str = "") -> str:
         """An image of busybox, with these lines of a Dockerfile."""
         return await self.images.import_image(
-            _chunks(busybox()), reference=f"{name}:latest", message="", changes=changes, platform=""
+            _chunks(busybox()), reference=f"{name}:latest", message="", changes=changes, platform=platform
         )
 
     async def run(self, *args: str, name: str = "", start: bool = True, image: str = "busybox", **fields) -> Container:

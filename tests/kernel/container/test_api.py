@@ -69,6 +69,17 @@ async def test_a_whole_life(containers):
     assert not (await containers.ListContainers(wire.ListContainersRequest(all=True))).containers
 
 
+async def test_an_image_for_other_machines_comes_with_a_warning(engine, containers):
+    await engine.add("mainframe", platform="linux/s390x")
+    asked = wire.CreateContainerRequest(spec=types_pb2.ContainerSpec(image="mainframe", args=["true"]))
+    (warning,) = (await containers.CreateContainer(asked)).warnings
+    assert "platform (linux/s390x) does not match the detected host platform" in warning
+    asked.platform = "linux/s390x"
+    assert not (await containers.CreateContainer(asked)).warnings
+    asked.spec.image, asked.platform = "busybox", ""
+    assert not (await containers.CreateContainer(asked)).warnings
+
+
 @pytest.mark.parametrize(
     ("call", "request_", "error", "said"),
     [
