@@ -206,7 +206,10 @@ class Command:
             return result
         import asyncio  # help, completion and a refusal do without
 
-        return asyncio.run(result)
+        try:
+            return asyncio.run(result)
+        except asyncio.CancelledError as error:  # asyncio makes that of one SIGINT, unless others cancelled as well
+            raise KeyboardInterrupt from error
 
 
 def _parsed(flag: Flag, text: str | bool) -> Any:

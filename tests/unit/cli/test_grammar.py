@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import Annotated
 
 import pytest
@@ -45,6 +47,16 @@ def run(
 def stop(names: Arguments, time: Annotated[int, flag("-t", "--time", parse=number, help="")] = 10) -> object:
     """Stop them"""
     return names, time
+
+
+@command("")
+async def wait() -> None:
+    """End for a second reason while it is interrupted"""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    signal.raise_signal(signal.SIGINT)
+    await asyncio.sleep(0)
 
 
 def read(*words: str) -> dict[str, object]:
@@ -98,6 +110,11 @@ def test_what_is_no_line_is_refused_in_dockers_words(words: list[str], why: str,
         read(*words)
     assert why in caught.value.message
     assert (caught.value.exit_code, caught.value.path) == (code, "shoal run")
+
+
+def test_an_interrupt_is_one_whatever_else_ends_the_command() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Command("shoal wait", wait).run([], HERE)
 
 
 @pytest.mark.parametrize("path", COMMANDS)

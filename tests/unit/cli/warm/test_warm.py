@@ -280,5 +280,5 @@ def _ended_by(terminal: Terminal, daemon: Daemon, number: signal.Signals) -> int
     process = terminal.start("-H", daemon.address, "ps")
     with daemon.spoken_to():
         process.send_signal(number)
-        process.communicate(timeout=DEADLINE_S)
+        print(*process.communicate(timeout=DEADLINE_S))  # for whoever reads why it failed
     return process.returncode
