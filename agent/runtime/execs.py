@@ -13,28 +13,28 @@ from agent.kernel import pidfd as pidfds
 from agent.runtime.cgroups.group import Group
 from agent.runtime.connection import Connection, Stream
 from agent.runtime.container import Container
+from agent.runtime.flow import Flow
 from agent.runtime.loop import IN, Loop
 from agent.runtime.orphans import Orphans
 from agent.runtime.record import Record
 from agent.runtime.running import Executed, exit_of
 from agent.runtime.starter import Starter
 from agent.runtime.stdio import Stdio
-from agent.runtime.tap import Tap
 
 
 class Execs:
     """Owned by the loop's thread."""
 
-    def __init__(self, loop: Loop, starter: Starter, orphans: Orphans, tap: Tap) -> None:
+    def __init__(self, loop: Loop, starter: Starter, orphans: Orphans, flow: Flow) -> None:
         self._loop = loop
         self._starter = starter
         self._orphans = orphans
-        self._tap = tap
+        self._flow = flow
         self.pids: set[int] = set()
 
     def start(self, connection: Connection, request: dict[str, Any], container: Container) -> None:
         """In a container that runs."""
-        stdio = Stdio(self._loop, self._tap)
+        stdio = Stdio(self._loop, self._flow)
         child: list[Executed] = []
 
         def send_signal(number: int) -> None:

@@ -23,6 +23,7 @@ from agent.runtime.container import Container, Reply
 from agent.runtime.custody import Custody
 from agent.runtime.execs import Execs
 from agent.runtime.failure import Failure
+from agent.runtime.flow import Flow
 from agent.runtime.loop import IN, Loop
 from agent.runtime.orphans import Orphans
 from agent.runtime.reception import Order, Reception
@@ -46,11 +47,11 @@ class Keeper:
         self._groups = groups
         self._starter = starter
         self._custody = custody
-        self._tap = Tap()
+        self._flow = Flow(Tap())
         self._containers: dict[str, Container] = {}
         self._roll = Roll()
         self._orphans = Orphans(loop, self._awaited)
-        self._execs = Execs(loop, starter, self._orphans, self._tap)
+        self._execs = Execs(loop, starter, self._orphans, self._flow)
 
     @property
     def idle(self) -> bool:
@@ -64,7 +65,7 @@ class Keeper:
     def adopt(self) -> None:
         """Take over what the keeper before us left; then watch the holder."""
         for found in adopt.adopt(self._records, self._groups, self._custody.open()):
-            container = Container(found.record.id, Stdio(self._loop, self._tap), found.record, found.group)
+            container = Container(found.record.id, Stdio(self._loop, self._flow), found.record, found.group)
             self._containers[container.id] = container
             if found.record.runtime:
                 self._orphans.take()
@@ -95,7 +96,7 @@ class Keeper:
         self._records.path(container_id)  # refuses what cannot be an id
         container = self._containers.get(container_id)
         if container is None:
-            container = self._containers[container_id] = Container(container_id, Stdio(self._loop, self._tap))
+            container = self._containers[container_id] = Container(container_id, Stdio(self._loop, self._flow))
         if container.busy:
             raise Failure("Conflict", f"container {container_id} is {container.phase}", "stop it first")
         earlier = container.group
@@ -230,7 +231,7 @@ class Keeper:
         container_id = request["id"]
         container = self._containers.get(container_id)
         if container is None:  # attached before its start, so that nothing is missed
-            container = self._containers[container_id] = Container(container_id, Stdio(self._loop, self._tap))
+            container = self._containers[container_id] = Container(container_id, Stdio(self._loop, self._flow))
         attached = container
 
         def send_signal(number: int) -> None:
@@ -286,7 +287,7 @@ class Keeper:
         for waiter in waiters:
             waiter(exit_._asdict())
         # Whoever attaches from now on awaits a new start.
-        stdio, container.stdio = container.stdio, Stdio(self._loop, self._tap)
+        stdio, container.stdio = container.stdio, Stdio(self._loop, self._flow)
         stdio.finish(exit_)
         self._custody.drop(f"{container.id}/")
         if container.deleting:

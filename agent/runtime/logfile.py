@@ -48,6 +48,15 @@ def _long(text: bytes) -> bool:
     return max(map(len, text.split(b"\n"))) >= LINE_LIMIT
 
 
+class Whole(NamedTuple):
+    """A text whose whole lines are in JSON already, and go to the log as `before` and `block`."""
+
+    stream: int
+    text: bytes
+    before: bytes
+    block: bytes
+
+
 class Batch(NamedTuple):
     """What one round logs: `blocks` of whole lines, which are the text up to `end`; further ones have to wait."""
 
@@ -77,6 +86,11 @@ class LogFile:
         self._undone, self._skipped, self._began = self._resume()
 
     @property
+    def fd(self) -> int:
+        """Of the file that is written to now, or -1."""
+        return self._fd
+
+    @property
     def undone(self) -> int:
         """The stream whose last round a keeper before us did not end, or 0: it has to be written first."""
         return self._undone
@@ -97,6 +111,25 @@ class LogFile:
         take(batch.end, self._mark.landing)
         self._mark.end()
         return batch.end
+
+    def whole(self, stream: int, text: bytes, time_ns: int) -> Whole | None:
+        """`text` for `begin`, which may be called while a round is under way; None for what only `log` can do."""
+        if self._undone or self._fd < 0 or self._mark.rests[stream]:
+            return None
+        return _in_json(stream, text, time_ns)
+
+    def begin(self, whole: Whole) -> Batch:
+        """A round of it that the caller writes to `fd`: until it is `over`, there is no other."""
+        self._prepare(whole.stream)
+        batch = self._cut(whole)
+        self._mark.begin(whole.stream, whole.text[batch.end - 1], b"", self._from(0))
+        return batch
+
+    def over(self, batch: Batch, written: int, take: Take) -> None:
+        """So many bytes of it are written."""
+        self._count(batch.blocks, written)
+        take(batch.end, self._mark.landing)
+        self._mark.end()
 
     def flush(self, time_ns: int) -> None:
         """Log the lines that will never end."""
@@ -157,14 +190,13 @@ class LogFile:
         return self._inode, self._began if skip else self._size
 
     def _batch(self, stream: int, text: bytes, time_ns: int, skip: int) -> Batch:
-        if b"\n" in text and not skip and not _long(text) and (in_json := escaped(text)) is not None:
-            return self._whole(stream, text, in_json, time_ns)
+        if not skip and (whole := _in_json(stream, text, time_ns)):
+            return self._cut(whole)
         return self._piecemeal(stream, pieces_of(text), time_ns, skip)
 
-    def _whole(self, stream: int, text: bytes, in_json: bytes, time_ns: int) -> Batch:
-        """All whole lines at once, which is many times as fast as one by one."""
-        before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
-        block = in_json.replace(b"\n", after + before)  # begins without what every line but the first has before it
+    def _cut(self, whole: Whole) -> Batch:
+        """As many lines as this file has room for, and one of them at least."""
+        _, text, before, block = whole
         size, end = block.rfind(b"\n") + 1, text.rfind(b"\n") + 1
         room = self._max_bytes - self._size - len(before)
         if self._max_bytes and size >= room:
@@ -193,6 +225,12 @@ class LogFile:
             written = os.writev(self._fd, blocks)
         except OSError:
             return  # a full disk, a quota: these lines are lost
+        self._count(blocks, written)
+
+    def _count(self, blocks: Sequence[bytes | memoryview], written: int) -> None:
+        """So many bytes of them came to the log; a torn line goes."""
+        if not written:
+            return
         if written < sum(map(len, blocks)):
             complete = b"".join(blocks).rfind(b"\n", 0, written) + 1
             os.ftruncate(self._fd, self._size + complete)
@@ -233,6 +271,15 @@ class LogFile:
             return -1, 0, 0  # no log without its directory; the container runs all the same
         status = os.fstat(fd)
         return fd, status.st_ino, status.st_size
+
+
+def _in_json(stream: int, text: bytes, time_ns: int) -> Whole | None:
+    """All whole lines at once, which is many times as fast as one by one; None where that cannot be."""
+    if b"\n" not in text or _long(text) or (in_json := escaped(text)) is None:
+        return None
+    before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
+    # The block begins without what every line but the first has before it.
+    return Whole(stream, text, before, in_json.replace(b"\n", after + before))
 
 
 def pieces_of(text: bytes) -> list[bytes]:

@@ -19,10 +19,11 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from agent.runtime import console
+from agent.runtime.flow import Flow
 from agent.runtime.logfile import LogFile
 from agent.runtime.loop import ERR, HUP, IN, OUT, Loop
 from agent.runtime.record import ExitRecord
-from agent.runtime.tap import CHUNK, Tap
+from agent.runtime.tap import CHUNK
 
 
 class Streams(NamedTuple):
@@ -60,9 +61,10 @@ class Attachment(Protocol):
 class Stdio:
     """Owned by the loop's thread. Attachments may come before `open`: they miss nothing."""
 
-    def __init__(self, loop: Loop, tap: Tap) -> None:
+    def __init__(self, loop: Loop, flow: Flow) -> None:
         self._loop = loop
-        self._tap = tap
+        self._flow = flow
+        self._tap = flow.tap
         self._attachments: list[Attachment] = []
         self._sources: dict[int, int] = {}  # descriptor to stream number
         self._wide: set[int] = set()
@@ -153,6 +155,7 @@ class Stdio:
 
     def close(self) -> None:
         """Close everything; the log gets its last unfinished line."""
+        self._settle()
         for fd in tuple(self._sources):
             self._loop.forget(fd)
             self._drop(fd)
@@ -167,7 +170,7 @@ class Stdio:
 
     def _reader(self, fd: int) -> Callable[[int], None]:
         def readable(_: int) -> None:
-            moved = self._move(fd, self._sources[fd])
+            moved = self._move(fd, self._sources[fd], may_flow=True)
             if moved:
                 self._pause_or_go()
             elif moved is not None:
@@ -180,9 +183,12 @@ class Stdio:
         for fd in [fd for fd, each in self._sources.items() if each == stream]:
             self._move(fd, stream)
 
-    def _move(self, fd: int, stream: int) -> int | None:
+    def _move(self, fd: int, stream: int, *, may_flow: bool = False) -> int | None:
         """What there is goes to the log, as far as one round goes, and to the attachments. Returns how much that was:
-        0 at the end, None when there is nothing now."""
+        0 at the end, None when there is nothing now, or when it has only begun to flow."""
+        if fd == self._flow.fd:
+            return self._emit(stream, *(self._flow.go_on() if may_flow else self._flow.end()))
+        self._settle()
         tapped = self._log is not None and self._terminal < 0
         try:
             data = self._tap.peek(fd) if tapped else os.read(fd, CHUNK)
@@ -193,13 +199,18 @@ class Stdio:
         self._fit(fd, len(data))
         moved = len(data)
         if data and self._log is not None:
+            if tapped and may_flow and self._flow.begin(self._log, fd, stream, data):
+                return None
             if tapped:
                 moved = self._log.log(stream, data, time.time_ns(), partial(self._tap.take, fd))
             else:
                 self._log.write(stream, data, time.time_ns())
-        if moved and self._attachments:
-            self._emit(stream, data[:moved])
-        return moved
+        return self._emit(stream, data, moved)
+
+    def _settle(self) -> None:
+        """Another round of this log can begin, or none."""
+        if stream := self._sources.get(self._flow.fd):
+            self._emit(stream, *self._flow.end())
 
     def _fit(self, fd: int, held: int) -> None:
         """Have a pipe that is found full hold more, until it is found quiet."""
@@ -214,9 +225,12 @@ class Stdio:
         self._wide.discard(fd)
         os.close(fd)
 
-    def _emit(self, stream: int, data: bytes) -> None:
-        for attachment in tuple(self._attachments):  # one that has hung up leaves the list
-            attachment.output(stream, data)
+    def _emit(self, stream: int, data: bytes, moved: int) -> int:
+        """So much of it to the attachments. Returns that."""
+        if moved and self._attachments:
+            for attachment in tuple(self._attachments):  # one that has hung up leaves the list
+                attachment.output(stream, data[:moved])
+        return moved
 
     def _pause_or_go(self) -> None:
         most = max((attachment.pending for attachment in self._attachments), default=0)

@@ -26,15 +26,20 @@ class Tap:
     def __init__(self) -> None:
         self._out, self._in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         with contextlib.suppress(OSError):
-            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, CHUNK)
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, 2 * CHUNK)  # for what is peeked at and what is before it
+        self._nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         # Written once, so that its pages are there: read(2) takes all that it was asked for, or nothing.
         self._waste = memoryview(bytearray(b"-" * _WASTE))
 
-    def peek(self, fd: int) -> bytes:
-        """What is in the pipe `fd`; b"" at its end. Raises BlockingIOError when there is nothing now."""
-        size = _tee(fd, self._in, CHUNK, _SPLICE_F_NONBLOCK)
+    def peek(self, fd: int, behind: int = 0) -> bytes:
+        """What is in the pipe `fd` behind so many bytes; b"" at its end, or when there is no more than those. Raises
+        BlockingIOError when there is nothing now."""
+        size = _tee(fd, self._in, behind + CHUNK, _SPLICE_F_NONBLOCK)
         if size < 0:
             raise OSError(ctypes.get_errno(), f"tee: {os.strerror(ctypes.get_errno())}")
+        size -= behind
+        while behind:
+            behind -= os.splice(self._out, self._nowhere, behind)
         data = os.read(self._out, size) if size else b""
         while len(data) < size:  # the container has made it a pipe of packets, of which read(2) gives one at a time
             data += os.read(self._out, size - len(data))

@@ -5,8 +5,10 @@ Forking a large one, once for each line, takes too long.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -15,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.runtime import journal, logfile, mark, stdio, tap
+from agent.kernel import aio
+from agent.runtime import flow, journal, logfile, mark, stdio, tap
+from agent.runtime.flow import Flow
 from agent.runtime.journal import Journal
 from agent.runtime.logfile import LogFile
 from agent.runtime.loop import Loop
@@ -23,41 +27,60 @@ from agent.runtime.mark import Mark
 from agent.runtime.stdio import Stdio, Streams
 from agent.runtime.tap import Tap
 
-WATCHED = {module.__file__ for module in (journal, logfile, mark, stdio, tap)}
+WATCHED = {module.__file__ for module in (aio, flow, journal, logfile, mark, stdio, tap)}
 # Being killed while they compute is as being killed before.
-PURE = {"_piecemeal", "_whole", "_batch", "_long", "_tail", "_after", "_field", "pieces_of", "timestamp"}
+PURE = {
+    "_piecemeal",
+    "_whole",
+    "_in_json",
+    "_cut",
+    "whole",
+    "_batch",
+    "_long",
+    "_tail",
+    "_after",
+    "_field",
+    "pieces_of",
+    "timestamp",
+}
 FIRST = {1: b"one\ntwo\n" + b"three\nfo", 2: b"odd \xff\n\n" + b"z" * 40 + b"\nlo"}
 THEN = {1: b"ur\nfive\n", 2: b"ng\nlast"}
+# Two rounds of a flow and some more; no two lines are alike.
+MUCH = [
+    b"".join(b"%03d %s\n" % (number, b"x" * 995) for number in numbers) for numbers in (range(320), range(320, 330))
+]
 MakeLog = Callable[[Path], LogFile]
 
 
 class Container:
     """Its two FIFOs, which outlive every keeper, and the folder with its mark and its log."""
 
-    def __init__(self, folder: Path, make: MakeLog) -> None:
+    def __init__(self, folder: Path, make: MakeLog, words: tuple[dict[int, bytes], ...] = (FIRST, THEN)) -> None:
         self.folder = folder
         self.make = make
+        self.words = words
         self.ends = {}
         for stream in (1, 2):
             os.mkfifo(folder / f"fifo.{stream}")
             self.ends[stream] = os.open(folder / f"fifo.{stream}", os.O_RDWR)
+            fcntl.fcntl(self.ends[stream], fcntl.F_SETPIPE_SZ, 1 << 20)
 
     def says(self, words: dict[int, bytes]) -> None:
         for stream, data in words.items():
             os.write(self.ends[stream], data)
 
-    def is_kept(self, *, to_the_end: bool, steps: int = 0) -> bool:
+    def is_kept(self, *, to_the_end: bool, steps: int = 0, turns: int = 1) -> bool:
         """By a keeper that is killed before its step number `steps` (0: never); whether it was."""
         pid = os.fork()
         if not pid:
-            self._keep(to_the_end=to_the_end, steps=steps)
+            self._keep(to_the_end=to_the_end, steps=steps, turns=turns)
         status = os.waitpid(pid, 0)[1]
         assert status in (0, signal.SIGKILL)
         return bool(status)
 
-    def _keep(self, *, to_the_end: bool, steps: int) -> None:
+    def _keep(self, *, to_the_end: bool, steps: int, turns: int) -> None:
         try:
-            kept = Stdio(Loop(0), Tap())
+            kept = Stdio(Loop(0), Flow(Tap()))
             sys.settrace(_killer(steps) if steps else None)
             fds = {os.open(self.folder / f"fifo.{stream}", os.O_RDONLY | os.O_NONBLOCK): stream for stream in (1, 2)}
             kept.open(Streams(fds, -1, -1), self.make(self.folder))
@@ -65,18 +88,19 @@ class Container:
                 kept.drain()
             else:
                 for fd in fds:
-                    kept._reader(fd)(0)  # as the loop would
+                    for _ in range(turns):
+                        kept._reader(fd)(0)  # as the loop would
             os._exit(0)
         finally:
             os._exit(1)
 
-    def lives(self, killed_at: int, between: Callable[[], None]) -> bool:
+    def lives(self, killed_at: int, between: Callable[[], None], turns: int = 1) -> bool:
         """It speaks, speaks again and ends; its keeper is killed twice, unless it comes to an end before. Whether it
         was."""
-        self.says(FIRST)
-        killed = self.is_kept(to_the_end=False, steps=killed_at)
+        self.says(self.words[0])
+        killed = self.is_kept(to_the_end=False, steps=killed_at, turns=turns)
         between()
-        self.says(THEN)
+        self.says(self.words[1])
         if self.is_kept(to_the_end=True, steps=killed_at):
             between()
             self.is_kept(to_the_end=True)
@@ -133,6 +157,24 @@ def in_a_file(top: Path) -> int:
     raise AssertionError("it never came to its end")
 
 
+def in_a_flow(top: Path) -> int:
+    """A log that is rotated in the midst of it; the keeper takes three turns, if it is not killed before."""
+
+    def make(folder: Path) -> LogFile:
+        return LogFile(str(folder / "log"), 150_000, 30, mark=Mark(str(folder / "mark")))
+
+    for killed_at in range(1, 10_000):
+        folder = top / str(killed_at)
+        folder.mkdir()
+        container = Container(folder, make, tuple({1: each} for each in MUCH))
+        killed = container.lives(killed_at, lambda: None, turns=3)
+        assert logged(folder)[1].encode() == b"".join(MUCH), killed_at
+        shutil.rmtree(folder)
+        if not killed:
+            return killed_at
+    raise AssertionError("it never came to its end")
+
+
 def in_the_journal(top: Path) -> int:
     """Every entry is there; one that was sent as the keeper was killed may be there again."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -168,4 +210,4 @@ def in_the_journal(top: Path) -> int:
 
 
 if __name__ == "__main__":
-    print({"file": in_a_file, "journal": in_the_journal}[sys.argv[1]](Path(sys.argv[2])))
+    print({"file": in_a_file, "flow": in_a_flow, "journal": in_the_journal}[sys.argv[1]](Path(sys.argv[2])))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.runtime.flow import Flow
 from agent.runtime.logfile import LogFile
 from agent.runtime.loop import Loop
 from agent.runtime.mark import Mark
@@ -24,7 +25,7 @@ def test_a_pipe_is_wide_while_it_is_found_full(tmp_path: Path) -> None:
             fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, size)
     except PermissionError:
         pytest.skip("this user's pipes hold too much already")
-    stdio = Stdio(Loop(0), Tap())
+    stdio = Stdio(Loop(0), Flow(Tap()))
     stdio.open(Streams({reader: 1}, -1, -1), LogFile(str(tmp_path / "log"), 0, 1, mark=Mark()))
     readable = stdio._reader(reader)
     sizes = []

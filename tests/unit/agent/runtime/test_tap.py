@@ -33,6 +33,18 @@ def test_it_shows_all_and_takes_what_it_is_told(pipe: tuple[int, int]) -> None:
         tap.peek(reader)
 
 
+def test_it_shows_what_stands_behind_what_is_known(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    tap = Tap()
+    for packet in (b"one\n", b"two\n", b"three\n"):
+        os.write(writer, packet)
+    assert [tap.peek(reader, behind) for behind in (4, 6, 14)] == [b"two\nthree\n", b"o\nthree\n", b""]
+    assert tap.peek(reader) == b"one\ntwo\nthree\n"
+    with pytest.raises(BlockingIOError):
+        tap.peek(reader, 15)  # the container has read some of it itself
+    assert tap.peek(reader) == b"one\ntwo\nthree\n"
+
+
 def test_nothing_of_one_pipe_is_seen_in_another(pipe: tuple[int, int]) -> None:
     tap = Tap()
     other, its_writer = os.pipe2(os.O_NONBLOCK)
