@@ -90,12 +90,14 @@ def _streamed(stream: IO[bytes], dockerfile: str, stack: contextlib.ExitStack) -
         return Source(
             gather(_folder(stack), Matcher(()), "", now_ns=time.time_ns()), head + stream.read(), "Dockerfile"
         )
-    import tarfile  # for archives alone
+    import tarfile  # these are for archives alone
+
+    from cli.container.extraction import take_apart
 
     folder = _folder(stack)
     try:
         with tarfile.open(fileobj=_Rejoined(head, stream), mode="r|*") as archive:
-            archive.extractall(folder, filter="tar")
+            take_apart(archive, str(folder), keep_owner=False)
     except (tarfile.TarError, OSError) as error:
         raise InvalidArgument(f"the build context cannot be unpacked: {error}") from error
     return _local(folder, dockerfile, remembered=False, inside=True)

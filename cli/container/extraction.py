@@ -1,8 +1,8 @@
-"""A tar from a container, taken apart in a folder of this machine.
+"""A tar, taken apart in a folder of this machine: from a container, or a context that somebody sent.
 
-Its names and links were made by whoever is in the container: each component is opened by descriptor and no link is
-followed, so nothing lands outside of the folder. What is there is replaced, except that a folder never takes the
-place of something else, or the other way round.
+Its names and links were made by whoever is in the container, or by nobody knows whom: each component is opened by
+descriptor and no link is followed, so nothing lands outside of the folder. What is there is replaced, except that a
+folder never takes the place of something else, or the other way round.
 """
 
 from __future__ import annotations
@@ -51,14 +51,20 @@ class _Stream:
 
 
 def _extract(stream: _Stream, folder: str, keep_owner: bool) -> int:
-    extraction = _Extraction(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), keep_owner=keep_owner)
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=tarfile.RECORDSIZE) as archive:  # type: ignore[call-overload]
-            for member in archive:
-                extraction.apply(member, archive)
-        extraction.finish()
+            return take_apart(archive, folder, keep_owner=keep_owner)
     except OSError as error:
         raise ShoalError(f"cannot copy to {folder}: {error.strerror} ({error.filename})") from error
+
+
+def take_apart(archive: tarfile.TarFile, folder: str, *, keep_owner: bool) -> int:
+    """What `extract` does, of an archive that is open. Blocks. Raises ShoalError, OSError and `tarfile.TarError`."""
+    extraction = _Extraction(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), keep_owner=keep_owner)
+    try:
+        for member in archive:
+            extraction.apply(member, archive)
+        extraction.finish()
     finally:
         extraction.close()
     return extraction.size_bytes

@@ -62,6 +62,11 @@ async def test_contexts_come_from_stdin_from_archives_and_from_git(shell: Shell,
         tar.add(folder, ".")
     found = await listed(shell, tmp_path, "-f", "sub/Dockerfile", "-", input=packed.getvalue())
     assert found == ["Dockerfile", "one", "sub", "sub/Dockerfile", "sub/two"]
+    with tarfile.open(fileobj=(hostile := io.BytesIO()), mode="w") as tar:
+        tar.add(folder / "one", "../one")
+    refused = await shell("build", "-", input=hostile.getvalue())
+    assert refused.code
+    assert "'../one', which leads out of it" in refused.err
     git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
     for argv in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"], ["tag", "v1"]):
         subprocess.run([*git, *argv], check=True, capture_output=True)

@@ -98,8 +98,8 @@ async def test_skopeo_and_umoci_unpack_the_same_files(store: Store, app: str, tm
 
 
 async def test_umoci_reads_what_was_saved_as_a_folder(store: Store, app: str, tmp_path: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(await saved(store, "team/app:1"))) as tar:
-        tar.extractall(tmp_path / "layout", filter="data")
+    (tmp_path / "layout").mkdir()
+    subprocess.run(["tar", "-xC", tmp_path / "layout"], input=await saved(store, "team/app:1"), check=True)
     tool("umoci", "unpack", "--image", f"{tmp_path}/layout:1", str(tmp_path / "bundle"))
     assert tree(tmp_path / "bundle/rootfs") == tree(store.layer(app))
 
