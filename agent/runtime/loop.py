@@ -22,6 +22,26 @@ IN, OUT, HUP, ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP, select.EPO
 Callback = Callable[[int], None]
 
 
+class _Worker:
+    """Waits for a job at a gate of its own, so that the last one that worked can be chosen: what it needs is near. Of
+    those that wait for one condition, the first one that began to wait would be woken."""
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        self._job: Callable[[], None] | None = None
+
+    def give(self, job: Callable[[], None]) -> None:
+        self._job = job
+        self._gate.release()
+
+    def await_job(self) -> Callable[[], None]:
+        self._gate.acquire()
+        job, self._job = self._job, None
+        assert job is not None
+        return job
+
+
 class Loop:
     """Runs until `stop`."""
 
@@ -30,13 +50,14 @@ class Loop:
         self._callbacks: dict[int, Callback] = {}
         self._new: set[int] = set()  # watched since the last look at all
         self._jobs: deque[Callable[[], None]] = deque()
-        self._offered = threading.Condition()  # a SimpleQueue would wake two workers for each job
+        self._idle: list[_Worker] = []
+        self._handing = threading.Lock()  # of jobs and idle workers
         self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._running = True
         self.watch(self._wake, IN, self._woken)
         for _ in range(workers):
-            threading.Thread(target=self._work, daemon=True).start()
+            threading.Thread(target=self._work, args=(_Worker(),), daemon=True).start()
 
     def watch(self, fd: int, events: int, callback: Callback) -> None:
         """Call `callback(events)` when `fd` is ready; HUP and ERR always count."""
@@ -62,9 +83,12 @@ class Loop:
                 result, error = None, caught
             self.call(lambda: done(result, error))
 
-        with self._offered:
-            self._jobs.append(run)
-            self._offered.notify()
+        with self._handing:
+            if not self._idle:
+                self._jobs.append(run)
+                return
+            worker = self._idle.pop()
+        worker.give(run)
 
     def call(self, function: Callable[[], None]) -> None:
         """Run `function` in the loop's thread, soon. Any thread may ask."""
@@ -89,13 +113,13 @@ class Loop:
         while not self._done.empty():
             self._guarded(self._done.get_nowait())
 
-    def _work(self) -> None:
+    def _work(self, worker: _Worker) -> None:
         while True:
-            with self._offered:
-                while not self._jobs:
-                    self._offered.wait()
-                job = self._jobs.popleft()
-            job()
+            with self._handing:
+                job = self._jobs.popleft() if self._jobs else None
+                if job is None:
+                    self._idle.append(worker)
+            (job or worker.await_job())()
 
     def _guarded(self, function: Callable[[], None]) -> None:
         """The boundary: one container's trouble must not take the parent of all of them down."""
