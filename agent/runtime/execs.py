@@ -68,9 +68,11 @@ class Execs:
             os.close(pidfd)
 
     def _ended(self, executed: Executed, stdio: Stdio, child: list[Executed]) -> None:
-        self._loop.forget(executed.pidfd)
         status = pidfds.exit_status(executed.pidfd, executed.pid)
-        os.close(executed.pidfd)
         self.pids.discard(executed.pid)
         child.clear()
-        stdio.finish(exit_of(status, oom_killed=False))
+        self._loop.forget(executed.pidfd)
+        try:
+            stdio.finish(exit_of(status, oom_killed=False))
+        finally:
+            os.close(executed.pidfd)

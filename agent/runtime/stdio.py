@@ -146,12 +146,12 @@ class Stdio:
             self._log.flush(time.time_ns())
 
     def finish(self, exit_: ExitRecord) -> None:
-        """After the process's death: end the log and every attachment."""
+        """After the process's death: end every attachment, and the log."""
         self.drain()
-        self.close()
         for attachment in tuple(self._attachments):  # each leaves the list as it hangs up
             attachment.ended(exit_)
         self._attachments.clear()
+        self.close()
 
     def close(self) -> None:
         """Close everything; the log gets its last unfinished line."""
