@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from agent.kernel import pidfd as pidfds
-from agent.runtime import adopt, wire
+from agent.runtime import adopt
 from agent.runtime.cgroups.group import Groups
-from agent.runtime.connection import Connection, Stream, error_message
+from agent.runtime.connection import Connection, Stream
 from agent.runtime.container import Container, Reply
 from agent.runtime.custody import Custody
 from agent.runtime.execs import Execs
@@ -243,13 +243,7 @@ class Keeper:
         stream.answer({"pid": container.record.pid if container.record else 0})
 
     def _exec(self, connection: Connection, request: dict[str, Any]) -> None:
-        try:
-            container = self._running(request["id"])
-        except Failure as error:
-            connection.send(wire.message(error_message(0, error)))
-            connection.close_when_sent()
-            return
-        self._execs.start(connection, request, container)
+        self._execs.start(connection, request, self._running(request["id"]))
 
     def _awaited(self) -> set[int]:
         """The children whose ends somebody waits for."""

@@ -42,7 +42,11 @@ class Reception:
         if request["op"] == "control":
             connection.on_frame = lambda kind, payload: self._order(connection, kind, payload)
         elif opened := self._streams.get(request["op"]):
-            opened(connection, request)
+            try:
+                opened(connection, request)
+            except Exception as error:  # the boundary, as of an order
+                connection.send(wire.message(error_message(0, error)))
+                connection.close_when_sent()
         else:
             connection.close()
 

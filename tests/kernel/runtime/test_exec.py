@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from shoal.errors import CommandNotExecutable, CommandNotFound, Conflict, NotFound, StartFailed
+from agent.runtime.streams import Streams
+from shoal.errors import CommandNotExecutable, CommandNotFound, Conflict, NotFound, ShoalError, StartFailed
 from tests.kernel.controllers import where_possible
 
 pytestmark = pytest.mark.kernel
@@ -96,6 +97,15 @@ async def test_errors(box: Any) -> None:
     await box.runtime.wait("c")
     with pytest.raises(Conflict, match="not running"):
         await run(box, "true")
+
+
+async def test_what_the_keeper_cannot_do_is_answered(box: Any) -> None:
+    await box.start(box.config("sleep", "100"))
+    for op in ("exec", "attach"):
+        async with asyncio.timeout(30):
+            with pytest.raises(ShoalError, match=r"^keeper: KeyError: 'stdin'"):
+                await Streams.open(box.runtime._line, {"op": op, "id": "c"})
+    assert await run(box, "true") == (0, "", "")
 
 
 async def test_it_dies_with_its_container(box: Any) -> None:
