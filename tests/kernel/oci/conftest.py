@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pytest
 from agent.kernel.syscalls import heed_internal_signals
 from tests.kernel.controllers import folders
 from tests.kernel.runtime.conftest import CAPABILITIES, MASKED, READONLY, busybox_layer, mount
+from tests.signals import none_ignored
 
 RUNTIME = str(Path(sys.executable).with_name("shoal-runtime"))
 # Told by the exit code: what a short process writes to its terminal Podman may lose, on two busy cores 10 times in 60
@@ -153,17 +153,10 @@ def without_leavings(*names: str) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_ignored() -> Iterator[None]:
-    """Who runs the tests in the background ignores signals, and posix_spawn(3) leaves one of its own ignored; crun and
-    runc hand that on to containers, we do not."""
+    """posix_spawn(3) leaves a signal of its own ignored as well; crun and runc hand it on to containers, we do not."""
     heed_internal_signals()
-    ignored = [
-        each for each in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT) if signal.getsignal(each) == signal.SIG_IGN
-    ]
-    for each in ignored:
-        signal.signal(each, signal.SIG_DFL)
-    yield
-    for each in ignored:
-        signal.signal(each, signal.SIG_IGN)
+    with none_ignored():
+        yield
 
 
 @pytest.fixture(scope="session")

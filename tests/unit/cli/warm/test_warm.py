@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.signals import none_ignored
+
 ROOMS = Path(__file__).parents[4]
 # What `shoal` does, but for saying so when it comes to the slow part.
 ENTRY = """
@@ -94,6 +96,12 @@ def wait_until(true: object, seconds: float = DEADLINE_S) -> bool:
             return True
         select.select([], [], [], 0.02)
     return False
+
+
+@pytest.fixture(autouse=True)
+def nothing_ignored() -> Iterator[None]:
+    with none_ignored():
+        yield
 
 
 @pytest.fixture
