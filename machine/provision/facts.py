@@ -43,10 +43,11 @@ say kernel "$2"
 say architecture "$3"
 [ -r /etc/os-release ] && . /etc/os-release && say os "$PRETTY_NAME"
 [ -r /etc/machine-id ] && read -r id < /etc/machine-id && say machine_id "$id"
-# One that a version runs with was looked at when that was installed.
+# One that a version runs with was looked at when that was installed. Of others, the system's own comes first: what
+# somebody compiled beside it can take twice the CPU time.
 python=
 [ -x {layout.PYTHON} ] && python=$(readlink {layout.PYTHON}) && say python "$python"
-[ -n "$python" ] || for each in python3 python3.14 python3.13 python3.12 python3.11; do
+[ -n "$python" ] || for each in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
     has $each && python=$($each -IS -c 'import sys
 from importlib.util import find_spec
 parts = "asyncio ctypes sqlite3 ssl".split()
