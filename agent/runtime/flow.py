@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -34,8 +35,9 @@ class _Round(NamedTuple):
 class Flow:
     """Owned by the loop's thread. `tap` is there for whoever does not flow."""
 
-    def __init__(self, tap: Tap) -> None:
+    def __init__(self, tap: Tap, *, write: Callable[[int, bytes, int], aio.Write] = aio.Write) -> None:
         self.tap = tap
+        self._begin_write = write
         self._round: _Round | None = None
 
     @property
@@ -84,7 +86,12 @@ class Flow:
     def _write(self, log: LogFile, fd: int, whole: Whole) -> None:
         batch = log.begin(whole)
         written, write = 0, None
-        with contextlib.suppress(OSError):
-            written = os.write(log.fd, whole.before)
-            write = aio.Write(log.fd, whole.block, len(batch.blocks[1]))
+        before, block = batch.blocks
+        with contextlib.suppress(OSError):  # as at the end
+            written = os.write(log.fd, before)
+            if written == len(before):
+                try:
+                    write = self._begin_write(log.fd, whole.block, len(block))
+                except OSError:  # there is no thread to be had
+                    written += os.write(log.fd, block)
         self._round = _Round(log, fd, whole, batch, written, write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -124,4 +125,16 @@ def test_a_full_disk_loses_lines_and_stops_nothing() -> None:
         pipes.turn(pipes.out[0])
     with pytest.raises(BlockingIOError):
         pipes.flow.tap.peek(pipes.out[0])
+    pipes.close()
+
+
+def test_where_no_thread_can_be_had_it_is_written_at_once(tmp_path: Path) -> None:
+    def refused(*_: object) -> aio.Write:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    pipes = Pipes(LogFile(str(tmp_path / "log"), 0, 1), Flow(Tap(), write=refused))
+    os.write(pipes.out[1], lines(0, 1400))
+    for _ in range(2):
+        pipes.turn(pipes.out[0])
+    assert "".join(text for _, text in logged(tmp_path)).encode() == lines(0, 1400)
     pipes.close()
