@@ -59,7 +59,7 @@ class Survey:
         """That its image is for other machines than this one, in docker's words."""
         image = await self._images.get(container.image_id)
         theirs, here = Platform(image.os, image.architecture), host()
-        if here.accepts(theirs):
+        if here.runs(theirs):
             return ()
         return (
             f"The requested image's platform ({theirs}) does not match the detected host platform ({here}) "

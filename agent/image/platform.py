@@ -21,6 +21,8 @@ _MACHINES = {
     "s390x": ("s390x", ""),
     "riscv64": ("riscv64", ""),
 }
+# What a processor runs beside its own.
+_OLDER = {"amd64": "386", "arm64": "arm"}
 _SYSTEMS = ("linux", "windows", "darwin", "freebsd")
 _PART = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
@@ -40,6 +42,11 @@ class Platform(msgspec.Struct, frozen=True):
         if (self.os, self.architecture) != (other.os, other.architecture):
             return False
         return not self.variant or not other.variant or self.variant == other.variant
+
+    def runs(self, other: Platform) -> bool:
+        """True when a machine of this platform runs what is made for `other`, as a 32-bit one."""
+        older = _OLDER.get(self.architecture)
+        return self.accepts(other) or (self.os, older) == (other.os, other.architecture)
 
 
 def host() -> Platform:
