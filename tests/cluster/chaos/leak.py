@@ -22,7 +22,7 @@ _LISTS = {
     "routes": "ip route show table all",
     "forwarding": "bridge fdb show",
     "firewall": "nft list ruleset",
-    "namespaces": "lsns -n -t net -o COMMAND",
+    "namespaces": "lsns --list -n -t net -o COMMAND",
     "run": "find /run/shoal -mindepth 1",
     "data": "find /var/lib/shoal -mindepth 1",
 }
