@@ -6,7 +6,7 @@ from __future__ import annotations
 from cli.registry import COMMANDS
 
 _RUN = """
-    --blkio-weight-device --cpu-count --cpu-percent --cpu-rt-period --cpu-rt-runtime
+    --cpu-count --cpu-percent --cpu-rt-period --cpu-rt-runtime
     --io-maxbandwidth --io-maxiops --ip6 --kernel-memory --link-local-ip
     --storage-opt --use-api-socket
 """

@@ -11,6 +11,7 @@ import os
 
 import msgspec
 
+from agent.container import host
 from agent.container.bundle import resources
 from agent.container.held import Held
 from agent.container.isolation import check_tuning
@@ -89,7 +90,9 @@ class Amender:
     async def enforce(self, held: Held) -> None:
         """Give a running container the limits of its record. Call with the lock."""
         container = held.record.container
-        await self._room.runtime.update(held.id, resources(container))
+        # A new weight of the container's would take the place of those that it has for single devices.
+        weights = host.weighted(container.tuning.device_weights)
+        await self._room.runtime.update(held.id, resources(container, weights=weights))
         await self.save(held, container)
 
     async def save(self, held: Held, container: Container, *, amending: bool = False) -> None:

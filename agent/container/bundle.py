@@ -82,6 +82,14 @@ class Limit(msgspec.Struct, frozen=True):
     rate: int
 
 
+class Share(msgspec.Struct, frozen=True):
+    """A `DeviceWeight` of a device by its numbers."""
+
+    major: int
+    minor: int
+    weight: int
+
+
 class Facts(msgspec.Struct, frozen=True):
     """`netns_path` is empty for the host's network, `shares_netns` says that another container owns it.
     `sources` are the host paths of the container's mounts, in its order (tmpfs: empty); `files` what lies over
@@ -107,6 +115,7 @@ class Facts(msgspec.Struct, frozen=True):
     ipcns_path: str = ""
     shm_path: str = ""
     throttles: tuple[Limit, ...] = ()
+    weights: tuple[Share, ...] = ()
     linked: tuple[str, ...] = ()
     userns_path: str = ""
 
@@ -151,7 +160,7 @@ def bundle(container: Container, facts: Facts) -> Config:
             "namespaces": _namespaces(spec, facts),
             **_id_mappings(container.first_id),
             "cgroupsPath": facts.cgroup,
-            "resources": resources(container, devices=facts.devices, throttles=facts.throttles),
+            "resources": resources(container, devices=facts.devices, throttles=facts.throttles, weights=facts.weights),
             "devices": _devices(facts.devices),
             "sysctl": _sysctls(container, facts),
             "maskedPaths": masked_paths(spec, facts.cpu_throttles),
@@ -222,7 +231,13 @@ def environment(
     return [f"{name}={value}" for name, value in variables.items()]
 
 
-def resources(container: Container, *, devices: Sequence[Device] = (), throttles: Sequence[Limit] = ()) -> Config:
+def resources(
+    container: Container,
+    *,
+    devices: Sequence[Device] = (),
+    throttles: Sequence[Limit] = (),
+    weights: Sequence[Share] = (),
+) -> Config:
     """Docker's rule for swap, unless the user has one: as much again as memory."""
     limits, tuning = container.limits, container.tuning
     found: Config = {"devices": _device_rules(container.spec, devices)}
@@ -239,7 +254,11 @@ def resources(container: Container, *, devices: Sequence[Device] = (), throttles
         "reservation": tuning.memory_reservation_bytes,
         "disableOOMKiller": tuning.oom_kill_disable,
     }
-    io = {"weight": tuning.io_weight, **_throttled(throttles)}
+    io = {
+        "weight": tuning.io_weight,
+        "weightDevice": [{"major": each.major, "minor": each.minor, "weight": each.weight} for each in weights],
+        **_throttled(throttles),
+    }
     for name, values in (("cpu", cpu), ("memory", memory), ("blockIO", io)):
         if given := {key: value for key, value in values.items() if value}:
             found[name] = given

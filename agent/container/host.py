@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from agent.container.bundle import Device, Limit, resources
+from agent.container.bundle import Device, Limit, Share, resources
 from agent.runtime.capability import NAMES, SYS_RESOURCE, own_permitted
 from agent.runtime.cgroups import v1
 from agent.runtime.cgroups.base import Layout, detect
 from agent.runtime.spec.resources import parse_limits
 from shoal.errors import SourceNotFound, StartFailed, Unsupported
-from shoal.model.container import Container, DeviceMapping, Throttle, Ulimit
+from shoal.model.container import Container, DeviceMapping, DeviceWeight, Throttle, Ulimit
 from shoal.names import is_device_name
 
 # Static ones only: nothing of the host's libraries exists inside a container.
@@ -27,6 +27,7 @@ _SWAP = "memory.memsw.limit_in_bytes"
 _DISCARDED = {
     _SWAP: _LACKS.format("swap limit capabilities", "Memory limited without swap."),
     "blkio.bfq.weight": _LACKS.format("Block I/O weight", "Weight discarded."),
+    "blkio.bfq.weight_device": _LACKS.format("Block I/O weight_device", "Weight-device discarded."),
 }
 # What a container has of its own under /dev.
 _OWN_DEV = frozenset(("pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev"))
@@ -61,11 +62,12 @@ def check_ulimits(wanted: Sequence[Ulimit]) -> None:
 def discarded(container: Container, layout: Layout | None = None) -> tuple[str, ...]:
     """Which of its limits the kernel of this host does not have, in docker's words; the container runs without.
     `layout` is this host's, if not given."""
-    limits = parse_limits(resources(container))
+    weights = [Share(0, 0, each.weight) for each in container.tuning.device_weights]  # whichever devices they are
+    limits = parse_limits(resources(container, weights=weights))
     unlimited = (limits.swap_bytes or 0) <= 0
-    if unlimited and not limits.io_weight:
+    if unlimited and not limits.io_weight and not weights:
         return ()
-    missing = v1.discarded(limits, layout or detect())
+    missing = dict.fromkeys(v1.discarded(limits, layout or detect()))
     return tuple(_DISCARDED[file] for file in missing if not (unlimited and file == _SWAP))
 
 
@@ -139,16 +141,22 @@ def mapped_devices(mappings: Iterable[DeviceMapping]) -> tuple[Device, ...]:
 
 def throttled(throttles: Iterable[Throttle]) -> tuple[Limit, ...]:
     """By number. Raises StartFailed for what is no block device."""
-    found = []
-    for each in throttles:
-        try:
-            about = Path(each.path).stat()
-        except OSError as error:
-            raise StartFailed(f"{each.path}: {(error.strerror or str(error)).lower()}") from error
-        if not stat.S_ISBLK(about.st_mode):
-            raise StartFailed(f"{each.path} is not a block device", hint="give the disk, such as /dev/sda")
-        found.append(Limit(each.kind, os.major(about.st_rdev), os.minor(about.st_rdev), each.rate))
-    return tuple(found)
+    return tuple(Limit(each.kind, *_block_device(each.path), each.rate) for each in throttles)
+
+
+def weighted(weights: Iterable[DeviceWeight]) -> tuple[Share, ...]:
+    """By number. Raises StartFailed for what is no block device."""
+    return tuple(Share(*_block_device(each.path), each.weight) for each in weights)
+
+
+def _block_device(path: str) -> tuple[int, int]:
+    try:
+        about = Path(path).stat()
+    except OSError as error:
+        raise StartFailed(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    if not stat.S_ISBLK(about.st_mode):
+        raise StartFailed(f"{path} is not a block device", hint="give the disk, such as /dev/sda")
+    return os.major(about.st_rdev), os.minor(about.st_rdev)
 
 
 def _devices(folder: str) -> Iterator[Device]:

@@ -77,6 +77,9 @@ def check_tuning(tuning: Tuning, limits: Resources, *, cpus: int) -> None:
     for each in tuning.throttles:
         if each.kind not in _THROTTLES or each.rate <= 0 or not each.path.startswith("/"):
             raise InvalidArgument(f"invalid rate for device: {each.path}:{each.rate}")
+    for share in tuning.device_weights:
+        if not share.path.startswith("/") or (share.weight and not 10 <= share.weight <= 1000):
+            raise InvalidArgument(f"invalid weight for device: {share.path}:{share.weight}")
 
 
 def device_rules(spec: ContainerSpec) -> list[dict[str, Any]]:

@@ -314,6 +314,7 @@ class Launcher:
             ipcns_path=ipcns_path,
             shm_path=shm_path,
             throttles=host.throttled(container.tuning.throttles),
+            weights=host.weighted(container.tuning.device_weights),
             # Among the processes of others there is an init already.
             init_path=host.init_program() if container.spec.init and not container.spec.pid_mode else "",
             rows=size.rows,

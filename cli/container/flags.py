@@ -10,7 +10,7 @@ from cli.parse import process, size
 from cli.parse.isolation import Exposed
 from cli.parse.number import integer, integer32, natural
 from cli.parse.port import container_ports
-from shoal.v1.types_pb2 import DeviceMapping, Mount, NetworkAttachment, Port, RestartPolicy, Ulimit
+from shoal.v1.types_pb2 import DeviceMapping, DeviceWeight, Mount, NetworkAttachment, Port, RestartPolicy, Ulimit
 
 
 class Ports(list[Port]):
@@ -134,6 +134,15 @@ class OnceFlags(Flags):
         ),
     ] = None
     oom_kill_disable: Annotated[bool, switch("--oom-kill-disable", help="Disable OOM Killer")] = False
+    blkio_weight_device: Annotated[
+        list[DeviceWeight],
+        flag(
+            "--blkio-weight-device",
+            metavar="list",
+            parse=isolating.device_weight,
+            help="Block IO weight (relative device weight)",
+        ),
+    ] = []
     device_read_bps: Annotated[
         list[str],
         flag("--device-read-bps", metavar="list", help="Limit read rate (bytes per second) from a device"),

@@ -165,6 +165,7 @@ def _once(flags: OnceFlags, out: Tuning) -> Tuning:
         "write_iops": flags.device_write_iops,
     }
     out.throttles.extend(isolation.throttles(rates))
+    out.device_weights.extend(flags.blkio_weight_device)
     return out
 
 

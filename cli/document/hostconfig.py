@@ -96,7 +96,7 @@ def _resources(container: Container) -> dict[str, Any]:
         "NanoCpus": limits.nano_cpus,
         "CgroupParent": spec.cgroup_parent,
         "BlkioWeight": tuning.io_weight,
-        "BlkioWeightDevice": [],
+        "BlkioWeightDevice": [{"Path": each.path, "Weight": each.weight} for each in tuning.device_weights],
         **{
             field: listed({"Path": each.path, "Rate": each.rate} for each in tuning.throttles if each.kind == kind)
             for field, kind in _THROTTLES.items()

@@ -11,7 +11,7 @@ from cli.parse.number import integer, natural
 from cli.parse.size import size
 from shoal.errors import InvalidArgument, Unsupported
 from shoal.names import is_device_name
-from shoal.v1.types_pb2 import ContainerSpec, DeviceMapping, Throttle
+from shoal.v1.types_pb2 import ContainerSpec, DeviceMapping, DeviceWeight, Throttle
 
 _GPU, _GPUS = "nvidia.com/gpu", 64  # more than any host has
 _MODE = re.compile(r"[rwm]{1,3}")
@@ -118,6 +118,19 @@ def throttles(rates: Mapping[str, Iterable[str]]) -> list[Throttle]:
                 raise InvalidArgument(f"invalid rate for device: {text}. Rate must be a positive integer")
             found.append(Throttle(kind=kind, path=path, rate=value))
     return found
+
+
+def device_weight(text: str) -> DeviceWeight:
+    """`/dev/x:300`; 0 says nothing."""
+    path, colon, weight = text.partition(":")
+    if not colon or not path:
+        raise InvalidArgument(f"bad format: {text}")
+    if not path.startswith("/dev/"):
+        raise InvalidArgument(f"bad format for device path: {text}")
+    value = int(weight) if weight.isdecimal() and weight.isascii() and len(weight) < 6 else -1
+    if value and not 10 <= value <= 1000:
+        raise InvalidArgument(f"invalid weight for device: {text}", hint="it is 10 to 1000")
+    return DeviceWeight(path=path, weight=value)
 
 
 def security(spec: ContainerSpec, options: Sequence[str]) -> None:

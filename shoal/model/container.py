@@ -73,6 +73,13 @@ class Throttle(Value, frozen=True):
     rate: int = 0
 
 
+class DeviceWeight(Value, frozen=True):
+    """A block device's share of its time, 10 to 1000; 0 is the container's `io_weight`."""
+
+    path: str = ""
+    weight: int = 0
+
+
 class Tuning(Value, frozen=True):
     """How the kernel shares a host among containers, besides the amounts. 0 and empty mean its own way;
     `memory_swap_bytes` is memory and swap together, -1 no limit."""
@@ -88,6 +95,7 @@ class Tuning(Value, frozen=True):
     throttles: tuple[Throttle, ...] = ()
     oom_kill_disable: bool = False
     memory_swappiness: int | None = None
+    device_weights: tuple[DeviceWeight, ...] = ()
 
 
 class ContainerSpec(Value, frozen=True):

@@ -51,6 +51,9 @@ CASES = {
         engine run --rm --ulimit nofile=2000000000:2000000000 busybox 2>&1 | tail -n 1
         engine run --rm --oom-score-adj 2000 busybox
         engine run --rm --shm-size 1m busybox df /dev/shm
+        for weight in x x:300 /dev/null:9 /dev/null:1001 /dev/null:x; do
+            engine create --blkio-weight-device $weight busybox
+        done
         engine run --rm --oom-kill-disable busybox
         engine run --rm --memory-swappiness 200 busybox
         engine run --rm --memory-swappiness 60 busybox true

@@ -7,6 +7,7 @@ name and the v1 controllers it joined, which is what a container's record keeps.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterable
@@ -33,17 +34,21 @@ class CgroupMount(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One value for one control file. `optional`: the file may be missing."""
+    """One value for one control file. `optional`: the file may be missing. `instead` is written where it is, or where
+    the file is not for what the value names."""
 
     path: str
     value: str
     optional: bool = False
+    instead: tuple[str, str] | None = None
 
     def write(self) -> None:
         try:
             base.write(self.path, self.value)
-        except FileNotFoundError:
-            if not self.optional:
+        except OSError as error:
+            if self.instead and error.errno in (errno.ENOENT, errno.EOPNOTSUPP):
+                base.write(*self.instead)
+            elif not (self.optional and error.errno == errno.ENOENT):
                 raise
 
 
@@ -156,6 +161,11 @@ class Groups:
                 Line(f"{group.v2}/{file}", value)
                 for file, value in v2.settings(limits)
                 if file.partition(".")[0] in self.layout.v2_controllers or (file, value) in limits.unified
+            ]
+        if "io" in self.layout.v2_controllers:
+            lines += [
+                Line(f"{group.v2}/io.bfq.weight", bfq, instead=(f"{group.v2}/io.weight", cost))
+                for bfq, cost in v2.weights(limits)
             ]
         lines += [
             Line(f"{group.v1(setting.controller)}/{setting.file}", setting.value, setting.optional)

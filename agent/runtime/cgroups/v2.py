@@ -8,6 +8,7 @@ import os
 import select
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.runtime.cgroups import base
 from agent.runtime.cgroups.base import Limits
@@ -16,8 +17,22 @@ from agent.runtime.failure import Failure
 _THROTTLES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 
 
+class Weighing(NamedTuple):
+    """A weight for the BFQ scheduler, and the same for the kernel's other way of sharing a device (io.cost), whose
+    scale is another. Which of the two there is, the group's files tell, and for a single device the kernel."""
+
+    bfq: str
+    cost: str
+
+
+def weights(limits: Limits) -> list[Weighing]:
+    """The shares of I/O, in order: a new one of the group's takes the place of its devices'."""
+    shares = [("", limits.io_weight), *((f"{each.major}:{each.minor} ", each.weight) for each in limits.io_weights)]
+    return [Weighing(f"{device}{weight}", f"{device}{_io_weight(weight)}") for device, weight in shares if weight]
+
+
 def settings(limits: Limits) -> list[tuple[str, str]]:
-    """What to write, in order. Shares and weights are converted as systemd and runc do."""
+    """What to write, in order, besides `weights`. Shares are converted as systemd and runc do."""
     found: list[tuple[str, str]] = []
     if limits.memory_bytes:
         found.append(("memory.max", str(limits.memory_bytes)))
@@ -41,13 +56,6 @@ def settings(limits: Limits) -> list[tuple[str, str]]:
         found.append(("cpuset.mems", limits.mems))
     if limits.pids:
         found.append(("pids.max", str(limits.pids)))
-    if limits.io_weight:
-        found.append(("io.weight", str(_io_weight(limits.io_weight))))
-    found += [
-        ("io.weight", f"{device.major}:{device.minor} {_io_weight(device.weight)}")
-        for device in limits.io_weights
-        if device.weight
-    ]
     found += [("io.max", f"{t.major}:{t.minor} {_THROTTLES[t.kind]}={t.rate}") for t in limits.throttles]
     found += [(f"hugetlb.{size}.max", str(limit)) for size, limit in limits.hugepages]
     found += [("rdma.max", f"{device} {words}") for device, words in limits.rdma]

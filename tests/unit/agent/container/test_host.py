@@ -9,10 +9,13 @@ import pytest
 from agent.container.host import discarded
 from agent.runtime.cgroups.base import Layout, V1Mount
 from shoal.model.base import Resources
-from shoal.model.container import Container, Tuning
+from shoal.model.container import Container, DeviceWeight, Tuning
 
 SWAP = "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
 WEIGHT = "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+DEVICE_WEIGHT = (
+    "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
+)
 BOTH = Container(limits=Resources(memory_bytes=64 << 20), tuning=Tuning(io_weight=300))
 
 
@@ -34,6 +37,14 @@ def test_a_kernel_without_swap_accounting_and_bfq_discards_their_limits(tmp_path
 )
 def test_what_it_has_is_kept(tmp_path: Path, file: str, left: tuple[str, ...]) -> None:
     assert discarded(BOTH, layout(tmp_path, file)) == left
+
+
+def test_weights_of_devices_are_told_once(tmp_path: Path) -> None:
+    tuning = Tuning(device_weights=(DeviceWeight("/dev/nosuch", 100), DeviceWeight("/dev/other", 200)))
+    bare = layout(tmp_path)
+    assert discarded(Container(tuning=tuning), bare) == (DEVICE_WEIGHT,)
+    (tmp_path / "blkio/blkio.bfq.io_serviced").touch()
+    assert discarded(Container(tuning=tuning), bare) == ()
 
 
 def test_what_the_second_version_serves_needs_no_file_of_the_first(tmp_path: Path) -> None:

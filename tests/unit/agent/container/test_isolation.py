@@ -7,7 +7,7 @@ import pytest
 from agent.container.isolation import check_tuning, device_rules, log_limits, seccomp_profile
 from shoal.errors import InvalidArgument, Unsupported
 from shoal.model.base import Resources
-from shoal.model.container import ContainerSpec, LogConfig, Throttle, Tuning
+from shoal.model.container import ContainerSpec, DeviceWeight, LogConfig, Throttle, Tuning
 
 MIB = 1 << 20
 
@@ -101,6 +101,8 @@ def test_what_is_no_profile(text):
         (Tuning(cpuset_cpus="0-4"), Resources(), "available: 0-3"),
         (Tuning(cpuset_cpus="x"), Resources(), "Invalid value x"),
         (Tuning(throttles=(Throttle("odd", "/dev/x", 1),)), Resources(), "invalid rate"),
+        (Tuning(device_weights=(DeviceWeight("/dev/x", 9),)), Resources(), "invalid weight for device: /dev/x:9"),
+        (Tuning(device_weights=(DeviceWeight("x", 100),)), Resources(), "invalid weight"),
     ],
 )
 def test_what_the_kernel_would_refuse(tuning, limits, words):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cli.parse.isolation import device, exposed, gpus, security, swap, throttles
+from cli.parse.isolation import device, device_weight, exposed, gpus, security, swap, throttles
 from shoal.errors import InvalidArgument, Unsupported
-from shoal.v1.types_pb2 import ContainerSpec, DeviceMapping, Throttle
+from shoal.v1.types_pb2 import ContainerSpec, DeviceMapping, DeviceWeight, Throttle
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,22 @@ def test_rates_of_devices():
     for text in ("sda:1", "/dev/sda", "/dev/sda:0"):
         with pytest.raises(InvalidArgument):
             throttles({"read_bps": [text]})
+
+
+def test_weights_of_devices():
+    assert device_weight("/dev/sda:300") == DeviceWeight(path="/dev/sda", weight=300)
+    assert device_weight("/dev/sda:0") == DeviceWeight(path="/dev/sda")
+    for text, words in {
+        "sda": "bad format: sda",
+        ":300": "bad format: :300",
+        "sda:300": "bad format for device path: sda:300",
+        "/dev/sda:": "invalid weight for device: /dev/sda:",
+        "/dev/sda:9": "invalid weight for device: /dev/sda:9",
+        "/dev/sda:1001": "invalid weight for device: /dev/sda:1001",
+        "/dev/sda:x:300": "invalid weight for device: /dev/sda:x:300",
+    }.items():
+        with pytest.raises(InvalidArgument, match=f"^{words}(;|$)"):
+            device_weight(text)
 
 
 def test_security_options(tmp_path):
