@@ -6,11 +6,11 @@ from __future__ import annotations
 from cli.registry import COMMANDS
 
 _RUN = """
-    --cpu-count --cpu-percent --cpu-rt-period --cpu-rt-runtime
+    --cpu-count --cpu-percent
     --io-maxbandwidth --io-maxiops --ip6 --kernel-memory --link-local-ip
     --storage-opt --use-api-socket
 """
-_UPDATE = "--cpu-rt-period --cpu-rt-runtime --kernel-memory"
+_UPDATE = "--kernel-memory"
 _SERVICE = """
     --config --credential-spec --generic-resource --isolation --max-concurrent --memory-swap --memory-swappiness
     --rollback-delay --rollback-failure-action --rollback-max-failure-ratio --rollback-monitor --rollback-order

@@ -74,6 +74,7 @@ class Amender:
             )
             check_limits(after.limits, self._cpus)
             check_tuning(after.tuning, after.limits, cpus=self._cpus)
+            host.check_realtime(after.tuning)
             check_restart(after)
             enforced = held.alive and (after.limits, after.tuning) != (before.limits, before.tuning)
             await self.save(held, after, amending=enforced)

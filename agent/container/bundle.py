@@ -245,6 +245,8 @@ def resources(
         "shares": tuning.cpu_shares,
         "period": _CPU_PERIOD_US if limits.nano_cpus else tuning.cpu_period_us,
         "quota": limits.nano_cpus * _CPU_PERIOD_US // 10**9 if limits.nano_cpus else tuning.cpu_quota_us,
+        "realtimePeriod": tuning.cpu_realtime_period_us,
+        "realtimeRuntime": tuning.cpu_realtime_runtime_us,
         "cpus": tuning.cpuset_cpus,
         "mems": tuning.cpuset_mems,
     }

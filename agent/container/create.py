@@ -12,7 +12,7 @@ import os
 
 import msgspec
 
-from agent.container import journal, link, place
+from agent.container import host, journal, link, place
 from agent.container.held import Held
 from agent.container.idrange import free_range
 from agent.container.isolation import AUTO, JOURNAL_LOG
@@ -60,6 +60,7 @@ class Creator:
                 mint=lambda: _mint(minted),
                 inherited=[each for word in wanted.spec.volumes_from for each in self._inherited(word)],
             )
+            host.check_realtime(container.tuning)
             place.check_binds(container.mounts)
             if container.spec.log.driver == JOURNAL_LOG:
                 journal.check_options(container.spec.log)

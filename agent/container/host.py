@@ -16,7 +16,7 @@ from agent.runtime.cgroups import v1
 from agent.runtime.cgroups.base import Layout, detect
 from agent.runtime.spec.resources import parse_limits
 from shoal.errors import SourceNotFound, StartFailed, Unsupported
-from shoal.model.container import Container, DeviceMapping, DeviceWeight, Throttle, Ulimit
+from shoal.model.container import Container, DeviceMapping, DeviceWeight, Throttle, Tuning, Ulimit
 from shoal.names import is_device_name
 
 # Static ones only: nothing of the host's libraries exists inside a container.
@@ -57,6 +57,20 @@ def check_ulimits(wanted: Sequence[Ulimit]) -> None:
                 f"error setting ulimit {each.name}={each.soft}:{each.hard}: operation not permitted",
                 hint=f"the hard limit of this host is {most}",
             )
+
+
+def check_realtime(tuning: Tuning, layout: Layout | None = None) -> None:
+    """Raises Unsupported where a container wants time for real-time schedulers and the kernel of this host keeps none
+    for groups. `layout` is this host's, if not given."""
+    if not tuning.cpu_realtime_period_us and not tuning.cpu_realtime_runtime_us:
+        return
+    layout = layout or detect()
+    served = "cpu" in layout.v1 and "cpu" not in layout.v2_controllers
+    if not served or not Path(layout.v1["cpu"].path, "cpu.rt_runtime_us").exists():
+        raise Unsupported(
+            "kernel does not support CPU real-time scheduler",
+            hint="it takes cgroup v1 and CONFIG_RT_GROUP_SCHED; without, --ulimit rtprio and --cap-add sys_nice do",
+        )
 
 
 def discarded(container: Container, layout: Layout | None = None) -> tuple[str, ...]:

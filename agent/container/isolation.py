@@ -59,6 +59,8 @@ def check_tuning(tuning: Tuning, limits: Resources, *, cpus: int) -> None:
         raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < tuning.cpu_quota_us < 1000:
         raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if 0 < tuning.cpu_realtime_period_us < tuning.cpu_realtime_runtime_us:
+        raise InvalidArgument("cpu real-time runtime cannot be higher than cpu real-time period")
     if tuning.memory_swap_bytes > 0:
         if not limits.memory_bytes:
             raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")

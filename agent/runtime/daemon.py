@@ -82,7 +82,7 @@ def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     executor: Executor = _executor()
-    groups = Groups()
+    groups = Groups(lends=True)
     loop = Loop(WORKERS)
     holder = Holder(directory)
     keeper = Keeper(loop, records, groups, Starter(records, groups, executor, nofile=soft), Custody(loop, holder))

@@ -101,6 +101,12 @@ class TuningFlags(Flags):
     cpu_quota: Annotated[
         int, flag("--cpu-quota", metavar="int", parse=integer, help="Limit CPU CFS (Completely Fair Scheduler) quota")
     ] = 0
+    cpu_rt_period: Annotated[
+        int, flag("--cpu-rt-period", metavar="int", parse=integer, help="Limit CPU real-time period in microseconds")
+    ] = 0
+    cpu_rt_runtime: Annotated[
+        int, flag("--cpu-rt-runtime", metavar="int", parse=integer, help="Limit CPU real-time runtime in microseconds")
+    ] = 0
     cpuset_cpus: Annotated[str, flag("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")] = ""
     cpuset_mems: Annotated[str, flag("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)")] = ""
     memory_reservation: Annotated[

@@ -139,13 +139,20 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
 
 def tuning(flags: TuningFlags) -> Tuning:
     """What `run` and `update` share."""
-    for name, value in (("CPU shares", flags.cpu_shares), ("CPU cfs period", flags.cpu_period)):
+    for name, value in (
+        ("CPU shares", flags.cpu_shares),
+        ("CPU cfs period", flags.cpu_period),
+        ("CPU real-time period", flags.cpu_rt_period),
+        ("CPU real-time runtime", flags.cpu_rt_runtime),
+    ):
         if not 0 <= value < 1 << 32:
             raise Conflict(f"{name} {value} cannot be: it is a number from 0 up, below 2^32")
     return Tuning(
         cpu_shares=flags.cpu_shares,
         cpu_period_us=flags.cpu_period,
         cpu_quota_us=flags.cpu_quota,
+        cpu_realtime_period_us=flags.cpu_rt_period,
+        cpu_realtime_runtime_us=flags.cpu_rt_runtime,
         cpuset_cpus=flags.cpuset_cpus,
         cpuset_mems=flags.cpuset_mems,
         memory_reservation_bytes=flags.memory_reservation,

@@ -96,6 +96,8 @@ class Tuning(Value, frozen=True):
     oom_kill_disable: bool = False
     memory_swappiness: int | None = None
     device_weights: tuple[DeviceWeight, ...] = ()
+    cpu_realtime_period_us: int = 0
+    cpu_realtime_runtime_us: int = 0
 
 
 class ContainerSpec(Value, frozen=True):

@@ -54,6 +54,12 @@ CASES = {
         for weight in x x:300 /dev/null:9 /dev/null:1001 /dev/null:x; do
             engine create --blkio-weight-device $weight busybox
         done
+        engine create --cpu-rt-runtime x busybox
+        engine create --cpu-rt-runtime 5000 --cpu-rt-period 1000 busybox
+        engine create --name fifo --cpu-rt-runtime 5000 --cpu-rt-period 100000 busybox
+        engine inspect -f '{{.HostConfig.CpuRealtimePeriod}} {{.HostConfig.CpuRealtimeRuntime}}' fifo
+        engine update --cpu-rt-period 200000 fifo
+        engine inspect -f '{{.HostConfig.CpuRealtimePeriod}} {{.HostConfig.CpuRealtimeRuntime}}' fifo
         engine run --rm --oom-kill-disable busybox
         engine run --rm --memory-swappiness 200 busybox
         engine run --rm --memory-swappiness 60 busybox true

@@ -77,6 +77,11 @@ class Limits(NamedTuple):
     network_class: int = 0
     network_priorities: tuple[tuple[str, int], ...] = ()  # interface, priority
 
+    @property
+    def realtime(self) -> bool:
+        """Whether they say anything of time for real-time schedulers."""
+        return bool(self.realtime_runtime_us or self.realtime_period_us)
+
     def controllers(self) -> set[str]:
         """The v2 names of the controllers that these limits need."""
         needed = {
@@ -89,8 +94,7 @@ class Limits(NamedTuple):
             or self.cpu_quota_us
             or self.cpu_burst_us
             or self.cpu_idle is not None
-            or self.realtime_runtime_us
-            or self.realtime_period_us,
+            or self.realtime,
             "cpuset": self.cpus or self.mems,
             "pids": self.pids,
             "io": self.io_weight or self.io_leaf_weight or self.io_weights or self.throttles,

@@ -10,10 +10,11 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from agent.runtime.cgroups import base, devices, v1, v2
+from agent.runtime.cgroups import base, devices, realtime, v1, v2
 from agent.runtime.cgroups.base import DeviceRule, Layout, Limits
 from agent.runtime.cgroups.usage import Usage, usage
 from agent.runtime.failure import Failure
@@ -53,9 +54,11 @@ class Line(NamedTuple):
 
 
 class Groups:
-    """The host's hierarchies and the device policies loaded so far. Threads may share it."""
+    """The host's hierarchies and the device policies loaded so far. Threads may share it.
 
-    def __init__(self, layout: Layout | None = None) -> None:
+    `lends`: the groups above a container's are ours, and get the real-time that it takes."""
+
+    def __init__(self, layout: Layout | None = None, *, lends: bool = False) -> None:
         self.layout = layout if layout is not None else base.detect()
         if not self.layout.v2 and "devices" not in self.layout.v1:
             raise Failure(
@@ -65,6 +68,8 @@ class Groups:
             )
         self._prepared: set[tuple[str, frozenset[str]]] = set()  # parents, and the controllers they hand down
         self._theirs: Groups | None = None
+        self._lends = lends
+        self._lending = threading.Lock()
         self._policies: dict[tuple[DeviceRule, ...], int] = {}
         self._has_bpf = bool(self.layout.v2)
 
@@ -122,15 +127,28 @@ class Groups:
             for controller in group.controllers:
                 if not os.path.isdir(group.v1(controller)):  # noqa: PTH112 - strings all around
                     v1.prepare(self.layout.v1[controller], group.name)
-            _write_all([*self._unlimited(group, limits), *self._settings(group, limits)])
+            with self._lent(group, limits):
+                _write_all([*self._unlimited(group, limits), *self._settings(group, limits)])
             for controller in group.controllers:
                 v1.gather(group.v1(controller), group.v2 or group.v1(controller))
         except OSError as error:
             raise Failure("Conflict", f"cgroup {group.name}: {error.strerror} ({error.filename})") from error
 
+    @contextlib.contextmanager
+    def _lent(self, group: Group, limits: Limits) -> Iterator[None]:
+        """While its limits are written."""
+        if not (self._lends and limits.realtime and "cpu" in group.controllers):
+            yield
+            return
+        with self._lending:
+            realtime.lend(self.layout.v1["cpu"].path, group.name, limits)
+            yield
+
     def _needed(self, limits: Limits) -> set[str]:
         """The v1 hierarchies that these limits need, since v2 does not serve them here."""
         joined: set[str] = set()
+        if limits.realtime and "cpu" in self.layout.v2_controllers:
+            raise Failure("Unsupported", "the kernel keeps no real-time per container", "cgroup v2 never had it")
         if limits.swappiness is not None and "memory" in self.layout.v2_controllers:
             raise Failure("Unsupported", "the kernel keeps no swappiness per container", "it is gone from cgroup v2")
         if limits.oom_kill_disable and "memory" in self.layout.v2_controllers:
@@ -187,8 +205,9 @@ class Groups:
             raise Failure("Unsupported", "resources.unified needs cgroup v2", "this host has v1 only")
         for controller in group.controllers:
             v1.prepare(self.layout.v1[controller], group.name)
-        for line in self._settings(group, limits):
-            line.write()
+        with self._lent(group, limits):
+            for line in self._settings(group, limits):
+                line.write()
         if "devices" in group.controllers and policy is not None:
             for file, lines in devices.v1_lines(policy):
                 base.write(f"{group.v1('devices')}/{file}", *lines)
@@ -331,6 +350,9 @@ class Group:
         return base.removed_at_once(self._directories())
 
     def _directories(self) -> list[str]:
+        """Those to remove."""
+        if "cpu" in self.controllers:
+            realtime.give_back(self.v1("cpu"))
         paths = [self.v1(name) for name in self.controllers]
         if self.v2:
             return [*paths, self.v2]

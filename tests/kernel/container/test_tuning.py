@@ -1,12 +1,14 @@
 """How the kernel of this host is told to share devices and processors among containers."""
 
+import asyncio
 import contextlib
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from shoal.errors import StartFailed
+from shoal.errors import Conflict, StartFailed
 from shoal.model.container import DeviceWeight, Tuning
 
 pytestmark = pytest.mark.kernel
@@ -60,3 +62,52 @@ async def test_a_device_has_a_weight_of_its_own(engine, shell, disk):
 async def test_only_a_device_of_blocks_has_a_weight(engine, path, words):
     with pytest.raises(StartFailed, match=words):
         await engine.run("true", tuning=Tuning(device_weights=(DeviceWeight(path, 200),)))
+
+
+# processors
+
+
+FIFO = os.sched_param(1)
+realtime = pytest.mark.skipif(
+    not (GROUPS / "cpu/cpu.rt_runtime_us").exists(), reason="no CONFIG_RT_GROUP_SCHED with v1 here"
+)
+
+
+@realtime
+async def test_a_container_has_time_for_real_time(engine, shell):
+    time = ("--cpu-rt-period", "100000", "--cpu-rt-runtime", "5000")
+    assert (await shell("run", "-d", "--name", "web", *time, "busybox", "sleep", "100")).code == 0
+    container = engine.containers.get("web")
+    assert told(engine, container, "cpu.rt_period_us") == ["100000"]
+    assert told(engine, container, "cpu.rt_runtime_us") == ["5000"]
+    os.sched_setscheduler(container.status.pid, os.SCHED_FIFO, FIFO)
+    seen = await shell("inspect", "-f", "{{.HostConfig.CpuRealtimePeriod}} {{.HostConfig.CpuRealtimeRuntime}}", "web")
+    assert seen.text == "100000 5000\n"
+    assert (await shell("update", "--cpu-rt-runtime", "2000", "--cpu-rt-period", "10000", "web")).code == 0
+    assert told(engine, container, "cpu.rt_runtime_us") == ["2000"]
+    await engine.containers.stop("web", timeout_s=0)
+    again = await engine.containers.start("web")
+    assert told(engine, again, "cpu.rt_period_us") == ["10000"]
+
+
+@realtime
+async def test_many_at_once_have_it_next_to_who_has_none(engine):
+    tuning = Tuning(cpu_realtime_runtime_us=30_000)
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(engine.run("sleep", "100", name=f"c{n}", tuning=tuning)) for n in range(8)]
+    for each in running:
+        os.sched_setscheduler(each.result().status.pid, os.SCHED_FIFO, FIFO)
+    other = await engine.run("sleep", "100", tuning=Tuning(cpu_shares=512))
+    with pytest.raises(PermissionError):
+        os.sched_setscheduler(other.status.pid, os.SCHED_FIFO, FIFO)
+
+
+@realtime
+async def test_more_time_than_there_is_is_refused(engine):
+    with pytest.raises(Conflict, match="not as much real-time"):
+        await engine.run("sleep", "100", name="web", tuning=Tuning(cpu_realtime_runtime_us=990_000))
+    await engine.containers.remove("web")
+    await engine.run("sleep", "100", name="web", tuning=Tuning(cpu_realtime_runtime_us=10_000))
+    with pytest.raises(Conflict, match="not as much real-time"):
+        await engine.containers.update("web", tuning=Tuning(cpu_realtime_runtime_us=990_000))
+    assert engine.containers.get("web").tuning.cpu_realtime_runtime_us == 10_000

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.container.host import discarded
+from agent.container.host import check_realtime, discarded
 from agent.runtime.cgroups.base import Layout, V1Mount
+from shoal.errors import Unsupported
 from shoal.model.base import Resources
 from shoal.model.container import Container, DeviceWeight, Tuning
 
@@ -56,3 +57,16 @@ def test_nothing_is_discarded_of_who_wants_nothing(tmp_path: Path) -> None:
     assert discarded(Container(), bare) == ()
     unlimited = Container(limits=Resources(memory_bytes=64 << 20), tuning=Tuning(memory_swap_bytes=-1))
     assert discarded(unlimited, bare) == ()
+
+
+REALTIME = Tuning(cpu_realtime_runtime_us=5000)
+
+
+def test_real_time_takes_a_kernel_that_keeps_it_for_groups(tmp_path: Path) -> None:
+    first = Layout("", frozenset(), {"cpu": V1Mount(str(tmp_path), "cpu")})
+    for each in (first, Layout("", frozenset({"cpu"}), {})):
+        with pytest.raises(Unsupported, match="kernel does not support CPU real-time scheduler"):
+            check_realtime(REALTIME, each)
+    check_realtime(Tuning(), first)
+    (tmp_path / "cpu.rt_runtime_us").touch()
+    check_realtime(REALTIME, first)

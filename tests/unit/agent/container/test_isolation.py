@@ -103,6 +103,11 @@ def test_what_is_no_profile(text):
         (Tuning(throttles=(Throttle("odd", "/dev/x", 1),)), Resources(), "invalid rate"),
         (Tuning(device_weights=(DeviceWeight("/dev/x", 9),)), Resources(), "invalid weight for device: /dev/x:9"),
         (Tuning(device_weights=(DeviceWeight("x", 100),)), Resources(), "invalid weight"),
+        (
+            Tuning(cpu_realtime_period_us=10, cpu_realtime_runtime_us=11),
+            Resources(),
+            "real-time runtime cannot be higher",
+        ),
     ],
 )
 def test_what_the_kernel_would_refuse(tuning, limits, words):

@@ -45,3 +45,8 @@ def test_else_they_are_converted(tmp_path: Path) -> None:
 def test_a_kernel_without_either_is_named(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"io\.weight"):
         hierarchy(tmp_path).create("g", WEIGHED)
+
+
+def test_real_time_is_nothing_of_the_unified_hierarchys(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="no real-time per container"):
+        hierarchy(tmp_path).create("g", Limits(realtime_runtime_us=1))
