@@ -18,7 +18,7 @@ from cli.document import volume as volume_document
 from cli.output.inspection import render
 from shoal.errors import NotFound, PermissionDenied, ShoalError, Unavailable, Unsupported
 from shoal.v1 import control_pb2, engine_pb2
-from shoal.v1.types_pb2 import MOUNT_TYPE_VOLUME, Container
+from shoal.v1.types_pb2 import MOUNT_TYPE_VOLUME, NETWORK_SCOPE_SWARM, Container
 
 Document = dict[str, Any]
 Finder = Callable[[str], Awaitable[Document]]
@@ -70,14 +70,17 @@ async def volume(
     return await each_document(volumes, _finders(client)["volume"], format)
 
 
-@command("[OPTIONS] NETWORK [NETWORK...]", examples=["shoal network inspect bridge"])
+@command(
+    "[OPTIONS] NETWORK [NETWORK...]", examples=["shoal network inspect bridge", "shoal network inspect -v backend"]
+)
 async def network(
     client: Client,
     networks: Arguments,
     format: Annotated[str, flag("-f", "--format", help="Format output using a custom template")] = "",
+    verbose: Annotated[bool, switch("-v", "--verbose", help="Verbose output for diagnostics")] = False,
 ) -> int:
     """Display detailed information on one or more networks"""
-    return await each_document(networks, _finders(client)["network"], format)
+    return await each_document(networks, _finders(client, verbose=verbose)["network"], format)
 
 
 @command("[OPTIONS] NAME|ID [NAME|ID...]", examples=["shoal inspect web", "shoal inspect --type task web.1"])
@@ -111,8 +114,9 @@ async def inspect(
 _OF_THE_CLUSTER = frozenset({"network", "node", "service", "task"})
 
 
-def _finders(client: Client, *, size: bool = False) -> dict[str, Finder]:
-    """By noun, in the order in which docker looks. `size`: of containers, what they take of the disk."""
+def _finders(client: Client, *, size: bool = False, verbose: bool = False) -> dict[str, Finder]:
+    """By noun, in the order in which docker looks. `size`: of containers, what they take of the disk; `verbose`: of a
+    network of the cluster, who is on it."""
 
     async def one_container(name: str) -> Document:
         answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=name, size=size))
@@ -133,7 +137,8 @@ def _finders(client: Client, *, size: bool = False) -> dict[str, Finder]:
         held: Sequence[Container] = ()
         with contextlib.suppress(Unavailable, PermissionDenied):  # a manager's port knows no containers of its own
             held = (await client.containers.ListContainers(engine_pb2.ListContainersRequest())).containers
-        return network_document.document(network, held)
+        cluster = await _cluster(client) if verbose and network.scope == NETWORK_SCOPE_SWARM else None
+        return network_document.document(network, held, cluster)
 
     async def one_node(name: str) -> Document:
         return node_document.document((await client.control.GetNode(control_pb2.GetNodeRequest(node=name))).node)
@@ -154,6 +159,14 @@ def _finders(client: Client, *, size: bool = False) -> dict[str, Finder]:
         "service": one_service,
         "task": one_task,
     }
+
+
+async def _cluster(client: Client) -> network_document.Cluster:
+    running = engine_pb2.Filter(key="desired-state", value="running")
+    services = (await client.control.ListServices(control_pb2.ListServicesRequest())).services
+    tasks = (await client.control.ListTasks(control_pb2.ListTasksRequest(filters=[running]))).tasks
+    nodes = (await client.control.ListNodes(control_pb2.ListNodesRequest())).nodes
+    return network_document.Cluster([each.service for each in services], tasks, [each.node for each in nodes])
 
 
 async def _places(client: Client, container: Container) -> dict[str, str]:

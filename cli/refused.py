@@ -55,7 +55,6 @@ _TABLE = {
     "network connect": "--driver-opt --gw-priority --ip6 --link --link-local-ip",
     "network create": "--aux-address --config-from --config-only --ingress --ipam-driver "
     "--ipam-opt --ipv4 --ipv6 --scope",
-    "network inspect": "-v --verbose",
     "volume ls": "--cluster",
     "volume create": "--availability --group --limit-bytes --required-bytes --scope --secret --sharing "
     "--topology-preferred --topology-required --type",

@@ -7,15 +7,20 @@ from typing import Any
 from cli.document.common import enum_word, record, service_port
 from cli.document.service import task_spec
 from cli.output.words import rfc3339
-from shoal.v1.control_pb2 import GetTaskResponse
+from shoal.v1.control_pb2 import GetTaskResponse, TaskView
 from shoal.v1.types_pb2 import TaskState
+
+
+def name_of(view: TaskView) -> str:
+    """As its container is called."""
+    return f"{view.service_name}.{view.task.slot or view.task.node_id}.{view.task.meta.id}"
 
 
 def document(answer: GetTaskResponse) -> dict[str, Any]:
     task, status = answer.task.task, answer.task.task.status
     return {
         **record(task.meta),
-        "Name": f"{answer.task.service_name}.{task.slot or task.node_id}.{task.meta.id}",
+        "Name": name_of(answer.task),
         "Spec": task_spec(answer.spec),
         "ServiceID": task.service_id,
         "Slot": task.slot,

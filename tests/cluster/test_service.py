@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.cluster.conftest import Lab, eventually
@@ -81,6 +83,11 @@ def test_services_reach_each_other_by_name(clean: Lab) -> None:
         eventually(lambda: hear() == {"n1", "n2", "n3"}, what="answers of all tasks through the name")
         listed = clean.on(task["Node"], "shoal", "exec", container, "nslookup", "tasks.web").stdout
         assert listed.count("10.") >= 3, listed
+        (seen,) = json.loads(clean.shoal("n1", "network", "inspect", "-v", "backend"))
+        assert [peer["Name"].partition("-")[0] for peer in seen["Peers"]] == ["n1", "n2", "n3"]
+        assert {name: len(each["Tasks"]) for name, each in seen["Services"].items()} == {"client": 2, "web": 3}
+        named = clean.on(task["Node"], "shoal", "exec", container, "nslookup", "web").stdout
+        assert seen["Services"]["web"]["VIP"] in named
     finally:
         for name in ("web", "client"):
             clean.on("n1", "shoal", "service", "rm", name)

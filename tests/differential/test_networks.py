@@ -35,6 +35,8 @@ CASES = {
         engine run -d --name web --network n2 busybox sleep 100
         engine inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}' web
         engine network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}' n2
+        engine network inspect --verbose -f '{{range .Containers}}{{.Name}}{{end}} {{.Peers}} {{.Services}}' n2
+        engine network inspect -v n1 | grep -cE '"(Peers|Services)"'
         engine network rm n2
         engine network prune -f
         engine network prune -f

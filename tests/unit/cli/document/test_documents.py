@@ -239,6 +239,47 @@ def test_network() -> None:
     assert made["Options"] == {"com.docker.network.driver.overlay.vxlanid_list": "4097"}
 
 
+def test_who_is_on_a_network_of_the_cluster() -> None:
+    def task(
+        id: str, slot: int, node: str, network: str = "net1", state: int = types_pb2.TASK_STATE_RUNNING
+    ) -> TaskView:
+        address = Address(network_id=network, network_name="back", address=f"10.1.{slot}.2", prefix=24)
+        status = TaskStatus(state=state, container_id=f"c{slot}", addresses=[address])
+        made = Task(meta=Meta(id=id), service_id="s1", slot=slot, node_id=node, status=status)
+        return TaskView(task=made, service_name="web", node_name=node)
+
+    tasks = [
+        task("t2", 2, "node2"),
+        task("t1", 1, "node1"),
+        task("t3", 3, "node3", network="net2"),
+        task("t4", 4, "node3", state=types_pb2.TASK_STATE_STARTING),
+    ]
+    web = Service(
+        meta=Meta(id="s1"),
+        ports=[Port(target=80, published=8080), Port(target=81, published=81, mode=types_pb2.PUBLISH_MODE_HOST)],
+        addresses=[
+            types_pb2.VirtualAddress(network_id=each, address=f"10.0.0.{each[-1]}") for each in ("net2", "net1")
+        ],
+    )
+    nodes = [
+        Node(meta=Meta(id=f"node{n}"), description=NodeDescription(hostname=f"h{n}", address=f"192.0.2.{n}"))
+        for n in (1, 2, 3)
+    ]
+    own = ContainerStatus(pid=42, started_at_ns=1, addresses=tasks[1].task.status.addresses)
+    held = [Container(meta=Meta(id="c1"), name="web.1.t1", status=own), Container(meta=Meta(id="alone"))]
+    back = Network(meta=Meta(id="net1"), spec=NetworkSpec(name="back"), scope=types_pb2.NETWORK_SCOPE_SWARM)
+    made = network.document(back, held, network.Cluster([web], tasks, nodes))
+    assert made["Peers"] == [{"Name": "h1-node1", "IP": "192.0.2.1"}, {"Name": "h2-node2", "IP": "192.0.2.2"}]
+    endpoint = made["Containers"]["c1"]["EndpointID"]
+    there = {"Name": "web.2.t2", "EndpointID": "", "EndpointIP": "10.1.2.2", "Info": {"Host IP": "192.0.2.2"}}
+    here = {"Name": "web.1.t1", "EndpointID": endpoint, "EndpointIP": "10.1.1.2", "Info": {"Host IP": "192.0.2.1"}}
+    assert made["Services"] == {"web": {"VIP": "10.0.0.1", "Ports": [], "LocalLBIndex": 0, "Tasks": [there, here]}}
+    back.spec.ingress = True
+    made = network.document(back, (), network.Cluster([web], tasks, nodes))
+    assert made["Services"]["web"]["Ports"] == ["Target: 80, Publish: 8080"]
+    assert "Services" not in json.loads(render([network.document(back)], ""))[0]
+
+
 def test_volume() -> None:
     made = volume.document(Volume(name="data", mountpoint="/v/data", labels={"a": "b"}))
     assert (made["Name"], made["Driver"], made["Mountpoint"], made["Labels"]) == (
