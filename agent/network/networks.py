@@ -226,7 +226,7 @@ class Networks:
             before = self._allotments.leave(record, segment.network_id, internal=())
             await self._in_thread(lambda: self._fabric.note(before))
             raise
-        await self._directory.touch([segment.network_id])
+        await self._directory.touch(attached.network_id for attached in record.attached)
         self._happened("connect", segment.network_id, segment.name, container=container_id)
         return self._connection(record, netns_path, hostname)
 
@@ -239,7 +239,7 @@ class Networks:
         known = {each.network_id: each for each in self._segments}
         segments = [known[each.network_id] for each in after.attached]
         await self._in_thread(lambda: self._fabric.shorten(before, after, netns_path, segments))
-        await self._directory.touch([network_id])
+        await self._directory.touch(attached.network_id for attached in before.attached)
         self._happened("disconnect", network_id, known[network_id].name, container=container_id)
         return self._connection(after, netns_path, hostname)
 

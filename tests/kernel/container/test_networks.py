@@ -145,6 +145,16 @@ async def test_a_published_port_follows_from_a_network_that_is_left_to_one_that_
         await engine.containers.disconnect("web", "other")
 
 
+async def test_names_on_a_network_that_was_joined_are_known_at_once(engine, shell):
+    for name in ("one", "two"):
+        await engine.networks.create(NetworkSpec(name=name))
+    db = await engine.run("sleep", "100", name="db", networks=on("two"))
+    await engine.run("sleep", "100", name="web", networks=on("one"))
+    await engine.containers.connect("web", NetworkAttachment(network="two"))
+    said = await shell("exec", "web", "busybox", "nslookup", "-type=a", "db")
+    assert f"Address: {db.status.addresses[0].address}\n" in said.text
+
+
 async def test_a_network_dangles_as_long_as_no_container_of_it_runs(engine, shell):
     await engine.networks.create(NetworkSpec(name="idle", driver="bridge"))
     await engine.networks.create(NetworkSpec(name="busy", driver="bridge"))
