@@ -250,7 +250,11 @@ async def remove(
 
 @command(
     "[OPTIONS] NETWORK CONTAINER",
-    examples=["shoal network connect backend web", "shoal network connect --alias db --ip 10.9.0.7 backend web"],
+    examples=[
+        "shoal network connect backend web",
+        "shoal network connect --alias db --ip 10.9.0.7 backend web",
+        "shoal network connect --link mysql:db backend web",
+    ],
 )
 async def connect(
     client: Client,
@@ -260,9 +264,12 @@ async def connect(
         list[str], flag("--alias", metavar="strings", help="Add network-scoped alias for the container")
     ] = [],  # noqa: B006
     ip: Annotated[str, flag("--ip", parse=process.ipv4_address, help='IPv4 address (e.g., "172.30.100.104")')] = "",
+    link: Annotated[
+        list[str], flag("--link", metavar="list", parse=process.link, help="Add link to another container")
+    ] = [],  # noqa: B006
 ) -> None:
     """Connect a container to a network"""
-    attachment = NetworkAttachment(network=network, aliases=alias, address=ip)
+    attachment = NetworkAttachment(network=network, aliases=alias, address=ip, links=link)
     request = engine_pb2.ConnectContainerRequest(container=container, attachment=attachment)
     await client.containers.ConnectContainer(request)
 

@@ -52,7 +52,7 @@ _TABLE = {
     "rmi": "--platform",
     "rm": "-l --link",
     "start": "--checkpoint --checkpoint-dir",
-    "network connect": "--driver-opt --gw-priority --ip6 --link --link-local-ip",
+    "network connect": "--driver-opt --gw-priority --ip6 --link-local-ip",
     "network create": "--aux-address --config-from --config-only --ingress --ipam-driver "
     "--ipam-opt --ipv4 --ipv6 --scope",
     "volume ls": "--cluster",

@@ -44,6 +44,14 @@ def check_name(name: str, kind: str) -> None:
         )
 
 
+def link_parts(text: str) -> tuple[str, str]:
+    """(container, alias) of "NAME[:ALIAS]"; without an alias it is called as it is. Raises InvalidArgument."""
+    name, colon, alias = text.partition(":")
+    if not name or (colon and not alias) or ":" in alias:
+        raise InvalidArgument(f"bad format for links: {text}", hint="it looks like db or db:alias")
+    return name.removeprefix("/"), alias or name.removeprefix("/")
+
+
 def check_service_name(name: str) -> None:
     """A service's name is a DNS label too: at most 63 characters, no dots, no hyphen or underscore at an end."""
     if len(name) > 63 or not _SERVICE.fullmatch(name):

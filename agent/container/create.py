@@ -12,7 +12,7 @@ import os
 
 import msgspec
 
-from agent.container import host, journal, link, place
+from agent.container import host, journal, place
 from agent.container.held import Held
 from agent.container.idrange import free_range
 from agent.container.isolation import AUTO, JOURNAL_LOG
@@ -28,7 +28,7 @@ from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerSpec, ContainerStatus, Mount, MountType
 from shoal.model.image import Image
 from shoal.model.network import NetworkAttachment
-from shoal.names import check_name, random_name
+from shoal.names import check_name, link_parts, random_name
 
 
 class Creator:
@@ -100,7 +100,7 @@ class Creator:
         return claimed
 
     def _linked(self, text: str) -> str:
-        name, alias = link.parsed(text)
+        name, alias = link_parts(text)
         try:
             return f"{self._room.register.find(name).id}:{alias}"
         except NotFound as error:

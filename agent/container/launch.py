@@ -39,6 +39,7 @@ from shoal import ids
 from shoal.errors import Conflict, ShoalError, StartFailed, Unsupported
 from shoal.model.container import Container, ContainerState
 from shoal.model.network import Address, Port
+from shoal.names import link_parts
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class Launcher:
         """Raises Conflict for one that does not run, NotFound for one that is gone."""
         found = []
         for word in container.links:
-            owner_id, alias = link.parsed(word)
+            owner_id, alias = link_parts(word)
             owner = self._find(owner_id)
             addresses = owner.state.status.addresses
             if not owner.alive or not addresses:
@@ -174,7 +175,7 @@ class Launcher:
         """`owner` has another address: say so in the hosts file of `held`, which is linked to it and runs."""
         address = owner.state.status.addresses[0].address if owner.state.status.addresses else ""
         for word in held.record.container.links:
-            owner_id, alias = link.parsed(word)
+            owner_id, alias = link_parts(word)
             if owner_id == owner.id and address:
                 line = link.hosts_line(link.Link(alias, owner.container, address))
                 replace_host(self._records.folder(held.id), owner.id, line)

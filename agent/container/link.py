@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from shoal import ids
-from shoal.errors import InvalidArgument
 from shoal.model.container import Container
 
 _PRIVATE = ("HOME", "PATH")
@@ -25,14 +24,6 @@ class Link(msgspec.Struct, frozen=True):
     owner: Container
     address: str
     exposed: tuple[str, ...] = ()
-
-
-def parsed(text: str) -> tuple[str, str]:
-    """(container, alias) of "NAME[:ALIAS]"; without an alias it is called as it is. Raises InvalidArgument."""
-    name, colon, alias = text.partition(":")
-    if not name or (colon and not alias) or ":" in alias:
-        raise InvalidArgument(f"bad format for links: {text}", hint="it looks like db or db:alias")
-    return name.removeprefix("/"), alias or name.removeprefix("/")
 
 
 def hosts_line(link: Link) -> str:

@@ -14,7 +14,7 @@ from agent.container.held import Held
 from agent.container.hostfiles import write_host_files
 from agent.container.launch import Launcher, hostname_of
 from agent.container.lifecycle import Lifecycle, Room
-from agent.container.settle import CONTAINER_MODE, HOST, NONE
+from agent.container.settle import CONTAINER_MODE, HOST, NONE, check_links
 from agent.network.connection import Connection
 from agent.network.networks import Networks
 from shoal.errors import Conflict, ShoalError
@@ -47,6 +47,7 @@ class Plugger:
             if network.meta.id in self._ids(before):
                 raise Conflict(f"endpoint with name {held.name} already exists in network {network.spec.name}")
             attachment = msgspec.structs.replace(attachment, network=network.spec.name)
+            check_links(attachment)
             others = tuple(each for each in before.networks if each.network != NONE)
             await self._amender.save(held, msgspec.structs.replace(before, networks=(*others, attachment)))
             if held.alive:

@@ -24,6 +24,7 @@ from shoal.model.base import Resources
 from shoal.model.container import Container, ContainerSpec, Mount, MountType, RestartCondition, Ulimit
 from shoal.model.image import ImageConfig
 from shoal.model.network import NetworkAttachment, Port, PortProtocol, PublishMode
+from shoal.names import link_parts
 from shoal.signals import signal_number
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
@@ -176,6 +177,7 @@ def _networks(wanted: tuple[NetworkAttachment, ...]) -> tuple[NetworkAttachment,
     ) or (NetworkAttachment(network=BRIDGE),)
     names = [each.network for each in networks]
     for each in networks:
+        check_links(each)
         if each.aliases and _is_special(each.network):
             raise InvalidArgument("network-scoped aliases are only supported for user-defined networks")
     if len(set(names)) < len(names):
@@ -187,6 +189,14 @@ def _networks(wanted: tuple[NetworkAttachment, ...]) -> tuple[NetworkAttachment,
                     f"conflicting options: cannot attach both user-defined and non-user-defined network-modes ({name})"
                 )
     return networks
+
+
+def check_links(attachment: NetworkAttachment) -> None:
+    """Raises InvalidArgument."""
+    if attachment.links and (attachment.network == BRIDGE or _is_special(attachment.network)):
+        raise InvalidArgument("links are only supported for user-defined networks")
+    for each in attachment.links:
+        link_parts(each)
 
 
 def _is_special(network: str) -> bool:

@@ -16,6 +16,7 @@ from agent.network.segment import Segment
 from shoal import ids
 from shoal.errors import Conflict
 from shoal.model.network import NetworkAttachment, Port, PortProtocol
+from shoal.names import link_parts
 
 
 class Allotments:
@@ -92,7 +93,8 @@ class Allotments:
         else:
             address = pool.take()
         known = tuple(dict.fromkeys(filter(None, (*names, *attachment.aliases)))) if segment.named else ()
-        return Attached(segment.network_id, segment.name, str(address), known, attachment.mac)
+        links = {alias: name for name, alias in map(link_parts, attachment.links)}
+        return Attached(segment.network_id, segment.name, str(address), known, attachment.mac, links)
 
     def join(self, container_id: str, name: str, segment: Segment, attachment: NetworkAttachment) -> Record:
         """The record of a container that is on one more network. Its ports lead where they led. Raises Exhausted,

@@ -20,13 +20,14 @@ from shoal.model.network import Endpoint, Port
 
 class Attached(msgspec.Struct, frozen=True):
     """One interface: where it is, and by which names others on that network find it. An empty `mac` is the one that
-    goes with the address."""
+    goes with the address. `links`: what it alone calls others there, alias → name."""
 
     network_id: str
     network_name: str
     address: str
     names: tuple[str, ...] = ()
     mac: str = ""
+    links: dict[str, str] = {}
 
 
 class Record(msgspec.Struct, frozen=True):

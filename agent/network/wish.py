@@ -17,6 +17,8 @@ def check_wish(attachment: NetworkAttachment, segment: Segment, network: Network
         )
     if attachment.aliases and not segment.named:
         raise InvalidArgument("network-scoped aliases are only supported for user-defined networks")
+    if attachment.links and not segment.named:
+        raise InvalidArgument("links are only supported for user-defined networks")
     if not attachment.address:
         return
     if not segment.named:

@@ -76,7 +76,7 @@ def _place(container: Container, address: Address, network: str, network_id: str
     named = network not in _NAMELESS
     return {
         "IPAMConfig": {"IPv4Address": given[0]} if given else None,
-        "Links": NullList(),
+        "Links": listed(link for each in wished for link in each.links),
         "Aliases": listed(aliases),
         "NetworkID": address.network_id or network_id,
         "EndpointID": endpoint_id(container, address),

@@ -6,6 +6,7 @@ import re
 
 from cli.parse.number import integer, natural
 from shoal.errors import InvalidArgument, Unsupported
+from shoal.names import link_parts
 from shoal.v1.types_pb2 import (
     RESTART_CONDITION_ANY,
     RESTART_CONDITION_NONE,
@@ -69,6 +70,12 @@ def extra_host(text: str) -> str:
     if address == "host-gateway":
         return f"{host}:{address}"
     return f"{host}:{ip_address(address, 'in add-host')}"
+
+
+def link(text: str) -> str:
+    """`db` or `mysql:db`, as it was given."""
+    link_parts(text)
+    return text
 
 
 def ip_address(text: str, where: str = "") -> str:

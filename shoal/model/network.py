@@ -35,12 +35,14 @@ class Port(Value, frozen=True):
 
 class NetworkAttachment(Value, frozen=True):
     """`network` is a name or id, or one of docker's words: "bridge", "host", "none", "container:NAME". `address` and
-    `mac` are what is wished for; empty: any."""
+    `mac` are what is wished for; empty: any. `links` are "NAME:ALIAS": another one on this network under a name of
+    one's own, whoever is called NAME when it is asked for."""
 
     network: str = ""
     aliases: tuple[str, ...] = ()
     address: str = ""
     mac: str = ""
+    links: tuple[str, ...] = ()
 
 
 class Address(Value, frozen=True):

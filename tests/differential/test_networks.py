@@ -50,7 +50,7 @@ CASES = {
         engine inspect -f '{{(index .NetworkSettings.Networks "n1").IPAddress}}' web
         engine inspect -f '{{(index .NetworkSettings.Networks "n1").MacAddress}}' web
         engine exec web cat /sys/class/net/eth0/address
-        engine run --rm --network n1 busybox wget -q -T 30 -O - http://al:81 2>&1 | grep -o 'al (10.9.0.77)'
+        engine run --rm --network n1 busybox busybox nslookup -type=a al 2>&1 | grep -o '^Address: 10.9.0.77'
         engine run --rm --network n1 --ip 10.9.0.77 busybox
         engine run --rm --network n1 --ip 10.8.0.5 busybox
         engine run --rm --network n1 --ip 10.9.0.255 busybox
@@ -66,7 +66,7 @@ CASES = {
         engine inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' web
         engine exec web ls /sys/class/net
         engine exec web sh -c 'grep -c $(hostname) /etc/hosts'
-        engine run --rm --network n1 busybox wget -q -T 30 -O - http://other:81 2>&1 | grep -c 'other (17'
+        engine run --rm --network n1 busybox busybox nslookup -type=a other | grep -A1 ^Name | grep -c ': 17'
         engine network connect n1 web
         engine restart -t 0 web
         engine exec web ls /sys/class/net
@@ -83,6 +83,35 @@ CASES = {
         engine network connect n1 still
         engine run -d --name host --network host busybox sleep 100
         engine network connect n1 host
+    """,
+    "connect with links": """
+        ask() { engine exec $1 busybox nslookup -type=a $2 | grep -A1 ^Name | grep -o '^Address: 1' || echo unknown; }
+        engine network create n1
+        engine network create n2
+        engine run -d --name db --network n1 busybox sleep 100
+        engine run -d --name web --network n2 busybox sleep 100
+        engine run -d --name other --network n1 busybox sleep 100
+        engine network connect --link db:x:y n1 web
+        engine network connect --link db:pg --link nosuch:none --link later:soon n1 web
+        engine inspect -f '{{json (index .NetworkSettings.Networks "n1").Links}}' web
+        ask web pg; ask web pg.n1; ask web db; ask web soon; ask other pg
+        engine run -d --name later --network n1 busybox sleep 100
+        ask web soon
+        engine restart -t 0 db
+        ask web pg
+        engine network disconnect n1 db
+        ask web pg
+        engine network connect n1 db
+        ask web pg
+        engine restart -t 0 web
+        ask web pg
+        engine network disconnect n1 web
+        ask web pg
+        engine create --name still --network n1 busybox sleep 100
+        engine network connect --link db:mine n2 still
+        engine start still
+        engine network connect n2 db
+        ask still mine
     """,
     "link": """
         engine run -d --name db -e A=b --expose 5432 busybox sleep 100

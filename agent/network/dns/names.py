@@ -1,7 +1,8 @@
 """Which names a network has: from its containers here and the cluster's services. Pure.
 
 A container is found by its name, its short id and its aliases; a service by its name and aliases (its VIP, or all
-its tasks where it has none), `tasks.NAME` (all its tasks), and each of its tasks on any host by `NAME.SLOT.TASK`.
+its tasks where it has none), `tasks.NAME` (all its tasks), and each of its tasks on any host by `NAME.SLOT.TASK`. What
+a container alone calls others by its links is in the zone of each network where it may ask.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def zone_of(
     names: dict[str, set[str]] = {}
     pointers: dict[str, str] = {}
     clients: dict[str, list[str]] = {}
+    links: dict[str, dict[str, dict[str, str]]] = {}
 
     def say(name: str, addresses: Iterable[str]) -> None:
         names.setdefault(name.lower(), set()).update(addresses)
@@ -43,13 +45,21 @@ def zone_of(
                 others = [gateway for gateway in others if gateway != str(segment.gateway)]
                 if others:
                     clients[attached.address] = others
+                linked = [each for each in record.attached if each.links and each.network_id in gateways]
+                if linked:
+                    links[attached.address] = {gateways[each.network_id]: _lower(each.links) for each in linked}
     return Zone(
         network=segment.name,
         internal=segment.internal,
         names={name: sorted(addresses) for name, addresses in names.items()},
         pointers={address: name for address, name in pointers.items() if name},
         clients=clients,
+        links=links,
     )
+
+
+def _lower(links: Mapping[str, str]) -> dict[str, str]:
+    return {alias.lower(): name.lower() for alias, name in links.items()}
 
 
 def _service_names(endpoint: Endpoint) -> Iterable[tuple[str, list[str]]]:

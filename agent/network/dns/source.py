@@ -40,11 +40,16 @@ class Zones:
         return known[1]
 
     def for_client(self, gateway: str, client: str) -> list[Zone]:
-        """The zones that `client` may look into when it asks `gateway`."""
+        """The zones that `client` may look into when it asks `gateway`, those of its own links first."""
         own = self.get(gateway)
         if own is None:
             return []
-        return [own, *filter(None, map(self.get, own.clients.get(client, ())))]
+        zones = {gateway: own}
+        for other in own.clients.get(client, ()):
+            if (found := self.get(other)) is not None:
+                zones[other] = found
+        links = own.links.get(client, {})
+        return [*(zones[at].linked(links[at]) for at in links if at in zones), *zones.values()]
 
 
 class Upstreams:

@@ -2,7 +2,7 @@
 
 `names.py` makes the files from records and endpoints; the resolver reads them. A name is answered with or without
 the network's name behind it ("web", "web.backend"). A container that is on several networks finds the names of
-all of them: `clients` says which other zones it may look into.
+all of them: `clients` says which other zones it may look into. What it calls others by links of its own comes first.
 """
 
 from __future__ import annotations
@@ -17,13 +17,20 @@ from agent.network.dns.message import Query
 
 class Zone(NamedTuple):
     """`names`: lower-case name → addresses; `pointers`: address → name; `clients`: address of a container → gateways
-    of its other networks. `internal`: unknown names are nobody's."""
+    of its other networks; `links`: address of a container → gateway of the network → alias → name there. `internal`:
+    unknown names are nobody's."""
 
     network: str = ""
     internal: bool = False
     names: dict[str, list[str]] = {}
     pointers: dict[str, str] = {}
     clients: dict[str, list[str]] = {}
+    links: dict[str, dict[str, dict[str, str]]] = {}
+
+    def linked(self, links: dict[str, str]) -> Zone:
+        """What somebody with these links calls those who are here now."""
+        names = {alias: self.names[name] for alias, name in links.items() if name in self.names}
+        return Zone(self.network, self.internal, names)
 
 
 def dump(zone: Zone) -> bytes:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from shoal.errors import Conflict, NotFound
+from shoal.errors import Conflict, InvalidArgument, NotFound
+from shoal.model.network import NetworkAttachment, NetworkSpec
 
 pytestmark = pytest.mark.kernel
 
@@ -33,3 +34,42 @@ async def test_what_cannot_be_linked(engine):
     await engine.run("true", name="mysql", start=False)
     with pytest.raises(Conflict, match="Cannot link to a non running container: /mysql AS /web/db"):
         await engine.run("true", name="web", links=("mysql:db",))
+
+
+async def test_a_link_of_one_network_is_a_name_for_one_container(engine, shell):
+    for name in ("one", "two"):
+        await engine.networks.create(NetworkSpec(name=name))
+    on_two = (NetworkAttachment(network="two"),)
+    await engine.run("sleep", "100", name="mysql", networks=on_two)
+    await engine.run("sleep", "100", name="web", networks=(NetworkAttachment(network="one"),))
+    assert (await shell("network", "connect", "--link", "mysql:db", "--link", "later", "two", "web")).code == 0
+
+    async def found(name):
+        return (await shell("exec", "web", "busybox", "nslookup", "-type=a", name)).text.splitlines()
+
+    def line(name):
+        addresses = {each.network_name: each.address for each in engine.containers.get(name).status.addresses}
+        return f"Address: {addresses['two']}"
+
+    assert line("mysql") in await found("db")
+    assert line("mysql") in await found("DB.two")
+    await engine.run("sleep", "100", name="later", networks=on_two)
+    assert line("later") in await found("later")
+    await engine.restart()
+    await engine.containers.restart("web", timeout_s=0)
+    assert line("mysql") in await found("db")
+    seen = await shell("inspect", "-f", '{{json (index .NetworkSettings.Networks "two").Links}}', "web")
+    assert seen.text == '["mysql:db","later"]\n'
+
+
+async def test_what_is_no_link_of_a_network(engine, shell):
+    await engine.run("sleep", "100", name="still", start=False)
+    await engine.networks.create(NetworkSpec(name="two"))
+    with pytest.raises(InvalidArgument, match="bad format for links: a:b:c"):
+        await engine.containers.connect("still", NetworkAttachment(network="two", links=("a:b:c",)))
+    await engine.containers.connect("still", NetworkAttachment(network="two"))
+    await engine.containers.disconnect("still", "bridge")
+    with pytest.raises(InvalidArgument, match="links are only supported for user-defined networks"):
+        await engine.containers.connect("still", NetworkAttachment(network="bridge", links=("a:b",)))
+    refused = await shell("network", "connect", "--link", "a:b:c", "two", "still")
+    assert "bad format for links: a:b:c" in refused.err

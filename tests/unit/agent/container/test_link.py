@@ -1,9 +1,6 @@
 """What a link tells: a line for /etc/hosts, and docker's variables."""
 
-import pytest
-
-from agent.container.link import Link, environment, exposed, hosts_line, parsed
-from shoal.errors import InvalidArgument
+from agent.container.link import Link, environment, exposed, hosts_line
 from shoal.model.base import Meta
 from shoal.model.container import Container, ContainerSpec
 from shoal.model.network import Port, PortProtocol
@@ -15,20 +12,6 @@ OWNER = Container(
     ports=(Port(target=53, protocol=PortProtocol.UDP),),
     spec=ContainerSpec(exposed_ports=("9000/tcp",)),
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("db", ("db", "db")), ("mysql:db", ("mysql", "db")), ("/mysql:my-db", ("mysql", "my-db"))],
-)
-def test_an_alias_is_optional(text, expected):
-    assert parsed(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", ":", "a:", ":b", "a:b:c"])
-def test_what_is_no_link(text):
-    with pytest.raises(InvalidArgument, match="bad format for links"):
-        parsed(text)
 
 
 def test_a_line_names_it_in_every_way():

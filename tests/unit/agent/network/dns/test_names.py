@@ -1,5 +1,7 @@
 from ipaddress import IPv4Address, IPv4Network
 
+import msgspec
+
 from agent.network.dns.names import zone_of
 from agent.network.record import Attached, Record
 from agent.network.segment import Segment
@@ -50,6 +52,17 @@ def test_a_service_is_its_vip_and_its_tasks_one_by_one():
 
 def test_without_vip_a_service_is_all_its_tasks():
     assert zone_of(WEB, [], [endpoint(address="")], GATEWAYS).names["shop"] == ["10.0.1.130", "10.0.1.66"]
+
+
+def test_links_are_in_every_zone_where_their_owner_may_ask():
+    on_web = Attached("web-id", "web", "10.0.1.70", ("c",), links={"DB": "MySQL"})
+    on_app = Attached("app-id", "app", "172.18.0.7", ("c",))
+    record = Record("c", attached=(on_app, on_web))
+    app = msgspec.structs.replace(WEB, network_id="app-id", name="app", gateway=IPv4Address("172.18.0.1"))
+    links = {"10.0.1.65": {"db": "mysql"}}
+    assert zone_of(WEB, [record], [], GATEWAYS).links == {"10.0.1.70": links}
+    assert zone_of(app, [record], [], GATEWAYS).links == {"172.18.0.7": links}
+    assert zone_of(app, [Record("c", attached=(on_app,))], [], GATEWAYS).links == {}
 
 
 def test_containers_with_one_alias_share_it():
