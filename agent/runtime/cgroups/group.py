@@ -343,16 +343,19 @@ class Group:
 
     def remove(self) -> None:
         """Remove the directories; waits for dying processes. Idempotent."""
+        self._give_back()
         base.remove_tree(self._directories())
 
     def removed_at_once(self) -> bool:
         """As `remove`, without waiting: False when somebody is in it still."""
+        self._give_back()
         return base.removed_at_once(self._directories())
 
-    def _directories(self) -> list[str]:
-        """Those to remove."""
+    def _give_back(self) -> None:
         if "cpu" in self.controllers:
             realtime.give_back(self.v1("cpu"))
+
+    def _directories(self) -> list[str]:
         paths = [self.v1(name) for name in self.controllers]
         if self.v2:
             return [*paths, self.v2]
