@@ -15,27 +15,64 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o600, durable: b
     Without `durable` a power cut may leave the old content, never a torn one after a crash of the process alone.
     Raises Exhausted when the disk is full; the old content then stays.
     """
-    folder, name = os.path.split(path)
-    beside = f"{folder or '.'}/.{name}.{os.getpid()}.tmp"
+    beside = _beside(path)
     try:
-        descriptor = _make(beside, mode)
+        descriptor = _written(beside, data, mode)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
             if durable:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(beside, path)  # noqa: PTH104 - a hot path
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)  # noqa: PTH108
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise Exhausted(f"cannot write {path}: the disk is full", hint="free some space and try again") from error
-        raise
+        raise _unwritten(path, beside, error) from error
     if durable:
-        _sync_folder(folder or ".")
+        _sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - as all here
+
+
+def write_new(path: str, data: bytes, *, mode: int = 0o600) -> int:
+    """A file that is not there yet, whole under its name but not on the disk: its descriptor, the caller's to sync and
+    to close. One fsync(2) then takes file and name to the disk, as those of ext4, XFS and btrfs do of new files, where
+    `write_atomic` needs two that the disk does one after the other. A power cut before leaves no file or an empty one.
+
+    Raises Exhausted when the disk is full; then there is no file.
+    """
+    beside, descriptor = _beside(path), -1
+    try:
+        descriptor = _written(beside, data, mode)
+        os.rename(beside, path)  # noqa: PTH104 - a hot path
+    except OSError as error:
+        if descriptor >= 0:
+            os.close(descriptor)
+        raise _unwritten(path, beside, error) from error
+    return descriptor
+
+
+def _beside(path: Path | str) -> str:
+    folder, name = os.path.split(path)
+    return f"{folder or '.'}/.{name}.{os.getpid()}.tmp"
+
+
+def _unwritten(path: Path | str, beside: str, error: OSError) -> OSError | Exhausted:
+    """What to raise; nothing of it is left."""
+    with contextlib.suppress(OSError):
+        os.unlink(beside)  # noqa: PTH108 - a hot path
+    if error.errno in (28, 122):  # ENOSPC, EDQUOT
+        return Exhausted(f"cannot write {path}: the disk is full", hint="free some space and try again")
+    return error
+
+
+def _written(path: str, data: bytes, mode: int) -> int:
+    """The descriptor of a file that holds `data`, whose folder is made where there is none."""
+    descriptor = _make(path, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def overwrite(path: str, data: bytes) -> bool:

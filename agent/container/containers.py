@@ -35,6 +35,7 @@ from agent.container.survey import Survey
 from agent.container.visits import Visits
 from agent.image import change
 from agent.image.images import Commit, Images
+from agent.kernel.syncs import Syncs
 from agent.network.networks import Networks
 from agent.runtime.runtime import Runtime
 from agent.volume.volumes import Volumes
@@ -108,6 +109,7 @@ class Containers:
         await asyncio.to_thread(records.open)
         room = Room(
             records=records,
+            syncs=Syncs(),
             register=Register(),
             runtime=runtime,
             volumes=volumes,
@@ -130,7 +132,10 @@ class Containers:
         await self._room.lasting.close()
         for held in self._room.register:
             held.unwatch()
-        await self._room.group.__aexit__(None, None, None)
+        try:
+            await self._room.group.__aexit__(None, None, None)
+        finally:
+            self._room.syncs.close()
 
     @property
     def files(self) -> Carriage:

@@ -142,11 +142,11 @@ class Creator:
         durable = record.durable
         try:
             records.make(container_id)
-            await self._save(record, durable)
+            await self._begin(record)
             if volumes:
                 await self._fill(container, anonymous, durable)
                 record = msgspec.structs.replace(record, pending=False)
-                await self._save(record, durable)
+                await self._save(record)
         except BaseException:
             await self._undo(container_id, anonymous)
             raise
@@ -154,8 +154,15 @@ class Creator:
         held.cleared = True
         return held
 
-    async def _save(self, record: Record, durable: bool) -> None:
-        if durable:
+    async def _begin(self, record: Record) -> None:
+        if record.durable:
+            with self._room.records.begin(record) as descriptors:
+                await self._room.syncs.sync(*descriptors)
+        else:
+            self._room.records.save(record, durable=False)
+
+    async def _save(self, record: Record) -> None:
+        if record.durable:
             await asyncio.to_thread(self._room.records.save, record, durable=True)
         else:
             self._room.records.save(record, durable=False)

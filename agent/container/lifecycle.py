@@ -22,6 +22,7 @@ from agent.container.prober import Prober
 from agent.container.record import Records, State
 from agent.container.register import Register
 from agent.container.runtimes import Runtimes
+from agent.kernel.syncs import Syncs
 from agent.runtime.run import Exit
 from agent.runtime.runtime import Runtime
 from agent.volume.volumes import Volumes
@@ -46,6 +47,7 @@ class Room(msgspec.Struct, frozen=True):
     """What the parts of this room share."""
 
     records: Records
+    syncs: Syncs
     register: Register
     runtime: Runtime
     volumes: Volumes

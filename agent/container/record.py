@@ -3,7 +3,8 @@
 The record (what was asked for and what it came to) is written once and synced; the state (what is) often and, for
 most containers, without a sync: a state that a power cut tears reads as "created". Containers that go when they
 exit are not worth a sync at all: their record has another name, `TRANSIENT`, and one that cannot be read is swept
-with its folder, where a bad durable record is left for somebody to look at. A folder is deleted by renaming it into
+with its folder, where a bad durable record is left for somebody to look at, unless it is empty: nobody was told of that
+container before the power went. A folder is deleted by renaming it into
 `.trash` first, so that a container is whole or gone.
 """
 
@@ -13,12 +14,13 @@ import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from agent.kernel.spread import spread
 from shoal import codec
 from shoal.errors import ShoalError
-from shoal.files import overwrite, read_optional, sweep_unfinished, write_atomic
+from shoal.files import overwrite, read_optional, sweep_unfinished, write_atomic, write_new
 from shoal.model.base import Value
 from shoal.model.container import Container, ContainerStatus
 
@@ -90,6 +92,20 @@ class Records:
         if durable:
             _sync(self._root)
 
+    @contextlib.contextmanager
+    def begin(self, record: Record) -> Iterator[tuple[int, ...]]:
+        """The first save of a durable one, without waiting for the disk: the container is there to stay once the
+        descriptors that the block gets are synced."""
+        folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            written = write_new(f"{self._root}/{record.container.meta.id}/{DURABLE}", codec.pack(record))
+            try:
+                yield written, folder
+            finally:
+                os.close(written)
+        finally:
+            os.close(folder)
+
     def save_state(self, container_id: str, state: State, *, durable: bool) -> None:
         path = f"{self._root}/{container_id}/{STATE}"
         packed = codec.pack(state)
@@ -144,7 +160,7 @@ def _remove(folder: str) -> None:
 
 def _load(folder: Path) -> tuple[Record, State] | None:
     durable = read_optional(folder / DURABLE)
-    if durable is not None:
+    if durable:
         return codec.unpack(Record, durable), _load_state(folder)
     transient = read_optional(folder / TRANSIENT)
     if transient is None:

@@ -58,6 +58,17 @@ def test_a_torn_record_of_a_passing_container_is_swept_and_a_durable_one_left(re
     assert records.folder("b" * 64).exists()
 
 
+def test_a_durable_one_is_there_once_it_is_synced_and_one_that_never_was_is_swept(records):
+    for container_id in (ID, "b" * 64):
+        records.make(container_id)
+        with records.begin(record(container_id)) as descriptors:
+            for each in descriptors:
+                os.fsync(each)
+    (records.folder(ID) / "container").write_bytes(b"")  # the power went before
+    assert records.load() == [(record("b" * 64), State())]
+    assert not records.folder(ID).exists()
+
+
 def test_a_torn_state_reads_as_created(records):
     made = save(records)
     for torn in (b"", b"\x01\x93"):
