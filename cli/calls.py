@@ -33,8 +33,6 @@ _NODE = "shoal-node"
 _CONTROL = "/shoal.v1.ControlService/"
 # In the trailing metadata of an answer: for how many seconds the store that it comes from was not heard (`rpc.STALE`).
 _STALE = "shoal-stale"
-# What a process in a container could not be: executed, found.
-_OF_THE_COMMAND = (126, 127)
 
 
 class Calls:
@@ -115,10 +113,7 @@ class Calls:
                 "This node is not a swarm manager",
                 hint="run it on one; 'shoal swarm init' or 'shoal swarm join' make this node part of a cluster",
             )
-        raised = errors.of_status(failure.code, failure.message, failure.trailing)
-        if raised.exit_code not in _OF_THE_COMMAND:
-            raised.exit_code = 1  # 125 is for what is wrong with the command line itself, and for `run`
-        return raised
+        return errors.of_status(failure.code, failure.message, failure.trailing)
 
 
 class Call:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from cli.endpoint import Endpoint, Selection, choose
+from cli.grammar import beforehand
 from shoal.errors import InvalidArgument, PermissionDenied, Unavailable
 from shoal.lane import beside
 
@@ -44,7 +45,8 @@ class Client:
         self._calls: Calls | None = None
 
     async def __aenter__(self) -> Client:
-        endpoint = self.endpoint = choose(self.selection)
+        with beforehand():
+            endpoint = self.endpoint = choose(self.selection)
         metadata = [("shoal-node", self.selection.node)] if self.selection.node else []
         carrier = lanes(endpoint) if endpoint.kind == "unix" else None
         from cli.calls import Calls
@@ -156,9 +158,11 @@ def knock(endpoint: Endpoint) -> None:
             probe.connect(endpoint.path)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM):
-                raise PermissionDenied(
+                denied = PermissionDenied(
                     f"permission denied while connecting to the Shoal agent at {endpoint.host}", hint="run it as root"
-                ) from error
+                )
+                denied.run_code = 126  # docker's `run` reads it as that of a command
+                raise denied from error
             raise unreachable(endpoint, str(error)) from error
 
 

@@ -13,7 +13,6 @@ of help and its words have to be ours anyway.
 
 from __future__ import annotations
 
-import contextlib
 import types
 import typing
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -21,22 +20,12 @@ from typing import Annotated, Any, NamedTuple
 
 from cli.client import Client
 from cli.grammar import Arity, Flag, Line, UsageError, check_arity, read
-from shoal.errors import InvalidArgument
+from shoal.errors import InvalidArgument, ShoalError
 
 if typing.TYPE_CHECKING:
     from cli.endpoint import Selection
 
 _NO_DEFAULT: Any = object()
-
-
-@contextlib.contextmanager
-def late() -> Iterator[None]:
-    """What is wrong with a word that docker looks at only when it does the work ends with 1, not with 125."""
-    try:
-        yield
-    except InvalidArgument as error:
-        error.exit_code = 1
-        raise
 
 
 class Argument:
@@ -60,30 +49,38 @@ class Flags:
 
 
 class Declaration(NamedTuple):
-    """`usage` follows the command's name in its help. Without `interspersed`, flags end at the first argument."""
+    """`usage` follows the command's name in its help. Without `interspersed`, flags end at the first argument. One that
+    `runs` ends with the code of what it runs, and tells its own failures by their `run_code`."""
 
     usage: str
     examples: tuple[str, ...]
     interspersed: bool
+    runs: bool
 
 
 def command(
-    usage: str, *, examples: Sequence[str] = (), interspersed: bool = True
+    usage: str, *, examples: Sequence[str] = (), interspersed: bool = True, runs: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Say how a function is called from the command line; its docstring is the help text."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
-        function.__dict__["declaration"] = Declaration(usage, tuple(examples), interspersed)
+        function.__dict__["declaration"] = Declaration(usage, tuple(examples), interspersed, runs)
         return function
 
     return declare
 
 
 def flag(
-    *names: str, help: str, metavar: str = "string", parse: Callable[[str], Any] | None = None, hidden: bool = False
+    *names: str,
+    help: str,
+    metavar: str = "string",
+    parse: Callable[[str], Any] | None = None,
+    late: bool = False,
+    hidden: bool = False,
 ) -> Any:
-    """A flag by its names, dashes included. `parse` turns its text into a value and raises InvalidArgument."""
-    return Flag(names, takes_value=True, help=help, metavar=metavar, parse=parse, hidden=hidden)
+    """A flag by its names, dashes included. `parse` turns its text into a value and raises InvalidArgument; `late`:
+    docker looks at the text only when it does the work, so that a wrong one is no wrong command line."""
+    return Flag(names, takes_value=True, help=help, metavar=metavar, parse=parse, late=late, hidden=hidden)
 
 
 def switch(*names: str, help: str, negative: str = "", hidden: bool = False) -> Any:
@@ -101,7 +98,8 @@ class Parameter(NamedTuple):
     group: str = ""
 
     def value(self, line: Line, arguments: list[str]) -> Any:
-        """Takes its share of `arguments` from their front. Raises UsageError for a text that is no value."""
+        """Takes its share of `arguments` from their front. Raises UsageError for a text that is no value, and
+        InvalidArgument where the flag is `late`."""
         if isinstance(self.source, Flag):
             given: list[Any] = [_parsed(self.source, each) for each in line.all(self.source)]
         else:
@@ -157,18 +155,22 @@ class Command:
         self.reader = Reader(list(_parameters(function, self._hints)))
 
     def run(self, words: Sequence[str], selection: Selection) -> Any:
-        """Do what the words after the command's name say; None or an exit code. Raises UsageError."""
+        """Do what the words after the command's name say; None or an exit code. Raises ShoalError, whose `exit_code`
+        is what the command then ends with."""
         try:
             line = self.reader.line(words, interspersed=self.declaration.interspersed)
             if self.reader.asks_help(line):
                 print(self.help())
                 return None
             check_arity(self.path, len(line.arguments), self.arity())
-            given = self._given(line)
+            return self._call(self._given(line), selection)
         except UsageError as error:
             error.path, error.usage = self.path, self.declaration.usage
             raise
-        return self._call(given, selection)
+        except ShoalError as error:
+            if self.declaration.runs:
+                error.exit_code = error.run_code
+            raise
 
     def arity(self) -> Arity:
         """How many arguments the command takes."""
@@ -219,7 +221,8 @@ def _parsed(flag: Flag, text: str | bool) -> Any:
         return flag.parse(text)
     except InvalidArgument as error:
         message = f'invalid argument "{text}" for "{flag.shown}" flag: {error.message}'
-        raise UsageError(message, hint=error.hint) from error
+        kind = InvalidArgument if flag.late else UsageError
+        raise kind(message, hint=error.hint) from error
 
 
 def _parameters(function: Callable[..., Any], hints: dict[str, Any]) -> Iterator[Parameter]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import command, flag, late
+from cli.command import command, flag
 from cli.everywhere import EveryNode, Streams, from_all_nodes
 from cli.listing import Json
 from cli.output import words
@@ -36,7 +36,10 @@ async def events(
     since: Annotated[str, flag("--since", help="Show all events created since timestamp")] = "",
     until: Annotated[str, flag("--until", help="Stream events until this timestamp")] = "",
     filter: Annotated[
-        list[str], flag("-f", "--filter", metavar="filter", help="Filter output based on conditions provided")
+        list[str],
+        flag(
+            "-f", "--filter", metavar="filter", parse=pair.condition, help="Filter output based on conditions provided"
+        ),
     ] = [],  # noqa: B006
     format: Annotated[str, flag("--format", help="Format output: 'json' or a Go template")] = "",
     json: Json = False,
@@ -45,8 +48,7 @@ async def events(
     """Get real time events from the server"""
     format = "json" if json else format
     now_ns = time.time_ns()
-    with late():
-        since_ns, until_ns = bound(since, now_ns=now_ns), bound(until, now_ns=now_ns)
+    since_ns, until_ns = bound(since, now_ns=now_ns), bound(until, now_ns=now_ns)
     request = engine_pb2.WatchEventsRequest(
         since_ns=since_ns,
         until_ns=until_ns,

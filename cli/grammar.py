@@ -6,7 +6,8 @@ each refusal, and exit code 125 for a bad flag but 1 for a wrong number of argum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from shoal.errors import ShoalError
@@ -32,9 +33,19 @@ class UnknownFlag(UsageError):
         self.flag = flag
 
 
+@contextlib.contextmanager
+def beforehand() -> Iterator[None]:
+    """What docker finds before it turns to a container or its image ends with 1 also for who `runs` one."""
+    try:
+        yield
+    except ShoalError as error:
+        error.run_code = error.exit_code
+        raise
+
+
 class Flag(NamedTuple):
     """`names` with their dashes. `negative` is another name, which says no to a switch. `parse` makes a value of the
-    text and raises InvalidArgument; `metavar` is what the help calls it."""
+    text and raises InvalidArgument, `late` or not (see `command.flag`); `metavar` is what the help calls it."""
 
     names: tuple[str, ...]
     takes_value: bool
@@ -42,6 +53,7 @@ class Flag(NamedTuple):
     negative: str = ""
     metavar: str = "string"
     parse: Callable[[str], Any] | None = None
+    late: bool = False
     hidden: bool = False
 
     @property

@@ -6,6 +6,7 @@ from typing import Annotated
 from cli.command import Flags, flag, switch
 from cli.output import table
 from cli.output.table import Row
+from cli.parse import pair
 
 Json = Annotated[bool, switch("--json", help="One JSON object a line")]
 
@@ -14,7 +15,10 @@ class ListFlags(Flags):
     """The shape of a list."""
 
     filter: Annotated[
-        list[str], flag("-f", "--filter", metavar="filter", help="Filter output based on conditions provided")
+        list[str],
+        flag(
+            "-f", "--filter", metavar="filter", parse=pair.condition, help="Filter output based on conditions provided"
+        ),
     ] = []
     format: Annotated[
         str, flag("--format", help="Format output: 'table', 'table TEMPLATE', 'json' or a Go template")

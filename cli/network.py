@@ -45,11 +45,15 @@ async def create(
     subnet: Annotated[
         list[str], flag("--subnet", metavar="strings", help="Subnet in CIDR format that represents a network segment")
     ] = [],  # noqa: B006
-    gateway: Annotated[str, flag("--gateway", parse=process.ipv4_address, help="IPv4 Gateway for the subnet")] = "",
+    gateway: Annotated[
+        str, flag("--gateway", parse=process.ipv4_address, late=True, help="IPv4 Gateway for the subnet")
+    ] = "",
     ip_range: Annotated[str, flag("--ip-range", help="Allocate container ip from a sub-range")] = "",
     internal: Annotated[bool, switch("--internal", help="Restrict external access to the network")] = False,
     attachable: Annotated[bool, switch("--attachable", help="Enable manual container attachment")] = False,
-    label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata on a network")] = [],  # noqa: B006
+    label: Annotated[
+        list[str], flag("--label", metavar="list", parse=pair.label, help="Set metadata on a network")
+    ] = [],  # noqa: B006
     opt: Annotated[list[str], flag("-o", "--opt", metavar="map", help="Set driver specific options")] = [],  # noqa: B006
 ) -> None:
     """Create a network"""
@@ -263,7 +267,9 @@ async def connect(
     alias: Annotated[
         list[str], flag("--alias", metavar="strings", help="Add network-scoped alias for the container")
     ] = [],  # noqa: B006
-    ip: Annotated[str, flag("--ip", parse=process.ipv4_address, help='IPv4 address (e.g., "172.30.100.104")')] = "",
+    ip: Annotated[
+        str, flag("--ip", parse=process.ipv4_address, late=True, help='IPv4 address (e.g., "172.30.100.104")')
+    ] = "",
     link: Annotated[
         list[str], flag("--link", metavar="list", parse=process.link, help="Add link to another container")
     ] = [],  # noqa: B006

@@ -124,7 +124,9 @@ async def update(
         str, flag("--availability", help='Availability of the node ("active", "pause", "drain")')
     ] = "",
     role: Annotated[str, flag("--role", help='Role of the node ("worker", "manager")')] = "",
-    label_add: Annotated[list[str], flag("--label-add", metavar="list", help="Add or update a node label")] = [],  # noqa: B006
+    label_add: Annotated[
+        list[str], flag("--label-add", metavar="list", parse=pair.label, help="Add or update a node label")
+    ] = [],  # noqa: B006
     label_rm: Annotated[list[str], flag("--label-rm", metavar="list", help="Remove a node label if exists")] = [],  # noqa: B006
 ) -> None:
     """Update a node"""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Flags, command, flag, late, switch
+from cli.command import Flags, command, flag, switch
 from cli.output import words
 from cli.parse import pair
 from cli.parse.duration import moment
@@ -22,7 +22,10 @@ class PruneFlags(Flags):
     """What goes, and whether to ask."""
 
     filter: Annotated[
-        list[str], flag("--filter", metavar="filter", help='Provide filter values (e.g. "until=<timestamp>")')
+        list[str],
+        flag(
+            "--filter", metavar="filter", parse=pair.condition, help='Provide filter values (e.g. "until=<timestamp>")'
+        ),
     ] = []
     force: Annotated[bool, switch("-f", "--force", help="Do not prompt for confirmation")] = False
 
@@ -101,8 +104,7 @@ def filters(texts: Iterable[str]) -> list[engine_pb2.Filter]:
     found = pair.filters(texts)
     for each in found:
         if each.key == "until":
-            with late():
-                seconds, nanos = divmod(moment(each.value, now_ns=time.time_ns()), 10**9)
+            seconds, nanos = divmod(moment(each.value, now_ns=time.time_ns()), 10**9)
             each.value = f"{seconds}.{nanos:09d}"
     return found
 

@@ -23,7 +23,9 @@ async def create(
     client: Client,
     volume: Annotated[str, argument()] = "",
     name: Annotated[str, flag("--name", help="Specify volume name", hidden=True)] = "",
-    label: Annotated[list[str], flag("--label", metavar="list", help="Set metadata for a volume")] = [],  # noqa: B006
+    label: Annotated[
+        list[str], flag("--label", metavar="list", parse=pair.label, help="Set metadata for a volume")
+    ] = [],  # noqa: B006
     driver: Annotated[str, flag("-d", "--driver", help="Specify volume driver name")] = "local",
     opt: Annotated[list[str], flag("-o", "--opt", metavar="map", help="Set driver specific options")] = [],  # noqa: B006
 ) -> None:

@@ -1,25 +1,29 @@
-"""The error tree. Each error has a gRPC status and an exit code; its message says what failed, on what, with
-which value, and the hint says what to do instead.
+"""The error tree. Each error has a gRPC status; its message says what failed, on what, with which value, and the
+hint says what to do instead.
 
-    ShoalError                  1    internal
-    ├── InvalidArgument       125    a value that can never be right
-    ├── NotFound                1    a thing that is not there
-    ├── Conflict                1    a thing that is in the way: in use, exists already, newer version
-    ├── PermissionDenied        1    the caller may not
-    ├── Unavailable             1    try again later, or elsewhere
-    │   └── Locked              1    a manager that waits for its unlock key
-    ├── Unsupported           125    refused by name
-    ├── Exhausted             125    no more of it: disk, addresses, ports
-    ├── DeadlineExceeded        1
-    └── StartFailed           125    a container's process could not be started
-        ├── CommandNotExecutable 126
-        ├── CommandNotFound      127
-        └── SourceNotFound       127    what the host is to give it is not there: a device, a sysctl
-    Compacted                        store: the revision asked for is gone; read again
+    ShoalError                     internal
+    ├── InvalidArgument            a value that can never be right
+    ├── NotFound                   a thing that is not there
+    ├── Conflict                   a thing that is in the way: in use, exists already, newer version
+    ├── PermissionDenied           the caller may not
+    ├── Unavailable                try again later, or elsewhere
+    │   └── Locked                 a manager that waits for its unlock key
+    ├── Unsupported                refused by name
+    ├── Exhausted                  no more of it: disk, addresses, ports
+    ├── DeadlineExceeded
+    └── StartFailed                a container's process could not be started
+        ├── CommandNotExecutable   126
+        ├── CommandNotFound        127
+        ├── SettingNotFound        127; what is to be set for it is not there: a sysctl
+        └── SourceNotFound         127; what the host is to give it is not there: a device, a volume's folder
+    Compacted                      store: the revision asked for is gone; read again
 
-On the wire an error travels as the status code, the message as details, and `shoal-error`, `shoal-hint-bin` and
-`shoal-exit-code` in the trailing metadata: `trailing_of` and `of_status`, whatever carries it (`shoal.rpc`,
-`shoal.lane`).
+A command that fails ends with 1 (`exit_code`), whatever failed, as docker's do. `run` cannot, for 1 may be its
+container's own: it ends with `run_code`, 125 but for the numbers above. What cannot be read as a command line has
+codes of its own, in the client's `cli.grammar`.
+
+On the wire an error travels as the status code, the message as details, and `shoal-error` and `shoal-hint-bin` in the
+trailing metadata: `trailing_of` and `of_status`, whatever carries it (`shoal.rpc`, `shoal.lane`).
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ class ShoalError(Exception):
 
     code = Code.INTERNAL
     exit_code = 1
+    run_code = 125
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -64,7 +69,6 @@ class ShoalError(Exception):
 
 class InvalidArgument(ShoalError):
     code = Code.INVALID_ARGUMENT
-    exit_code = 125
 
 
 class NotFound(ShoalError):
@@ -97,12 +101,10 @@ class Locked(Unavailable):
 
 class Unsupported(ShoalError):
     code = Code.UNIMPLEMENTED
-    exit_code = 125
 
 
 class Exhausted(ShoalError):
     code = Code.RESOURCE_EXHAUSTED
-    exit_code = 125
 
 
 class DeadlineExceeded(ShoalError):
@@ -110,21 +112,27 @@ class DeadlineExceeded(ShoalError):
 
 
 class StartFailed(ShoalError):
-    exit_code = 125
+    pass
 
 
 class CommandNotExecutable(StartFailed):
-    exit_code = 126
+    run_code = 126
 
 
 class CommandNotFound(StartFailed):
-    exit_code = 127
+    run_code = 127
+
+
+class SettingNotFound(StartFailed):
+    """docker tells it by the same code as a command that is not found."""
+
+    run_code = 127
 
 
 class SourceNotFound(StartFailed):
-    """docker tells it by the same code as a command that is not found."""
+    """docker's `run` tells it by the same code, too; the container's state does not."""
 
-    exit_code = 127
+    run_code = 127
 
 
 class Compacted(ShoalError):
@@ -156,6 +164,7 @@ TREE: dict[str, type[ShoalError]] = {
         StartFailed,
         CommandNotExecutable,
         CommandNotFound,
+        SettingNotFound,
         SourceNotFound,
     )
 }
@@ -181,7 +190,6 @@ def trailing_of(error: ShoalError) -> tuple[tuple[str, str | bytes], ...]:
     return (
         ("shoal-error", type(error).__name__),
         ("shoal-hint-bin", error.hint.encode()),
-        ("shoal-exit-code", str(error.exit_code)),
     )
 
 
@@ -189,8 +197,4 @@ def of_status(code: int, message: str, trailing: Mapping[str, str | bytes]) -> S
     """The error that a server raised, or what the failure of the call itself comes to."""
     kind = TREE.get(str(trailing.get("shoal-error", "")), _KINDS.get(code, ShoalError))
     hint = trailing.get("shoal-hint-bin", b"")
-    raised = kind(message, hint=hint.decode(errors="replace") if isinstance(hint, bytes) else hint)
-    exit_code = str(trailing.get("shoal-exit-code", ""))
-    if exit_code.isascii() and exit_code.isdigit():
-        raised.exit_code = int(exit_code)
-    return raised
+    return kind(message, hint=hint.decode(errors="replace") if isinstance(hint, bytes) else hint)

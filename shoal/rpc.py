@@ -1,8 +1,8 @@
 """gRPC plumbing: servers that speak our errors, and channels that find their peer. `forward` relays whole services.
 
-Errors travel as the status code with the message as details; `shoal-error`, `shoal-hint` and `shoal-exit-code`
-in the trailing metadata carry the rest. Keepalive: gRPC 1.85 ignores `grpc.keepalive_timeout_ms`, the option
-that works is `grpc.http2.ping_timeout_ms`. And its streams lose the other end's last word, unless mended (`_write`).
+Errors travel as the status code with the message as details; `shoal-error` and `shoal-hint-bin` in the
+trailing metadata carry the rest. Keepalive: gRPC 1.85 ignores `grpc.keepalive_timeout_ms`, the option that works is
+`grpc.http2.ping_timeout_ms`. And its streams lose the other end's last word, unless mended (`_write`).
 """
 
 from __future__ import annotations

@@ -101,9 +101,7 @@ class Builder:
         except StepFailed as failed:
             await tell(Shown(excerpt(job.dockerfile, job.name, failed.found.first, failed.found.last)))
             kind = TREE.get(type(failed.error).__name__, ShoalError)
-            told = kind(f"failed to solve: {failed.error.message}", hint=failed.error.hint)
-            told.exit_code = ShoalError.exit_code  # the build's, not that of a command which could not be run
-            raise told from failed
+            raise kind(f"failed to solve: {failed.error.message}", hint=failed.error.hint) from failed
 
     async def _delivered(self, job: Job, solved: Solved, reporter: Reporter) -> str:
         if job.output is Output.NOTHING:

@@ -27,7 +27,15 @@ from agent.runtime.run import Exit
 from agent.runtime.runtime import Runtime
 from agent.volume.volumes import Volumes
 from shoal.clock import Clock
-from shoal.errors import Conflict, NotFound, ShoalError, StartFailed, Unavailable
+from shoal.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    NotFound,
+    SettingNotFound,
+    ShoalError,
+    Unavailable,
+)
 from shoal.model.container import ContainerState, ContainerStatus, MountType
 from shoal.model.event import Event, EventKind, Tell
 from shoal.model.health import Health, HealthState
@@ -38,8 +46,9 @@ log = logging.getLogger(__name__)
 
 # Docker's code of a container that was found dead: nobody saw how it ended.
 LOST = 255
-# Its code of one that never started because of something other than its command.
+# Its code of one that never started because of something that its runtime did not say.
 _NOT_STARTED = 128
+_BY_THE_RUNTIME = (CommandNotExecutable, CommandNotFound, SettingNotFound)
 _KEEPER_WAIT_S = 1.0
 
 
@@ -331,5 +340,5 @@ async def _contained(held: Held, work: Coroutine[Any, Any, None]) -> None:
 
 
 def _code_of(error: ShoalError) -> int:
-    """What `inspect` shows of a container that did not start: 126 and 127 say what is wrong with its command."""
-    return error.exit_code if isinstance(error, StartFailed) and error.exit_code != 125 else _NOT_STARTED
+    """What `inspect` shows of a container that did not start."""
+    return error.run_code if isinstance(error, _BY_THE_RUNTIME) else _NOT_STARTED

@@ -21,7 +21,7 @@ def translated(failed: Failed, process: Process) -> Failure:
     name, number = process.args[0], failed.errno
     detail = f"({failed.op.call}, errno {number})"
     if failed.op.call not in ("execve", "faccessat") or not number:
-        kind = "SourceNotFound" if number == errno.ENOENT else "StartFailed"
+        kind = "SettingNotFound" if number == errno.ENOENT else "StartFailed"
         hint = "the path contains a symbolic link where none is allowed" if number == errno.ELOOP else ""
         return Failure(kind, f"unable to start container process: {failed}", hint)
     if "/" not in name and number in _LOOKED_UP:

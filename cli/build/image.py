@@ -34,7 +34,13 @@ class BuildFlags(Flags):
 
     add_host: Annotated[
         list[str],
-        flag("--add-host", metavar="list", parse=process.extra_host, help="Add a custom host-to-IP mapping (host:ip)"),
+        flag(
+            "--add-host",
+            metavar="list",
+            parse=process.extra_host,
+            late=True,
+            help="Add a custom host-to-IP mapping (host:ip)",
+        ),
     ] = []
     build_arg: Annotated[list[str], flag("--build-arg", metavar="list", help="Set build-time variables")] = []
     cache_from: Annotated[
@@ -92,7 +98,7 @@ class BuildFlags(Flags):
         list[str], flag("--ssh", metavar="list", help='SSH agent for RUN --mount=type=ssh ("default", "id=socket")')
     ] = []
     tag: Annotated[
-        list[str], flag("-t", "--tag", metavar="list", parse=_name, help='Name of the image ("name:tag")')
+        list[str], flag("-t", "--tag", metavar="list", parse=_name, late=True, help='Name of the image ("name:tag")')
     ] = []
     target: Annotated[str, flag("--target", help="Stage to build")] = ""
     ulimit: Annotated[

@@ -4,7 +4,7 @@ import sys
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Arguments, argument, command, flag, late
+from cli.command import Arguments, argument, command, flag
 from cli.container.flags import TuningFlags
 from cli.container.lifecycle import each_in_turn
 from cli.container.request import tuning
@@ -46,8 +46,7 @@ async def update(client: Client, flags: UpdateFlags, containers: Arguments) -> i
     """Update configuration of one or more containers"""
     limits = Resources(nano_cpus=flags.cpus, memory_bytes=flags.memory, pids=flags.pids_limit)
     tuned = tuning(flags)
-    with late():
-        policy = process.restart(flags.restart) if flags.restart else None
+    policy = process.restart(flags.restart) if flags.restart else None
     if (limits, tuned) == (Resources(), Tuning()) and policy is None:
         raise ShoalError("you must provide one or more flags when using this command")
 

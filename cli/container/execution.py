@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Flags, argument, command, flag, late, switch
+from cli.command import Flags, argument, command, flag, switch
 from cli.foreground import Manners, check_terminal, follow, let_go, window
 from cli.parse import pair, process
 from shoal.errors import StartFailed
@@ -15,7 +15,9 @@ class ExecFlags(Flags):
 
     detach: Annotated[bool, switch("-d", "--detach", help="Detached mode: run command in the background")] = False
     detach_keys: Annotated[str, flag("--detach-keys", help="Override the key sequence for detaching a container")] = ""
-    env: Annotated[list[str], flag("-e", "--env", metavar="list", help="Set environment variables")] = []
+    env: Annotated[
+        list[str], flag("-e", "--env", metavar="list", parse=pair.variable, help="Set environment variables")
+    ] = []
     env_file: Annotated[
         list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")
     ] = []
@@ -40,9 +42,8 @@ async def execute(
     """Execute a command in a running container"""
     if not flags.detach:
         check_terminal(stdin=flags.interactive, tty=flags.tty)
-    with late():
-        variables = pair.environment(flags.env, flags.env_file, pair.own_environment())
-        keys = b"" if flags.detach else process.detach_keys(flags.detach_keys)
+    variables = pair.environment(flags.env, flags.env_file, pair.own_environment())
+    keys = process.detach_keys(flags.detach_keys)
     opening = engine_pb2.ExecOpen(
         container=container,
         argv=command,
@@ -66,8 +67,8 @@ async def execute(
     try:
         ended = await follow(call, engine_pb2.ExecContainerRequest(open=opening), manners)
     except StartFailed as error:
-        if flags.detach:
-            error.exit_code = 1  # docker: 126 and 127 are for who waits for the command
+        if not flags.detach:  # docker: 126 and 127 are for who waits for the command
+            error.exit_code = error.run_code
         raise
     if ended.code is None:
         return 0 if flags.detach else let_go()

@@ -6,7 +6,7 @@ from cli.command import Flags, flag, switch
 from cli.container.health import HealthFlags
 from cli.parse import isolation as isolating
 from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
-from cli.parse import process, size
+from cli.parse import pair, process, size
 from cli.parse.isolation import Exposed
 from cli.parse.number import integer, integer32, natural
 from cli.parse.port import container_ports
@@ -20,7 +20,9 @@ class Ports(list[Port]):
 class ProcessFlags(Flags):
     """The process and its surroundings."""
 
-    env: Annotated[list[str], flag("-e", "--env", metavar="list", help="Set environment variables")] = []
+    env: Annotated[
+        list[str], flag("-e", "--env", metavar="list", parse=pair.variable, help="Set environment variables")
+    ] = []
     env_file: Annotated[
         list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")
     ] = []
@@ -67,7 +69,7 @@ class IsolationFlags(Flags):
     cgroupns: Annotated[str, flag("--cgroupns", help='Cgroup namespace to use ("private", "host")')] = ""
     userns: Annotated[str, flag("--userns", help='User namespace to use ("host", "auto")')] = ""
     isolation: Annotated[
-        str, flag("--isolation", parse=isolating.technology, help="Container isolation technology")
+        str, flag("--isolation", parse=isolating.technology, late=True, help="Container isolation technology")
     ] = ""
     disable_content_trust: Annotated[bool, switch("--disable-content-trust", help="Skip image verification")] = True
     runtime: Annotated[str, flag("--runtime", help="Runtime to use for this container")] = ""
@@ -171,14 +173,15 @@ class StorageFlags(Flags):
     """What is mounted."""
 
     volume: Annotated[
-        list[Mount], flag("-v", "--volume", metavar="list", parse=mounting.volume, help="Bind mount a volume")
+        list[Mount],
+        flag("-v", "--volume", metavar="list", parse=mounting.volume, late=True, help="Bind mount a volume"),
     ] = []
     mount: Annotated[
         list[Mount],
         flag("--mount", metavar="mount", parse=mounting.mount, help="Attach a filesystem mount to the container"),
     ] = []
     tmpfs: Annotated[
-        list[Mount], flag("--tmpfs", metavar="list", parse=mounting.tmpfs, help="Mount a tmpfs directory")
+        list[Mount], flag("--tmpfs", metavar="list", parse=mounting.tmpfs, late=True, help="Mount a tmpfs directory")
     ] = []
     volume_driver: Annotated[
         str, flag("--volume-driver", parse=mounting.driver, help="Optional volume driver for the container")
@@ -212,7 +215,7 @@ class NetworkFlags(Flags):
         list[str],
         flag("--network-alias", "--net-alias", metavar="list", help="Add network-scoped alias for the container"),
     ] = []
-    ip: Annotated[str, flag("--ip", metavar="ip", parse=process.ipv4_address, help="IPv4 address")] = ""
+    ip: Annotated[str, flag("--ip", metavar="ip", parse=process.ipv4_address, late=True, help="IPv4 address")] = ""
     mac_address: Annotated[
         str, flag("--mac-address", parse=process.mac_address, help="Container MAC address (e.g., 92:d0:c6:0a:29:33)")
     ] = ""
@@ -240,7 +243,9 @@ class ContainerFlags(ProcessFlags, IsolationFlags, TuningFlags, OnceFlags, Stora
         list[str],
         flag("-a", "--attach", metavar="list", parse=process.stream, help="Attach to STDIN, STDOUT or STDERR"),
     ] = []
-    label: Annotated[list[str], flag("-l", "--label", metavar="list", help="Set meta data on a container")] = []
+    label: Annotated[
+        list[str], flag("-l", "--label", metavar="list", parse=pair.label, help="Set meta data on a container")
+    ] = []
     label_file: Annotated[
         list[str], flag("--label-file", metavar="list", help="Read in a line delimited file of labels")
     ] = []
@@ -255,7 +260,12 @@ class ContainerFlags(ProcessFlags, IsolationFlags, TuningFlags, OnceFlags, Stora
     log_opt: Annotated[list[str], flag("--log-opt", metavar="list", help="Log driver options")] = []
     restart: Annotated[
         RestartPolicy | None,
-        flag("--restart", parse=process.restart, help='Restart policy to apply when a container exits (default "no")'),
+        flag(
+            "--restart",
+            parse=process.restart,
+            late=True,
+            help='Restart policy to apply when a container exits (default "no")',
+        ),
     ] = None
     rm: Annotated[
         bool,

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Arguments, Flags, argument, command, flag, late, switch
+from cli.command import Arguments, Flags, argument, command, flag, switch
 from cli.container.flags import ContainerFlags
 from cli.container.lifecycle import complain, each_in_turn, make
 from cli.container.request import create_request
 from cli.foreground import Ended, Manners, check_terminal, follow, let_go, window
+from cli.grammar import beforehand
 from cli.parse import process
 from shoal.errors import Conflict, ShoalError
 from shoal.v1 import engine_pb2
 from shoal.v1.types_pb2 import CONTAINER_STATE_PAUSED, CONTAINER_STATE_RUNNING, Container
 
-_OURS = 125
 _SHOWN = ("stdout", "stderr")
 
 
@@ -35,6 +35,7 @@ class ForegroundFlags(Flags):
         "shoal run --rm -v $PWD:/work -w /work busybox ls",
     ],
     interspersed=False,
+    runs=True,
 )
 async def run(
     client: Client,
@@ -47,26 +48,21 @@ async def run(
     ] = False,
 ) -> int:
     """Create and run a new container from an image"""
-    if flags.attach and detach:
-        raise Conflict("conflicting options: cannot specify both --attach and --detach")
     attach = flags.attach
-    if not detach:
-        check_terminal(stdin=flags.interactive, tty=flags.tty)
-        foreground = _manners(manners, stdin=flags.interactive, tty=flags.tty)
-    try:
-        made = await make(client, flags, create_request(flags, image, args, detached=detach))
-        if detach:
-            print(made, flush=True)  # also of one that does not start: it is there, to look at and to remove
-            await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=made))
-            return 0
-        if attach and not {"stdout", "stderr"} & set(attach):
-            print(made, flush=True)
-        ended = await attached(client, made, foreground, start=True, streams=attach or _SHOWN)
-    except ShoalError as error:
-        # docker: whatever keeps a container from running is 125, 126 or 127, so that it is not taken for its own code
-        error.exit_code = error.exit_code if error.exit_code in (126, 127) else _OURS
-        raise
-    return _code(ended)
+    with beforehand():
+        if attach and detach:
+            raise Conflict("conflicting options: cannot specify both --attach and --detach")
+        if not detach:
+            check_terminal(stdin=flags.interactive, tty=flags.tty)
+            foreground = _manners(manners, stdin=flags.interactive, tty=flags.tty)
+    made = await make(client, flags, create_request(flags, image, args, detached=detach))
+    if detach:
+        print(made, flush=True)  # also of one that does not start: it is there, to look at and to remove
+        await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=made))
+        return 0
+    if attach and not {"stdout", "stderr"} & set(attach):
+        print(made, flush=True)
+    return _code(await attached(client, made, foreground, start=True, streams=attach or _SHOWN))
 
 
 @command("[OPTIONS] CONTAINER [CONTAINER...]", examples=["shoal start web", "shoal start -ai shell"])
@@ -84,12 +80,7 @@ async def start(
         spec = (await _get(client, containers[0])).spec
         stdin = interactive and spec.open_stdin
         check_terminal(stdin=stdin, tty=spec.tty)
-        try:
-            ended = await attached(client, containers[0], _manners(manners, stdin=stdin, tty=spec.tty), start=True)
-        except ShoalError as error:
-            error.exit_code = ShoalError.exit_code  # 126 and 127 are the words of who makes a container
-            raise
-        return _code(ended)
+        return _code(await attached(client, containers[0], _manners(manners, stdin=stdin, tty=spec.tty), start=True))
 
     async def one(container: str) -> None:
         await client.containers.StartContainer(engine_pb2.StartContainerRequest(container=container))
@@ -146,8 +137,7 @@ async def attached(
 
 
 def _manners(flags: ForegroundFlags, *, stdin: bool, tty: bool) -> Manners:
-    with late():
-        keys = process.detach_keys(flags.detach_keys)
+    keys = process.detach_keys(flags.detach_keys)
     return Manners(stdin=stdin, tty=tty, proxy_signals=flags.sig_proxy, detach_keys=keys)
 
 

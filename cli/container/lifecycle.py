@@ -1,6 +1,7 @@
 """`create`, `stop`, `restart`, `pause`, `kill`, `rm`, `wait`: verbs that change a container and do not stay with it."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -13,11 +14,13 @@ from cli.container.flags import ContainerFlags
 from cli.container.request import create_request
 from cli.distribution import pull_first, with_tag
 from cli.parse.number import integer32
-from shoal.errors import Conflict, NotFound, ShoalError, SourceNotFound
+from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.v1 import engine_pb2
 
 # What the agent says when there is none, or none for this platform.
 _NO_IMAGE = ("No such image", "image with reference")
+# docker's `run` tells by these of every errno that it hears of, be it a command's or not.
+_RUN_CODES = {errno.ENOENT: 127, errno.EACCES: 126, errno.EISDIR: 126}
 _NOT_RUNNING = engine_pb2.WAIT_CONDITION_NOT_RUNNING
 
 
@@ -34,10 +37,11 @@ async def create(
 ) -> None:
     """Create a new container, without starting it"""
     try:
-        print(await make(client, flags, create_request(flags, image, args)))
-    except SourceNotFound as error:
-        error.exit_code = ShoalError.exit_code  # 127 is a word of who runs it, too
+        request = create_request(flags, image, args)
+    except InvalidArgument as error:
+        error.exit_code = error.run_code  # docker's client looks at these flags together, before it calls
         raise
+    print(await make(client, flags, request))
 
 
 async def make(client: Client, flags: ContainerFlags, request: engine_pb2.CreateContainerRequest) -> str:
@@ -211,13 +215,14 @@ def _cidfile(path: str) -> Iterator[Callable[[str], None]]:
         return
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError as error:
-        raise Conflict(
-            f"container ID file found, make sure the other container isn't running or delete {path}"
-        ) from error
     except OSError as error:
-        kind = SourceNotFound if isinstance(error, FileNotFoundError) else Conflict
-        raise kind(f"failed to create the container ID file {path}: {error.strerror}") from error
+        if isinstance(error, FileExistsError) or (isinstance(error, IsADirectoryError) and Path(path).is_dir()):
+            raise Conflict(
+                f"container ID file found, make sure the other container isn't running or delete {path}"
+            ) from error
+        failure = Conflict(f"failed to create the container ID file {path}: {error.strerror}")
+        failure.run_code = _RUN_CODES.get(error.errno or 0, failure.run_code)
+        raise failure from error
 
     def record(made: str) -> None:
         os.write(descriptor, made.encode())

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import argument, command, flag, late, switch
+from cli.command import argument, command, flag, switch
 from cli.document.common import ports_of
 from cli.everywhere import EveryNode, of_all_nodes
 from cli.listing import ListFlags
@@ -99,8 +99,7 @@ async def port(
     private: Annotated[str, argument()] = "",
 ) -> None:
     """List port mappings or a specific mapping for the container"""
-    with late():
-        wanted = port_and_protocol(private) if private else None
+    wanted = port_and_protocol(private) if private else None
     answer = await client.containers.GetContainer(engine_pb2.GetContainerRequest(container=container))
     published = sorted(answer.container.status.ports, key=lambda each: (each.target, each.protocol))
     if wanted is None:

@@ -4,7 +4,7 @@ import time
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import argument, command, flag, late, switch
+from cli.command import argument, command, flag, switch
 from cli.output.screen import write_stderr, write_stdout
 from cli.output.words import rfc3339_padded
 from cli.parse.duration import bound
@@ -36,8 +36,7 @@ async def logs(
     """Fetch the logs of a container"""
     extra = await _details(client, container) if details else ""
     now_ns = time.time_ns()
-    with late():
-        since_ns, until_ns = bound(since, now_ns=now_ns), bound(until, now_ns=now_ns)
+    since_ns, until_ns = bound(since, now_ns=now_ns), bound(until, now_ns=now_ns)
     request = engine_pb2.ReadLogsRequest(
         container=container,
         follow=follow,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
@@ -75,17 +74,6 @@ def stop_grace(timeout_s: int | None) -> int:
     return timeout_s * _SECOND_NS or 1
 
 
-def check_signal(text: str) -> str:
-    """A signal by name or number, as it was given. Raises InvalidArgument."""
-    name = text.upper()
-    known = name if name.startswith("SIG") else f"SIG{name}"
-    number = int(text) if text.isdecimal() and text.isascii() else 0
-    realtime = name.removeprefix("SIG").startswith(("RTMIN", "RTMAX"))
-    if text and known not in signal.Signals.__members__ and not 0 < number <= 64 and not realtime:
-        raise InvalidArgument(f"invalid signal: {text}")
-    return text
-
-
 def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSpec:
     spec = ContainerSpec(
         image=image,
@@ -97,7 +85,7 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
         annotations=pair.options(flags.annotation, "annotation"),
         cgroup_parent=flags.cgroup_parent,
         hostname=flags.hostname,
-        workdir=_workdir(flags.workdir),
+        workdir=flags.workdir,
         user=flags.user,
         groups=flags.group_add,
         tty=flags.tty,
@@ -110,7 +98,7 @@ def _spec(flags: ContainerFlags, image: str, args: Sequence[str]) -> ContainerSp
         cap_drop=flags.cap_drop,
         ulimits=flags.ulimit,
         sysctls=pair.sysctls(flags.sysctl),
-        stop_signal=check_signal(flags.stop_signal),
+        stop_signal=flags.stop_signal,
         stop_grace_ns=stop_grace(flags.stop_timeout),
         shm_size_bytes=flags.shm_size,
         hosts=flags.add_host,
@@ -174,12 +162,6 @@ def _once(flags: OnceFlags, out: Tuning) -> Tuning:
     out.throttles.extend(isolation.throttles(rates))
     out.device_weights.extend(flags.blkio_weight_device)
     return out
-
-
-def _workdir(path: str) -> str:
-    if path and not path.startswith("/"):
-        raise InvalidArgument(f"the working directory '{path}' is invalid, it needs to be an absolute path")
-    return path
 
 
 def mounts(wanted: Iterable[Mount]) -> list[Mount]:

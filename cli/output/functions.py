@@ -21,8 +21,6 @@ _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?:\.(?P<digits>\d*))?(?P
 class FunctionError(InvalidArgument):
     """A function or a field that a template uses wrongly."""
 
-    exit_code = 1
-
 
 class Method:
     """A field that takes arguments, such as `.Label "key"`."""

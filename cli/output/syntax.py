@@ -45,8 +45,6 @@ _SIMPLE_ESCAPES = {
 class TemplateError(InvalidArgument):
     """A template that cannot be parsed (in docker's own words: "template parsing error") or run."""
 
-    exit_code = 1
-
 
 class Token(NamedTuple):
     kind: str

@@ -1,4 +1,7 @@
-"""`key=value` in its many uses: labels, sysctls, filters, environment variables and files of them."""
+"""`key=value` in its many uses: labels, sysctls, filters, environment variables and files of them.
+
+`label`, `variable` and `condition` are for flags: they look at one text, which stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,18 @@ from shoal.errors import InvalidArgument
 from shoal.v1 import engine_pb2
 
 
+def label(text: str) -> str:
+    """`key=value` or `key`."""
+    if not text.partition("=")[0]:
+        raise InvalidArgument(f"invalid label '{text}': empty name")
+    return text
+
+
 def labels(texts: Iterable[str]) -> dict[str, str]:
     """`key=value` or `key` (an empty value); the last one of a key wins."""
     out = {}
     for text in texts:
-        key, _, value = text.partition("=")
-        if not key:
-            raise InvalidArgument(f"invalid label '{text}': empty name")
+        key, _, value = label(text).partition("=")
         out[key] = value
     return out
 
@@ -47,19 +55,30 @@ def sysctls(texts: Iterable[str]) -> dict[str, str]:
     return out
 
 
+def condition(text: str) -> str:
+    """`key=value` of a filter, both needed."""
+    key, equals, _ = text.partition("=")
+    if not key or not equals:
+        raise InvalidArgument("bad format of filter (expected name=value)")
+    return text
+
+
 def filters(texts: Iterable[str]) -> list[engine_pb2.Filter]:
-    """`key=value`; keys count in lower case."""
-    out = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise InvalidArgument("bad format of filter (expected name=value)", hint=f"not '{text}'")
-        out.append(engine_pb2.Filter(key=key.strip().lower(), value=value.strip()))
-    return out
+    """`key=value`, as `condition` lets them through; keys count in lower case."""
+    pairs = (text.partition("=") for text in texts)
+    return [engine_pb2.Filter(key=key.strip().lower(), value=value.strip()) for key, _, value in pairs]
+
+
+def variable(text: str) -> str:
+    """`KEY=value` or `KEY`."""
+    if not text.partition("=")[0]:
+        raise InvalidArgument(f"invalid environment variable: {text}")
+    return text
 
 
 def environment(texts: Iterable[str], files: Iterable[str], own: Mapping[str, str]) -> list[str]:
-    """`KEY=value` of files first, then of flags, which win. A `KEY` alone is copied from `own`, or left out."""
+    """`KEY=value` of files first, then of flags (each a `variable`), which win. A `KEY` alone is copied from `own`, or
+    left out."""
     held: dict[str, str] = {}
     for path in files:
         for line in _lines(path):
@@ -71,8 +90,6 @@ def environment(texts: Iterable[str], files: Iterable[str], own: Mapping[str, st
             _put(held, key, value if equals else None, own)
     for text in texts:
         key, equals, value = text.partition("=")
-        if not key:
-            raise InvalidArgument(f"invalid environment variable: {text}")
         _put(held, key, value if equals else None, own)
     return [f"{key}={value}" for key, value in held.items()]
 

@@ -11,14 +11,14 @@ from cli.command import Flags, flag, switch
 from cli.container.flags import Ports
 from cli.container.health import HealthFlags
 from cli.container.listing import PROTOCOLS
-from cli.container.request import check_signal
 from cli.parse import mount as mounting  # flags have the names of their parsers: by module, they differ
-from cli.parse import process, size
+from cli.parse import pair, process, size
 from cli.parse.number import natural
 from cli.parse.port import port_and_protocol, service_ports
 from cli.service.isolation import CreateIsolationFlags, IsolationFlags, UpdateIsolationFlags
 from shoal.duration import duration
 from shoal.errors import InvalidArgument
+from shoal.signals import signal_number
 from shoal.v1.types_pb2 import (
     ENDPOINT_MODE_DNSRR,
     ENDPOINT_MODE_VIP,
@@ -50,6 +50,13 @@ def _words(text: str) -> Words:
         return Words(shlex.split(text))
     except ValueError as error:
         raise InvalidArgument(f"cannot be read as a command: {error}") from error
+
+
+def _signal(text: str) -> str:
+    """As it was given; an empty one is the image's."""
+    if text:
+        signal_number(text)
+    return text
 
 
 def _one_of(known: dict[str, int]):  # type: ignore[no-untyped-def]  # a parser, for `flag`
@@ -94,7 +101,7 @@ class OneFlags(HealthFlags, IsolationFlags):
     ] = None
     tty: Annotated[bool | None, _either("-t", "--tty", help="Allocate a pseudo-TTY")] = None
     stop_signal: Annotated[
-        str | None, flag("--stop-signal", parse=check_signal, help="Signal to stop the container")
+        str | None, flag("--stop-signal", parse=_signal, late=True, help="Signal to stop the container")
     ] = None
     stop_grace_period: Annotated[
         int | None,
@@ -124,6 +131,7 @@ class OneFlags(HealthFlags, IsolationFlags):
         flag(
             "--restart-condition",
             parse=_one_of(_CONDITIONS),
+            late=True,
             help='Restart when condition is met ("none", "on-failure", "any") (default "any")',
         ),
     ] = None
@@ -159,12 +167,15 @@ class OneFlags(HealthFlags, IsolationFlags):
         flag(
             "--update-order",
             parse=_one_of(_ORDERS),
+            late=True,
             help='Update order ("start-first", "stop-first") (default "stop-first")',
         ),
     ] = None
     endpoint_mode: Annotated[
         int | None,
-        flag("--endpoint-mode", parse=_one_of(_ENDPOINTS), help='Endpoint mode (vip or dnsrr) (default "vip")'),
+        flag(
+            "--endpoint-mode", parse=_one_of(_ENDPOINTS), late=True, help='Endpoint mode (vip or dnsrr) (default "vip")'
+        ),
     ] = None
     cap_add: Annotated[list[str], flag("--cap-add", metavar="list", help="Add Linux capabilities")] = []
     cap_drop: Annotated[list[str], flag("--cap-drop", metavar="list", help="Drop Linux capabilities")] = []
@@ -181,12 +192,16 @@ class CreateFlags(OneFlags, CreateIsolationFlags):
     mode: Annotated[str, flag("--mode", help='Service mode ("replicated", "global") (default "replicated")')] = (
         "replicated"
     )
-    env: Annotated[list[str], flag("-e", "--env", metavar="list", help="Set environment variables")] = []
+    env: Annotated[
+        list[str], flag("-e", "--env", metavar="list", parse=pair.variable, help="Set environment variables")
+    ] = []
     env_file: Annotated[
         list[str], flag("--env-file", metavar="list", help="Read in a file of environment variables")
     ] = []
-    label: Annotated[list[str], flag("-l", "--label", metavar="list", help="Service labels")] = []
-    container_label: Annotated[list[str], flag("--container-label", metavar="list", help="Container labels")] = []
+    label: Annotated[list[str], flag("-l", "--label", metavar="list", parse=pair.label, help="Service labels")] = []
+    container_label: Annotated[
+        list[str], flag("--container-label", metavar="list", parse=pair.label, help="Container labels")
+    ] = []
     publish: Annotated[
         list[Ports],
         flag("-p", "--publish", metavar="port", parse=_ports, help="Publish a port on every node, or with mode=host"),
@@ -235,12 +250,17 @@ class UpdateFlags(OneFlags, UpdateIsolationFlags):
     args: Annotated[Words | None, flag("--args", metavar="command", parse=_words, help="Service command args")] = None
     force: Annotated[bool, switch("--force", help="Force update even if no changes require it")] = False
     rollback: Annotated[bool, switch("--rollback", help="Rollback to previous specification")] = False
-    env_add: Annotated[list[str], flag("--env-add", metavar="list", help="Add or update an environment variable")] = []
+    env_add: Annotated[
+        list[str], flag("--env-add", metavar="list", parse=pair.variable, help="Add or update an environment variable")
+    ] = []
     env_rm: Annotated[list[str], flag("--env-rm", metavar="list", help="Remove an environment variable")] = []
-    label_add: Annotated[list[str], flag("--label-add", metavar="list", help="Add or update a service label")] = []
+    label_add: Annotated[
+        list[str], flag("--label-add", metavar="list", parse=pair.label, help="Add or update a service label")
+    ] = []
     label_rm: Annotated[list[str], flag("--label-rm", metavar="list", help="Remove a label by its key")] = []
     container_label_add: Annotated[
-        list[str], flag("--container-label-add", metavar="list", help="Add or update a container label")
+        list[str],
+        flag("--container-label-add", metavar="list", parse=pair.label, help="Add or update a container label"),
     ] = []
     container_label_rm: Annotated[
         list[str], flag("--container-label-rm", metavar="list", help="Remove a container label by its key")

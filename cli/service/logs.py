@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
 from cli.client import Client
-from cli.command import Flags, argument, command, flag, late, switch
+from cli.command import Flags, argument, command, flag, switch
 from cli.container.lifecycle import complain
 from cli.output.screen import write_stderr, write_stdout
 from cli.parse.duration import bound
@@ -41,7 +41,13 @@ class LogFlags(Flags):
     ] = ""
     tail: Annotated[
         int,
-        flag("-n", "--tail", parse=tail_lines, help='Number of lines of each task from its logs\' end (default "all")'),
+        flag(
+            "-n",
+            "--tail",
+            parse=tail_lines,
+            late=True,
+            help='Number of lines of each task from its logs\' end (default "all")',
+        ),
     ] = -1
     timestamps: Annotated[bool, switch("-t", "--timestamps", help="Show timestamps")] = False
 
@@ -52,8 +58,7 @@ class LogFlags(Flags):
 )
 async def logs(client: Client, flags: LogFlags, name: Annotated[str, argument()]) -> int:
     """Fetch the logs of a service or task"""
-    with late():
-        since_ns = bound(flags.since, now_ns=time.time_ns())
+    since_ns = bound(flags.since, now_ns=time.time_ns())
     service, views = await _find(client, name)
     if service is not None and service.spec.task.container.tty and not flags.raw:
         raise InvalidArgument("tty service logs only supported with --raw")

@@ -81,7 +81,8 @@ async def test_a_device_of_the_host_can_be_used_as_far_as_it_may(engine):
     assert await said(engine, "head -c 3 /dev/nought | wc -c", devices=mapping) == "3"
     assert await said(engine, "echo x > /dev/hole", devices=(DeviceMapping("/dev/null", "/dev/hole"),)) == ""
     with pytest.raises(StartFailed, match='adding custom device "/dev/nothing": no such file'):
-        await engine.run("true", devices=(DeviceMapping("/dev/nothing"),))
+        await engine.run("true", name="deviceless", devices=(DeviceMapping("/dev/nothing"),))
+    assert engine.containers.get("deviceless").status.exit_code == 128
     with pytest.raises(StartFailed, match="not a device node"):
         await engine.run("true", devices=(DeviceMapping("/etc/passwd"),))
 

@@ -10,10 +10,10 @@ import pytest
 
 from cli.command import Argument, Arguments, Command, Flags, argument, command, flag, switch
 from cli.endpoint import Selection
-from cli.grammar import UsageError
+from cli.grammar import UsageError, beforehand
 from cli.group import load
 from cli.registry import COMMANDS
-from shoal.errors import InvalidArgument
+from shoal.errors import CommandNotFound, Conflict, InvalidArgument, ShoalError
 
 HERE = Selection()
 
@@ -110,6 +110,52 @@ def test_what_is_no_line_is_refused_in_dockers_words(words: list[str], why: str,
         read(*words)
     assert why in caught.value.message
     assert (caught.value.exit_code, caught.value.path) == (code, "shoal run")
+
+
+class Late(Flags):
+    level: Annotated[int, flag("-l", "--level", parse=number, late=True, help="")] = 0
+
+
+@command("[OPTIONS] WHY", runs=True)
+def runs(flags: Late, why: Annotated[str, argument()]) -> None:
+    """Fail"""
+    fail(why)
+
+
+@command("[OPTIONS] WHY")
+def does(flags: Late, why: Annotated[str, argument()]) -> None:
+    """Fail"""
+    fail(why)
+
+
+def fail(why: str) -> None:
+    if why == "early":
+        with beforehand():
+            raise Conflict(why)
+    raise {"bad": InvalidArgument, "gone": CommandNotFound}[why](why)
+
+
+@pytest.mark.parametrize(
+    ("words", "does_", "runs_"),
+    [
+        (["bad"], 1, 125),
+        (["gone"], 1, 127),
+        (["early"], 1, 1),
+        (["-l", "x", "bad"], 1, 125),
+        (["-x", "bad"], 125, 125),
+        (["bad", "bad"], 1, 1),
+    ],
+)
+def test_a_failure_is_1_and_of_who_runs_a_container_125(words: list[str], does_: int, runs_: int) -> None:
+    for function, code in ((does, does_), (runs, runs_)):
+        with pytest.raises(ShoalError) as caught:
+            Command("shoal it", function).run(words, HERE)
+        assert (function, caught.value.exit_code) == (function, code)
+
+
+def test_what_is_wrong_with_a_late_flag_names_it() -> None:
+    with pytest.raises(InvalidArgument, match='invalid argument "x" for "-l, --level" flag: not a number'):
+        Command("shoal it", does).run(["-l", "x", "bad"], HERE)
 
 
 def test_an_interrupt_is_one_whatever_else_ends_the_command() -> None:

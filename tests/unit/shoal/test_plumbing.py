@@ -16,7 +16,7 @@ from shoal import command, ids, names
 from shoal.backoff import Backoff
 from shoal.broadcast import Broadcast, Lagged
 from shoal.clock import ManualClock
-from shoal.errors import Conflict, Exhausted, InvalidArgument, NotFound, ShoalError
+from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.files import read_optional, write_atomic
 from shoal.settings import host_port
 from shoal.tasks import Group, Lasting
@@ -253,7 +253,3 @@ async def test_cancelled_command_is_killed() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not subprocess.run(["pgrep", "-f", "^sleep 1000.25", "-P", str(os.getpid())], capture_output=True).stdout
-
-
-def test_disk_full_error_has_an_exit_code() -> None:
-    assert Exhausted("x").exit_code == 125

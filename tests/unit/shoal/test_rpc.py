@@ -129,7 +129,7 @@ async def test_errors_arrive_as_what_they_are(tmp_path: Path) -> None:
         assert str(missing.value) == "No such container: missing; see shoal ps -a — or ask"
         with pytest.raises(CommandNotFound) as command:
             await get(target, "command")
-        assert command.value.exit_code == 127
+        assert command.value.run_code == 127
         with pytest.raises(ShoalError, match="ZeroDivisionError: oops"):
             await get(target, "bug")
 

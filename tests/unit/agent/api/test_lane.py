@@ -182,10 +182,10 @@ async def test_a_command_on_its_own_host_imports_no_grpc(socket_path: str) -> No
 
 async def test_errors_come_as_they_were_raised(calls: Calls) -> None:
     stub = calls.containers()
-    for container, kind, code in (("torn", Conflict, 1), ("odd", CommandNotFound, 127), ("broken", ShoalError, 1)):
+    for container, kind, code in (("torn", Conflict, 125), ("odd", CommandNotFound, 127), ("broken", ShoalError, 125)):
         with pytest.raises(kind) as caught:
             await stub.StartContainer(engine_pb2.StartContainerRequest(container=container))
-        assert (type(caught.value), caught.value.exit_code) == (kind, code)
+        assert (type(caught.value), caught.value.run_code) == (kind, code)
         assert container != "torn" or caught.value.hint == "mend it"
 
 

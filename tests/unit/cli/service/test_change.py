@@ -58,7 +58,7 @@ def test_scale_does_what_it_can(shoal: Shell, manager: Manager) -> None:
 @pytest.mark.parametrize("word", ["web", "web=", "=3", "web=-1", "web=many"])
 def test_scale_wants_a_number(shoal: Shell, manager: Manager, word: str) -> None:
     ran = shoal("service", "scale", "-d", word)
-    assert ran.code == 125
+    assert ran.code == 1
     assert f"invalid scale specifier '{word}'" in ran.err
     assert not manager.asked
 

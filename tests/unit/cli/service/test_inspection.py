@@ -47,7 +47,7 @@ def test_what_tasks_get_of_their_hosts_is_shown_where_it_was_asked_for(shoal: Sh
 
 def test_template(shoal: Shell) -> None:
     assert shoal.lines("service", "inspect", "-f", "{{.Spec.Mode.Replicated.Replicas}}", "web") == ["3"]
-    assert shoal("service", "inspect", "-f", "{{.ID}}", "--pretty", "web").code == 125
+    assert shoal("service", "inspect", "-f", "{{.ID}}", "--pretty", "web").code == 1
 
 
 def test_text_for_people(shoal: Shell, web: types_pb2.Service) -> None:
