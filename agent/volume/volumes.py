@@ -67,11 +67,11 @@ class Volumes:
         return [self._volumes[name] for name in sorted(self._volumes)]
 
     def path(self, name: str) -> Path:
-        """Where the data is. Raises NotFound, and Conflict when the host's folder that stands in its place is gone."""
+        """Where the data is. Raises NotFound, and SourceNotFound when the host's folder in its place is gone."""
         volume = self.get(name)
         folder = folder_of(volume.options)
         if folder and not Path(folder).is_dir():
-            raise Conflict(
+            raise SourceNotFound(
                 f"error while mounting volume {name}: failed to mount local volume: {folder}: no such directory",
                 hint="make the folder first",
             )

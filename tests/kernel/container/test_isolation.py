@@ -11,7 +11,7 @@ import pytest
 
 from agent.container import cdi
 from agent.container.exec import ExecRequest
-from shoal.errors import Conflict, InvalidArgument, NotFound, StartFailed, Unsupported
+from shoal.errors import Conflict, InvalidArgument, NotFound, SourceNotFound, StartFailed, Unsupported
 from shoal.model.base import Resources
 from shoal.model.container import DeviceMapping, LogConfig, Mount, MountType, Tuning
 
@@ -318,7 +318,7 @@ async def test_a_volume_that_is_a_folder_of_the_host(engine, shell, tmp_path):
     folder = tmp_path / "there"
     made = ("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={folder}", "bound")
     assert (await shell(*made)).text == "bound\n"
-    with pytest.raises(Conflict, match="no such directory"):
+    with pytest.raises(SourceNotFound, match="no such directory"):
         await engine.run("true", mounts=(Mount(source="bound", target="/srv/data"),))
     folder.mkdir()
     assert (await shell("run", "--rm", "-v", "bound:/srv/data", "busybox", "touch", "/srv/data/x")).code == 0
