@@ -41,10 +41,13 @@ _under_way: set[Write] = set()
 class Write:
     """To the end of a file that was opened with O_APPEND. `wait` has to be called, once."""
 
-    def __init__(self, fd: int, data: bytes, size: int) -> None:
-        """The first `size` bytes of `data`. Raises OSError."""
+    def __init__(self, fd: int, data: bytes | bytearray, size: int) -> None:
+        """The first `size` bytes of `data`, which stays as it is until they are written. Raises OSError."""
         self._data = data
-        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
+        if isinstance(data, bytes):
+            address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
+        else:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(data))
         self._control = _Control(fd=fd, buffer=address, size=size, notify=_SIGEV_NONE)
         if _libc.aio_write(ctypes.byref(self._control)) < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

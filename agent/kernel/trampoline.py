@@ -31,6 +31,7 @@ import struct
 import threading
 
 from agent.kernel import syscalls, table
+from agent.kernel.machinecode import MachineCode
 from agent.kernel.program import Failed, Op, Process, Program
 
 _CODE = bytes.fromhex(
@@ -46,24 +47,14 @@ _ARGS = struct.Struct("<11Q")  # struct clone_args, CLONE_ARGS_SIZE_VER2
 _FIRST = _STACK + 128  # room for clone_args, the pidfd and the progress word
 
 
-def supported() -> bool:
-    """Whether this machine can run the code below."""
-    return syscalls.MACHINE == "x86_64" and struct.calcsize("P") == 8
-
-
 class Trampoline:
     """Starts processes. One instance serves any number of threads; each thread gets memory of its own."""
 
     def __init__(self) -> None:
-        page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        page.write(_CODE)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(page))
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        if libc.mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-            raise OSError(ctypes.get_errno(), "mprotect: this host forbids generated code")
-        self._page = page  # held: the code lives in it
-        self._enter = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)(address)
+        """Raises OSError where the host forbids generated code."""
+        self._code = MachineCode(_CODE)
+        signature = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+        self._enter = signature(self._code.address)
         self._slots = threading.local()
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 

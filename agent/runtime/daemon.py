@@ -15,10 +15,10 @@ import signal
 import sys
 from pathlib import Path
 
-from agent.kernel import syscalls, unwritable
+from agent.kernel import machinecode, syscalls, unwritable
 from agent.kernel.portable import Portable
 from agent.kernel.program import Executor
-from agent.kernel.trampoline import Trampoline, supported
+from agent.kernel.trampoline import Trampoline
 from agent.runtime import wire
 from agent.runtime.cgroups.group import Groups
 from agent.runtime.custody import Custody
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def _executor() -> Executor:
-    if supported() and os.environ.get("SHOAL_EXECUTOR") != "portable":
+    if machinecode.supported() and os.environ.get("SHOAL_EXECUTOR") != "portable":
         with contextlib.suppress(OSError):
             return Trampoline()
     return Portable()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from agent.kernel import aio
+from agent.runtime import quoting
 from agent.runtime.logfile import Batch, LogFile, Whole
 from agent.runtime.tap import Tap
 
@@ -35,10 +36,11 @@ class _Round(NamedTuple):
 class Flow:
     """Owned by the loop's thread. `tap` is there for whoever does not flow."""
 
-    def __init__(self, tap: Tap, *, write: Callable[[int, bytes, int], aio.Write] = aio.Write) -> None:
+    def __init__(self, tap: Tap, *, write: Callable[[int, bytes | bytearray, int], aio.Write] = aio.Write) -> None:
         self.tap = tap
         self._begin_write = write
         self._round: _Round | None = None
+        self._rooms = [quoting.room(), quoting.room()]  # of the round that was begun last, and for the next
 
     @property
     def fd(self) -> int:
@@ -81,17 +83,16 @@ class Flow:
         return self._round
 
     def _whole(self, log: LogFile, stream: int, data: bytes) -> Whole | None:
-        return log.whole(stream, data, time.time_ns()) if len(data) >= LEAST else None
+        return log.whole(stream, data, time.time_ns(), self._rooms[1]) if len(data) >= LEAST else None
 
     def _write(self, log: LogFile, fd: int, whole: Whole) -> None:
         batch = log.begin(whole)
+        self._rooms.reverse()
         written, write = 0, None
-        before, block = batch.blocks
-        with contextlib.suppress(OSError):  # as at the end
-            written = os.write(log.fd, before)
-            if written == len(before):
-                try:
-                    write = self._begin_write(log.fd, whole.block, len(block))
-                except OSError:  # there is no thread to be had
-                    written += os.write(log.fd, block)
+        [block] = batch.blocks
+        try:
+            write = self._begin_write(log.fd, whole.lines.block, len(block))
+        except OSError:  # there is no thread to be had
+            with contextlib.suppress(OSError):  # as at the end
+                written = os.write(log.fd, block)
         self._round = _Round(log, fd, whole, batch, written, write)

@@ -16,9 +16,10 @@ from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.runtime.escapes import escaped
+from agent.runtime import quoting
 from agent.runtime.mark import ROOM as LINE_LIMIT
 from agent.runtime.mark import Mark
+from agent.runtime.quoting import Lines
 
 # Takes so many bytes, which are logged now, out of where they were seen, and the last of them into a place.
 Take = Callable[[int, memoryview], None]
@@ -49,12 +50,11 @@ def _long(text: bytes) -> bool:
 
 
 class Whole(NamedTuple):
-    """A text whose whole lines are in JSON already, and go to the log as `before` and `block`."""
+    """A text whose whole lines are in JSON already."""
 
     stream: int
     text: bytes
-    before: bytes
-    block: bytes
+    lines: Lines
 
 
 class Batch(NamedTuple):
@@ -112,11 +112,12 @@ class LogFile:
         self._mark.end()
         return batch.end
 
-    def whole(self, stream: int, text: bytes, time_ns: int) -> Whole | None:
-        """`text` for `begin`, which may be called while a round is under way; None for what only `log` can do."""
+    def whole(self, stream: int, text: bytes, time_ns: int, memory: bytearray) -> Whole | None:
+        """`text` for `begin`, which may be called while a round is under way that lies in other memory; None for what
+        only `log` can do."""
         if self._undone or self._fd < 0 or self._mark.rests[stream]:
             return None
-        return _in_json(stream, text, time_ns)
+        return _in_json(stream, text, time_ns, memory)
 
     def begin(self, whole: Whole) -> Batch:
         """A round of it that the caller writes to `fd`: until it is `over`, there is no other."""
@@ -190,20 +191,19 @@ class LogFile:
         return self._inode, self._began if skip else self._size
 
     def _batch(self, stream: int, text: bytes, time_ns: int, skip: int) -> Batch:
-        if not skip and (whole := _in_json(stream, text, time_ns)):
+        if not skip and (whole := _in_json(stream, text, time_ns, _memory())):
             return self._cut(whole)
         return self._piecemeal(stream, pieces_of(text), time_ns, skip)
 
     def _cut(self, whole: Whole) -> Batch:
         """As many lines as this file has room for, and one of them at least."""
-        _, text, before, block = whole
-        size, end = block.rfind(b"\n") + 1, text.rfind(b"\n") + 1
-        room = self._max_bytes - self._size - len(before)
+        _, text, (block, size, end) = whole
+        room = self._max_bytes - self._size
         if self._max_bytes and size >= room:
-            full = block.find(b"\n", max(room - 1, 0)) + 1
+            full = block.find(b"\n", max(room - 1, 0), size) + 1
             if full < size:
                 size, end = full, _after(text, block.count(b"\n", 0, full))
-        return Batch((before, memoryview(block)[:size]), end)
+        return Batch((memoryview(block)[:size],), end)
 
     def _piecemeal(self, stream: int, pieces: Sequence[bytes], time_ns: int, skip: int) -> Batch:
         tail = "," + _tail(stream, time_ns)
@@ -273,13 +273,19 @@ class LogFile:
         return fd, status.st_ino, status.st_size
 
 
-def _in_json(stream: int, text: bytes, time_ns: int) -> Whole | None:
+@lru_cache(maxsize=1)
+def _memory() -> bytearray:
+    """For rounds that are over when they have begun: one at a time, since all logs are of the loop's thread."""
+    return quoting.room()
+
+
+def _in_json(stream: int, text: bytes, time_ns: int, memory: bytearray) -> Whole | None:
     """All whole lines at once, which is many times as fast as one by one; None where that cannot be."""
-    if b"\n" not in text or _long(text) or (in_json := escaped(text)) is None:
+    if b"\n" not in text or _long(text):
         return None
     before, after = b'{"log":"', b'\\n",' + _tail(stream, time_ns).encode()
-    # The block begins without what every line but the first has before it.
-    return Whole(stream, text, before, in_json.replace(b"\n", after + before))
+    found = quoting.lines(text, before, after, memory)
+    return None if found is None else Whole(stream, text, found)
 
 
 def pieces_of(text: bytes) -> list[bytes]:
