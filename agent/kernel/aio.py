@@ -39,11 +39,13 @@ _under_way: set[Write] = set()
 
 
 class Write:
-    """To the end of a file that was opened with O_APPEND. `wait` has to be called, once."""
+    """To the end of a file that was opened with O_APPEND, behind those begun before (aio_write(3)). `wait` has to be
+    called."""
 
     def __init__(self, fd: int, data: bytes | bytearray, size: int) -> None:
         """The first `size` bytes of `data`, which stays as it is until they are written. Raises OSError."""
         self._data = data
+        self._over: tuple[int, int] | None = None  # bytes, errno
         if isinstance(data, bytes):
             address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
         else:
@@ -55,12 +57,14 @@ class Write:
 
     def wait(self) -> int:
         """How many bytes were written. Raises OSError when none could be."""
-        one = (ctypes.c_void_p * 1)(ctypes.addressof(self._control))
-        control: Any = ctypes.byref(self._control)
-        while (failed := _libc.aio_error(control)) == errno.EINPROGRESS:
-            _libc.aio_suspend(one, 1, None)
-        _under_way.discard(self)
-        written: int = _libc.aio_return(control)
+        if self._over is None:
+            one = (ctypes.c_void_p * 1)(ctypes.addressof(self._control))
+            control: Any = ctypes.byref(self._control)
+            while (failed := _libc.aio_error(control)) == errno.EINPROGRESS:
+                _libc.aio_suspend(one, 1, None)
+            self._over = _libc.aio_return(control), failed
+            _under_way.discard(self)
+        written, failed = self._over
         if failed:
             raise OSError(failed, os.strerror(failed))
         return written

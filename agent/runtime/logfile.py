@@ -83,6 +83,7 @@ class LogFile:
         self._max_files = max(max_files, 1)
         self._mark = mark or Mark()
         self._fd, self._inode, self._size = self._open()
+        self._ahead = 0  # bytes of rounds that have begun
         self._undone, self._skipped, self._began = self._resume()
 
     @property
@@ -120,14 +121,25 @@ class LogFile:
         return _in_json(stream, text, time_ns, memory)
 
     def begin(self, whole: Whole) -> Batch:
-        """A round of it that the caller writes to `fd`: until it is `over`, there is no other."""
+        """A round of it that the caller writes to `fd`. Until it is `over`, there is no other but one that follows."""
         self._prepare(whole.stream)
         batch = self._cut(whole)
         self._mark.begin(whole.stream, whole.text[batch.end - 1], b"", self._from(0))
+        self._ahead = len(batch.blocks[0])
+        return batch
+
+    def follow(self, whole: Whole) -> Batch | None:
+        """As `begin`, while one is under way, behind which it is written. None where it must wait: the file is full."""
+        if self._max_bytes and self._size + self._ahead >= self._max_bytes:
+            return None
+        batch = self._cut(whole)
+        self._mark.follow(whole.stream, whole.text[batch.end - 1], (self._inode, self._size + self._ahead))
+        self._ahead += len(batch.blocks[0])
         return batch
 
     def over(self, batch: Batch, written: int, take: Take) -> None:
-        """So many bytes of it are written."""
+        """So many bytes of it are written, and none behind them if it is torn."""
+        self._ahead -= len(batch.blocks[0])
         self._count(batch.blocks, written)
         take(batch.end, self._mark.landing)
         self._mark.end()
@@ -198,7 +210,7 @@ class LogFile:
     def _cut(self, whole: Whole) -> Batch:
         """As many lines as this file has room for, and one of them at least."""
         _, text, (block, size, end) = whole
-        room = self._max_bytes - self._size
+        room = self._max_bytes - self._size - self._ahead
         if self._max_bytes and size >= room:
             full = block.find(b"\n", max(room - 1, 0), size) + 1
             if full < size:

@@ -2,7 +2,9 @@
 
 Output stays in the container's pipe until it is logged (`tap`). Before a round is logged the mark says where it goes to
 and what its last byte is; that byte lands here by the very system call that takes the round out of the pipe. So the
-next keeper knows whether the pipe still has what the log has already, and `logfile` leaves that out.
+next keeper knows whether the pipe still has what the log has already, and `logfile` leaves that out. A round may be on
+its way to the log while the one before it is; then it is the one before that has not ended, and its lines are counted
+with those.
 
 The page is memory shared with a file in the container's directory, on a tmpfs: it needs neither the keeper nor the
 holder, and no system call but for an unfinished line. It says nothing after a reboot, when the pipe is gone as well.
@@ -20,12 +22,13 @@ from typing import NamedTuple
 ROOM = 16 * 1024  # for an unfinished line; it is shorter
 _STREAMS = (1, 2)
 _PAGE = 4096
-# One round: its stream, its last byte, where that lands, lines that are known to be logged, the log's inode and size
-# before it, the unfinished lines before it, and that of its own stream after it. The first byte of the page says which
-# of two is the current one: the other can be written in peace.
-_ROUND = struct.Struct("=BBBxIQQ3H")
+# One round: its stream, its last byte, where that lands, its number, lines that are known to be logged, the log's inode
+# and size before it, the unfinished lines before it, and that of its own stream after it. The first byte of the page
+# says which of two is the current one: the other can be written in peace. Once the current one has ended, the other is
+# it if it has the next number, which it therefore gets last.
+_ROUND = struct.Struct("=BBBBIQQ3H")
 _PLACES = (64, 128)
-_LANDING, _LINES = 2, 4
+_LANDING, _NUMBER, _LINES = 2, 3, 4
 _COUNT = struct.Struct("=I")
 
 
@@ -47,7 +50,9 @@ class Mark:
         self._page: mmap.mmap | None = None
         self._landings: list[memoryview] = []
         self._current = 0
+        self._number = 0
         self._last_byte = 0
+        self._next_last_byte: int | None = None  # of the round that follows
         self._kept = dict.fromkeys(_STREAMS, 0)  # where an unfinished line is: which of two places, and its length
         self.rests = dict.fromkeys(_STREAMS, b"")  # the unfinished lines
         self.round: Round | None = None
@@ -57,13 +62,30 @@ class Mark:
     def begin(self, stream: int, last: int, rest: bytes, log: tuple[int, int], *, lines: int = 0) -> None:
         """A round of `stream` begins, which ends with the byte `last` and leaves `rest` unfinished; `log` are the
         inode and the size of what it goes to. It has ended when that byte is in `landing`."""
+        self._write(stream, last, rest, log, lines)
+        self._turn(last)
+
+    def follow(self, stream: int, last: int, log: tuple[int, int]) -> None:
+        """As `begin`, of one without rests that is written behind the one before, which has not ended: when that does,
+        this is the round that there is."""
+        self._write(stream, last, b"", log, 0)
+        self._next_last_byte = last
+
+    def _write(self, stream: int, last: int, rest: bytes, log: tuple[int, int], lines: int) -> None:
         page = self._page or self._make()
         kept = self._keep(stream, rest)
-        side = 1 - self._current
-        _ROUND.pack_into(page, _PLACES[side], stream, last, last ^ 0xFF, lines, *log, *self._kept.values(), kept)
-        page[0] = side
-        self._current, self._last_byte = side, last
+        at = _PLACES[1 - self._current]
+        fields = (self._number, lines, *log, *self._kept.values(), kept)
+        _ROUND.pack_into(page, at, stream, last, last ^ 0xFF, *fields)
+        page[at + _NUMBER] = (self._number + 1) & 0xFF
         self._kept[stream], self.rests[stream] = kept, rest
+
+    def _turn(self, last: int) -> None:
+        """The round that was written last is the current one."""
+        self._current, self._last_byte = 1 - self._current, last
+        self._number = (self._number + 1) & 0xFF
+        if self._page is not None:
+            self._page[0] = self._current
 
     @property
     def landing(self) -> memoryview:
@@ -76,6 +98,9 @@ class Mark:
     def end(self) -> None:
         """The round has ended, whatever came out of the pipe."""
         self._landings[self._current][0] = self._last_byte
+        if self._next_last_byte is not None:
+            self._turn(self._next_last_byte)
+            self._next_last_byte = None
 
     def close(self) -> None:
         for landing in self._landings:
@@ -95,10 +120,15 @@ class Mark:
 
     def _recall(self, page: mmap.mmap, fd: int) -> None:
         self._current = page[0]
-        at = _PLACES[self._current]
-        stream, last, landed, lines, inode, size, *kept, after = _ROUND.unpack_from(page, at)
+        stream, last, landed, number, *_ = _ROUND.unpack_from(page, _PLACES[self._current])
+        other, at = 1 - self._current, _PLACES[1 - self._current]
+        if landed != last ^ 0xFF and page[at] and page[at + _NUMBER] == (number + 1) & 0xFF:
+            self._current = other
+        stream, last, landed, number, lines, inode, size, *kept, after = _ROUND.unpack_from(
+            page, _PLACES[self._current]
+        )
         ended = landed != last ^ 0xFF
-        self._last_byte = last
+        self._last_byte, self._number = last, number
         self._kept = dict(zip(_STREAMS, kept, strict=True))
         if stream and ended:
             self._kept[stream] = after

@@ -191,7 +191,9 @@ class Stdio:
         self._settle()
         tapped = self._log is not None and self._terminal < 0
         try:
-            data = self._tap.peek(fd) if tapped else os.read(fd, CHUNK)
+            # Two rounds of a keeper before us may be undone, of which the log knows the lines together.
+            undone = self._log is not None and self._log.undone
+            data = self._tap.peek(fd, chunks=2 if undone else 1) if tapped else os.read(fd, CHUNK)
         except BlockingIOError:
             return None
         except OSError:  # EIO: nobody has the terminal open any more
@@ -209,7 +211,7 @@ class Stdio:
 
     def _settle(self) -> None:
         """Another round of this log can begin, or none."""
-        if stream := self._sources.get(self._flow.fd):
+        while stream := self._sources.get(self._flow.fd):
             self._emit(stream, *self._flow.end())
 
     def _fit(self, fd: int, held: int) -> None:

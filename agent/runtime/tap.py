@@ -31,10 +31,10 @@ class Tap:
         # Written once, so that its pages are there: read(2) takes all that it was asked for, or nothing.
         self._waste = memoryview(bytearray(b"-" * _WASTE))
 
-    def peek(self, fd: int, behind: int = 0) -> bytes:
-        """What is in the pipe `fd` behind so many bytes; b"" at its end, or when there is no more than those. Raises
-        BlockingIOError when there is nothing now."""
-        size = _tee(fd, self._in, behind + CHUNK, _SPLICE_F_NONBLOCK)
+    def peek(self, fd: int, behind: int = 0, chunks: int = 1) -> bytes:
+        """What is in the pipe `fd` behind so many bytes, as far as so many `chunks`, of which there are two in all; b""
+        at its end, or when there is no more than those bytes. Raises BlockingIOError when there is nothing now."""
+        size = _tee(fd, self._in, behind + chunks * CHUNK, _SPLICE_F_NONBLOCK)
         if size < 0:
             raise OSError(ctypes.get_errno(), f"tee: {os.strerror(ctypes.get_errno())}")
         size -= behind

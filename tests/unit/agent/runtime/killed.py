@@ -45,10 +45,11 @@ PURE = {
 }
 FIRST = {1: b"one\ntwo\n" + b"three\nfo", 2: b"odd \xff\n\n" + b"z" * 40 + b"\nlo"}
 THEN = {1: b"ur\nfive\n", 2: b"ng\nlast"}
-# Two rounds of a flow and some more; no two lines are alike.
-MUCH = [
-    b"".join(b"%03d %s\n" % (number, b"x" * 995) for number in numbers) for numbers in (range(320), range(320, 330))
-]
+# Rounds of a flow and some more; no two lines are alike.
+MUCH, MORE = (
+    [b"".join(b"%03d %s\n" % (number, b"x" * 995) for number in part) for part in (range(end), range(end, end + 10))]
+    for end in (320, 980)
+)
 MakeLog = Callable[[Path], LogFile]
 
 
@@ -159,16 +160,24 @@ def in_a_file(top: Path) -> int:
 
 def in_a_flow(top: Path) -> int:
     """A log that is rotated in the midst of it; the keeper takes three turns, if it is not killed before."""
+    return _flowing(top, MUCH, 150_000)
 
+
+def in_a_flow_of_one_file(top: Path) -> int:
+    """Each round goes to the disk before the one before it is over."""
+    return _flowing(top, MORE, 0)
+
+
+def _flowing(top: Path, said: list[bytes], max_bytes: int) -> int:
     def make(folder: Path) -> LogFile:
-        return LogFile(str(folder / "log"), 150_000, 30, mark=Mark(str(folder / "mark")))
+        return LogFile(str(folder / "log"), max_bytes, 30, mark=Mark(str(folder / "mark")))
 
     for killed_at in range(1, 10_000):
         folder = top / str(killed_at)
         folder.mkdir()
-        container = Container(folder, make, tuple({1: each} for each in MUCH))
+        container = Container(folder, make, tuple({1: each} for each in said))
         killed = container.lives(killed_at, lambda: None, turns=3)
-        assert logged(folder)[1].encode() == b"".join(MUCH), killed_at
+        assert logged(folder)[1].encode() == b"".join(said), killed_at
         shutil.rmtree(folder)
         if not killed:
             return killed_at
@@ -210,4 +219,5 @@ def in_the_journal(top: Path) -> int:
 
 
 if __name__ == "__main__":
-    print({"file": in_a_file, "flow": in_a_flow, "journal": in_the_journal}[sys.argv[1]](Path(sys.argv[2])))
+    lives = {"file": in_a_file, "flow": in_a_flow, "one file": in_a_flow_of_one_file, "journal": in_the_journal}
+    print(lives[sys.argv[1]](Path(sys.argv[2])))

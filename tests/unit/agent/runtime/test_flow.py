@@ -16,9 +16,12 @@ from agent.runtime.flow import LEAST, Flow
 from agent.runtime.logfile import LogFile
 from agent.runtime.loop import Loop
 from agent.runtime.stdio import Stdio, Streams
-from agent.runtime.tap import Tap
+from agent.runtime.tap import CHUNK, Tap
 
 pytestmark = pytest.mark.skipif(not aio.AVAILABLE, reason="another C library than glibc, or 32 bits")
+
+
+ROUND = CHUNK // 100  # lines of one
 
 
 class Pipes:
@@ -80,6 +83,64 @@ def test_a_round_stays_in_the_pipe_until_it_is_written(pipes: Pipes) -> None:
     assert len(pipes.flow.tap.peek(pipes.out[0])) == 300_000
     pipes.turn(pipes.out[0])
     assert len(pipes.flow.tap.peek(pipes.out[0])) < 200_000  # a file holds so many
+
+
+def test_a_round_is_on_its_way_to_the_disk_before_the_one_before_is_over(tmp_path: Path) -> None:
+    begun: list[int] = []
+
+    def write(fd: int, data: bytes | bytearray, size: int) -> aio.Write:
+        begun.append(len(pipes.flow.tap.peek(pipes.out[0], chunks=2)))  # what is still in the pipe
+        return aio.Write(fd, data, size)
+
+    pipes = Pipes(LogFile(str(tmp_path / "log"), 0, 1), Flow(Tap(), write=write))
+    text = lines(0, 10_000)
+    os.write(pipes.out[1], text)
+    for _ in range(3):
+        pipes.turn(pipes.out[0])
+    assert begun == [2 * CHUNK, 2 * CHUNK, len(text) - 100 * ROUND]
+    pipes.stdio.drain()
+    assert "".join(text for _, text in logged(tmp_path)).encode() == text
+    pipes.close()
+
+
+class Short(aio.Write):
+    """Of which the disk took so much."""
+
+    def __init__(self, fd: int, data: bytes | bytearray, size: int, takes: int) -> None:
+        super().__init__(fd, data, min(size, takes))
+
+
+@pytest.mark.parametrize(("takes", "kept"), [(100, range(0)), (200_000, range(1176)), (0, range(ROUND, 2 * ROUND))])
+def test_what_is_behind_a_torn_line_is_lost_with_it(tmp_path: Path, takes: int, kept: range) -> None:
+    """As when the disk is full: the first of two rounds ends within a line. Where nothing of it is written, nothing is
+    torn."""
+    amounts = iter((takes, 1 << 30))
+    flow = Flow(Tap(), write=lambda fd, data, size: Short(fd, data, size, next(amounts)))
+    pipes = Pipes(LogFile(str(tmp_path / "log"), 0, 1), flow)
+    os.write(pipes.out[1], lines(0, 2 * ROUND))
+    for _ in range(2):
+        pipes.turn(pipes.out[0])
+    pipes.stdio.drain()
+    pipes.close()
+    assert [int(text[:7]) for _, text in logged(tmp_path)] == list(kept)
+
+
+def test_where_no_thread_can_be_had_for_the_next_one_it_comes_behind(tmp_path: Path) -> None:
+    begun: list[aio.Write] = []
+
+    def one(fd: int, data: bytes | bytearray, size: int) -> aio.Write:
+        if begun:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        begun.append(aio.Write(fd, data, size))
+        return begun[0]
+
+    pipes = Pipes(LogFile(str(tmp_path / "log"), 0, 1), Flow(Tap(), write=one))
+    os.write(pipes.out[1], lines(0, 2 * ROUND))
+    for _ in range(2):
+        pipes.turn(pipes.out[0])
+    pipes.stdio.drain()
+    pipes.close()
+    assert "".join(text for _, text in logged(tmp_path)).encode() == lines(0, 2 * ROUND)
 
 
 def test_little_flows_no_more(pipes: Pipes, tmp_path: Path) -> None:

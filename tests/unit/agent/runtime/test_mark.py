@@ -13,7 +13,7 @@ from agent.runtime.mark import Mark
 ROOMS = Path(__file__).parents[4]
 
 
-@pytest.mark.parametrize("log", ["file", "flow", "journal"])
+@pytest.mark.parametrize("log", ["file", "flow", "one file", "journal"])
 def test_each_line_is_logged_once_wherever_the_keeper_is_killed(log: str, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "tests.unit.agent.runtime.killed", log, str(tmp_path)]
     done = subprocess.run(argv, cwd=ROOMS, capture_output=True, text=True, check=False)
