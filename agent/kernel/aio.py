@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from mmap import mmap
 from typing import Any
 
 _SIGEV_NONE = 1
@@ -42,7 +43,7 @@ class Write:
     """To the end of a file that was opened with O_APPEND, behind those begun before (aio_write(3)). `wait` has to be
     called."""
 
-    def __init__(self, fd: int, data: bytes | bytearray, size: int) -> None:
+    def __init__(self, fd: int, data: bytes | mmap, size: int) -> None:
         """The first `size` bytes of `data`, which stays as it is until they are written. Raises OSError."""
         self._data = data
         self._over: tuple[int, int] | None = None  # bytes, errno

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from mmap import mmap
 from typing import NamedTuple
 
 from agent.kernel import aio
@@ -45,7 +46,7 @@ class _Round(NamedTuple):
 class Flow:
     """Owned by the loop's thread. `tap` is there for whoever does not flow."""
 
-    def __init__(self, tap: Tap, *, write: Callable[[int, bytes | bytearray, int], aio.Write] = aio.Write) -> None:
+    def __init__(self, tap: Tap, *, write: Callable[[int, bytes | mmap, int], aio.Write] = aio.Write) -> None:
         self.tap = tap
         self._begin_write = write
         self._rounds: deque[_Round] = deque()

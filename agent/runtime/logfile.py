@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
+from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,7 +114,7 @@ class LogFile:
         self._mark.end()
         return batch.end
 
-    def whole(self, stream: int, text: bytes, time_ns: int, memory: bytearray) -> Whole | None:
+    def whole(self, stream: int, text: bytes, time_ns: int, memory: mmap) -> Whole | None:
         """`text` for `begin`, which may be called while a round is under way that lies in other memory; None for what
         only `log` can do."""
         if self._undone or self._fd < 0 or self._mark.rests[stream]:
@@ -214,7 +215,7 @@ class LogFile:
         if self._max_bytes and size >= room:
             full = block.find(b"\n", max(room - 1, 0), size) + 1
             if full < size:
-                size, end = full, _after(text, block.count(b"\n", 0, full))
+                size, end = full, _after(text, block[:full].count(b"\n"))
         return Batch((memoryview(block)[:size],), end)
 
     def _piecemeal(self, stream: int, pieces: Sequence[bytes], time_ns: int, skip: int) -> Batch:
@@ -286,12 +287,12 @@ class LogFile:
 
 
 @lru_cache(maxsize=1)
-def _memory() -> bytearray:
+def _memory() -> mmap:
     """For rounds that are over when they have begun: one at a time, since all logs are of the loop's thread."""
     return quoting.room()
 
 
-def _in_json(stream: int, text: bytes, time_ns: int, memory: bytearray) -> Whole | None:
+def _in_json(stream: int, text: bytes, time_ns: int, memory: mmap) -> Whole | None:
     """All whole lines at once, which is many times as fast as one by one; None where that cannot be."""
     if b"\n" not in text or _long(text):
         return None

@@ -30,6 +30,7 @@ import struct
 from codecs import utf_8_decode
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import NamedTuple
 
 from agent.kernel.machinecode import MachineCode, supported
@@ -59,17 +60,17 @@ _MARGIN = _LONGEST + 2 * _STEP  # what one turn of the loop may write
 class Lines(NamedTuple):
     """`size` bytes of `block` stand for the text up to `end`."""
 
-    block: bytes | bytearray
+    block: bytes | mmap
     size: int
     end: int
 
 
-def room() -> bytearray:
+def room() -> mmap:
     """Memory for a block, to be used again and again; only what is written to it is taken from the host."""
-    return bytearray(ROOM)
+    return mmap(-1, ROOM, MAP_PRIVATE | MAP_ANONYMOUS)
 
 
-def lines(text: bytes, before: bytes, after: bytes, memory: bytearray) -> Lines | None:
+def lines(text: bytes, before: bytes, after: bytes, memory: mmap) -> Lines | None:
     """The lines of `text` that are whole, each between `before` and `after`; as many as `memory` has room for, which
     the block may lie in. None where there is none, and where they are no UTF-8. A line must not be longer than a
     twelfth of the memory."""
@@ -102,7 +103,7 @@ class Machine:
         struct.pack_into("16s16s16s", self._form, _COMPARED, *(bytes((each,)) * _STEP for each in b'\x1f"\\'))
         self._address = _address_of(self._form)
 
-    def lines(self, text: bytes, before: bytes, after: bytes, memory: bytearray) -> Lines | None:
+    def lines(self, text: bytes, before: bytes, after: bytes, memory: mmap) -> Lines | None:
         broken = after + before
         if len(broken) > _LONGEST:
             raise ValueError(f"{len(broken)} bytes between two lines")
@@ -121,7 +122,7 @@ class Machine:
         return Lines(memory, behind - room - len(before), end - begin)
 
 
-def _address_of(memory: bytearray) -> int:
+def _address_of(memory: bytearray | mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 

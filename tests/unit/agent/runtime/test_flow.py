@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from mmap import mmap
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_round_stays_in_the_pipe_until_it_is_written(pipes: Pipes) -> None:
 def test_a_round_is_on_its_way_to_the_disk_before_the_one_before_is_over(tmp_path: Path) -> None:
     begun: list[int] = []
 
-    def write(fd: int, data: bytes | bytearray, size: int) -> aio.Write:
+    def write(fd: int, data: bytes | mmap, size: int) -> aio.Write:
         begun.append(len(pipes.flow.tap.peek(pipes.out[0], chunks=2)))  # what is still in the pipe
         return aio.Write(fd, data, size)
 
@@ -106,7 +107,7 @@ def test_a_round_is_on_its_way_to_the_disk_before_the_one_before_is_over(tmp_pat
 class Short(aio.Write):
     """Of which the disk took so much."""
 
-    def __init__(self, fd: int, data: bytes | bytearray, size: int, takes: int) -> None:
+    def __init__(self, fd: int, data: bytes | mmap, size: int, takes: int) -> None:
         super().__init__(fd, data, min(size, takes))
 
 
@@ -128,7 +129,7 @@ def test_what_is_behind_a_torn_line_is_lost_with_it(tmp_path: Path, takes: int, 
 def test_where_no_thread_can_be_had_for_the_next_one_it_comes_behind(tmp_path: Path) -> None:
     begun: list[aio.Write] = []
 
-    def one(fd: int, data: bytes | bytearray, size: int) -> aio.Write:
+    def one(fd: int, data: bytes | mmap, size: int) -> aio.Write:
         if begun:
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         begun.append(aio.Write(fd, data, size))
