@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, settings
 
 from manager.control.action import Action, Put
 from manager.deciders import DECIDERS, FINISH
@@ -21,6 +22,10 @@ from shoal.model.container import RestartPolicy
 from shoal.model.node import Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Role
 from shoal.model.service import Placement, Service, ServiceMode, ServiceSpec, TaskSpec, UpdatePolicy
 from shoal.model.task import Task, TaskState
+
+# Hypothesis fails an example that takes longer than it likes; how long one takes is the machine's affair.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 SECOND = 1_000_000_000
 ANYWHERE = Placement()
